@@ -1,0 +1,45 @@
+"""The base recommenders by name."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from metarec.bases._base import BaseRecommender, Recommender
+from metarec.ratings import Domain
+from metarec.registry import Registry
+
+__all__ = ["BASES", "applicable_bases", "make_base"]
+
+BASES = Registry(
+    "base recommender",
+    "metarec.bases",
+    {
+        "bias": "metarec.bases.lenskit:BiasRecommender",
+        "item-knn": "metarec.bases.lenskit:ItemKNNRecommender",
+        "user-knn": "metarec.bases.lenskit:UserKNNRecommender",
+        "biased-mf": "metarec.bases.lenskit:BiasedMFRecommender",
+        "content": "metarec.bases.content:ContentRecommender",
+        "autoencoder": "metarec.bases.autoencoder:AutoencoderRecommender",
+    },
+)
+
+
+def make_base(name: str, *, seed: int = 0, **options: Any) -> BaseRecommender:
+    """Build a base recommender by name. `seed` goes to those that draw at random.
+
+    >>> make_base("bias", damping=3.0)
+    BiasRecommender(damping=3.0)
+
+    Raises:
+        InputError: an unknown name (the near miss is suggested) or a setting out of its range.
+    """
+    kind = BASES.get(name)
+    if isinstance(kind, type) and issubclass(kind, Recommender) and "seed" in kind.Config.model_fields:
+        options = {"seed": seed, **options}
+    return kind(**options)
+
+
+def applicable_bases(names: list[str], domains: list[Domain]) -> list[str]:
+    """The bases that have something to learn from: `content` needs item features in at least one domain."""
+    has_items = any(domain.items is not None for domain in domains)
+    return [name for name in names if has_items or name != "content"]

@@ -1,0 +1,165 @@
+"""A content model: items described by their features, users by a Gaussian process over those features."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Self
+
+import numpy as np
+import pandas as pd
+from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
+from scipy import sparse
+from sklearn.decomposition import TruncatedSVD
+from sklearn.feature_extraction import DictVectorizer
+from sklearn.feature_extraction.text import TfidfTransformer
+from sklearn.linear_model import Ridge
+from sklearn.preprocessing import normalize
+
+from metarec.bases._base import BaseConfig, HistoryQuery, Recommender
+from metarec.bases._offsets import item_offsets
+from metarec.ratings import Domain
+
+__all__ = ["ContentRecommender", "item_features"]
+
+_WORD = re.compile(r"\w+")
+_WEIGHTED = re.compile(r"(.+):([0-9]*\.?[0-9]+)")
+
+
+class ContentConfig(BaseConfig):
+    """Settings of :class:`ContentRecommender`."""
+
+    components: PositiveInt = 32
+    "Dimensions that the item features are reduced to."
+    damping: NonNegativeFloat = 5.0
+    "How many ratings the guess from an item's features is worth against the item's own ratings."
+    bias_variance: PositiveFloat = 0.15
+    "Variance of a user's overall offset, in units of the noise of one rating."
+    taste_variance: PositiveFloat = 0.2
+    "Variance of a user's liking along the features, in the same units."
+    item_penalty: PositiveFloat = 10.0
+    "Ridge penalty of the regression from features to item means."
+    seed: int = 0
+    "Of the reduction's randomised solver."
+
+
+class ContentRecommender(Recommender):
+    """Predicts from item features alone: a ridge regression for what everyone thinks, a Gaussian process for one user.
+
+    An item's expected deviation from the mean is a ridge regression on its features, updated by the item's own
+    ratings. What is special to a user has the kernel ``bias_variance + taste_variance * x·x'`` on the items' feature
+    vectors; its posterior mean given the history is one small linear solve (Rasmussen, Williams 2006, eq. 2.23),
+    done for all histories of one length at once. Items without features: cannot say.
+    """
+
+    name = "content"
+    Config = ContentConfig
+    config: ContentConfig
+
+    def fit(self, domain: Domain) -> Self:
+        self._scale = domain.scale
+        self._codes: dict[str, int] = {}
+        if domain.items is None:
+            return self
+        config = self.config
+        self._codes = {item: code for code, item in enumerate(domain.items["item"])}
+        features = item_features(domain.items.drop(columns="item"))
+        self._vectors = _reduce(features, config.components, config.seed)
+        codes = domain.ratings["item"].map(self._codes)
+        described = codes.notna().to_numpy()
+        if not described.any():
+            self._codes = {}
+            return self
+        rated = codes[described].to_numpy(dtype=np.int64)
+        unit = domain.scale.to_unit(domain.ratings["rating"].to_numpy()[described])
+        raw = item_offsets(rated, unit, len(self._codes), damping=config.damping)
+        known = raw.counts > 0
+        ridge = Ridge(alpha=config.item_penalty)
+        ridge.fit(self._vectors[known], raw.offsets[known], sample_weight=np.sqrt(raw.counts[known]))
+        prior = ridge.predict(self._vectors)
+        offsets = item_offsets(rated, unit, len(self._codes), damping=config.damping, prior=prior)
+        self._expected = offsets.mean + offsets.offsets
+        return self
+
+    def predict_queries(self, queries: Sequence[HistoryQuery]) -> list[np.ndarray]:
+        answers: list[np.ndarray] = [np.full(len(query.items), np.nan) for query in queries]
+        if not self._codes:
+            return answers
+        by_length: dict[int, list[tuple[int, np.ndarray, np.ndarray]]] = {}
+        for position, query in enumerate(queries):
+            codes = self._code(query.history_items)
+            known = codes >= 0
+            residuals = self._scale.to_unit(query.history_ratings[known]) - self._expected[codes[known]]
+            by_length.setdefault(int(known.sum()), []).append((position, codes[known], residuals))
+        for group in by_length.values():
+            weights = self._posterior_weights(
+                np.stack([codes for _, codes, _ in group]), np.stack([residuals for *_, residuals in group])
+            )
+            for (position, history, _), weight in zip(group, weights, strict=True):
+                codes = self._code(queries[position].items)
+                known = codes >= 0
+                kernel = self._kernel(self._vectors[codes[known]], self._vectors[history])
+                unit = self._expected[codes[known]] + kernel @ weight
+                answers[position][known] = self._scale.to_ratings(unit)
+        return answers
+
+    def _code(self, items: np.ndarray) -> np.ndarray:
+        return np.fromiter((self._codes.get(item, -1) for item in items), np.int64, len(items))
+
+    def _kernel(self, left: np.ndarray, right: np.ndarray) -> np.ndarray:
+        return self.config.bias_variance + self.config.taste_variance * (left @ np.swapaxes(right, -1, -2))
+
+    def _posterior_weights(self, histories: np.ndarray, residuals: np.ndarray) -> np.ndarray:
+        """[B, k] item codes and [B, k] residuals -> [B, k] weights of the kernel's columns."""
+        vectors = self._vectors[histories]
+        gram = self._kernel(vectors, vectors) + np.eye(histories.shape[1])
+        return np.linalg.solve(gram, residuals[..., None])[..., 0]
+
+
+def item_features(columns: pd.DataFrame) -> sparse.csr_matrix:
+    """A sparse matrix of item features, a row an item; every column's block has rows of length at most 1.
+
+    Numbers are standardised. Text becomes tf-idf: of its parts where the column is a list (``Comedy|Drama``, with
+    weights as in ``fantasy:0.95|fiction:0.30``), of its words elsewhere. Missing values are zeros.
+    """
+    blocks = []
+    for name in columns.columns:
+        column = columns[name]
+        if pd.api.types.is_bool_dtype(column) or pd.api.types.is_numeric_dtype(column):
+            numbers = column.to_numpy(dtype=np.float64, na_value=np.nan)
+            spread = np.nanstd(numbers) if np.isfinite(numbers).any() else 0.0
+            if spread > 0:
+                standard = np.clip(np.nan_to_num((numbers - np.nanmean(numbers)) / spread), -3, 3)
+                blocks.append(sparse.csr_matrix(standard[:, None] / 3))
+            continue
+        texts = column.fillna("").astype(str)
+        is_list = texts.str.contains("|", regex=False).any()
+        tokens = [_parts(text) if is_list else _words(text) for text in texts]
+        if any(tokens):
+            counts = DictVectorizer().fit_transform(tokens)
+            blocks.append(normalize(TfidfTransformer().fit_transform(counts)))
+    if not blocks:
+        return sparse.csr_matrix((len(columns), 1))
+    return sparse.hstack(blocks).tocsr()
+
+
+def _parts(text: str) -> dict[str, float]:
+    tokens: dict[str, float] = {}
+    for part in filter(None, (part.strip().lower() for part in text.split("|"))):
+        weighted = _WEIGHTED.fullmatch(part)
+        token, weight = (weighted[1], float(weighted[2])) if weighted else (part, 1.0)
+        tokens[token] = tokens.get(token, 0.0) + weight
+    return tokens
+
+
+def _words(text: str) -> dict[str, float]:
+    return {word: 1.0 for word in _WORD.findall(text.lower())}
+
+
+def _reduce(features: sparse.csr_matrix, components: int, seed: int) -> np.ndarray:
+    """Latent semantic analysis (Deerwester 1990) to [I, components] vectors of length 1 (0 for an empty item)."""
+    limit = min(features.shape) - 1
+    if limit < 1 or features.shape[1] <= components:
+        return normalize(features.toarray())
+    reducer = TruncatedSVD(min(components, limit), random_state=seed)
+    return normalize(reducer.fit_transform(features))

@@ -1,0 +1,18 @@
+"""Tasks: users split, predictions out of fold and leave one out, features, tensors, and a cache."""
+
+from metarec.episodes._batch import EpisodeBatch, FusionInputs
+from metarec.episodes._build import DomainEpisodes, build_episodes
+from metarec.episodes._episodes import Episodes
+from metarec.episodes._split import UserRoles, assign_roles
+from metarec.episodes.settings import EpisodeSettings
+
+__all__ = [
+    "DomainEpisodes",
+    "EpisodeBatch",
+    "EpisodeSettings",
+    "Episodes",
+    "FusionInputs",
+    "UserRoles",
+    "assign_roles",
+    "build_episodes",
+]

@@ -1,0 +1,59 @@
+"""What each base predicts in each episode: fitted without the episode's user, support items left out one by one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from threadpoolctl import threadpool_limits
+
+from metarec.bases import HistoryQuery, make_base, predict_queries
+from metarec.episodes._split import Task
+from metarec.ratings import Domain
+
+__all__ = ["BasePredictions", "base_predictions", "leave_one_out_queries"]
+
+
+class BasePredictions(NamedTuple):
+    """One base's predictions for some tasks, in the domain's own units; a list entry a task, NaN where it cannot say."""
+
+    support: list[np.ndarray]
+    query: list[np.ndarray]
+
+
+def leave_one_out_queries(task: Task) -> Iterator[HistoryQuery]:
+    """The calls that one task makes of a base: the query items from the whole support set, then every support item
+    from the others. What is predicted is never in the history that it is predicted from."""
+    yield HistoryQuery(task.support_items, task.support_ratings, task.query_items)
+    for left_out in range(len(task.support_items)):
+        others = np.arange(len(task.support_items)) != left_out
+        items = task.support_items[left_out : left_out + 1]
+        yield HistoryQuery(task.support_items[others], task.support_ratings[others], items)
+
+
+def base_predictions(
+    fit_on: Domain, name: str, options: Mapping[str, Any], seed: int, tasks: Sequence[Task]
+) -> BasePredictions:
+    """Fit one base on `fit_on`, which holds none of the tasks' users, and predict the tasks.
+
+    Runs in a worker process, on one thread: results do not depend on how many workers there are.
+    """
+    held_out = {task.user for task in tasks}.intersection(fit_on.ratings["user"].unique())
+    if held_out:
+        raise AssertionError(f"base {name} would be fitted on {len(held_out)} of the users that it predicts")
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with threadpool_limits(1):
+            base = make_base(name, seed=seed, **options).fit(fit_on)
+            queries = [query for task in tasks for query in leave_one_out_queries(task)]
+            answers = iter(predict_queries(base, queries))
+    finally:
+        torch.set_num_threads(threads)
+    support, query = [], []
+    for task in tasks:
+        query.append(next(answers))
+        support.append(np.array([next(answers)[0] for _ in task.support_items]))
+    return BasePredictions(support, query)

@@ -1,0 +1,123 @@
+"""Who is train, validation or test; what is support and what is query. No rating's value is looked at here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import numpy as np
+
+from metarec.episodes.settings import EpisodeSettings
+from metarec.errors import InputError
+from metarec.ratings import Domain
+
+__all__ = ["ROLES", "Role", "Task", "UserRoles", "assign_roles", "cut_tasks"]
+
+Role = Literal["train", "validation", "test"]
+ROLES: tuple[Role, ...] = ("train", "validation", "test")
+
+MIN_USERS = 10
+"""With fewer users there is nothing to hold out: a train, a validation and a test set need a few users each."""
+
+
+@dataclass(frozen=True)
+class UserRoles:
+    """The role of every user who makes an episode anywhere, the same in all domains.
+
+    Attributes:
+        roles: user -> role. Users with too few ratings for an episode have none; bases may learn from them.
+        folds: train user -> fold; the bases that predict a fold's episodes were fitted without its users.
+        num_folds: how many folds there are.
+    """
+
+    roles: Mapping[str, Role]
+    folds: Mapping[str, int]
+    num_folds: int
+
+    def held_out(self, fold: int | None) -> set[str]:
+        """Users whose ratings the bases must not see: validation and test users, and the fold's own."""
+        outside = {user for user, role in self.roles.items() if role != "train"}
+        return outside | {user for user, own in self.folds.items() if own == fold}
+
+
+class Task(NamedTuple):
+    """One user's episode as the bases may see it. The query items' ratings are deliberately not in it."""
+
+    user: str
+    support_items: np.ndarray
+    support_ratings: np.ndarray
+    query_items: np.ndarray
+
+
+def assign_roles(
+    domains: Mapping[str, Domain], target: str, settings: EpisodeSettings, seed: int
+) -> UserRoles:
+    """Split the users of all domains, so that a test user of one domain is a train user of none.
+
+    The target's users are split first, so that its shares are exact; every other domain's users follow as far as they
+    have no role yet. The split depends on user ids, on how many ratings they have, and on the seed.
+
+    Raises:
+        InputError: a domain with too few users who have enough ratings.
+    """
+    rng = np.random.default_rng([seed, 0])
+    roles: dict[str, Role] = {}
+    for name in [target, *sorted(set(domains) - {target})]:
+        eligible = eligible_users(domains[name], settings)
+        if len(eligible) < MIN_USERS:
+            raise InputError(_too_few(domains[name], settings, len(eligible)))
+        free = [user for user in eligible if user not in roles]
+        num_test = max(1, round(settings.test_fraction * len(free)))
+        num_validation = max(1, round(settings.validation_fraction * len(free)))
+        for position, index in enumerate(rng.permutation(len(free))):
+            held_out: Role = "test" if position < num_test else "validation"
+            roles[free[index]] = held_out if position < num_test + num_validation else "train"
+    train = sorted(user for user, role in roles.items() if role == "train")
+    num_folds = min(settings.folds, len(train))
+    folds = {train[index]: position % num_folds for position, index in enumerate(rng.permutation(len(train)))}
+    return UserRoles(roles, folds, num_folds)
+
+
+def eligible_users(domain: Domain, settings: EpisodeSettings) -> list[str]:
+    """Users with enough ratings for an episode, in the order of their ids."""
+    counts = domain.ratings["user"].value_counts()
+    return sorted(counts.index[counts >= settings.needed_ratings])
+
+
+def cut_tasks(
+    domain: Domain, roles: UserRoles, settings: EpisodeSettings, seed: int
+) -> dict[str, tuple[Task, np.ndarray]]:
+    """user -> (task, [n] ratings of the query items, in the domain's own units) for every user with a role here.
+
+    Support is the user's earliest ratings by timestamp, ties and missing timestamps broken by a seeded draw that
+    depends on ids only: neither the rows' order nor the ratings matter.
+    """
+    ratings = domain.ratings
+    canonical = ratings.sort_values(["user", "item"], kind="stable").index.to_numpy()
+    draw = np.empty(len(ratings))
+    draw[canonical] = np.random.default_rng([seed, 1]).random(len(ratings))
+    users = ratings["user"].to_numpy()
+    times = ratings["timestamp"].to_numpy() if domain.has_timestamps else np.zeros(len(ratings))
+    codes, names = ratings["user"].factorize(sort=True)
+    order = np.lexsort((draw, times, codes))
+    starts = np.concatenate([[0], np.cumsum(np.bincount(codes, minlength=len(names)))])
+    items, values = ratings["item"].to_numpy(dtype=object), ratings["rating"].to_numpy(dtype=np.float64)
+    tasks = {}
+    for start, end in zip(starts[:-1], starts[1:], strict=True):
+        user = users[order[start]]
+        if user not in roles.roles or end - start < settings.needed_ratings:
+            continue
+        rows = order[start:end]
+        support, query = rows[: settings.shots], rows[settings.shots :][: settings.max_query]
+        tasks[user] = (Task(user, items[support], values[support], items[query]), values[query])
+    return tasks
+
+
+def _too_few(domain: Domain, settings: EpisodeSettings, found: int) -> str:
+    most = int(domain.ratings["user"].value_counts().max())
+    return (
+        f'domain "{domain.name}": {found} of {domain.num_users} users have the {settings.needed_ratings} ratings that an '
+        f"episode needs ({settings.shots} shots + {settings.min_query} queries; the most active has {most}), but at least "
+        f"{MIN_USERS} such users are needed; give more ratings, or lower episodes.shots or episodes.min_query"
+    )

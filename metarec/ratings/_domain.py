@@ -1,0 +1,223 @@
+"""The table that everything starts from."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Collection
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal, TypeVar
+
+import numpy as np
+import pandas as pd
+
+from metarec.errors import InputError
+
+__all__ = ["Domain", "RatingScale"]
+
+Values = TypeVar("Values", float, np.ndarray, Any)
+
+
+@dataclass(frozen=True)
+class RatingScale:
+    """The lowest and the highest rating that can be given, and the way to the unit scale and back.
+
+    >>> RatingScale(1, 5).to_unit(4.0)
+    0.75
+    >>> RatingScale(1, 5).to_ratings(0.75)
+    4.0
+    >>> str(RatingScale(0.5, 5))
+    '0.5..5'
+
+    Raises:
+        InputError: bounds that are not finite, or not in order.
+    """
+
+    low: float
+    high: float
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.low) and math.isfinite(self.high) and self.low < self.high):
+            raise InputError(f"a rating scale must have finite low < high but got {self.low}..{self.high}")
+        object.__setattr__(self, "low", float(self.low))
+        object.__setattr__(self, "high", float(self.high))
+        if not math.isfinite(self.span):
+            raise InputError(f"a rating scale must have a finite width but got {self.low}..{self.high}")
+
+    @property
+    def span(self) -> float:
+        """Width in the domain's own units: a unit-scale error times this is an error in ratings."""
+        return self.high - self.low
+
+    def to_unit(self, ratings: Values) -> Values:
+        """Ratings (a number, an array or a tensor) -> the unit scale, low to 0 and high to 1."""
+        return (ratings - self.low) / self.span
+
+    def to_ratings(self, unit: Values) -> Values:
+        """The inverse of `to_unit`."""
+        return unit * self.span + self.low
+
+    def __str__(self) -> str:
+        return f"{self.low:g}..{self.high:g}"
+
+
+@dataclass(frozen=True, eq=False)
+class Domain:
+    """One table of ratings with one rating scale, and item features where there are any.
+
+    Tables are copied when the domain is built; treat what it hands out as read-only.
+
+    >>> ratings = pd.DataFrame({"user": ["a", "b"], "item": ["x", "x"], "rating": [4.0, 2.0]})
+    >>> Domain("films", ratings, RatingScale(1, 5)).without({"b"}).num_users
+    1
+
+    Args:
+        name: how the domain is called in specs, tables and runs.
+        ratings: columns ``user`` and ``item`` (strings), ``rating`` (a number), and ``timestamp`` where known.
+        scale: the rating scale; every rating lies in it.
+        items: column ``item`` and feature columns, one row an item.
+        users: column ``user`` and feature columns, one row a user.
+        feedback: only ``"explicit"`` ratings can be fused.
+
+    Raises:
+        InputError: a missing column, an id that is no string or empty, a rating that is not finite or not in the
+            scale, a timestamp that is not finite, a user-item pair, an item or a user that is listed twice.
+    """
+
+    name: str
+    ratings: pd.DataFrame
+    scale: RatingScale
+    items: pd.DataFrame | None = None
+    users: pd.DataFrame | None = None
+    feedback: Literal["explicit"] = "explicit"
+
+    def __post_init__(self) -> None:
+        if self.feedback != "explicit":
+            raise InputError(f'domain "{self.name}": feedback must be "explicit" but got {self.feedback!r}')
+        object.__setattr__(self, "ratings", _checked_ratings(self.name, self.ratings, self.scale))
+        for table, key in ((self.items, "item"), (self.users, "user")):
+            if table is not None:
+                object.__setattr__(self, f"{key}s", _checked_features(self.name, table, key))
+
+    @property
+    def has_timestamps(self) -> bool:
+        return "timestamp" in self.ratings.columns
+
+    @property
+    def num_users(self) -> int:
+        """Users who rated something."""
+        return len(self._user_codes[1])
+
+    @property
+    def num_items(self) -> int:
+        """Items that somebody rated."""
+        return self.ratings["item"].nunique()
+
+    def without(self, users: Collection[str]) -> Domain:
+        """The same domain with no rating of these users."""
+        return self._with_rows(~self._rows_of(users))
+
+    def restrict(self, users: Collection[str]) -> Domain:
+        """The same domain with the ratings of these users only."""
+        return self._with_rows(self._rows_of(users))
+
+    def fingerprint(self) -> str:
+        """Hex sha256 of the content: row order and the name do not matter, any other difference does."""
+        digest = hashlib.sha256(f"{self.scale.low!r} {self.scale.high!r} {self.feedback}".encode())
+        for table in (self.ratings, self.items, self.users):
+            digest.update(b"none" if table is None else _table_bytes(table))
+        return digest.hexdigest()
+
+    @cached_property
+    def _user_codes(self) -> tuple[np.ndarray, np.ndarray]:
+        codes, names = pd.factorize(self.ratings["user"])
+        return codes, np.asarray(names, dtype=object)
+
+    def _rows_of(self, users: Collection[str]) -> np.ndarray:
+        codes, names = self._user_codes
+        wanted = set(users)
+        return np.fromiter((name in wanted for name in names), bool, len(names))[codes]
+
+    def _with_rows(self, rows: np.ndarray) -> Domain:
+        # Rows of a checked table need no second check, and this is called once for every fit of every base.
+        copy = object.__new__(Domain)
+        for field in ("name", "scale", "items", "users", "feedback"):
+            object.__setattr__(copy, field, getattr(self, field))
+        object.__setattr__(copy, "ratings", self.ratings[rows].reset_index(drop=True))
+        return copy
+
+
+def _table_bytes(table: pd.DataFrame) -> bytes:
+    """Column names, and the rows' hashes in an order that does not depend on the rows' order."""
+    columns = sorted(table.columns, key=str)
+    # Objects may be lists, which pandas cannot hash.
+    plain = {str(name): table[name].astype(str) if table[name].dtype == object else table[name] for name in columns}
+    hashes = pd.util.hash_pandas_object(pd.DataFrame(plain), index=False).to_numpy()
+    return repr(list(plain)).encode() + np.sort(hashes).tobytes()
+
+
+def _checked_ratings(name: str, ratings: pd.DataFrame, scale: RatingScale) -> pd.DataFrame:
+    columns = [column for column in ("user", "item", "rating", "timestamp") if column in ratings.columns]
+    missing = [column for column in ("user", "item", "rating") if column not in columns]
+    if missing:
+        raise InputError(
+            f'domain "{name}": ratings need the columns user, item and rating, but {", ".join(missing)} is missing; '
+            f"there are {', '.join(map(str, ratings.columns)) or 'none'}"
+        )
+    ratings = ratings[columns].reset_index(drop=True)
+    for key in ("user", "item"):
+        ratings[key] = _checked_ids(name, ratings[key], key)
+    for key in ("rating", "timestamp"):
+        if key in columns:
+            ratings[key] = _checked_numbers(name, ratings[key], key)
+    values = ratings["rating"].astype(np.float64)
+    wrong = ~((values >= scale.low) & (values <= scale.high)).to_numpy()
+    if wrong.any():
+        row = int(wrong.argmax())
+        raise InputError(
+            f'domain "{name}": every rating must lie in {scale} but row {row} holds {values[row]:g}; '
+            "correct it, or give another scale"
+        )
+    ratings["rating"] = values
+    repeated = ratings.duplicated(["user", "item"])
+    if repeated.any():
+        first = ratings.loc[repeated.idxmax()]
+        raise InputError(
+            f'domain "{name}": a user rates an item once, but user "{first["user"]}" rates item "{first["item"]}" '
+            "again; keep one of these rows"
+        )
+    return ratings
+
+
+def _checked_numbers(name: str, column: pd.Series, key: str) -> pd.Series:
+    if not pd.api.types.is_numeric_dtype(column):
+        raise InputError(f'domain "{name}": every {key} must be a number but the column has type {column.dtype}')
+    numbers = column.to_numpy(dtype=np.float64, na_value=np.nan)
+    if not np.isfinite(numbers).all():
+        row = int((~np.isfinite(numbers)).argmax())
+        raise InputError(f'domain "{name}": every {key} must be finite but row {row} holds {numbers[row]}; correct it')
+    return column.astype(np.int64 if pd.api.types.is_integer_dtype(column) else np.float64)
+
+
+def _checked_features(name: str, table: pd.DataFrame, key: str) -> pd.DataFrame:
+    if key not in table.columns:
+        raise InputError(
+            f'domain "{name}": the table of {key}s needs a column "{key}"; there are '
+            f"{', '.join(map(str, table.columns)) or 'none'}"
+        )
+    table = table.reset_index(drop=True)
+    table[key] = _checked_ids(name, table[key], key)
+    repeated = table[key][table[key].duplicated()]
+    if len(repeated):
+        raise InputError(f'domain "{name}": the {key}s list "{repeated.iloc[0]}" twice; keep one of these rows')
+    return table
+
+
+def _checked_ids(name: str, ids: pd.Series, key: str) -> pd.Series:
+    for value in ids.unique():
+        if not isinstance(value, str):
+            raise InputError(f'domain "{name}": {key} ids must be strings but got {value!r}; convert them with str')
+        if not value:
+            raise InputError(f'domain "{name}": {key} ids must not be empty; give every row its {key}')
+    return ids.astype(object)

@@ -1,0 +1,102 @@
+"""Where the runs are, and how they are opened."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import shutil
+import socket
+import sys
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from metarec.errors import InputError
+
+__all__ = ["check_uri", "runs_address", "shown_uri", "sqlite_path", "sqlite_uri", "ui_command"]
+
+_SQLITE = "sqlite:///"
+_PORTS = {"http": 80, "https": 443, "postgresql": 5432, "mysql": 3306, "mssql": 1433}
+
+
+def sqlite_uri(path: Path) -> str:
+    """The tracking URI of a SQLite file.
+
+    >>> sqlite_uri(Path("/home/ada/mlruns/mlflow.db"))
+    'sqlite:////home/ada/mlruns/mlflow.db'
+    """
+    return f"{_SQLITE}{path.resolve()}"
+
+
+def sqlite_path(tracking_uri: str) -> Path | None:
+    """The file behind a SQLite tracking URI; None for any other store."""
+    return Path(tracking_uri.removeprefix(_SQLITE)) if tracking_uri.startswith(_SQLITE) else None
+
+
+def shown_uri(tracking_uri: str) -> str:
+    """The tracking URI as it may be shown: without a password, and short where the file lies below here.
+
+    >>> shown_uri("postgresql://ada:secret@host/runs")
+    'postgresql://ada:***@host/runs'
+    """
+    path = sqlite_path(tracking_uri)
+    if path is not None and path.is_relative_to(Path.cwd()):
+        return f"{_SQLITE}{path.relative_to(Path.cwd())}"
+    return re.sub(r"(://[^/@]*?):[^/]*@", r"\1:***@", tracking_uri)
+
+
+def check_uri(tracking_uri: str) -> None:
+    """Raise :class:`InputError` at once for a store out of reach: MLflow itself would retry for minutes."""
+    where = shown_uri(tracking_uri)
+    address = urlsplit(tracking_uri)
+    if address.scheme in {"", "file"}:
+        cure = sqlite_uri(Path(address.path or ".") / "mlflow.db")
+        raise InputError(
+            f"tracking URI {where} is a plain folder, which MLflow no longer writes to; use {cure}"
+        )
+    path = sqlite_path(tracking_uri)
+    if path is not None and path.is_file() and path.stat().st_size > 0:
+        with path.open("rb") as file:
+            if file.read(16) != b"SQLite format 3\0":
+                raise InputError(f"{path} is not a SQLite database; move it or give another tracking URI")
+    # "postgresql+psycopg" names a database and its driver.
+    port = _PORTS.get(address.scheme.split("+")[0])
+    if port is not None and address.hostname:
+        try:
+            socket.create_connection((address.hostname, address.port or port), timeout=5).close()
+        except OSError as error:
+            reason = error.strerror or error
+            raise InputError(
+                f"tracking URI {where} does not answer ({reason}); start the server or give another URI"
+            ) from error
+
+
+def ui_command(tracking_uri: str) -> str | None:
+    """The one command that opens the runs in the browser; None where a server shows them already.
+
+    It names the ``mlflow`` of this environment, which need not be on the PATH.
+    """
+    if urlsplit(tracking_uri).scheme in {"http", "https"}:
+        return None
+    ours = Path(sys.executable).with_name("mlflow")
+    found = shutil.which("mlflow")
+    if not ours.exists() or (found is not None and Path(found) == ours):
+        command = "mlflow"
+    elif ours.is_relative_to(Path.cwd()):
+        command = str(ours.relative_to(Path.cwd()))
+    else:
+        command = str(ours)
+    return shlex.join([command, "ui", "--backend-store-uri", shown_uri(tracking_uri)])
+
+
+def runs_address(
+    experiment_id: str, run_id: str | None = None, *, server: str = "http://127.0.0.1:5000"
+) -> str:
+    """The page with the table of runs, or the page of one run, which shows its description and its trials.
+
+    MLflow's own front page leads to an empty view for language models instead.
+
+    >>> runs_address("1")
+    'http://127.0.0.1:5000/#/experiments/1/runs?workflowType=machine_learning'
+    """
+    run = f"/{run_id}" if run_id is not None else ""
+    return f"{server.rstrip('/')}/#/experiments/{experiment_id}/runs{run}?workflowType=machine_learning"

@@ -1,0 +1,132 @@
+"""What a study tells its tracker, whatever the tracker does with it."""
+
+from __future__ import annotations
+
+import logging
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from types import TracebackType
+from typing import Any, Literal, Self
+
+__all__ = ["Run", "State", "StudyRun", "Tracker", "TrackingError", "TrialRun"]
+
+logger = logging.getLogger(__name__)
+
+State = Literal["complete", "pruned", "interrupted", "failed"]
+
+
+class TrackingError(RuntimeError):
+    """The store of the runs failed in the middle of a study; the message says which store and why."""
+
+
+class Run(ABC):
+    """One run that is being recorded.
+
+    Used in ``with``, it never stays open: an exception ends it as failed and Ctrl-C as interrupted, both with
+    the reason; otherwise it is complete, unless :meth:`finish` said something else before.
+
+    Attributes:
+        run_id: what the store calls this run; None where nothing is recorded.
+        finished: whether :meth:`finish` was called.
+    """
+
+    run_id: str | None = None
+    finished: bool = False
+
+    @abstractmethod
+    def log_metrics(self, metrics: Mapping[str, float], *, step: int = 0) -> None:
+        """Record numbers, by name. NaN and infinity are allowed."""
+
+    @abstractmethod
+    def describe(self, markdown: str) -> None:
+        """Replace the run's description, which stands at the top of its page."""
+
+    @abstractmethod
+    def finish(self, state: State, *, reason: str | None = None, value: float | None = None) -> None:
+        """End the run.
+
+        Args:
+            state: how it ended.
+            reason: in one line why, for every state but ``"complete"``.
+            value: the one number that the run is judged by, if it got one.
+        """
+
+    @abstractmethod
+    def _upload(self, folder: Path) -> None:
+        """Keep the files of `folder` with the run."""
+
+    @contextmanager
+    def artifacts(self) -> Iterator[Path]:
+        """A temporary folder whose files are kept with the run when the block ends well, in one upload."""
+        with TemporaryDirectory(prefix="metarec-artifacts-") as folder:
+            yield Path(folder)
+            self._upload(Path(folder))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self.finished:
+            return
+        if error is None:
+            self.finish("complete")
+            return
+        try:
+            if isinstance(error, KeyboardInterrupt):
+                self.finish("interrupted", reason="interrupted")
+            else:
+                self.finish("failed", reason=f"{type(error).__name__}: {error}")
+        except TrackingError as problem:
+            # The error that is already on its way says more than this one.
+            logger.error("the run could not be closed: %s", problem)
+
+
+class TrialRun(Run):
+    """The record of one trial."""
+
+    @abstractmethod
+    def log_epoch(self, epoch: int, metrics: Mapping[str, float]) -> None:
+        """Record one point of each curve; final numbers go to :meth:`log_metrics`, by names of their own."""
+
+
+class StudyRun(Run):
+    """The record of one study, and where its trials begin.
+
+    Attributes:
+        experiment_id: what the store calls the collection that it is in; None where nothing is recorded.
+    """
+
+    experiment_id: str | None = None
+
+    @abstractmethod
+    def start_trial(
+        self, number: int, params: Mapping[str, Any], *, tags: Mapping[str, str] | None = None
+    ) -> TrialRun:
+        """Begin the record of trial `number` with these parameters."""
+
+
+class Tracker(ABC):
+    """Where studies are remembered."""
+
+    @abstractmethod
+    def start_study(
+        self,
+        name: str,
+        *,
+        params: Mapping[str, Any],
+        tags: Mapping[str, str] | None = None,
+        description: str = "",
+    ) -> StudyRun:
+        """Begin the record of study `name`, or continue it where one of this name exists.
+
+        Trials that an earlier session left open are closed as interrupted.
+        """
+
+    @abstractmethod
+    def join_study(self, name: str, run_id: str | None) -> StudyRun:
+        """The study that another process has started, for a worker that adds trials but must not end it."""

@@ -1,0 +1,63 @@
+"""What an MLflow store accepts: names, lengths, and how much in one call."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+__all__ = ["PARAM_LENGTH", "TAG_LENGTH", "Batch", "batches", "clean_key", "cut"]
+
+METRICS_PER_CALL = 1000
+PARAMS_PER_CALL = 100
+TAGS_PER_CALL = 100
+ENTITIES_PER_CALL = 1000
+
+KEY_LENGTH = 250
+PARAM_LENGTH = 6000
+TAG_LENGTH = 8000
+
+
+class Batch(NamedTuple):
+    """The content of one call."""
+
+    metrics: Sequence[Any]
+    params: Sequence[Any]
+    tags: Sequence[Any]
+
+
+def batches(
+    metrics: Sequence[Any] = (), params: Sequence[Any] = (), tags: Sequence[Any] = ()
+) -> Iterator[Batch]:
+    """Cut everything that is to be written into as few calls as the limits of one call allow."""
+    while metrics or params or tags:
+        some_params, params = params[:PARAMS_PER_CALL], params[PARAMS_PER_CALL:]
+        some_tags, tags = tags[:TAGS_PER_CALL], tags[TAGS_PER_CALL:]
+        room = min(METRICS_PER_CALL, ENTITIES_PER_CALL - len(some_params) - len(some_tags))
+        some_metrics, metrics = metrics[:room], metrics[room:]
+        yield Batch(some_metrics, some_params, some_tags)
+
+
+def clean_key(key: str) -> str:
+    """A name that the store accepts: a character that it refuses becomes its code, so names stay different.
+
+    >>> clean_key("test/movies/rmse"), clean_key("top@10"), clean_key("../rmse")
+    ('test/movies/rmse', 'top_40_10', '_2e__2e_/rmse')
+    """
+    key = re.sub(r"[^\w./ :-]", lambda match: f"_{ord(match[0]):x}_", key)
+    # The store reads a name as a path and refuses one with empty, "." or ".." steps.
+    steps = [step.replace(".", "_2e_") if step in {".", ".."} else step for step in key.split("/")]
+    return "/".join(step or "_" for step in steps)[:KEY_LENGTH]
+
+
+def cut(value: object, length: int) -> str:
+    """The text of a value, shortened to `length` characters with a mark that says so.
+
+    >>> cut("x" * 100, 40)
+    'xxxxxxxxxxxxxxxxxxx … (100 characters)'
+    """
+    text = str(value)
+    if len(text) <= length:
+        return text
+    mark = f" … ({len(text)} characters)"
+    return text[: length - len(mark)] + mark

@@ -1,0 +1,170 @@
+"""Studies in MLflow, by a client and explicit run ids: nothing depends on MLflow's global or active run."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from metarec.errors import InputError
+from metarec.study.tracking._address import check_uri, shown_uri, sqlite_uri
+from metarec.study.tracking._base import StudyRun, Tracker, TrackingError
+from metarec.study.tracking._limits import PARAM_LENGTH, clean_key, cut
+from metarec.study.tracking._mlflow_runs import MlflowStudyRun, Tag, reaching
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+__all__ = ["MlflowTracker"]
+
+
+class MlflowTracker(Tracker):
+    """Records studies in MLflow: one experiment for all, a parent run per study, a child run per trial.
+
+    All studies share one experiment because its table of runs is what people look at: a line for each study,
+    which unfolds into its trials, and one address to remember.
+
+    Nothing is opened or written before a study starts. A new SQLite store takes some seconds to open.
+
+    Args:
+        tracking_uri: any MLflow tracking URI; see :meth:`in_folder` for the usual one.
+        artifact_root: the folder or URI under which files are kept. It is used when the experiment is created
+            in a database; a server decides for itself.
+        experiment: the name of the experiment.
+        client: the client to use instead of one that is made from `tracking_uri`.
+
+    Raises:
+        InputError: on starting a study, if the store cannot be used or its experiment was deleted.
+        TrackingError: later, if the store fails in the middle of a study.
+    """
+
+    def __init__(
+        self,
+        tracking_uri: str,
+        artifact_root: str | Path | None = None,
+        *,
+        experiment: str = "metarec",
+        client: MlflowClient | None = None,
+    ) -> None:
+        self.tracking_uri = tracking_uri
+        self.artifact_root = artifact_root
+        self.experiment = experiment
+        self._client = client
+
+    @classmethod
+    def in_folder(cls, folder: str | Path) -> MlflowTracker:
+        """The tracker that keeps ``mlflow.db`` and ``artifacts/`` in `folder`."""
+        return cls(sqlite_uri(Path(folder) / "mlflow.db"), Path(folder) / "artifacts")
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A database connection must not be shared with a worker process: the worker opens its own.
+        return {**self.__dict__, "_client": None}
+
+    def start_study(
+        self,
+        name: str,
+        *,
+        params: Mapping[str, Any],
+        tags: Mapping[str, str] | None = None,
+        description: str = "",
+    ) -> StudyRun:
+        client, experiment_id = self._open()
+        store = shown_uri(self.tracking_uri)
+        known: Mapping[str, str] = {}
+        with reaching(store, f'start study "{name}"'):
+            found = _find_study(client, experiment_id, name)
+            if found is None:
+                ours = {Tag.STUDY: name, Tag.ROLE: "study", Tag.SOURCE: "metarec"}
+                run_id = client.create_run(experiment_id, tags=ours, run_name=name).info.run_id
+            else:
+                run_id, known = found.info.run_id, found.data.params
+                client.update_run(run_id, status="RUNNING")
+                if Tag.REASON in found.data.tags:
+                    client.delete_tag(run_id, Tag.REASON)
+        study = MlflowStudyRun(client, store, run_id, name, experiment_id)
+        if found is not None:
+            study.close_orphans()
+        note = {Tag.NOTE: description} if description else {}
+        study.write(
+            params={key: value for key, value in params.items() if clean_key(key) not in known},
+            tags={Tag.STATE: "running", **note, **_changes(params, known), **(tags or {})},
+        )
+        return study
+
+    def join_study(self, name: str, run_id: str | None) -> StudyRun:
+        if run_id is None:
+            raise ValueError("run_id must name the run of a started study but got None")
+        client, experiment_id = self._open()
+        return MlflowStudyRun(client, shown_uri(self.tracking_uri), run_id, name, experiment_id)
+
+    def _open(self) -> tuple[MlflowClient, str]:
+        """The client and the experiment's id."""
+        store = shown_uri(self.tracking_uri)
+        if self._client is None:
+            check_uri(self.tracking_uri)
+            _quieten_mlflow()
+        try:
+            with reaching(store, "open the experiment"):
+                if self._client is None:
+                    from mlflow import MlflowClient
+
+                    self._client = MlflowClient(tracking_uri=self.tracking_uri)
+                return self._client, self._experiment_id(self._client)
+        except TrackingError as error:
+            reason = str(error.__cause__).strip().split("\n")[0]
+            raise InputError(f"tracking URI {store} cannot be used: {reason}; give another one") from error
+
+    def _experiment_id(self, client: MlflowClient) -> str:
+        experiment = client.get_experiment_by_name(self.experiment)
+        if experiment is None:
+            return str(client.create_experiment(self.experiment, artifact_location=self._artifact_location()))
+        if experiment.lifecycle_stage != "active":
+            raise InputError(
+                f'experiment "{self.experiment}" of {shown_uri(self.tracking_uri)} was deleted; restore it: '
+                f"mlflow experiments restore --experiment-id {experiment.experiment_id}"
+            )
+        return str(experiment.experiment_id)
+
+    def _artifact_location(self) -> str | None:
+        if self.artifact_root is None or urlsplit(self.tracking_uri).scheme in {"http", "https"}:
+            return None
+        root = self.artifact_root
+        return root.resolve().as_uri() if isinstance(root, Path) else root
+
+
+def _quieten_mlflow() -> None:
+    # MLflow reports its use to its makers, and prints an address for every run that ends on a server. Both
+    # are off unless the user's environment says otherwise; reporting would start with the import.
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+    import mlflow  # noqa: F401  # the import sets its loggers' levels, so ours come after it
+
+    # These tell of each migration of a new store, and repeat as a traceback what we raise in one line.
+    for name in ("mlflow.store.db.utils", "alembic"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+
+
+def _find_study(client: MlflowClient, experiment_id: str, name: str) -> Any | None:
+    """The latest parent run of this name. Names are compared here: queries cannot quote every one."""
+    token = None
+    while True:
+        page = client.search_runs([experiment_id], f"tags.`{Tag.ROLE}` = 'study'", page_token=token)
+        for run in page:
+            if run.data.tags.get(Tag.STUDY) == name:
+                return run
+        token = page.token
+        if not token:
+            return None
+
+
+def _changes(params: Mapping[str, Any], known: Mapping[str, str]) -> dict[str, str]:
+    """A tag for each parameter that a continued study changed: a parameter itself keeps its first value."""
+    changed = {}
+    for key, value in params.items():
+        before, now = known.get(clean_key(key)), cut(value, PARAM_LENGTH)
+        if before is not None and before != now:
+            changed[f"metarec.changed/{key}"] = f"{before} → {now}"
+    return changed

@@ -1,0 +1,174 @@
+"""The runs of a study in MLflow."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from metarec.study.tracking._base import Run, State, StudyRun, TrackingError, TrialRun
+from metarec.study.tracking._limits import PARAM_LENGTH, TAG_LENGTH, batches, clean_key, cut
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Metric
+
+__all__ = ["MlflowStudyRun", "MlflowTrialRun", "Tag", "reaching"]
+
+_STATUS: dict[State, str] = {
+    "complete": "FINISHED",
+    "pruned": "KILLED",
+    "interrupted": "KILLED",
+    "failed": "FAILED",
+}
+
+
+class Tag:
+    """The tags by which runs are told apart and found again."""
+
+    NOTE = "mlflow.note.content"
+    PARENT = "mlflow.parentRunId"
+    SOURCE = "mlflow.source.name"
+    STUDY = "metarec.study"
+    ROLE = "metarec.role"
+    STATE = "metarec.state"
+    REASON = "metarec.reason"
+
+
+@contextmanager
+def reaching(store: str, doing: str) -> Iterator[None]:
+    """Turn what MLflow and its transports raise into one error that says what was being done, and where."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        yield
+    except (MlflowException, OSError) as error:
+        reason = str(error).strip().split("\n")[0]
+        raise TrackingError(
+            f"could not {doing} in {store}: {reason}. The search so far is in the study's own storage: "
+            "mend the store and run the same command again with the same study name"
+        ) from error
+
+
+class _MlflowRun(Run):
+    def __init__(self, client: MlflowClient, store: str, run_id: str, label: str) -> None:
+        self._client = client
+        self._store = store
+        self._label = label
+        self.run_id: str = run_id
+        self._metrics: list[Metric] = []
+
+    def _keep(self, metrics: Mapping[str, float], step: int) -> None:
+        from mlflow.entities import Metric
+
+        now = int(time.time() * 1000)
+        for key, value in metrics.items():
+            number = float(value)
+            # SQL stores clamp infinity to 1.8e308, which flattens every chart with it; NaN leaves a gap.
+            number = number if math.isfinite(number) else math.nan
+            self._metrics.append(Metric(clean_key(key), number, now, step))
+
+    def write(self, params: Mapping[str, Any] | None = None, tags: Mapping[str, str] | None = None) -> None:
+        """Everything that has gathered, in as few calls as possible: each costs a transaction."""
+        from mlflow.entities import Param, RunTag
+
+        columns = [Param(clean_key(key), cut(value, PARAM_LENGTH)) for key, value in (params or {}).items()]
+        labels = [RunTag(clean_key(key), cut(value, TAG_LENGTH)) for key, value in (tags or {}).items()]
+        with reaching(self._store, f"write {self._label}"):
+            for batch in batches(self._metrics, columns, labels):
+                self._client.log_batch(self.run_id, *batch)
+        self._metrics = []
+
+    def describe(self, markdown: str) -> None:
+        self.write(tags={Tag.NOTE: markdown})
+
+    def finish(self, state: State, *, reason: str | None = None, value: float | None = None) -> None:
+        tags: dict[str, str] = {Tag.STATE: state}
+        if reason is not None:
+            tags[Tag.REASON] = reason
+            tags.update(self._explanation(state, reason))
+        self.write(tags=tags)
+        name = self._final_name(state, value)
+        with reaching(self._store, f"finish {self._label}"):
+            if name is not None:
+                self._client.update_run(self.run_id, name=name)
+            self._client.set_terminated(self.run_id, _STATUS[state])
+        self.finished = True
+
+    def _final_name(self, state: State, value: float | None) -> str | None:
+        """What the run is called from now on; None keeps its name."""
+        return None
+
+    def _explanation(self, state: State, reason: str) -> dict[str, str]:
+        """Tags that say the reason in full, where there is nothing better to read on the run's page."""
+        return {}
+
+    def _upload(self, folder: Path) -> None:
+        with reaching(self._store, f"keep the files of {self._label}"):
+            self._client.log_artifacts(self.run_id, str(folder))
+
+
+class MlflowTrialRun(_MlflowRun, TrialRun):
+    """Keeps its numbers until it finishes, so that a trial costs two writes however many epochs it has."""
+
+    def __init__(self, client: MlflowClient, store: str, run_id: str, label: str) -> None:
+        super().__init__(client, store, run_id, label)
+        self._curves: set[str] = set()
+
+    def log_epoch(self, epoch: int, metrics: Mapping[str, float]) -> None:
+        self._curves.update(metrics)
+        self._keep(metrics, epoch)
+
+    def log_metrics(self, metrics: Mapping[str, float], *, step: int = 0) -> None:
+        # MLflow takes the value at the last step for the metric: the last epoch's and not this one.
+        if clash := sorted(self._curves.intersection(metrics)):
+            raise ValueError(f"final metrics must have names of their own but got the curves {clash}")
+        self._keep(metrics, step)
+
+    def _final_name(self, state: State, value: float | None) -> str:
+        # Metric columns are out of sight in the table of runs, so the name says what came out.
+        result = f"{value:.4f}" if value is not None else ""
+        ending = "" if state == "complete" else state
+        return " · ".join(part for part in (self._label, result, ending) if part)
+
+    def _explanation(self, state: State, reason: str) -> dict[str, str]:
+        # The page cuts a long tag short; a description it shows.
+        return {Tag.NOTE: f"**{state}**: {reason}"}
+
+
+class MlflowStudyRun(_MlflowRun, StudyRun):
+    def __init__(self, client: MlflowClient, store: str, run_id: str, name: str, experiment_id: str) -> None:
+        super().__init__(client, store, run_id, f'study "{name}"')
+        self.name = name
+        self.experiment_id: str = experiment_id
+
+    def log_metrics(self, metrics: Mapping[str, float], *, step: int = 0) -> None:
+        self._keep(metrics, step)
+        self.write()
+
+    def start_trial(
+        self, number: int, params: Mapping[str, Any], *, tags: Mapping[str, str] | None = None
+    ) -> TrialRun:
+        label = f"trial {number}"
+        ours = {Tag.PARENT: self.run_id, Tag.STUDY: self.name, Tag.ROLE: "trial", Tag.SOURCE: "metarec"}
+        with reaching(self._store, f"start {label}"):
+            run = self._client.create_run(self.experiment_id, tags=ours, run_name=label)
+        trial = MlflowTrialRun(self._client, self._store, run.info.run_id, label)
+        trial.write(params, tags)
+        return trial
+
+    def finish(self, state: State, *, reason: str | None = None, value: float | None = None) -> None:
+        self.close_orphans()
+        super().finish(state, reason=reason, value=value)
+
+    def close_orphans(self) -> None:
+        """End the trials that were left open by a crash or a Ctrl-C, or by a worker that was stopped."""
+        query = f"tags.`{Tag.PARENT}` = '{self.run_id}' and attributes.status = 'RUNNING'"
+        with reaching(self._store, f"look for open trials of {self._label}"):
+            orphans = self._client.search_runs([self.experiment_id], query, max_results=1000)
+        for run in orphans:
+            trial = MlflowTrialRun(self._client, self._store, run.info.run_id, run.info.run_name)
+            trial.finish("interrupted", reason="interrupted")

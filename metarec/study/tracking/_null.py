@@ -1,0 +1,60 @@
+"""The tracker that forgets everything: the default, so that the library runs without MLflow."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from metarec.study.tracking._base import Run, State, StudyRun, Tracker, TrialRun
+
+__all__ = ["NullTracker"]
+
+
+class _NullRun(Run):
+    def log_metrics(self, metrics: Mapping[str, float], *, step: int = 0) -> None:
+        pass
+
+    def describe(self, markdown: str) -> None:
+        pass
+
+    def finish(self, state: State, *, reason: str | None = None, value: float | None = None) -> None:
+        self.finished = True
+
+    def _upload(self, folder: Path) -> None:
+        pass
+
+
+class _NullTrialRun(_NullRun, TrialRun):
+    def log_epoch(self, epoch: int, metrics: Mapping[str, float]) -> None:
+        pass
+
+
+class _NullStudyRun(_NullRun, StudyRun):
+    def start_trial(
+        self, number: int, params: Mapping[str, Any], *, tags: Mapping[str, str] | None = None
+    ) -> TrialRun:
+        return _NullTrialRun()
+
+
+class NullTracker(Tracker):
+    """Records nothing.
+
+    >>> with NullTracker().start_study("quickstart", params={}) as study, study.start_trial(0, {}) as trial:
+    ...     trial.log_epoch(0, {"val_rmse": 0.2})
+    >>> trial.finished, trial.run_id
+    (True, None)
+    """
+
+    def start_study(
+        self,
+        name: str,
+        *,
+        params: Mapping[str, Any],
+        tags: Mapping[str, str] | None = None,
+        description: str = "",
+    ) -> StudyRun:
+        return _NullStudyRun()
+
+    def join_study(self, name: str, run_id: str | None) -> StudyRun:
+        return _NullStudyRun()
