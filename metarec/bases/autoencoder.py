@@ -97,9 +97,7 @@ class AutoencoderRecommender(Recommender):
         """Rows are sorted by user and item, so that the order of the input table does not matter."""
         config, network = self.config, self._network
         rng = np.random.default_rng(config.seed)
-        optimizer = torch.optim.AdamW(
-            network.parameters(), config.learning_rate, weight_decay=config.weight_decay
-        )
+        optimizer = torch.optim.AdamW(network.parameters(), config.learning_rate, weight_decay=config.weight_decay)
         starts = np.concatenate([[0], np.cumsum(np.bincount(users))])
         trainable = np.flatnonzero(np.diff(starts) >= 2)
         for _ in range(config.epochs):
@@ -123,15 +121,11 @@ class AutoencoderRecommender(Recommender):
         lengths: np.ndarray,
     ) -> Tensor:
         owner = np.repeat(np.arange(len(lengths)), lengths)
-        offsets = np.bincount(owner[is_input], residuals[is_input], len(lengths)) / (
-            counts + self.config.damping
-        )
+        offsets = np.bincount(owner[is_input], residuals[is_input], len(lengths)) / (counts + self.config.damping)
         centred = torch.from_numpy(residuals - offsets[owner]).float()
         item_tensor, inputs = torch.from_numpy(items), torch.from_numpy(is_input)
         starts = torch.from_numpy(np.concatenate([[0], np.cumsum(counts)[:-1]]))
-        codes = self._network.encode(
-            item_tensor[inputs], centred[inputs], starts, torch.from_numpy(counts).float()
-        )
+        codes = self._network.encode(item_tensor[inputs], centred[inputs], starts, torch.from_numpy(counts).float())
         targets = ~inputs
         predicted = self._network.decode(codes[torch.from_numpy(owner)[targets]], item_tensor[targets])
         return functional.mse_loss(predicted, centred[targets])
@@ -160,9 +154,7 @@ class AutoencoderRecommender(Recommender):
             codes = self._code(query.items)
             known = codes >= 0
             answer = np.full(len(codes), np.nan)
-            decoded = self._network.decode(
-                user_code.expand(int(known.sum()), -1), torch.from_numpy(codes[known])
-            )
+            decoded = self._network.decode(user_code.expand(int(known.sum()), -1), torch.from_numpy(codes[known]))
             unit = self._offsets.mean + self._offsets.offsets[codes[known]]
             answer[known] = self._scale.to_ratings(unit + self._spread * (offset + decoded.numpy()))
             answers.append(answer)

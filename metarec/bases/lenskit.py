@@ -55,9 +55,7 @@ class LensKitRecommender(Recommender):
         scores = np.full(len(query.items), np.nan)
         # Asked for an item that it never saw, the item-kNN panics: ask for known ones only, in both directions.
         asked = np.fromiter((item in self._known for item in query.items), bool, len(query.items))
-        seen = np.fromiter(
-            (item in self._known for item in query.history_items), bool, len(query.history_items)
-        )
+        seen = np.fromiter((item in self._known for item in query.history_items), bool, len(query.history_items))
         if not asked.any() or not (seen.any() or self.empty_history_says):
             return scores
         stars = STARS * self._scale.to_unit(query.history_ratings[seen])

@@ -77,9 +77,7 @@ def build_episodes(
     if missing:
         with worker_map(jobs) as run:
             for name in missing:
-                arrays[name] = _predict(
-                    domains[name], roles, tasks[name], settings, bases, seed, run, on_progress
-                )
+                arrays[name] = _predict(domains[name], roles, tasks[name], settings, bases, seed, run, on_progress)
                 if cache:
                     save_arrays(paths[name], arrays[name])
     return {
@@ -134,9 +132,7 @@ def _predict(
     return {"support": support, "query": query, "support_facts": support_facts, "query_facts": query_facts}
 
 
-def _store(
-    answer: BasePredictions, rows: Sequence[int], base: int, support: np.ndarray, query: np.ndarray
-) -> None:
+def _store(answer: BasePredictions, rows: Sequence[int], base: int, support: np.ndarray, query: np.ndarray) -> None:
     for row, support_row, query_row in zip(rows, answer.support, answer.query, strict=True):
         support[row, : len(support_row), base] = support_row
         query[row, : len(query_row), base] = query_row
@@ -172,10 +168,7 @@ def _assemble(
     role = np.array([roles.roles[user] for user in users], dtype=object)
     lengths = np.array([len(task.query_items) for task, _ in tasks.values()])
     width = int(lengths.max())
-    unit = {
-        side: np.clip(scale.to_unit(arrays[side].astype(np.float64)), 0.0, 1.0)
-        for side in ("support", "query")
-    }
+    unit = {side: np.clip(scale.to_unit(arrays[side].astype(np.float64)), 0.0, 1.0) for side in ("support", "query")}
     support_mask = np.broadcast_to(np.arange(max(shots, 1)) < shots, (len(users), max(shots, 1)))
     query_mask = np.arange(width) < lengths[:, None]
     support_items, support_ratings = _padded(
@@ -220,9 +213,7 @@ def _assemble(
     return DomainEpisodes(*(episodes(wanted) for wanted in ROLES))
 
 
-def _padded(
-    items: Sequence[np.ndarray], ratings: Sequence[np.ndarray], width: int
-) -> tuple[np.ndarray, np.ndarray]:
+def _padded(items: Sequence[np.ndarray], ratings: Sequence[np.ndarray], width: int) -> tuple[np.ndarray, np.ndarray]:
     padded_items = np.full((len(items), width), "", dtype=object)
     padded_ratings = np.zeros((len(items), width))
     for row, (own_items, own_ratings) in enumerate(zip(items, ratings, strict=True)):

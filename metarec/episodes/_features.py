@@ -135,9 +135,7 @@ def _side(rows: Rows, evidence: _Evidence, absolute_error: np.ndarray, damping: 
     deviation = np.where(says, filled - mean[..., None], 0.0)
     shape = filled.shape
     signed = np.broadcast_to(evidence.error / (evidence.said + damping), shape)
-    absolute = np.broadcast_to(
-        (evidence.absolute_error + damping * absolute_error) / (evidence.said + damping), shape
-    )
+    absolute = np.broadcast_to((evidence.absolute_error + damping * absolute_error) / (evidence.said + damping), shape)
     algorithm = np.stack([filled, deviation, says.astype(float), signed, absolute], axis=-1)
     row_shape = mean.shape
     count = np.maximum(evidence.count, 1.0)

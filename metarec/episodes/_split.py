@@ -50,9 +50,7 @@ class Task(NamedTuple):
     query_items: np.ndarray
 
 
-def assign_roles(
-    domains: Mapping[str, Domain], target: str, settings: EpisodeSettings, seed: int
-) -> UserRoles:
+def assign_roles(domains: Mapping[str, Domain], target: str, settings: EpisodeSettings, seed: int) -> UserRoles:
     """Split the users of all domains, so that a test user of one domain is a train user of none.
 
     The target's users are split first, so that its shares are exact; every other domain's users follow as far as they

@@ -185,7 +185,7 @@ def test_long_and_odd_names_and_values_are_kept(tracker, client, caplog):
 
 
 def test_names_that_are_paths_are_mended():
-    assert clean_key("a//b/../c/.") == "a/_/b/_2e__2e_/c/_2e_".replace("_/b", "_/b")
+    assert clean_key("a//b/../c/.") == "a/_/b/_2e__2e_/c/_2e_"
     assert clean_key("plain_name-1.2 x:y") == "plain_name-1.2 x:y"
     assert len(cut("x" * 99, 50)) == 50
 

@@ -1,0 +1,116 @@
+"""From the columns of a file to checked ratings: ids as strings, finite numbers, each pair once."""
+
+from __future__ import annotations
+
+import logging
+
+import numpy as np
+import pandas as pd
+
+from metarec.errors import InputError
+from metarec.ratings._domain import RatingScale
+from metarec.ratings._files import shown
+from metarec.ratings._tables import Table
+
+__all__ = ["as_ids", "as_numbers", "as_seconds", "check_in_scale", "latest_only"]
+
+logger = logging.getLogger(__name__)
+
+
+def as_ids(table: Table, column: str, role: str) -> pd.Series:
+    """A column of ids as strings without spaces around them: ``"0002844"`` stays, an integer 7 becomes ``"7"``.
+
+    Raises:
+        InputError: an id that is missing.
+    """
+    codes, values = pd.factorize(table.frame[column], use_na_sentinel=True)
+    if pd.api.types.is_float_dtype(values.dtype) and np.all(np.asarray(values, dtype=np.float64) % 1 == 0):
+        values = values.astype(np.int64)
+    names = np.array([*(_text(value) for value in values), ""], dtype=object)
+    ids = names[codes]
+    missing = ids == ""
+    if missing.any():
+        row = table.frame.index[int(missing.argmax())]
+        raise InputError(f'{table.where(row)}: the {role} id (column "{shown(column)}") is missing; fill it in or remove the row')
+    return pd.Series(ids, index=table.frame.index, dtype=object)
+
+
+def as_numbers(table: Table, column: str) -> pd.Series:
+    """A column of ratings as float64.
+
+    Raises:
+        InputError: a rating that is missing, text, or infinite.
+    """
+    values = table.frame[column]
+    numbers = _numeric(values)
+    wrong = ~np.isfinite(numbers)
+    if wrong.any():
+        position = int(wrong.argmax())
+        text = _text(values.iloc[position])
+        place = f'{table.where(values.index[position])}: the rating (column "{shown(column)}")'
+        if not text:
+            raise InputError(f"{place} is missing; fill it in or remove the row")
+        cure = "write a point for the comma" if text.replace(",", "", 1).isdigit() and "," in text else "correct it or remove the row"
+        raise InputError(f'{place} must be a finite number but is "{shown(text)}"; {cure}')
+    return pd.Series(numbers, index=values.index)
+
+
+def as_seconds(table: Table, column: str) -> pd.Series:
+    """A column of timestamps: numbers as they are, dates and times in ISO 8601 as seconds since 1970 (UTC).
+
+    Raises:
+        InputError: a timestamp that is neither.
+    """
+    values = table.frame[column]
+    dates = pd.api.types.is_datetime64_any_dtype(values)
+    seconds = np.full(len(values), np.nan) if dates else _numeric(values)
+    wrong = ~np.isfinite(seconds)
+    if wrong.all():
+        stamps = pd.to_datetime(values, format=None if dates else "ISO8601", utc=True, errors="coerce")
+        wrong = stamps.isna().to_numpy()
+        seconds = stamps.astype("datetime64[ns, UTC]").astype(np.int64).to_numpy() / 1e9
+    if wrong.any():
+        position = int(wrong.argmax())
+        raise InputError(
+            f'{table.where(values.index[position])}: the timestamp (column "{shown(column)}") must be seconds or a date '
+            f'like 2001-12-31 but is "{shown(_text(values.iloc[position]))}"; correct it, or remove the column'
+        )
+    whole = np.all(seconds == np.floor(seconds)) and np.all(np.abs(seconds) < 2**53)
+    return pd.Series(seconds.astype(np.int64) if whole else seconds, index=values.index)
+
+
+def check_in_scale(table: Table, column: str, ratings: pd.Series, scale: RatingScale) -> None:
+    """Raises :class:`InputError` for the first rating outside of the scale."""
+    wrong = ~ratings.between(scale.low, scale.high).to_numpy()
+    if wrong.any():
+        position = int(wrong.argmax())
+        raise InputError(
+            f'{table.where(ratings.index[position])}: the rating (column "{shown(column)}") must lie in the scale {scale} '
+            f"but is {ratings.iloc[position]:g}; correct it, or give the scale that it is on"
+        )
+
+
+def latest_only(ratings: pd.DataFrame, source: str) -> pd.DataFrame:
+    """Of every user-item pair the rating with the latest timestamp; of equal ones, the last in the file."""
+    if not ratings.duplicated(["user", "item"]).any():
+        return ratings
+    in_time = ratings.sort_values("timestamp", kind="stable") if "timestamp" in ratings else ratings
+    kept = in_time.drop_duplicates(["user", "item"], keep="last").sort_index()
+    logger.warning(
+        "%s: %d rows repeat a user-item pair; the latest rating of each pair is kept", source, len(ratings) - len(kept)
+    )
+    return kept
+
+
+def _numeric(values: pd.Series) -> np.ndarray:
+    if pd.api.types.is_bool_dtype(values):
+        return np.full(len(values), np.nan)
+    if isinstance(values.dtype, pd.CategoricalDtype):
+        values = values.astype(object)
+    numbers = pd.to_numeric(values, errors="coerce")
+    return np.asarray(numbers.to_numpy(dtype=np.float64, na_value=np.nan))
+
+
+def _text(value: object) -> str:
+    """An id or a field as text; the empty string where it is missing."""
+    return "" if value is None or value is pd.NA or value is pd.NaT or value != value else str(value).strip()

@@ -1,0 +1,249 @@
+"""The pictures of a study, as matplotlib figures without any global state.
+
+Each function returns a :class:`matplotlib.figure.Figure` that is 800 pixels wide at its own resolution; save it with
+``figure.savefig(path)``. Numbers that are not finite leave gaps; where nothing is left to draw, the figure says so.
+"""
+
+from __future__ import annotations
+
+import math
+import textwrap
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, PercentFormatter
+
+__all__ = ["TableRow", "TrialPoint", "base_weights", "learning_curve", "search_history", "test_table"]
+
+_WIDTH = 8.0
+_DPI = 100
+
+# Okabe and Ito's colours, which people with any colour vision can tell apart.
+_BLUE = "#0072b2"
+_ORANGE = "#d55e00"
+_GREEN = "#009e73"
+_GREY = "#8a8f98"
+_INK = "#2b2f36"
+_COLOURS = (_BLUE, _ORANGE, _GREEN, "#cc79a7", "#e69f00", "#56b4e9")
+
+
+@dataclass(frozen=True)
+class TableRow:
+    """One model's line of the test table: its RMSE in the domain's own units."""
+
+    model: str
+    rmse: float
+
+
+@dataclass(frozen=True)
+class TrialPoint:
+    """One trial of a search; `value` is None where it got none; `state` is "complete", "pruned" or "failed"."""
+
+    number: int
+    value: float | None
+    state: str
+
+
+def learning_curve(history: Mapping[str, Sequence[float]], best_epoch: int | None = None) -> Figure:
+    """One line per series of `history`, over epochs counted from 0, with the epoch that was kept marked."""
+    figure, axes = _canvas("Learning curve", height=4.5)
+    drawn = 0
+    for (name, values), colour in zip(history.items(), _cycle(len(history)), strict=True):
+        numbers = _gaps(values)
+        if np.isfinite(numbers).any():
+            # A lone epoch between gaps is no line, so every short series shows its points.
+            marker = "o" if np.isfinite(numbers).sum() <= 30 else None
+            label = name.replace("_", " ")
+            axes.plot(numbers, color=colour, marker=marker, markersize=4, linewidth=1.8, label=label)
+            drawn += 1
+    if not drawn:
+        return _nothing(figure, axes, "no epoch with a finite value")
+    if best_epoch is not None:
+        axes.axvline(best_epoch, color=_GREY, linestyle="--", linewidth=1, label=f"kept: epoch {best_epoch}")
+    axes.set_xlabel("epoch")
+    axes.set_ylabel("loss")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    if all(len(values) <= 1 for values in history.values()):
+        axes.set_xlim(-0.5, 0.5)
+    axes.legend(frameon=False)
+    return figure
+
+
+def base_weights(weights: np.ndarray, base_names: Sequence[str]) -> Figure:
+    """How much the fusion trusts each base: the spread of its weight over rows, the most trusted on top.
+
+    Args:
+        weights: [R, A] the weight of each base in each row; NaN where a row does not count.
+        base_names: the A names.
+    """
+    weights = np.asarray(weights, dtype=float)
+    if weights.ndim != 2 or weights.shape[1] != len(base_names):
+        raise ValueError(f"weights must have shape [rows, {len(base_names)}] but got {list(weights.shape)}")
+    figure, axes = _canvas("Weight given to each base recommender", height=1.9 + 0.5 * max(len(base_names), 2))
+    columns = [column[np.isfinite(column)] for column in weights.T]
+    filled = [index for index, column in enumerate(columns) if len(column)]
+    if not filled:
+        return _nothing(figure, axes, "no row with finite weights")
+    order = sorted(filled, key=lambda index: float(columns[index].mean()))
+    places = np.arange(len(order))
+    shown = [columns[index] for index in order]
+    boxes = axes.boxplot(
+        shown,
+        positions=places,
+        orientation="horizontal",
+        widths=0.55,
+        whis=(5, 95),
+        showfliers=False,
+        patch_artist=True,
+        medianprops={"color": _INK, "linewidth": 1.4},
+        whiskerprops={"color": _GREY},
+        capprops={"color": _GREY},
+    )
+    for box in boxes["boxes"]:
+        box.set(facecolor="#cfe3f1", edgecolor=_BLUE)
+    means = [float(column.mean()) for column in shown]
+    axes.scatter(means, places, color=_ORANGE, zorder=3, s=36, label="mean")
+    right = max(max(float(column.max()) for column in shown), 1.0 / len(base_names)) * 1.02
+    for place, mean in zip(places, means, strict=True):
+        axes.annotate(
+            f"{mean:.0%}", (1.01, place), xycoords=("axes fraction", "data"), va="center", color=_ORANGE, fontsize=10
+        )
+    axes.axvline(1.0 / len(base_names), color=_GREY, linestyle="--", linewidth=1, label="equal weights")
+    axes.set_xlim(min(0.0, min(float(column.min()) for column in shown)), right)
+    axes.set_yticks(places, [_short(base_names[index]) for index in order])
+    axes.set_ylim(-0.6, len(order) - 0.4)
+    axes.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+    axes.set_xlabel("weight (box: middle half of the rows; whiskers: 5 to 95 %)")
+    _legend_above(axes)
+    return figure
+
+
+def test_table(rows: Sequence[TableRow], *, domain: str = "") -> Figure:
+    """The RMSE of each model on the test users, the best on top, with its distance to the best single base."""
+    title = f"RMSE on test users: {domain}" if domain else "RMSE on test users"
+    figure, axes = _canvas(title, height=1.7 + 0.38 * max(len(rows), 3))
+    shown = sorted((row for row in rows if math.isfinite(row.rmse)), key=lambda row: row.rmse, reverse=True)
+    if not shown:
+        return _nothing(figure, axes, "no model with a finite RMSE")
+    reference = next((row.rmse for row in shown if row.model == "best-single"), None)
+    low = min(row.rmse for row in shown)
+    for place, row in enumerate(shown):
+        ours = row.model == "metarec"
+        colour = _ORANGE if ours else _INK if row.model == "best-single" else _GREY
+        axes.plot([low, row.rmse], [place, place], color=colour, alpha=0.35, linewidth=1.2)
+        axes.scatter(row.rmse, place, color=colour, s=90 if ours else 48, zorder=3)
+        text = f"{row.rmse:.4f}"
+        if reference and row.model != "best-single":
+            text += f"  ({row.rmse / reference - 1:+.1%})".replace("-", "−")
+        axes.annotate(
+            text,
+            (1.01, place),
+            xycoords=("axes fraction", "data"),
+            va="center",
+            color=colour,
+            fontsize=10,
+            fontweight="bold" if ours else "normal",
+        )
+    if reference is not None:
+        axes.axvline(reference, color=_INK, linestyle="--", linewidth=1, zorder=1)
+    axes.set_yticks(range(len(shown)), [_short(row.model) for row in shown])
+    for label, row in zip(axes.get_yticklabels(), shown, strict=True):
+        label.set_fontweight("bold" if row.model == "metarec" else "normal")
+    axes.set_ylim(-0.6, len(shown) - 0.4)
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=6))
+    axes.margins(x=0.06)
+    against = "; in brackets: against best-single" if reference is not None else ""
+    axes.set_xlabel(f"RMSE in the domain's own units, less is better{against}")
+    return figure
+
+
+# pytest takes a function of this name for a test wherever it is imported.
+test_table.__test__ = False  # type: ignore[attr-defined]
+
+
+def search_history(trials: Sequence[TrialPoint], *, metric: str = "value", direction: str = "minimize") -> Figure:
+    """The value of each trial, the best so far, and which trials were pruned or failed."""
+    figure, axes = _canvas("Search", height=4.5)
+    if not trials:
+        return _nothing(figure, axes, "no trial yet")
+    trials = sorted(trials, key=lambda trial: trial.number)
+    finite = [trial for trial in trials if trial.value is not None and math.isfinite(trial.value)]
+    complete = [trial for trial in finite if trial.state == "complete"]
+    pruned = [trial for trial in finite if trial.state == "pruned"]
+    valueless = [trial for trial in trials if trial not in finite]
+    for group, name, colour, marker in (
+        (complete, "complete", _BLUE, "o"),
+        (pruned, "pruned (last value)", _GREY, "v"),
+        ([trial for trial in finite if trial not in complete + pruned], "failed (last value)", _ORANGE, "x"),
+    ):
+        if group:
+            numbers = [trial.number for trial in group]
+            values = [trial.value for trial in group]
+            axes.scatter(numbers, values, color=colour, marker=marker, s=42, zorder=3, label=name)
+    if complete:
+        best = np.minimum if direction == "minimize" else np.maximum
+        so_far = best.accumulate([trial.value for trial in complete])
+        steps = [trial.number for trial in complete]
+        last = max(trial.number for trial in trials)
+        axes.step([*steps, last], [*so_far, so_far[-1]], where="post", color=_GREEN, label="best so far")
+    if valueless:
+        # They have no height, so they stand on the axis.
+        numbers = [trial.number for trial in valueless]
+        axes.scatter(
+            numbers,
+            [0.0] * len(numbers),
+            transform=axes.get_xaxis_transform(),
+            color=_ORANGE,
+            marker="x",
+            s=42,
+            clip_on=False,
+            zorder=4,
+            label="failed or no value",
+        )
+    if not finite:
+        axes.set_yticks([])
+    axes.set_xlabel("trial")
+    axes.set_ylabel(metric.replace("_", " "))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    if len(trials) == 1:
+        axes.set_xlim(trials[0].number - 0.5, trials[0].number + 0.5)
+    axes.legend(frameon=False)
+    return figure
+
+
+def _canvas(title: str, *, height: float) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(_WIDTH, height), dpi=_DPI, layout="constrained", facecolor="white")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    axes.set_title(title, loc="left", fontsize=13, fontweight="bold", color=_INK)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(axis="both", color="#e6e8eb", linewidth=0.8)
+    axes.set_axisbelow(True)
+    return figure, axes
+
+
+def _nothing(figure: Figure, axes: Axes, why: str) -> Figure:
+    axes.set_axis_off()
+    axes.text(0.5, 0.5, why, ha="center", va="center", transform=axes.transAxes, color=_GREY, fontsize=12)
+    return figure
+
+
+def _legend_above(axes: Axes) -> None:
+    axes.legend(frameon=False, ncols=2, loc="lower right", bbox_to_anchor=(1.0, 1.0), borderaxespad=0.2)
+
+
+def _gaps(values: Sequence[float]) -> np.ndarray:
+    numbers = np.asarray(values, dtype=float)
+    return np.where(np.isfinite(numbers), numbers, np.nan)
+
+
+def _cycle(count: int) -> list[str]:
+    return [_COLOURS[index % len(_COLOURS)] for index in range(count)]
+
+
+def _short(name: str) -> str:
+    return textwrap.shorten(name, width=28, placeholder="…") if " " in name else name[:28]
