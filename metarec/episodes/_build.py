@@ -176,11 +176,10 @@ def _assemble(
         [scale.to_unit(task.support_ratings) for task, _ in tasks.values()],
         support_mask.shape[1],
     )
-    query_items, targets = _padded(
-        [task.query_items for task, _ in tasks.values()],
-        [scale.to_unit(ratings) for _, ratings in tasks.values()],
-        width,
+    query_items, query_ratings = _padded(
+        [task.query_items for task, _ in tasks.values()], [ratings for _, ratings in tasks.values()], width
     )
+    targets = scale.to_unit(query_ratings)
     support = Rows(unit["support"], ItemFacts(*arrays["support_facts"]), support_mask)
     query = Rows(unit["query"][:, :width], ItemFacts(*arrays["query_facts"][..., :width]), query_mask)
 
@@ -208,6 +207,7 @@ def _assemble(
             support_items=support_items[chosen],
             query_items=query_items[chosen],
             query_fallback=torch.from_numpy(sides[1].fallback[chosen]).float(),
+            query_ratings=query_ratings[chosen],
         )
 
     return DomainEpisodes(*(episodes(wanted) for wanted in ROLES))

@@ -27,6 +27,7 @@ class Episodes:
         support_items: [T, K] and query_items: [T, N] item ids; the empty string in padding.
         query_fallback: [T, N] unit-scale prediction for a base that cannot say: the shrunk means that are left when
             nothing else is known. It scores a base's NaN rows, so that every model is judged on the same rows.
+        query_ratings: [T, N] the true ratings in the domain's own units, exactly as they were read; 0 in padding.
     """
 
     domain: str
@@ -39,6 +40,7 @@ class Episodes:
     support_items: np.ndarray
     query_items: np.ndarray
     query_fallback: torch.Tensor
+    query_ratings: np.ndarray
 
     def __len__(self) -> int:
         return len(self.users)

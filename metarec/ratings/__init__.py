@@ -1,5 +1,17 @@
 """Tables in: domains, rating scales, readers, the simulated world."""
 
 from metarec.ratings._domain import Domain, RatingScale
+from metarec.ratings._readers import read_domain, read_domains
+from metarec.ratings._scale import infer_scale
+from metarec.ratings._simulate import SimulatedWorld, simulate_domains, simulate_world
 
-__all__ = ["Domain", "RatingScale"]
+__all__ = [
+    "Domain",
+    "RatingScale",
+    "SimulatedWorld",
+    "infer_scale",
+    "read_domain",
+    "read_domains",
+    "simulate_domains",
+    "simulate_world",
+]

@@ -31,7 +31,8 @@ def as_ids(table: Table, column: str, role: str) -> pd.Series:
     missing = ids == ""
     if missing.any():
         row = table.frame.index[int(missing.argmax())]
-        raise InputError(f'{table.where(row)}: the {role} id (column "{shown(column)}") is missing; fill it in or remove the row')
+        place = f'{table.where(row)}: the {role} id (column "{shown(column)}")'
+        raise InputError(f"{place} is missing; fill it in or remove the row")
     return pd.Series(ids, index=table.frame.index, dtype=object)
 
 
@@ -50,7 +51,8 @@ def as_numbers(table: Table, column: str) -> pd.Series:
         place = f'{table.where(values.index[position])}: the rating (column "{shown(column)}")'
         if not text:
             raise InputError(f"{place} is missing; fill it in or remove the row")
-        cure = "write a point for the comma" if text.replace(",", "", 1).isdigit() and "," in text else "correct it or remove the row"
+        decimal_comma = "," in text and text.replace(",", "", 1).isdigit()
+        cure = "write a point for the comma" if decimal_comma else "correct it or remove the row"
         raise InputError(f'{place} must be a finite number but is "{shown(text)}"; {cure}')
     return pd.Series(numbers, index=values.index)
 
@@ -71,9 +73,10 @@ def as_seconds(table: Table, column: str) -> pd.Series:
         seconds = stamps.astype("datetime64[ns, UTC]").astype(np.int64).to_numpy() / 1e9
     if wrong.any():
         position = int(wrong.argmax())
+        place = f'{table.where(values.index[position])}: the timestamp (column "{shown(column)}")'
+        text = shown(_text(values.iloc[position]))
         raise InputError(
-            f'{table.where(values.index[position])}: the timestamp (column "{shown(column)}") must be seconds or a date '
-            f'like 2001-12-31 but is "{shown(_text(values.iloc[position]))}"; correct it, or remove the column'
+            f'{place} must be seconds or a date like 2001-12-31 but is "{text}"; correct it, or remove the column'
         )
     whole = np.all(seconds == np.floor(seconds)) and np.all(np.abs(seconds) < 2**53)
     return pd.Series(seconds.astype(np.int64) if whole else seconds, index=values.index)
@@ -84,9 +87,10 @@ def check_in_scale(table: Table, column: str, ratings: pd.Series, scale: RatingS
     wrong = ~ratings.between(scale.low, scale.high).to_numpy()
     if wrong.any():
         position = int(wrong.argmax())
+        place = f'{table.where(ratings.index[position])}: the rating (column "{shown(column)}")'
         raise InputError(
-            f'{table.where(ratings.index[position])}: the rating (column "{shown(column)}") must lie in the scale {scale} '
-            f"but is {ratings.iloc[position]:g}; correct it, or give the scale that it is on"
+            f"{place} must lie in the scale {scale} but is {ratings.iloc[position]:g}; "
+            "correct it, or give the scale that it is on"
         )
 
 
@@ -103,7 +107,8 @@ def latest_only(ratings: pd.DataFrame, source: str) -> pd.DataFrame:
 
 
 def _numeric(values: pd.Series) -> np.ndarray:
-    if pd.api.types.is_bool_dtype(values):
+    # pandas counts truth values and nanoseconds as numbers.
+    if pd.api.types.is_bool_dtype(values) or values.dtype.kind in "mM":
         return np.full(len(values), np.nan)
     if isinstance(values.dtype, pd.CategoricalDtype):
         values = values.astype(object)
@@ -113,4 +118,6 @@ def _numeric(values: pd.Series) -> np.ndarray:
 
 def _text(value: object) -> str:
     """An id or a field as text; the empty string where it is missing."""
-    return "" if value is None or value is pd.NA or value is pd.NaT or value != value else str(value).strip()
+    if isinstance(value, bytes):
+        value = value.decode("utf-8", errors="replace")
+    return "" if pd.isna(value) else str(value).strip()

@@ -15,32 +15,35 @@ __all__ = ["ROLES", "check_columns", "find_columns", "plain_name"]
 
 logger = logging.getLogger(__name__)
 
+# fmt: off
 _THINGS = (
-    "item movie film book product song track artist album joke anime manga game recipe business restaurant beer show "
-    "article paper course"
-).split()
+    "movie", "film", "book", "product", "song", "track", "artist", "album", "joke", "anime", "manga", "game", "recipe",
+    "business", "restaurant", "beer", "show", "article", "paper", "course",
+)
 
 ROLES: Mapping[str, tuple[str, ...]] = {
-    "user": tuple(
-        "user userid uid useridx reviewerid reviewer customerid customer memberid member accountid account personid "
-        "person authorid username raterid rater".split()
+    "user": (
+        "user", "userid", "uid", "useridx", "reviewerid", "reviewer", "customerid", "customer", "memberid", "member",
+        "accountid", "account", "personid", "person", "raterid", "rater", "username",
     ),
     "item": ("item", "itemid", "iid", "parentasin", "asin", "isbn", *(f"{thing}id" for thing in _THINGS), *_THINGS),
-    "rating": tuple(
-        "rating ratings ratingscore userrating starrating bookrating movierating score stars star overall rate "
-        "grade mark".split()
+    "rating": (
+        "rating", "ratings", "ratingscore", "userrating", "starrating", "bookrating", "movierating", "score", "stars",
+        "star", "overall", "rate", "grade", "mark",
     ),
-    "timestamp": tuple(
-        "timestamp unixreviewtime unixtime time datetime date ratedat createdat reviewedat ratingtime ratingdate "
-        "reviewtime reviewdate".split()
+    "timestamp": (
+        "timestamp", "unixreviewtime", "unixtime", "time", "datetime", "date", "ratedat", "createdat", "reviewedat",
+        "ratingtime", "ratingdate", "reviewtime", "reviewdate",
     ),
     "domain": ("domain",),
 }
 """role -> usual names, as `plain_name` writes them; the first one that is there is taken."""
 
-_COUNTS = frozenset(
-    "weight count counts plays playcount listens listencount clicks views purchases quantity interactions interaction".split()
+_COUNTS = (
+    "weight", "count", "counts", "plays", "playcount", "listens", "listencount", "clicks", "views", "purchases",
+    "quantity", "interactions", "interaction",
 )
+# fmt: on
 
 
 def plain_name(name: str) -> str:
@@ -71,7 +74,7 @@ def find_columns(table: Table, given: Mapping[str, str]) -> dict[str, str]:
     for role, usual in ROLES.items():
         if role in given:
             found[role] = _given_column(table, role, given[role], names)
-        elif column := _usual_column(names, usual, taken=list(given.values())):
+        elif column := _usual_column(table, usual, taken=list(given.values())):
             found[role] = column
     for role, column in found.items():
         if names.count(column) > 1:
@@ -85,11 +88,11 @@ def find_columns(table: Table, given: Mapping[str, str]) -> dict[str, str]:
     return found
 
 
-def _usual_column(names: list[str], usual: tuple[str, ...], taken: list[str]) -> str | None:
-    by_plain = {plain_name(name): name for name in reversed(names) if name not in taken}
+def _usual_column(table: Table, usual: tuple[str, ...], taken: list[str]) -> str | None:
+    by_plain = {plain_name(name): name for name in reversed(table.frame.columns) if name not in taken}
     matches = [by_plain[name] for name in usual if name in by_plain]
     if len(matches) > 1:
-        logger.info("column %s is read; passed over: %s", matches[0], ", ".join(matches[1:]))
+        logger.info("%s: column %s is read; passed over: %s", table.path, matches[0], ", ".join(matches[1:]))
     return matches[0] if matches else None
 
 

@@ -39,7 +39,8 @@ def read_bytes(path: Path) -> bytes:
         content = path.read_bytes()
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise InputError(f"{shown(path, 200)}: cannot be read ({reason}); check the path and its permissions") from error
+        cure = "check the path and its permissions"
+        raise InputError(f"{shown(path, 200)}: cannot be read ({reason}); {cure}") from error
     if path.name.lower().endswith(".gz") and content:
         content = _decompress(path, content)
     if not content:

@@ -18,10 +18,12 @@ _ITEMS = re.compile(rf"items?{_PLAIN}", re.IGNORECASE)
 _THINGS = re.compile(rf"(movie|film|book|product|song|track|artist|joke|anime|game|recipe)s?{_PLAIN}", re.IGNORECASE)
 _USERS = re.compile(rf"users?{_PLAIN}", re.IGNORECASE)
 
+# fmt: off
 _GENRES = (
-    "unknown Action Adventure Animation Children Comedy Crime Documentary Drama Fantasy Film-Noir Horror Musical "
-    "Mystery Romance Sci-Fi Thriller War Western"
-).split()
+    "unknown", "Action", "Adventure", "Animation", "Children", "Comedy", "Crime", "Documentary", "Drama", "Fantasy",
+    "Film-Noir", "Horror", "Musical", "Mystery", "Romance", "Sci-Fi", "Thriller", "War", "Western",
+)
+# fmt: on
 
 # MovieLens' files without a header: name -> separator and columns.
 _MOVIELENS: dict[str, tuple[str, tuple[str, ...]]] = {
@@ -48,6 +50,7 @@ def find_source(path: Path) -> Source:
 
     Raises:
         InputError: nothing there, or no file of ratings, or several.
+        OSError: a folder that must not be read.
     """
     if path.is_dir():
         return _with_neighbours(_ratings_in(path))
@@ -70,10 +73,7 @@ def load(path: Path) -> Table:
 
 
 def _listing(folder: Path) -> list[Path]:
-    try:
-        return sorted(entry for entry in folder.iterdir() if entry.is_file())
-    except OSError as error:
-        raise InputError(f"{folder}: cannot be read ({error.strerror}); check its permissions") from error
+    return sorted(entry for entry in folder.iterdir() if entry.is_file())
 
 
 def _ratings_in(folder: Path) -> Path:
@@ -103,8 +103,8 @@ def _with_neighbours(ratings: Path) -> Source:
 def _only(ratings: Path, pattern: re.Pattern[str]) -> Path | None:
     found = [file for file in _listing(ratings.parent) if pattern.fullmatch(file.name)]
     if len(found) > 1:
-        names = ", ".join(file.name for file in found)
-        raise InputError(f"{ratings.parent}: {len(found)} files could describe the same ids: {names}; remove all but one")
+        names = ", ".join(shown(file.name) for file in found)
+        raise InputError(f"{ratings.parent}: {len(found)} files could describe the same ids: {names}; keep one")
     return found[0] if found else None
 
 

@@ -76,8 +76,9 @@ class Records:
 
     def _reader(self) -> Any:
         text = io.TextIOWrapper(io.BytesIO(self.content), encoding="utf-8", newline="")
-        quoting = csv.QUOTE_MINIMAL if self.quoted else csv.QUOTE_NONE
-        return csv.reader(text, delimiter=self.separator, quoting=quoting, skipinitialspace=True)
+        if self.quoted:
+            return csv.reader(text, delimiter=self.separator, skipinitialspace=True)
+        return csv.reader(text, delimiter=self.separator, skipinitialspace=True, quoting=csv.QUOTE_NONE)
 
 
 def read_table(path: Path, names: tuple[str, ...] | None = None, separator: str | None = None) -> Table:
@@ -86,8 +87,8 @@ def read_table(path: Path, names: tuple[str, ...] | None = None, separator: str 
     Args:
         path: a file whose suffix, without ``.gz``, is one of `SUFFIXES`.
         names: the columns of a file without a header.
-        separator: what stands between fields, if the layout says so; else it is found in the header. With one, quotation
-            marks are ordinary letters.
+        separator: what stands between fields, if the layout says so; quotation marks are ordinary letters then. Else
+            it is found in the header.
 
     Raises:
         InputError: a file that is missing, empty, damaged, binary, or no table.
@@ -149,15 +150,16 @@ def _parse(records: Records, names: tuple[str, ...] | None) -> pd.DataFrame:
     frame = _without_blank_lines(frame)
     if frame.empty:
         raise InputError(f"{records.path}: the table has a header but no rows; give it some")
-    # Fields that the layout allows to be left out at the end of every line.
-    unused = [] if names is None else [position for position in range(frame.shape[1]) if (frame.iloc[:, position] == "").all()]
-    return frame.drop(columns=frame.columns[unused])
+    if names:
+        # A file without a header may do without its last fields.
+        frame = frame.loc[:, [not (frame[name] == "").all() for name in names]]
+    return frame
 
 
 def _without_blank_lines(frame: pd.DataFrame) -> pd.DataFrame:
     blank = np.ones(len(frame), dtype=bool)
     for position in range(frame.shape[1]):
-        blank[blank] = [not text.strip() for text in frame.iloc[blank.nonzero()[0], position]]
+        blank[blank] = frame.iloc[blank, position].to_numpy() == ""
         if not blank.any():
             return frame
     return frame[~blank]
@@ -167,8 +169,8 @@ def _parser_message(records: Records, message: str) -> str:
     if fields := re.search(r"Expected (\d+) fields in line (\d+), saw (\d+)", message):
         expected, record, found = map(int, fields.groups())
         return (
-            f"{records.where_record(record - 1)}: expected {expected} fields but the line has {found}; write one field a "
-            "column, and quotation marks around fields that hold the separator"
+            f"{records.where_record(record - 1)}: expected {expected} fields but the line has {found}; "
+            "write one field a column, and quotation marks around fields that hold the separator"
         )
     if quote := re.search(r"inside string starting at row (\d+)", message):
         return f"{records.where_record(int(quote[1]))}: a quotation mark is opened here and never closed; close it"
@@ -201,4 +203,14 @@ def _read_parquet(path: Path) -> Table:
     if frame.empty:
         raise InputError(f"{path}: the table has no rows; give it some")
     frame.columns = frame.columns.map(str)
+    for position, field in enumerate(table.schema):
+        if pa.types.is_nested(field.type):
+            frame.isetitem(position, [_joined(value) for value in frame.iloc[:, position]])
     return Table(path, frame)
+
+
+def _joined(value: Any) -> str:
+    """A list in a cell as the text that a list has in a csv file."""
+    if isinstance(value, np.ndarray):
+        return "|".join(map(str, value))
+    return "" if value is None else str(value)

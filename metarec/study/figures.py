@@ -15,9 +15,10 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-__all__ = ["TableRow", "TrialPoint", "base_weights", "learning_curve", "search_history", "test_table"]
+__all__ = ["TableRow", "TrialPoint", "base_weights", "learning_curve", "model_comparison", "search_history"]
 
 _WIDTH = 8.0
 _DPI = 100
@@ -118,11 +119,11 @@ def base_weights(weights: np.ndarray, base_names: Sequence[str]) -> Figure:
     axes.set_ylim(-0.6, len(order) - 0.4)
     axes.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
     axes.set_xlabel("weight (box: middle half of the rows; whiskers: 5 to 95 %)")
-    _legend_above(axes)
+    axes.legend(loc="lower right", facecolor="white", edgecolor="none", framealpha=0.9)
     return figure
 
 
-def test_table(rows: Sequence[TableRow], *, domain: str = "") -> Figure:
+def model_comparison(rows: Sequence[TableRow], *, domain: str = "") -> Figure:
     """The RMSE of each model on the test users, the best on top, with its distance to the best single base."""
     title = f"RMSE on test users: {domain}" if domain else "RMSE on test users"
     figure, axes = _canvas(title, height=1.7 + 0.38 * max(len(rows), 3))
@@ -130,11 +131,11 @@ def test_table(rows: Sequence[TableRow], *, domain: str = "") -> Figure:
     if not shown:
         return _nothing(figure, axes, "no model with a finite RMSE")
     reference = next((row.rmse for row in shown if row.model == "best-single"), None)
-    low = min(row.rmse for row in shown)
     for place, row in enumerate(shown):
         ours = row.model == "metarec"
         colour = _ORANGE if ours else _INK if row.model == "best-single" else _GREY
-        axes.plot([low, row.rmse], [place, place], color=colour, alpha=0.35, linewidth=1.2)
+        if reference is not None:
+            axes.plot([reference, row.rmse], [place, place], color=colour, alpha=0.5, linewidth=1.6)
         axes.scatter(row.rmse, place, color=colour, s=90 if ours else 48, zorder=3)
         text = f"{row.rmse:.4f}"
         if reference and row.model != "best-single":
@@ -161,41 +162,35 @@ def test_table(rows: Sequence[TableRow], *, domain: str = "") -> Figure:
     return figure
 
 
-# pytest takes a function of this name for a test wherever it is imported.
-test_table.__test__ = False  # type: ignore[attr-defined]
-
-
 def search_history(trials: Sequence[TrialPoint], *, metric: str = "value", direction: str = "minimize") -> Figure:
     """The value of each trial, the best so far, and which trials were pruned or failed."""
     figure, axes = _canvas("Search", height=4.5)
     if not trials:
         return _nothing(figure, axes, "no trial yet")
     trials = sorted(trials, key=lambda trial: trial.number)
-    finite = [trial for trial in trials if trial.value is not None and math.isfinite(trial.value)]
-    complete = [trial for trial in finite if trial.state == "complete"]
-    pruned = [trial for trial in finite if trial.state == "pruned"]
-    valueless = [trial for trial in trials if trial not in finite]
+    numbers = np.array([trial.number for trial in trials])
+    values = _gaps([math.nan if trial.value is None else trial.value for trial in trials])
+    states = np.array([trial.state for trial in trials])
+    known = np.isfinite(values)
+    complete = known & (states == "complete")
+    pruned = known & (states == "pruned")
+    if complete.any():
+        best = np.minimum if direction == "minimize" else np.maximum
+        so_far = best.accumulate(values[complete])
+        steps = np.append(numbers[complete], numbers[-1])
+        axes.step(steps, np.append(so_far, so_far[-1]), where="post", color=_GREEN, label="best so far")
     for group, name, colour, marker in (
         (complete, "complete", _BLUE, "o"),
         (pruned, "pruned (last value)", _GREY, "v"),
-        ([trial for trial in finite if trial not in complete + pruned], "failed (last value)", _ORANGE, "x"),
+        (known & ~complete & ~pruned, "failed (last value)", _ORANGE, "x"),
     ):
-        if group:
-            numbers = [trial.number for trial in group]
-            values = [trial.value for trial in group]
-            axes.scatter(numbers, values, color=colour, marker=marker, s=42, zorder=3, label=name)
-    if complete:
-        best = np.minimum if direction == "minimize" else np.maximum
-        so_far = best.accumulate([trial.value for trial in complete])
-        steps = [trial.number for trial in complete]
-        last = max(trial.number for trial in trials)
-        axes.step([*steps, last], [*so_far, so_far[-1]], where="post", color=_GREEN, label="best so far")
-    if valueless:
+        if group.any():
+            axes.scatter(numbers[group], values[group], color=colour, marker=marker, s=42, zorder=3, label=name)
+    if not known.all():
         # They have no height, so they stand on the axis.
-        numbers = [trial.number for trial in valueless]
         axes.scatter(
-            numbers,
-            [0.0] * len(numbers),
+            numbers[~known],
+            np.zeros((~known).sum()),
             transform=axes.get_xaxis_transform(),
             color=_ORANGE,
             marker="x",
@@ -204,7 +199,7 @@ def search_history(trials: Sequence[TrialPoint], *, metric: str = "value", direc
             zorder=4,
             label="failed or no value",
         )
-    if not finite:
+    if not known.any():
         axes.set_yticks([])
     axes.set_xlabel("trial")
     axes.set_ylabel(metric.replace("_", " "))
@@ -216,7 +211,8 @@ def search_history(trials: Sequence[TrialPoint], *, metric: str = "value", direc
 
 
 def _canvas(title: str, *, height: float) -> tuple[Figure, Axes]:
-    figure = Figure(figsize=(_WIDTH, height), dpi=_DPI, layout="constrained", facecolor="white")
+    layout = ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.12)
+    figure = Figure(figsize=(_WIDTH, height), dpi=_DPI, layout=layout, facecolor="white")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     axes.set_title(title, loc="left", fontsize=13, fontweight="bold", color=_INK)
@@ -230,10 +226,6 @@ def _nothing(figure: Figure, axes: Axes, why: str) -> Figure:
     axes.set_axis_off()
     axes.text(0.5, 0.5, why, ha="center", va="center", transform=axes.transAxes, color=_GREY, fontsize=12)
     return figure
-
-
-def _legend_above(axes: Axes) -> None:
-    axes.legend(frameon=False, ncols=2, loc="lower right", bbox_to_anchor=(1.0, 1.0), borderaxespad=0.2)
 
 
 def _gaps(values: Sequence[float]) -> np.ndarray:

@@ -50,9 +50,7 @@ def check_uri(tracking_uri: str) -> None:
     address = urlsplit(tracking_uri)
     if address.scheme in {"", "file"}:
         cure = sqlite_uri(Path(address.path or ".") / "mlflow.db")
-        raise InputError(
-            f"tracking URI {where} is a plain folder, which MLflow no longer writes to; use {cure}"
-        )
+        raise InputError(f"tracking URI {where} is a plain folder, which MLflow no longer writes to; use {cure}")
     path = sqlite_path(tracking_uri)
     if path is not None and path.is_file() and path.stat().st_size > 0:
         with path.open("rb") as file:
@@ -88,9 +86,7 @@ def ui_command(tracking_uri: str) -> str | None:
     return shlex.join([command, "ui", "--backend-store-uri", shown_uri(tracking_uri)])
 
 
-def runs_address(
-    experiment_id: str, run_id: str | None = None, *, server: str = "http://127.0.0.1:5000"
-) -> str:
+def runs_address(experiment_id: str, run_id: str | None = None, *, server: str = "http://127.0.0.1:5000") -> str:
     """The page with the table of runs, or the page of one run, which shows its description and its trials.
 
     MLflow's own front page leads to an empty view for language models instead.

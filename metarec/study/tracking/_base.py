@@ -104,9 +104,7 @@ class StudyRun(Run):
     experiment_id: str | None = None
 
     @abstractmethod
-    def start_trial(
-        self, number: int, params: Mapping[str, Any], *, tags: Mapping[str, str] | None = None
-    ) -> TrialRun:
+    def start_trial(self, number: int, params: Mapping[str, Any], *, tags: Mapping[str, str] | None = None) -> TrialRun:
         """Begin the record of trial `number` with these parameters."""
 
 

@@ -26,9 +26,7 @@ class Batch(NamedTuple):
     tags: Sequence[Any]
 
 
-def batches(
-    metrics: Sequence[Any] = (), params: Sequence[Any] = (), tags: Sequence[Any] = ()
-) -> Iterator[Batch]:
+def batches(metrics: Sequence[Any] = (), params: Sequence[Any] = (), tags: Sequence[Any] = ()) -> Iterator[Batch]:
     """Cut everything that is to be written into as few calls as the limits of one call allow."""
     while metrics or params or tags:
         some_params, params = params[:PARAMS_PER_CALL], params[PARAMS_PER_CALL:]
@@ -54,7 +52,7 @@ def cut(value: object, length: int) -> str:
     """The text of a value, shortened to `length` characters with a mark that says so.
 
     >>> cut("x" * 100, 40)
-    'xxxxxxxxxxxxxxxxxxx … (100 characters)'
+    'xxxxxxxxxxxxxxxxxxxxx … (100 characters)'
     """
     text = str(value)
     if len(text) <= length:

@@ -142,9 +142,9 @@ def _quieten_mlflow() -> None:
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
     import mlflow  # noqa: F401  # the import sets its loggers' levels, so ours come after it
 
-    # These tell of each migration of a new store, and repeat as a traceback what we raise in one line.
+    # These tell of each migration of a new store.
     for name in ("mlflow.store.db.utils", "alembic"):
-        logging.getLogger(name).setLevel(logging.CRITICAL)
+        logging.getLogger(name).setLevel(logging.WARNING)
 
 
 def _find_study(client: MlflowClient, experiment_id: str, name: str) -> Any | None:

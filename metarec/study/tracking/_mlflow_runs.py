@@ -42,10 +42,11 @@ class Tag:
 def reaching(store: str, doing: str) -> Iterator[None]:
     """Turn what MLflow and its transports raise into one error that says what was being done, and where."""
     from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError
 
     try:
         yield
-    except (MlflowException, OSError) as error:
+    except (MlflowException, SQLAlchemyError, OSError) as error:
         reason = str(error).strip().split("\n")[0]
         raise TrackingError(
             f"could not {doing} in {store}: {reason}. The search so far is in the study's own storage: "
@@ -149,9 +150,7 @@ class MlflowStudyRun(_MlflowRun, StudyRun):
         self._keep(metrics, step)
         self.write()
 
-    def start_trial(
-        self, number: int, params: Mapping[str, Any], *, tags: Mapping[str, str] | None = None
-    ) -> TrialRun:
+    def start_trial(self, number: int, params: Mapping[str, Any], *, tags: Mapping[str, str] | None = None) -> TrialRun:
         label = f"trial {number}"
         ours = {Tag.PARENT: self.run_id, Tag.STUDY: self.name, Tag.ROLE: "trial", Tag.SOURCE: "metarec"}
         with reaching(self._store, f"start {label}"):

@@ -31,9 +31,7 @@ class _NullTrialRun(_NullRun, TrialRun):
 
 
 class _NullStudyRun(_NullRun, StudyRun):
-    def start_trial(
-        self, number: int, params: Mapping[str, Any], *, tags: Mapping[str, str] | None = None
-    ) -> TrialRun:
+    def start_trial(self, number: int, params: Mapping[str, Any], *, tags: Mapping[str, str] | None = None) -> TrialRun:
         return _NullTrialRun()
 
 

@@ -1,0 +1,13 @@
+"""Fusion networks: one prediction from many bases', and how far each was trusted. ``metarec.fusion.stackers`` beside."""
+
+from metarec.fusion._base import FusionNetwork, FusionOutput
+from metarec.fusion.attention import MetaRecommenderFusion
+from metarec.registry import Registry
+
+__all__ = ["NETWORKS", "FusionNetwork", "FusionOutput", "MetaRecommenderFusion"]
+
+NETWORKS = Registry(
+    "fusion network",
+    "metarec.fusion",
+    {"attention": "metarec.fusion.attention:MetaRecommenderFusion"},
+)

@@ -1,0 +1,74 @@
+"""What every fusion network can do."""
+
+from __future__ import annotations
+
+import inspect
+from abc import ABC, abstractmethod
+from typing import Any, NamedTuple, Self
+
+from torch import Tensor, nn
+
+from metarec.episodes import FusionInputs
+from metarec.errors import InputError
+from metarec.fusion.losses import squared_error
+from metarec.registry import suggest
+
+__all__ = ["FusionNetwork", "FusionOutput"]
+
+
+class FusionOutput(NamedTuple):
+    """What a fusion network says about rows of any leading shape.
+
+    Attributes:
+        prediction: [...] on the unit scale, not clipped.
+        weights: [..., A] how far each base was trusted; exactly 0 for a base that could not say. None if the network
+            has no such weights.
+        confidences: [..., A] in [0, 1], how sure the network is of each base, or None.
+    """
+
+    prediction: Tensor
+    weights: Tensor | None = None
+    confidences: Tensor | None = None
+
+
+class FusionNetwork(nn.Module, ABC):
+    """Maps the outputs of A bases and a context to one prediction per row.
+
+    The leading axes of the inputs are free: [T, N] for a batch of tasks, [N] for one task, [] for one row. A base that
+    says NaN gets a weight of exactly 0, and neither its NaN nor a NaN gradient comes out; a row without any finite base
+    (padding) still gives a finite output.
+
+    A network is called through :meth:`fuse` by engines. Its ``forward`` is its own affair.
+    """
+
+    @abstractmethod
+    def fuse(self, inputs: FusionInputs) -> FusionOutput:
+        """One prediction per row, from the pieces of `inputs` that this network needs. Never looks at the targets."""
+
+    def row_losses(self, inputs: FusionInputs) -> Tensor:
+        """[...] the network's own loss of each row, which is what the loss called "fusion" means.
+
+        It takes the inputs, not the output, so that a network's loss may look at anything that it computes on the way.
+        Unless a network says otherwise, it is the squared error.
+        """
+        return squared_error(self.fuse(inputs).prediction, inputs.targets)
+
+    @classmethod
+    def for_episodes(cls, num_algorithms: int, feature_dim: int, context_dim: int, **options: Any) -> Self:
+        """Build the network from the shape of the data, and options by name.
+
+        Args:
+            num_algorithms: A, how many bases there are.
+            feature_dim: F, features per base; context_dim: C, context features.
+            options: keyword arguments of the network.
+
+        Raises:
+            InputError: the network has no such option.
+        """
+        taken = list(inspect.signature(cls).parameters)
+        shape = {"num_algorithms": num_algorithms, "feature_dim": feature_dim, "context_dim": context_dim}
+        known = [name for name in taken if name not in shape]
+        for name in options:
+            if name not in known:
+                raise InputError(f'{cls.__name__} has no option "{name}"; {suggest(name, known)}')
+        return cls(**{name: value for name, value in shape.items() if name in taken}, **options)

@@ -1,0 +1,106 @@
+"""Losses of single rows, and how the rows of many tasks become one number. Pure functions on tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+
+import torch
+from torch import Tensor
+
+__all__ = [
+    "HUBER_DELTA",
+    "PREDICTION_LOSSES",
+    "absolute_error",
+    "confidence_loss",
+    "confidence_target",
+    "huber_error",
+    "masked_mean",
+    "negative_entropy",
+    "squared_error",
+]
+
+HUBER_DELTA = 0.1
+"""Where :func:`huber_error` turns from a square to a line: a tenth of the unit scale, half of a usual rating error."""
+
+
+def squared_error(prediction: Tensor, target: Tensor) -> Tensor:
+    """[...] the squared error of each row."""
+    return (prediction - target).square()
+
+
+def absolute_error(prediction: Tensor, target: Tensor) -> Tensor:
+    """[...] the absolute error of each row."""
+    return (prediction - target).abs()
+
+
+def huber_error(prediction: Tensor, target: Tensor, delta: float = HUBER_DELTA) -> Tensor:
+    """[...] half the square of an error up to `delta`, and a line from there on (Huber 1964).
+
+    >>> huber_error(torch.tensor([0.5, 0.9]), torch.tensor([0.4, 0.0]))
+    tensor([0.0050, 0.0850])
+    """
+    size = (prediction - target).abs()
+    return torch.where(size <= delta, 0.5 * size.square(), delta * (size - 0.5 * delta))
+
+
+PREDICTION_LOSSES: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = MappingProxyType(
+    {"mse": squared_error, "mae": absolute_error, "huber": huber_error}
+)
+"""The losses that have a name: (prediction[...], target[...]) -> [...]."""
+
+
+def negative_entropy(weights: Tensor) -> Tensor:
+    """[...] minus the entropy of weights[..., A] that sum to 1, in nats: lowest where all bases count alike.
+
+    A weight of 0 adds nothing, and its gradient is finite.
+    """
+    return (weights * weights.clamp(min=torch.finfo(weights.dtype).tiny).log()).sum(-1)
+
+
+def confidence_target(predictions: Tensor, targets: Tensor) -> Tensor:
+    """[..., A] what a confidence should be: 1 - |that base's error| / the largest base error of the row.
+
+    It is 1 for every base where all of them are right, and 0 for a base that says NaN, which no loss should count.
+
+    Args:
+        predictions: [..., A] what each base predicts, NaN where it cannot say.
+        targets: [...] the true ratings.
+    """
+    finite = predictions.isfinite()
+    target = targets.unsqueeze(-1)
+    errors = (torch.where(finite, predictions, target) - target).abs()
+    # The amax of no bases does not exist; neither does a row of them.
+    largest = errors.amax(-1, keepdim=True)
+    goal = 1 - errors / torch.where(largest > 0, largest, 1)
+    return goal * finite
+
+
+def confidence_loss(confidences: Tensor, predictions: Tensor, targets: Tensor) -> Tensor:
+    """[...] squared error between each confidence and its goal, averaged over the bases that say something.
+
+    Args:
+        confidences: [..., A] in [0, 1].
+        predictions: [..., A] what each base predicts, NaN where it cannot say; targets: [...] the true ratings.
+    """
+    finite = predictions.isfinite()
+    errors = (confidences - confidence_target(predictions, targets)).square() * finite
+    return errors.sum(-1) / finite.sum(-1).clamp(min=1)
+
+
+def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
+    """The mean over each task's unmasked rows, then over the tasks, as a scalar.
+
+    A task without rows is left out of the mean over tasks: it says nothing, and a zero in its place would only shrink
+    the loss of the others. If no task has a row (so for one task without any), it is 0, with a graph to `values`.
+
+    Args:
+        values: [..., N] one value per row; finite everywhere, in padding too.
+        mask: [..., N] bool, true where the row counts.
+
+    >>> masked_mean(torch.tensor([[1.0, 3.0], [5.0, 9.0]]), torch.tensor([[True, True], [True, False]]))
+    tensor(3.5000)
+    """
+    rows = mask.sum(-1)
+    tasks = (values * mask).sum(-1) / rows.clamp(min=1)
+    return tasks.sum() / (rows > 0).sum().clamp(min=1)

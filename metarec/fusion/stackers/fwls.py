@@ -1,0 +1,54 @@
+"""Linear stacking with weights that depend on features."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from metarec.fusion.stackers._base import Family, Known, Stacker
+from metarec.fusion.stackers._common import Rows
+from metarec.fusion.stackers._linear import ridge_family
+from metarec.fusion.stackers.ridge import predictions_only
+
+__all__ = ["FeatureWeightedStacker"]
+
+
+class FeatureWeightedStacker(Stacker):
+    """Feature-weighted linear stacking: each base's weight is a linear function of meta-features.
+
+    Ridge regression on the products of every base's prediction with every meta-feature. The meta-features are chosen
+    on validation users: none but the constant; the context; the context and, for each base, its own features (which
+    hold its errors on the user's support, so that a user's weights follow from the evidence on this user).
+    J. Sill, G. Takács, L. Mackey, D. Lin, "Feature-Weighted Linear Stacking", arXiv:0911.0460, 2009.
+
+    >>> FeatureWeightedStacker().name
+    'fwls'
+    """
+
+    name = "fwls"
+
+    def _families(self, train: Known, validation: Known, seed: int) -> Iterator[Family]:
+        yield ridge_family(predictions_only, {"meta_features": "constant"}, train)
+        yield ridge_family(by_context, {"meta_features": "context"}, train)
+        yield ridge_family(by_context_and_own, {"meta_features": "context and own"}, train)
+
+
+def by_context(rows: Rows) -> np.ndarray:
+    """[R, A + C + A * C] products of predictions and context, both with a constant beside them.
+
+    Predictions are taken around the middle of the scale: the columns span the same, and a penalty on a product then
+    is not one on the context feature alone.
+    """
+    centred = rows.predictions - 0.5
+    products = centred[:, :, None] * rows.context[:, None, :]
+    return np.concatenate([rows.predictions, rows.context, products.reshape(len(centred), -1)], axis=1)
+
+
+def by_context_and_own(rows: Rows) -> np.ndarray:
+    """As `by_context`, with each base's own features, and their products with its deviation from the mean."""
+    deviations = rows.predictions - rows.mean[:, None]
+    own = rows.algorithm_features
+    products = deviations[:, :, None] * own
+    flat = (len(own), -1)
+    return np.concatenate([by_context(rows), own.reshape(flat), products.reshape(flat)], axis=1)

@@ -1,0 +1,119 @@
+"""Gradient-boosted trees."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import lightgbm
+import numpy as np
+
+from metarec.fusion.stackers._base import Family, Known, Stacker
+from metarec.fusion.stackers._common import Rows
+
+__all__ = ["BoostingStacker"]
+
+MAX_TREES = 600
+PATIENCE = 25
+THREADS = 2
+
+_PLAIN: dict[str, Any] = {
+    "predicts": "residual to the mean",
+    "num_leaves": 15,
+    "learning_rate": 0.05,
+    "min_data_in_leaf": 50,
+    "feature_fraction": 0.7,
+    "lambda_l2": 10.0,
+}
+
+GRID: tuple[dict[str, Any], ...] = (
+    _PLAIN,
+    {**_PLAIN, "predicts": "rating"},
+    {**_PLAIN, "num_leaves": 4},
+    {**_PLAIN, "num_leaves": 8},
+    {**_PLAIN, "num_leaves": 8, "min_data_in_leaf": 200, "lambda_l2": 100.0},
+    {**_PLAIN, "num_leaves": 8, "feature_fraction": 0.3},
+    {**_PLAIN, "num_leaves": 31},
+    {**_PLAIN, "num_leaves": 31, "min_data_in_leaf": 200, "lambda_l2": 100.0},
+    {**_PLAIN, "num_leaves": 31, "feature_fraction": 0.3, "min_data_in_leaf": 200},
+    {**_PLAIN, "min_data_in_leaf": 10, "lambda_l2": 1.0},
+    {**_PLAIN, "learning_rate": 0.1},
+    {**_PLAIN, "feature_fraction": 0.3, "lambda_l2": 100.0},
+)
+
+
+@dataclass(frozen=True)
+class Boosted:
+    """[R, 1] predictions of a booster; a residual is added to the mean of the bases."""
+
+    booster: lightgbm.Booster
+    is_residual: bool
+
+    def __call__(self, rows: Rows) -> np.ndarray:
+        predicted = np.asarray(self.booster.predict(columns_of(rows), num_threads=THREADS))
+        return (predicted + rows.mean if self.is_residual else predicted)[:, None]
+
+
+class BoostingStacker(Stacker):
+    """LightGBM on the bases' predictions, their deviations from the mean, all their features, and the context.
+
+    Predicts the rating, or its residual to the mean of the bases. Trees are added until validation users have stopped
+    gaining; the tree's size, the learning rate and the penalties are chosen there too. G. Ke et al., "LightGBM: a
+    highly efficient gradient boosting decision tree", NeurIPS 2017.
+
+    >>> BoostingStacker().name
+    'gbm'
+    """
+
+    name = "gbm"
+
+    def _families(self, train: Known, validation: Known, seed: int) -> Iterator[Family]:
+        data, held_out = columns_of(train.rows), columns_of(validation.rows)
+        for settings in GRID:
+            is_residual = settings["predicts"] != "rating"
+            options = {key: value for key, value in settings.items() if key != "predicts"}
+            booster = boost(
+                data,
+                train.targets - is_residual * train.rows.mean,
+                held_out,
+                validation.targets - is_residual * validation.rows.mean,
+                options,
+                seed,
+            )
+            yield Family([{**settings, "trees": booster.best_iteration}], Boosted(booster, is_residual))
+
+
+def boost(
+    data: np.ndarray,
+    targets: np.ndarray,
+    held_out: np.ndarray,
+    held_out_targets: np.ndarray,
+    options: dict[str, Any],
+    seed: int,
+) -> lightgbm.Booster:
+    """Trees on [R, D] columns, as many as the held-out rows want."""
+    fixed = {
+        "objective": "regression",
+        "metric": "rmse",
+        "verbose": -1,
+        "seed": seed,
+        "deterministic": True,
+        "force_row_wise": True,
+        "num_threads": THREADS,
+    }
+    dataset = lightgbm.Dataset(data, targets, free_raw_data=True)
+    return lightgbm.train(
+        {**fixed, **options},
+        dataset,
+        num_boost_round=MAX_TREES,
+        valid_sets=[dataset.create_valid(held_out, held_out_targets)],
+        callbacks=[lightgbm.early_stopping(PATIENCE, verbose=False)],
+    )
+
+
+def columns_of(rows: Rows) -> np.ndarray:
+    """[R, D] columns. Trees split on one column at a time, so differences between bases are columns of their own."""
+    flat = rows.algorithm_features.reshape(len(rows.mean), -1)
+    deviations = rows.predictions - rows.mean[:, None]
+    return np.concatenate([rows.predictions, rows.mean[:, None], deviations, flat, rows.context], axis=1)

@@ -1,0 +1,80 @@
+"""Greedy ensemble selection."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from metarec.fusion.stackers._base import Family, Known, Stacker
+from metarec.fusion.stackers._common import Rows
+
+__all__ = ["GreedyStacker"]
+
+STEPS = (1, 2, 3, 5, 7, 10, 15, 20, 30, 50, 100)
+BAGS = 20
+BAG_SHARE = 0.5
+
+
+@dataclass(frozen=True)
+class WeightedMeans:
+    """[R, S] means of the bases with the weights [A, S]."""
+
+    weights: np.ndarray
+
+    def __call__(self, rows: Rows) -> np.ndarray:
+        return rows.predictions @ self.weights
+
+
+class GreedyStacker(Stacker):
+    """Adds, again and again and with replacement, the base that makes the ensemble's mean best on train rows.
+
+    The ensemble starts with the best few bases (sorted initialisation); how many, how many steps follow, and whether
+    it is the mean of ensembles selected from random subsets of the bases (bagging) is chosen on validation users.
+    R. Caruana, A. Niculescu-Mizil, G. Crew, A. Ksikes, "Ensemble selection from libraries of models", ICML 2004.
+
+    >>> GreedyStacker().name
+    'greedy'
+    """
+
+    name = "greedy"
+
+    def _families(self, train: Known, validation: Known, seed: int) -> Iterator[Family]:
+        predictions, targets = train.rows.predictions, train.targets
+        count = predictions.shape[1]
+        # The squared error of an ensemble is a quadratic form in its weights, so rows are needed only here.
+        errors = predictions - targets[:, None]
+        products = errors.T @ errors / len(targets)
+        rng = np.random.default_rng(seed)
+        size = math.ceil(BAG_SHARE * count)
+        bags = [np.sort(rng.choice(count, size, replace=False)) for _ in range(BAGS)]
+        for bagged, subsets in ((False, [np.arange(count)]), (True, bags)):
+            for initial in range(1, len(subsets[0]) + 1):
+                paths = [select(products, subset, initial, max(STEPS)) for subset in subsets]
+                weights = np.mean(paths, axis=0)
+                yield Family(
+                    [{"bagged": bagged, "initial": initial, "steps": steps} for steps in (0, *STEPS)],
+                    WeightedMeans(weights[:, [0, *STEPS]]),
+                )
+
+
+def select(products: np.ndarray, subset: np.ndarray, initial: int, steps: int) -> np.ndarray:
+    """[A, steps + 1] weights after each step of the selection; the first column is the sorted initialisation.
+
+    Args:
+        products: [A, A] mean products of the bases' errors; weights w that sum to 1 have the squared error w'Pw.
+        subset: the bases to choose from. initial: how many of the best ones to start with.
+    """
+    singles = np.diag(products)
+    best_first = subset[np.argsort(singles[subset], kind="stable")]
+    counts = np.zeros(len(products))
+    counts[best_first[:initial]] = 1.0
+    path = [counts / initial]
+    for _ in range(steps):
+        # Of |sum of errors + the candidate's error|^2 only these parts depend on the candidate.
+        gains = 2.0 * (products @ counts) + singles
+        counts[subset[np.argmin(gains[subset])]] += 1.0
+        path.append(counts / counts.sum())
+    return np.stack(path, axis=1)

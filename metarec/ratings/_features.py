@@ -1,0 +1,115 @@
+"""Tables of items and users: one row an id, features that content models understand, nothing that leaks ratings."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+
+from metarec.errors import InputError
+from metarec.ratings._clean import as_ids
+from metarec.ratings._columns import ROLES, plain_name
+from metarec.ratings._files import shown
+from metarec.ratings._tables import Table
+from metarec.registry import suggest
+
+__all__ = ["read_features"]
+
+logger = logging.getLogger(__name__)
+
+_AGGREGATES = ("rating", "ratings", "vote", "votes", "review", "reviews", "score", "scores", "stars", "popularity")
+_COUNTS = ("playcount", "plays", "listeners", "members")
+_FOR_AGES = frozenset(("content", "age", "mpaa", "parental", "maturity"))
+_NUMBERED_CLASSES = ("category", "genre", "type", "class", "tag", "language")
+_PROSE = ("title", "name", "text", "description", "summary")
+_YEAR = re.compile(r"\((\d{4})\)\s*$")
+
+
+def read_features(table: Table, key: str, given: Mapping[str, str]) -> pd.DataFrame:
+    """Features of items or users from a table as it stands in a file.
+
+    Numbers become float64; other columns stay text, lists as ``a|b``. Columns that sum up ratings are dropped with a
+    warning: they were computed from everybody's ratings, also those of test users. Where titles end in a year and no
+    column holds it, there is a column `year`. Of ids that are listed twice the first row is kept.
+
+    Args:
+        table: the file's table.
+        key: ``"item"`` or ``"user"``.
+        given: names of columns that the user gave, by role.
+
+    Raises:
+        InputError: no column of ids, or an id that is missing.
+    """
+    names = [str(name) for name in table.frame.columns]
+    column = _key_column(table, key, given, names)
+    ids = as_ids(table, column, key)
+    features: dict[str, pd.Series] = {}
+    for position, name in enumerate(names):
+        if name != column:
+            features.update(_converted(name, table.frame.iloc[:, position]))
+    leaking = [name for name, values in features.items() if _sums_up_ratings(name, values)]
+    if leaking:
+        logger.warning(
+            "%s: dropped %s, which sum up ratings, also those of test users", table.path, ", ".join(map(shown, leaking))
+        )
+    features = {name: values for name, values in features.items() if name not in leaking and name != key}
+    if key == "item" and not any("year" in plain_name(name) for name in features):
+        features.update(_year_of_title(features))
+    frame = pd.DataFrame({key: ids, **features})
+    repeated = frame.duplicated(key)
+    if repeated.any():
+        logger.warning("%s: %d rows repeat an id; the first row of each is kept", table.path, repeated.sum())
+    return frame[~repeated].reset_index(drop=True)
+
+
+def _key_column(table: Table, key: str, given: Mapping[str, str], names: list[str]) -> str:
+    by_plain = {plain_name(name): name for name in reversed(names)}
+    asked = plain_name(given.get(key, key))
+    for usual in (asked, *ROLES[key], "id"):
+        if usual in by_plain:
+            column = by_plain[usual]
+            if names.count(column) > 1:
+                raise InputError(f'{table.path}: two columns are named "{shown(column)}"; rename or remove one of them')
+            return column
+    known = [shown(name, 30) for name in names[:20]]
+    raise InputError(f"{table.path}: no column for the {key}; name it {key} in the header; {suggest(key, known)}")
+
+
+def _converted(name: str, values: pd.Series) -> dict[str, pd.Series]:
+    """One column of a file as feature columns. RecBole writes types behind the names: ``genre:token_seq``."""
+    name, _, kind = name.partition(":")
+    name = name.strip() or "unnamed"
+    if kind == "float_seq":
+        parts = values.astype(str).str.split(expand=True)
+        return {f"{name}_{position}": pd.to_numeric(parts[position], errors="coerce") for position in parts}
+    if pd.api.types.is_bool_dtype(values) or pd.api.types.is_numeric_dtype(values):
+        return {name: pd.Series(values.to_numpy(dtype=np.float64, na_value=np.nan), index=values.index)}
+    text = values.astype(object).where(values.notna(), "").map(str).str.strip()
+    if kind == "token_seq" and not plain_name(name).endswith(_PROSE):
+        return {name: text.str.split().str.join("|")}
+    plain = plain_name(name)
+    is_year = plain.endswith("year")
+    if is_year or not (kind.startswith("token") or plain.endswith(_NUMBERED_CLASSES)):
+        numbers = pd.to_numeric(text, errors="coerce").astype(np.float64).replace([np.inf, -np.inf], np.nan)
+        if numbers.notna().any() and (is_year or (numbers.notna() | (text == "")).all()):
+            return {name: numbers}
+    return {name: text}
+
+
+def _sums_up_ratings(name: str, values: pd.Series) -> bool:
+    words = re.findall(r"[a-z]+", re.sub(r"([a-z])([A-Z])", r"\1 \2", name).lower())
+    if values.dtype == object or _FOR_AGES & set(words):
+        return False
+    speaks = any(word.startswith(_AGGREGATES) or word.endswith(_AGGREGATES) for word in words)
+    return speaks or "".join(words) in _COUNTS
+
+
+def _year_of_title(features: Mapping[str, pd.Series]) -> dict[str, pd.Series]:
+    for name, values in features.items():
+        if plain_name(name) in ("title", "movietitle", "name") and values.dtype == object:
+            years = pd.to_numeric(values.str.extract(_YEAR)[0], errors="coerce").astype(np.float64)
+            return {"year": years} if years.notna().any() else {}
+    return {}

@@ -1,0 +1,210 @@
+"""From a path to domains."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from metarec.errors import InputError
+from metarec.ratings._clean import as_ids, as_numbers, as_seconds, check_in_scale, latest_only
+from metarec.ratings._columns import check_columns, find_columns
+from metarec.ratings._domain import Domain, RatingScale
+from metarec.ratings._features import read_features
+from metarec.ratings._files import shown, suffix_of
+from metarec.ratings._layouts import Source, find_source, load
+from metarec.ratings._scale import as_scale, infer_scale
+from metarec.ratings._tables import Table
+from metarec.registry import suggest
+
+__all__ = ["read_domain", "read_domains"]
+
+logger = logging.getLogger(__name__)
+
+
+def read_domain(
+    path: str | Path,
+    name: str | None = None,
+    *,
+    scale: RatingScale | Sequence[float] | str | None = None,
+    columns: Mapping[str, str] | None = None,
+) -> Domain:
+    """Read one domain from a file, or from a folder with ``ratings.*`` and, where there are any, ``items.*``.
+
+    Read are csv, tsv and parquet (each also ``.gz``), MovieLens' own files and RecBole's atomic files. Ids are strings.
+    Of repeated user-item pairs the latest is kept. A file with a column `domain` holds several domains: ``"ciao#8"``
+    reads the one that is called 8.
+
+    >>> import tempfile
+    >>> path = Path(tempfile.mkdtemp()) / "films.csv"
+    >>> _ = path.write_text("userId,movieId,rating\\n1,10,4\\n2,10,1\\n")
+    >>> domain = read_domain(path)
+    >>> domain.name, str(domain.scale), list(domain.ratings["item"])
+    ('films', '1..5', ['10', '10'])
+
+    Args:
+        path: the file or folder; ``~`` is understood.
+        name: the domain's name; by default that of the domain column, the folder, or the file.
+        scale: the rating scale, also as ``(1, 5)`` or ``"1..5"``; by default the one that `infer_scale` finds.
+        columns: names of columns that are not found by themselves, such as ``{"user": "who", "rating": "mark"}``;
+            the roles are user, item, rating, timestamp and domain.
+
+    Raises:
+        InputError: whatever is wrong with the path, the file, a row, or the arguments.
+    """
+    reading = _open(path, columns)
+    if reading.wanted is None and len(reading.domains) > 1:
+        values = list(reading.domains)
+        raise InputError(
+            f"{reading.table.path}: the column {reading.columns['domain']} holds {len(values)} domains "
+            f"({shown(', '.join(values), 80)}); choose one, as in {shown(path, 200)}#{shown(values[0])}, "
+            "or read them all with read_domains"
+        )
+    value = reading.wanted or next(iter(reading.domains), None)
+    return reading.domain(value, name or value or reading.default_name, scale)
+
+
+def read_domains(
+    path: str | Path,
+    name: str | None = None,
+    *,
+    scale: RatingScale | Sequence[float] | str | None = None,
+    columns: Mapping[str, str] | None = None,
+) -> dict[str, Domain]:
+    """Read every domain of a file or folder: one for each value of its column `domain`, or one without such a column.
+
+    Args:
+        path, scale, columns: as for `read_domain`. A scale that is not given is inferred for each domain by itself.
+        name: stands before the values of the domain column (``shopping-8``); without such a column, or for a path that
+            selects one domain, it is the domain's name.
+
+    Returns:
+        name -> domain, in the order of the values, numbers as numbers.
+
+    Raises:
+        InputError: as `read_domain`.
+    """
+    reading = _open(path, columns)
+    if reading.wanted is not None or not reading.domains:
+        single = reading.domain(reading.wanted, name or reading.wanted or reading.default_name, scale)
+        return {single.name: single}
+    named = {f"{name}-{value}" if name else value: value for value in reading.domains}
+    return {full: reading.domain(value, full, scale) for full, value in named.items()}
+
+
+@dataclass(frozen=True)
+class _Reading:
+    """A path that was opened: the raw tables, from which domains are made.
+
+    Attributes:
+        table: the ratings; columns: role -> its column.
+        domains: value of the domain column -> its rows; empty where there is no such column.
+        items, users: feature tables, where there are files of them.
+        wanted: the domain that the path selects.
+        default_name: what to call a domain that has no other name.
+    """
+
+    table: Table
+    columns: Mapping[str, str]
+    domains: Mapping[str, pd.Index]
+    items: pd.DataFrame | None
+    users: pd.DataFrame | None
+    wanted: str | None
+    default_name: str
+
+    def domain(self, value: str | None, name: str, scale: RatingScale | Sequence[float] | str | None) -> Domain:
+        table, columns, items = self.table, self.columns, self.items
+        place = str(table.path)
+        if value is not None:
+            table = Table(table.path, table.frame.loc[self.domains[value]], table.records)
+            place = f"{place}#{shown(value)}"
+        ratings = pd.DataFrame(
+            {
+                "user": as_ids(table, columns["user"], "user"),
+                "item": as_ids(table, columns["item"], "item"),
+                "rating": as_numbers(table, columns["rating"]),
+            }
+        )
+        if "timestamp" in columns:
+            ratings["timestamp"] = as_seconds(table, columns["timestamp"])
+        if scale is not None:
+            known = as_scale(scale)
+            check_in_scale(table, columns["rating"], ratings["rating"], known)
+        else:
+            known = _inferred(ratings["rating"], place, name)
+        ratings = latest_only(ratings, place)
+        if ratings["user"].nunique() < 2:
+            raise InputError(
+                f'{place}: only one user ("{shown(ratings["user"].iloc[0])}"), and a fusion is learned from many; '
+                "give the ratings of more users"
+            )
+        if items is not None:
+            rated = items["item"].isin(ratings["item"])
+            if not rated.any():
+                logger.warning("%s: no described item is rated; do items and ratings use the same ids?", place)
+            # A file of many domains describes the items of all of them.
+            items = items[rated] if len(self.domains) > 1 else items
+        return Domain(name, ratings, known, items, self.users)
+
+
+def _inferred(ratings: pd.Series, place: str, name: str) -> RatingScale:
+    try:
+        scale = infer_scale(ratings)
+    except InputError as error:
+        raise InputError(f"{place}: {error}") from error
+    logger.info('domain "%s": scale %s inferred from the ratings in %s', name, scale, place)
+    return scale
+
+
+def _open(path: str | Path, columns: Mapping[str, str] | None) -> _Reading:
+    given = check_columns(columns)
+    try:
+        folder_or_file, wanted = _split(path)
+        source = find_source(folder_or_file)
+    except OSError as error:
+        cure = "check the path and its permissions"
+        raise InputError(f"{shown(path, 200)}: cannot be read ({error.strerror}); {cure}") from error
+    table = load(source.ratings)
+    roles = find_columns(table, given)
+    domains: dict[str, pd.Index] = {}
+    if "domain" in roles:
+        values = as_ids(table, roles["domain"], "domain")
+        groups = values.groupby(values).groups
+        domains = {value: groups[value] for value in sorted(groups, key=_natural)}
+    if wanted is not None and not domains:
+        cure = f"leave out #{shown(wanted)}"
+        raise InputError(f'{table.path}: there is no column domain to choose "{shown(wanted)}" from; {cure}')
+    if wanted is not None and wanted not in domains:
+        raise InputError(f'{table.path}: no domain "{shown(wanted)}"; {suggest(wanted, map(shown, domains))}')
+    return _Reading(
+        table,
+        roles,
+        domains,
+        None if source.items is None else read_features(load(source.items), "item", given),
+        None if source.users is None else read_features(load(source.users), "user", given),
+        wanted,
+        _default_name(source, folder_or_file),
+    )
+
+
+def _natural(value: str) -> tuple[int, str]:
+    return (len(value), value) if value.isdigit() else (0, value)
+
+
+def _split(path: str | Path) -> tuple[Path, str | None]:
+    """``ciao#8`` -> the path of ciao, and 8; a file whose own name holds a # is meant if it is there."""
+    whole = Path(os.path.expanduser(path))
+    before, mark, wanted = whole.name.rpartition("#")
+    if not mark or not before or whole.exists():
+        return whole, None
+    return whole.with_name(before), wanted
+
+
+def _default_name(source: Source, path: Path) -> str:
+    if path.is_dir() or source.ratings.name.lower().startswith(("ratings.", "rating.", "u.data")):
+        return source.ratings.resolve().parent.name or "ratings"
+    return path.name.removesuffix(".gz").removesuffix(suffix_of(path)) or path.name

@@ -1,0 +1,175 @@
+"""``python -m metarec.study``: the main job on the command line.
+
+Only typer is imported here. All else is imported when a study really runs, so that ``--help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from metarec.errors import InputError
+
+__all__ = ["main"]
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+
+BAD_INPUT = 2
+INTERRUPTED = 130
+
+
+@app.command()
+def study(
+    spec: Annotated[str, typer.Argument(help="A spec: a YAML file, or the name of one in studies/.")] = "quickstart",
+    data: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=PATH", help="Ratings of a domain, in place of the spec's; may be repeated."),
+    ] = None,
+    target: Annotated[str | None, typer.Option(metavar="NAME", help="The domain that the search is for.")] = None,
+    trials: Annotated[int | None, typer.Option(metavar="N", help="Trials of the study in all.")] = None,
+    workers: Annotated[int | None, typer.Option(metavar="N", help="Processes that run trials.")] = None,
+    seed: Annotated[int | None, typer.Option(metavar="N", help="Of everything that is drawn.")] = None,
+    timeout: Annotated[
+        float | None, typer.Option(metavar="S", help="Seconds after which no new trial begins.")
+    ] = None,
+    out: Annotated[
+        Path, typer.Option(metavar="DIR", help="Where mlflow.db, artifacts/, optuna.journal and cache/ go.")
+    ] = Path("mlruns"),
+    tracking_uri: Annotated[
+        str | None, typer.Option(metavar="URI", help="An MLflow store in place of the one in --out.")
+    ] = None,
+    storage: Annotated[
+        str | None, typer.Option(metavar="URL", help="An Optuna storage in place of the journal in --out.")
+    ] = None,
+    study_name: Annotated[
+        str | None, typer.Option(metavar="NAME", help="A study of this name goes on up to --trials.")
+    ] = None,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", metavar="FILE", help="Write the result here, too.")
+    ] = None,
+    assignments: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Any key of the spec, such as pruner=none; may be repeated."),
+    ] = None,
+) -> None:
+    """Learn how to combine recommenders: search, choose on validation users, score once on test users.
+
+    Exit codes: 0 done; 2 bad input; 130 interrupted, to be continued with the same --study-name.
+    """
+    options: dict[str, Any] = {"trials": trials, "workers": workers, "seed": seed, "timeout": timeout, "target": target}
+    overrides = {key: value for key, value in options.items() if value is not None}
+    if data:
+        overrides["domains"] = dict(_named_path(entry) for entry in data)
+        # The spec's target is one of the spec's own domains, which these replace.
+        overrides.setdefault("target", None)
+    _run(spec, overrides, assignments or [], out, tracking_uri, storage, study_name, json_file)
+
+
+def _run(
+    spec_name: str,
+    overrides: dict[str, Any],
+    assignments: list[str],
+    out: Path,
+    tracking_uri: str | None,
+    storage: str | None,
+    study_name: str | None,
+    json_file: Path | None,
+) -> None:
+    from datetime import datetime
+
+    from rich.console import Console
+
+    from metarec.study.job import Job, read_data, run_study
+    from metarec.study.report import TerminalWatcher, show_data, show_result, show_where, telling
+    from metarec.study.spec import load_spec
+    from metarec.study.tracking import MlflowTracker, check_uri, sqlite_uri
+
+    messages = Console(stderr=True)
+    spec = load_spec(spec_name, overrides, assignments)
+    name = study_name or f"{spec.name}-{datetime.now():%Y%m%d-%H%M%S}"
+    _check_name(name)
+    _check_json(json_file)
+    uri = tracking_uri or sqlite_uri(out / "mlflow.db")
+    check_uri(uri)
+    with telling(messages):
+        domains = read_data(spec)
+        show_data(messages, domains)
+        tracker = MlflowTracker(uri, out / "artifacts")
+        try:
+            with TerminalWatcher(messages) as watcher:
+                job = Job(out, name, storage=storage, tracker=tracker, jobs=_cores(), watcher=watcher)
+                result = run_study(spec, domains, job)
+        except KeyboardInterrupt:
+            print(f"interrupted; the same command with --study-name {name} goes on from here", file=sys.stderr)
+            raise
+    if json_file is not None:
+        json_file.write_text(json.dumps(result.to_json(), indent=2) + "\n", encoding="utf-8")
+    # A pipe has no width of its own; the tables need about a hundred columns.
+    console = Console(width=None if sys.stdout.isatty() else 100)
+    show_result(console, result)
+    show_where(console, result, uri)
+
+
+def _named_path(entry: str) -> tuple[str, str]:
+    name, equals, path = entry.partition("=")
+    if not (name and equals and path):
+        raise InputError(f'--data must be NAME=PATH but got "{entry}"; for example movies=ratings.csv')
+    if "/" in name or name in (".", ".."):
+        raise InputError(f'--data: the name of a domain must not hold a slash but got "{name}"; choose a plain word')
+    return name, path
+
+
+def _check_name(name: str) -> None:
+    # The name is also that of a folder.
+    if not name.strip(". ") or "/" in name or "\0" in name or len(name) > 200:
+        raise InputError(f'--study-name must be a plain name of at most 200 characters without "/" but got "{name}"')
+
+
+def _check_json(path: Path | None) -> None:
+    if path is None:
+        return
+    if path.is_dir() or not path.absolute().parent.is_dir() or not os.access(path.absolute().parent, os.W_OK):
+        raise InputError(f"--json {path}: cannot be written there; name a file in a folder that exists")
+
+
+def _cores() -> int:
+    return max(1, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+
+
+def main() -> None:
+    """Run the command; turn what the user can mend into one line and an exit code."""
+    try:
+        app(standalone_mode=False)
+    except InputError as error:
+        _stop(str(error), BAD_INPUT)
+    except typer.Exit as ended:
+        sys.exit(ended.exit_code)
+    except (KeyboardInterrupt, typer.Abort):
+        sys.exit(INTERRUPTED)
+    except Exception as error:
+        _stop_by_kind(error)
+
+
+def _stop_by_kind(error: Exception) -> None:
+    import click
+
+    if isinstance(error, click.ClickException):
+        _stop(error.format_message(), BAD_INPUT)
+    known = ("StudyFailed", "TrackingError")
+    if type(error).__name__ in known:
+        _stop(str(error), 1)
+    raise error
+
+
+def _stop(message: str, code: int) -> None:
+    print("error: " + " ".join(message.split()), file=sys.stderr)
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,110 @@
+"""The test table: every model on the same query rows of the same test users, in the domain's own units."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from metarec.episodes import Episodes
+
+__all__ = ["METAREC", "Scores", "base_unit_predictions", "gains", "prediction_rows", "scores"]
+
+METAREC = "metarec"
+
+KEYS = ["domain", "user", "item", "rating"]
+
+RESAMPLES = 2000
+
+
+class Scores(NamedTuple):
+    """A model's errors over all query rows of all test users; RMSE and MAE in the domain's own units."""
+
+    rmse: float
+    mae: float
+    unit_rmse: float
+    n_users: int
+    n_ratings: int
+
+
+def base_unit_predictions(episodes: Episodes) -> dict[str, np.ndarray]:
+    """base -> [T, N] on the unit scale; the fallback where the base cannot say, so that the rows are the same."""
+    predictions = episodes.batch.query.predictions.numpy()
+    fallback = episodes.query_fallback.numpy()
+    return {
+        name: np.where(np.isfinite(predictions[..., base]), predictions[..., base], fallback)
+        for base, name in enumerate(episodes.base_names)
+    }
+
+
+def prediction_rows(episodes: Episodes, unit_predictions: Mapping[str, np.ndarray]) -> pd.DataFrame:
+    """One row for each query: domain, user, item, rating, and a column for each model, in the domain's own units.
+
+    Args:
+        unit_predictions: model -> [T, N] on the unit scale.
+
+    Raises:
+        FloatingPointError: a model predicts something that is not finite.
+    """
+    mask = episodes.batch.query.mask.numpy()
+    users = np.repeat(episodes.users, mask.sum(1))
+    columns = {
+        "domain": episodes.domain,
+        "user": users,
+        "item": episodes.query_items[mask],
+        "rating": episodes.query_ratings[mask],
+    }
+    for model, unit in unit_predictions.items():
+        values = np.asarray(unit)[mask].astype(np.float64)
+        if not np.isfinite(values).all():
+            raise FloatingPointError(f"{model} makes {int((~np.isfinite(values)).sum())} predictions that are not finite")
+        columns[model] = episodes.scale.to_ratings(np.clip(values, 0.0, 1.0))
+    return pd.DataFrame(columns)
+
+
+def scores(rows: pd.DataFrame, span: float) -> dict[str, Scores]:
+    """Each model's scores from the rows of one domain; `span` is the width of its rating scale."""
+    truth = rows["rating"].to_numpy()
+    table = {}
+    for model in rows.columns.drop(KEYS):
+        errors = rows[model].to_numpy() - truth
+        rmse = float(np.sqrt(np.mean(errors**2)))
+        table[model] = Scores(rmse, float(np.mean(np.abs(errors))), rmse / span, rows["user"].nunique(), len(rows))
+    return table
+
+
+class Gain(NamedTuple):
+    """How much lower metarec's RMSE is than another model's, in percent, with a 95 % interval."""
+
+    percent: float
+    low: float
+    high: float
+
+
+def gains(rows: pd.DataFrame, *, seed: int = 0) -> dict[str, Gain]:
+    """metarec's gain over every other model of one domain.
+
+    The interval is a percentile bootstrap over users (Efron, Tibshirani 1993): users are drawn with replacement, all
+    their rows with them, because the rows of one user are not independent.
+    """
+    users, _ = rows["user"].factorize()
+    number = int(users.max()) + 1
+    draws = np.random.default_rng(seed).multinomial(number, np.full(number, 1 / number), size=RESAMPLES)
+
+    def squared(model: str) -> np.ndarray:
+        return np.bincount(users, weights=(rows[model] - rows["rating"]) ** 2, minlength=number)
+
+    ours = squared(METAREC)
+    result = {}
+    for model in rows.columns.drop([*KEYS, METAREC]):
+        theirs = squared(model)
+        resampled = _percent(draws @ ours, draws @ theirs)
+        low, high = np.percentile(resampled, [2.5, 97.5])
+        result[model] = Gain(float(_percent(ours.sum(), theirs.sum())), float(low), float(high))
+    return result
+
+
+def _percent(ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
+    return 100 * (1 - np.sqrt(ours / np.maximum(theirs, 1e-300)))

@@ -1,0 +1,330 @@
+"""The main job: from a spec to a table, with every trial of the search on record."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import optuna
+import pandas as pd
+import torch
+from optuna.trial import FrozenTrial, TrialState
+
+from metarec.bases import applicable_bases
+from metarec.episodes import DomainEpisodes, assign_roles, build_episodes
+from metarec.errors import InputError
+from metarec.fusion.stackers import STACKERS
+from metarec.meta import MetaLearner
+from metarec.ratings import Domain, read_domain, simulate_domains
+from metarec.registry import suggest
+from metarec.study.engine_check import EngineCheck, check_engines
+from metarec.study.evaluation import (
+    METAREC,
+    Gain,
+    Scores,
+    base_unit_predictions,
+    gains,
+    prediction_rows,
+    scores,
+)
+from metarec.study.objective import METRIC, RUN_ID, Objective, make_learner
+from metarec.study.records import record_result, study_description
+from metarec.study.search import counted_trials, open_study, run_trials
+from metarec.study.spec import SIMULATED, StudySpec
+from metarec.study.tracking import NullTracker, StudyRun, Tracker, TrackingError
+
+__all__ = ["DomainResult", "Job", "StudyFailed", "StudyResult", "read_data", "run_study"]
+
+logger = logging.getLogger(__name__)
+
+STATES = {TrialState.COMPLETE: "complete", TrialState.PRUNED: "pruned", TrialState.FAIL: "failed"}
+
+
+class StudyFailed(RuntimeError):
+    """The search ended without one trial that can be scored."""
+
+
+@dataclass(frozen=True)
+class DomainResult:
+    """What came out on the test users of one domain; models in the order of the table."""
+
+    scores: Mapping[str, Scores]
+    gains: Mapping[str, Gain]
+    scale: str
+
+
+@dataclass(frozen=True)
+class StudyResult:
+    """A finished study."""
+
+    name: str
+    target: str
+    trials: list[FrozenTrial]
+    best: FrozenTrial
+    test: Mapping[str, DomainResult]
+    settings: Mapping[str, Mapping[str, Any]]
+    engines: list[EngineCheck]
+    predictions: Path
+    experiment_id: str | None = None
+    run_id: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """The contract of ``--json``."""
+        return {
+            "study": self.name,
+            "metric": METRIC,
+            "direction": "minimize",
+            "trials": [
+                {
+                    "number": trial.number,
+                    "state": STATES.get(trial.state, trial.state.name.lower()),
+                    "value": trial.value if trial.state == TrialState.COMPLETE else None,
+                    "params": trial.params,
+                    "run_id": trial.user_attrs.get(RUN_ID),
+                    "duration_s": trial.duration.total_seconds() if trial.duration else None,
+                }
+                for trial in self.trials
+            ],
+            "best": {
+                "number": self.best.number,
+                "value": self.best.value,
+                "params": self.best.params,
+                "run_id": self.best.user_attrs.get(RUN_ID),
+            },
+            "target": self.target,
+            "test": {
+                domain: {model: row._asdict() for model, row in result.scores.items()}
+                for domain, result in self.test.items()
+            },
+            "gains": {
+                domain: {model: gain._asdict() for model, gain in result.gains.items()}
+                for domain, result in self.test.items()
+            },
+            "engines": [check._asdict() for check in self.engines],
+            "predictions": str(self.predictions),
+        }
+
+
+class Watcher:
+    """What a study tells while it runs; the command line draws it, the library is silent."""
+
+    def on_episodes(self, done: int, total: int, what: str) -> None:
+        """A base recommender has been fitted and asked."""
+
+    def on_trial(self, trial: FrozenTrial, done: int, total: int) -> None:
+        """A trial has ended."""
+
+    def on_stage(self, what: str) -> None:
+        """Something else that takes a while begins."""
+
+
+@dataclass
+class Job:
+    """Where a study keeps things, and who is told.
+
+    Args:
+        out: the folder for ``artifacts/``, ``optuna.journal`` and ``cache/`` (and ``mlflow.db``, by its tracker).
+        study_name: continued where it exists.
+        storage: URL of an Optuna storage in place of the journal in `out`.
+        tracker: records the runs.
+        jobs: processes that fit base recommenders.
+    """
+
+    out: Path
+    study_name: str
+    storage: str | None = None
+    tracker: Tracker = field(default_factory=NullTracker)
+    jobs: int = 1
+    watcher: Watcher = field(default_factory=Watcher)
+
+    @property
+    def folder(self) -> Path:
+        """What belongs to this study alone."""
+        return self.out / "artifacts" / self.study_name
+
+
+def read_data(spec: StudySpec) -> dict[str, Domain]:
+    """The domains of a spec, each read and checked.
+
+    Raises:
+        InputError: a file, a row, or a name is wrong.
+    """
+    if isinstance(spec.domains, str):
+        if spec.domains != SIMULATED:
+            raise InputError(f'domains must be "{SIMULATED}" or a mapping NAME: PATH but got "{spec.domains}"')
+        return simulate_domains(spec.seed)
+    domains = {}
+    for name, path in spec.domains.items():
+        scale = spec.scale.get(name) if isinstance(spec.scale, dict) else spec.scale
+        domains[name] = read_domain(path, name, scale=scale, columns=spec.columns)
+    return domains
+
+
+def choose_target(spec: StudySpec, domains: Mapping[str, Domain]) -> str:
+    """The target's name; with one domain it is that one.
+
+    Raises:
+        InputError: several domains and none named, or one that is not there.
+    """
+    if spec.target is None:
+        if len(domains) == 1:
+            return next(iter(domains))
+        raise InputError(f"--target must say which of the domains is the target: {', '.join(domains)}")
+    if spec.target not in domains:
+        raise InputError(f'--target "{spec.target}" is not one of the domains; {suggest(spec.target, domains)}')
+    return spec.target
+
+
+def run_study(spec: StudySpec, domains: Mapping[str, Domain], job: Job) -> StudyResult:
+    """Search, choose on validation users, and score the chosen configuration once on the test users.
+
+    Everything that can be wrong with the input is found before anything is written.
+
+    Raises:
+        InputError: the input is wrong.
+        StudyFailed: no trial came to an end that can be scored.
+    """
+    target = choose_target(spec, domains)
+    spec = spec.model_copy(update={"target": target})
+    names = applicable_bases(list(spec.bases), list(domains.values()))
+    for left_out in sorted(set(spec.bases) - set(names)):
+        logger.warning("the base %s is left out: no domain has item features", left_out)
+    bases = {name: spec.bases[name] for name in names}
+    assign_roles(domains, target, spec.episodes, spec.seed)
+    _make_folders(job)
+
+    episodes = build_episodes(
+        domains,
+        target,
+        spec.episodes,
+        bases,
+        seed=spec.seed,
+        cache=job.out / "cache",
+        jobs=job.jobs,
+        on_progress=job.watcher.on_episodes,
+    )
+    identity = _identity(spec, domains)
+    storage = job.storage or str(job.out / "optuna.journal")
+    study = open_study(spec, job.study_name, storage, identity)
+    job.watcher.on_stage("opening the store of runs")
+    with job.tracker.start_study(
+        job.study_name, params=_flat(spec), description=study_description(spec, domains, job.study_name)
+    ) as run:
+        objective = Objective.of(spec, episodes, run, job.folder / "networks")
+
+        def on_trial(trial: FrozenTrial) -> None:
+            job.watcher.on_trial(trial, len(counted_trials(study)), spec.trials)
+
+        run_trials(study, objective, job.tracker, storage, on_trial)
+        result = _score(spec, study, objective, episodes, job, run)
+        record_result(run, spec, result, domains)
+    return result
+
+
+def _score(
+    spec: StudySpec,
+    study: optuna.Study,
+    objective: Objective,
+    episodes: Mapping[str, DomainEpisodes],
+    job: Job,
+    run: StudyRun,
+) -> StudyResult:
+    trials = counted_trials(study)
+    complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
+    if not complete:
+        raise StudyFailed(
+            f'none of the {len(trials)} trials of study "{job.study_name}" came to an end that can be scored; '
+            "their runs say why"
+        )
+    best = min(complete, key=lambda trial: (trial.value, trial.number))
+    job.watcher.on_stage(f"scoring trial {best.number} and the baselines on the test users")
+    learner = _winner(objective, best)
+    table, frames, settings = {}, [], {}
+    for name, domain in episodes.items():
+        if not len(domain.test):
+            continue
+        rows, chosen = _test_rows(spec, learner, domain)
+        settings[name] = chosen
+        table[name] = DomainResult(
+            scores(rows, domain.test.scale.span), gains(rows, seed=spec.seed), str(domain.test.scale)
+        )
+        frames.append(rows)
+    predictions = job.folder / "predictions.parquet"
+    predictions.parent.mkdir(parents=True, exist_ok=True)
+    pd.concat(frames, ignore_index=True).to_parquet(predictions)
+    job.watcher.on_stage("comparing the engines")
+    engines = check_engines(spec, objective.train[objective.validation.domain], best.params)
+    ordered = {spec.target or "": table[spec.target or ""], **table}
+    return StudyResult(
+        job.study_name,
+        spec.target or "",
+        trials,
+        best,
+        ordered,
+        settings,
+        engines,
+        predictions.resolve(),
+        run.experiment_id,
+        run.run_id,
+    )
+
+
+def _winner(objective: Objective, best: FrozenTrial) -> MetaLearner:
+    """The network of the best trial: kept by the trial, or learned again where the file is gone."""
+    weights = objective.weights(best.number)
+    if not weights.exists():
+        logger.warning("the network of trial %d is not in %s; it is learned again", best.number, weights.parent)
+        return objective.fit(best.params)[0]
+    learner = make_learner(objective.spec, objective.validation, best.params, engine=objective.spec.engine)
+    learner.network.load_state_dict(torch.load(weights, weights_only=True))
+    return learner
+
+
+def _test_rows(
+    spec: StudySpec, learner: MetaLearner, domain: DomainEpisodes
+) -> tuple[pd.DataFrame, dict[str, Mapping[str, Any]]]:
+    """The test predictions of every model on one domain, and the settings that each baseline chose."""
+    test = domain.test
+    unit: dict[str, np.ndarray] = {METAREC: learner.adapt(test.batch.support).predict(test.batch.query).numpy()}
+    settings = {}
+    baselines = {}
+    for name in spec.baselines:
+        stacker = STACKERS.get(name)().fit(domain.train, domain.validation, seed=spec.seed)
+        baselines[name] = stacker.predict(test)
+        settings[name] = stacker.settings
+    return prediction_rows(test, {**unit, **baselines, **base_unit_predictions(test)}), settings
+
+
+def _make_folders(job: Job) -> None:
+    for folder in (job.out, job.out / "artifacts", job.out / "cache", job.folder / "networks"):
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(f"--out {job.out}: cannot be written: {error.strerror}; give another folder") from None
+    if not os.access(job.out, os.W_OK):
+        raise InputError(f"--out {job.out}: cannot be written: no permission; give another folder")
+
+
+def _identity(spec: StudySpec, domains: Mapping[str, Domain]) -> str:
+    """A hash of everything that makes trials comparable: not how many there are, nor who runs them."""
+    settings = spec.model_dump(mode="json", exclude={"name", "description", "trials", "workers", "timeout", "domains"})
+    data = {name: domain.fingerprint() for name, domain in domains.items()}
+    return hashlib.sha256(json.dumps([settings, data], sort_keys=True).encode()).hexdigest()
+
+
+def _flat(spec: StudySpec) -> dict[str, Any]:
+    """The whole spec as dotted keys, for the record."""
+
+    def walk(prefix: str, value: Any) -> dict[str, Any]:
+        if isinstance(value, dict) and value:
+            return {key: leaf for name, inner in value.items() for key, leaf in walk(f"{prefix}{name}.", inner).items()}
+        return {prefix.rstrip("."): value}
+
+    return walk("", spec.model_dump(mode="json"))

@@ -1,0 +1,110 @@
+"""What the parent run of a study holds: a description to read, the test numbers, files and pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import yaml
+from optuna.trial import TrialState
+
+from metarec.ratings import Domain
+from metarec.study import figures
+from metarec.study.evaluation import METAREC
+from metarec.study.spec import StudySpec
+from metarec.study.tracking import StudyRun, markdown_table
+
+if TYPE_CHECKING:
+    from metarec.study.job import StudyResult
+
+__all__ = ["record_result", "study_description"]
+
+
+def study_description(spec: StudySpec, domains: Mapping[str, Domain], name: str) -> str:
+    """The run's description while the search runs."""
+    data = markdown_table(
+        ["domain", "users", "items", "ratings", "scale"],
+        [[key, d.num_users, d.num_items, len(d.ratings), str(d.scale)] for key, d in domains.items()],
+    )
+    return f"**{name}** {spec.description}\n\n{data}\n\nTarget: {spec.target}. Each child run is one trial of the search."
+
+
+def record_result(run: StudyRun, spec: StudySpec, result: StudyResult, domains: Mapping[str, Domain]) -> None:
+    """Write a finished study to its parent run."""
+    metrics: dict[str, float] = {"best_validation_unit_rmse": float(result.best.value or 0.0)}
+    for domain, outcome in result.test.items():
+        for model, row in outcome.scores.items():
+            for measure in ("rmse", "mae", "unit_rmse"):
+                metrics[f"test/{domain}/{model}/{measure}"] = getattr(row, measure)
+    for check in result.engines:
+        if check.milliseconds is not None:
+            metrics[f"engine/{check.engine}/milliseconds"] = check.milliseconds
+        if check.difference is not None:
+            metrics[f"engine/{check.engine}/gradient_difference"] = check.difference
+    run.log_metrics(metrics)
+    run.describe(_story(spec, result, domains))
+    with run.artifacts() as folder:
+        (folder / "study.yaml").write_text(yaml.safe_dump(spec.model_dump(mode="json"), sort_keys=False))
+        (folder / "baseline_settings.yaml").write_text(
+            yaml.safe_dump(_plain({domain: dict(chosen) for domain, chosen in result.settings.items()}))
+        )
+        (folder / "test_predictions.parquet").write_bytes(result.predictions.read_bytes())
+        for domain, outcome in result.test.items():
+            rows = [figures.TableRow(model, row.rmse) for model, row in outcome.scores.items()]
+            picture = f"test_{domain}".replace("/", "_")
+            figures.model_comparison(rows, domain=domain).savefig(folder / f"{picture}.png")
+        points = [
+            figures.TrialPoint(
+                trial.number,
+                trial.value if trial.state == TrialState.COMPLETE else None,
+                {TrialState.COMPLETE: "complete", TrialState.PRUNED: "pruned"}.get(trial.state, "failed"),
+            )
+            for trial in result.trials
+        ]
+        figures.search_history(points, metric="validation RMSE (unit scale)").savefig(folder / "search.png")
+
+
+def _story(spec: StudySpec, result: StudyResult, domains: Mapping[str, Domain]) -> str:
+    parts = [study_description(spec, domains, result.name)]
+    best = ", ".join(f"{name} {_short(value)}" for name, value in result.best.params.items())
+    parts.append(f"Best: trial {result.best.number} ({best}).")
+    for domain, outcome in result.test.items():
+        some = outcome.scores[METAREC]
+        rows = [
+            [model, row.rmse, row.mae, _gain(outcome.gains.get(model))]
+            for model, row in sorted(outcome.scores.items(), key=lambda pair: pair[1].rmse)
+        ]
+        parts.append(
+            f"### Test: {domain} ({outcome.scale}), {some.n_users} users, {some.n_ratings} ratings\n\n"
+            + markdown_table(["model", "RMSE", "MAE", "metarec gains (95 %)"], rows)
+        )
+    rows = [
+        [check.engine, f"{check.milliseconds:.0f} ms" if check.milliseconds else check.problem, _difference(check)]
+        for check in result.engines
+    ]
+    parts.append("### Engines\n\n" + markdown_table(["engine", "one meta-step", "gradient difference"], rows))
+    return "\n\n".join(parts)
+
+
+def _gain(gain: object) -> str:
+    return "" if gain is None else f"{gain.percent:+.2f} % [{gain.low:+.2f}, {gain.high:+.2f}]"  # type: ignore[attr-defined]
+
+
+def _difference(check: object) -> str:
+    difference = check.difference  # type: ignore[attr-defined]
+    return "reference" if difference is None else f"{difference:.1e}"
+
+
+def _short(value: object) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def _plain(value: object) -> object:
+    """Numbers that YAML knows, in place of numpy's."""
+    if isinstance(value, dict):
+        return {str(key): _plain(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(inner) for inner in value]
+    if hasattr(value, "item"):
+        return value.item()
+    return value if isinstance(value, str | int | float | bool | None) else str(value)

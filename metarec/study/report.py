@@ -1,0 +1,166 @@
+"""What the terminal shows: the data, the progress, the table, and where to go from there."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+from optuna.trial import FrozenTrial, TrialState
+from rich.console import Console
+from rich.logging import RichHandler
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
+from rich.table import Table
+from rich.text import Text
+
+from metarec.ratings import Domain
+from metarec.study.engine_check import EngineCheck
+from metarec.study.evaluation import METAREC, Gain
+from metarec.study.job import DomainResult, StudyResult, Watcher
+from metarec.study.tracking import runs_address, ui_command
+
+__all__ = ["TerminalWatcher", "show_data", "show_result", "show_where", "telling"]
+
+
+@contextmanager
+def telling(console: Console) -> Iterator[None]:
+    """Show what the library logs, on `console`, while the block runs."""
+    handler = RichHandler(console=console, show_time=False, show_path=False, show_level=False, markup=False)
+    handler.addFilter(_say_level)
+    logger = logging.getLogger("metarec")
+    level = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
+
+
+def _say_level(record: logging.LogRecord) -> bool:
+    if record.levelno >= logging.WARNING:
+        record.msg = f"{record.levelname.lower()}: {record.msg}"
+    return True
+
+
+class TerminalWatcher(Watcher):
+    """One line of progress on a terminal; where there is none, a line for each trial."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._progress = Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=30),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            console=console,
+            transient=True,
+        )
+        self._task: TaskID | None = None
+        self._best = float("inf")
+
+    def __enter__(self) -> TerminalWatcher:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def on_episodes(self, done: int, total: int, what: str) -> None:
+        self._show(f"base recommenders, {what}", done, total)
+
+    def on_trial(self, trial: FrozenTrial, done: int, total: int) -> None:
+        seconds = trial.duration.total_seconds() if trial.duration else 0.0
+        if trial.state == TrialState.COMPLETE and trial.value is not None:
+            mark = "  best so far" if trial.value < self._best else ""
+            self._best = min(self._best, trial.value)
+            outcome = f"validation RMSE {trial.value:.5f} (unit scale){mark}"
+        else:
+            outcome = {TrialState.PRUNED: "pruned", TrialState.FAIL: "failed"}.get(trial.state, trial.state.name)
+        self._console.print(Text(f"trial {trial.number:>3}  {outcome}  {seconds:.1f} s"))
+        self._show("trials", done, total)
+
+    def on_stage(self, what: str) -> None:
+        self._show(what, None, None)
+
+    def _show(self, description: str, done: int | None, total: int | None) -> None:
+        if self._task is not None:
+            self._progress.remove_task(self._task)
+        self._task = self._progress.add_task(description, total=total, completed=done or 0)
+
+
+def show_data(console: Console, domains: Mapping[str, Domain]) -> None:
+    """A line for each domain."""
+    for name, domain in domains.items():
+        console.print(
+            Text(
+                f"{name}: {domain.num_users:,} users, {domain.num_items:,} items, {len(domain.ratings):,} ratings, "
+                f"scale {domain.scale}, {'timestamps' if domain.has_timestamps else 'no timestamps'}, "
+                f"{'item features' if domain.items is not None else 'no item features'}"
+            )
+        )
+
+
+def show_result(console: Console, result: StudyResult) -> None:
+    """The test table of every domain, and the engines side by side."""
+    for domain, outcome in result.test.items():
+        console.print(_test_table(domain, outcome, result.target))
+    console.print(_engine_table(result.engines))
+    parameters = ", ".join(
+        f"{name}={value:.4g}" if isinstance(value, float) else f"{name}={value}"
+        for name, value in result.best.params.items()
+    )
+    console.print(Text(f"metarec is trial {result.best.number} of study {result.name}: {parameters}"))
+
+
+def show_where(console: Console, result: StudyResult, tracking_uri: str) -> None:
+    """The last lines: where the predictions and the runs are, and how to open them."""
+    console.print(Text(f"predictions: {result.predictions}"), soft_wrap=True)
+    console.print(Text(f"runs: {tracking_uri}"), soft_wrap=True)
+    command = ui_command(tracking_uri)
+    if command:
+        console.print(Text(f"open them: {command}"), soft_wrap=True)
+    if result.experiment_id is not None:
+        server = tracking_uri if tracking_uri.startswith("http") else "http://127.0.0.1:5000"
+        address = runs_address(result.experiment_id, server=server)
+        console.print(Text(f"{'then look at' if command else 'look at'}: {address}"), soft_wrap=True)
+
+
+def _test_table(domain: str, outcome: DomainResult, target: str) -> Table:
+    some = outcome.scores[METAREC]
+    role = "" if domain == target else " (source)"
+    table = Table(
+        title=f"{domain}{role}, scale {outcome.scale}: {some.n_users:,} test users, {some.n_ratings:,} ratings",
+        title_justify="left",
+    )
+    table.add_column("model")
+    for column in ("RMSE", "MAE"):
+        table.add_column(column, justify="right")
+    table.add_column("metarec's gain in RMSE [95 %]", justify="right")
+    for model, row in sorted(outcome.scores.items(), key=lambda pair: pair[1].rmse):
+        table.add_row(
+            model,
+            f"{row.rmse:.4f}",
+            f"{row.mae:.4f}",
+            _gain(outcome.gains.get(model)),
+            style="bold" if model == METAREC else None,
+        )
+    return table
+
+
+def _gain(gain: Gain | None) -> str:
+    return "" if gain is None else f"{gain.percent:+.2f} % [{gain.low:+.2f}, {gain.high:+.2f}]"
+
+
+def _engine_table(checks: list[EngineCheck]) -> Table:
+    table = Table(title="engines, on the winner's first meta-steps", title_justify="left")
+    table.add_column("engine")
+    table.add_column("one meta-step", justify="right")
+    table.add_column("largest gradient difference", justify="right")
+    for check in checks:
+        time = f"{check.milliseconds:,.0f} ms" if check.milliseconds is not None else check.problem
+        difference = "reference" if check.difference is None else f"{check.difference:.1e}"
+        table.add_row(check.engine, time, difference if check.milliseconds is not None else "")
+    return table

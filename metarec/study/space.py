@@ -1,0 +1,102 @@
+"""What a search may turn: the parameters of a trial, and their ranges."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+if TYPE_CHECKING:
+    import optuna
+
+__all__ = ["PARAMETERS", "Choice", "IntRange", "Parameter", "RealRange", "suggest_parameters"]
+
+
+class _Range(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class RealRange(_Range):
+    """Real numbers from low to high, on a logarithmic scale where `log` says so."""
+
+    low: float
+    high: float
+    log: bool = False
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if not self.low <= self.high:
+            raise ValueError(f"a range must have low <= high but got {self.low}..{self.high}")
+        if self.log and self.low <= 0:
+            raise ValueError(f"a logarithmic range must begin above 0 but got {self.low}")
+        return self
+
+    def suggest(self, name: str, trial: optuna.Trial) -> float:
+        return trial.suggest_float(name, self.low, self.high, log=self.log)
+
+    def holds(self, value: Any) -> bool:
+        return isinstance(value, int | float) and self.low <= value <= self.high
+
+    def __str__(self) -> str:
+        return f"{self.low:g}..{self.high:g}"
+
+
+class IntRange(_Range):
+    """Whole numbers from first to last, both included."""
+
+    first: int = Field(ge=0)
+    last: int
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.first > self.last:
+            raise ValueError(f"a range must have first <= last but got {self.first}..{self.last}")
+        return self
+
+    def suggest(self, name: str, trial: optuna.Trial) -> int:
+        return trial.suggest_int(name, self.first, self.last)
+
+    def holds(self, value: Any) -> bool:
+        return isinstance(value, int) and self.first <= value <= self.last
+
+    def __str__(self) -> str:
+        return f"{self.first}..{self.last}"
+
+
+class Choice(_Range):
+    """One of some values."""
+
+    choices: list[str | int | float | bool] = Field(min_length=1)
+
+    def suggest(self, name: str, trial: optuna.Trial) -> Any:
+        return trial.suggest_categorical(name, self.choices)
+
+    def holds(self, value: Any) -> bool:
+        return value in self.choices
+
+    def __str__(self) -> str:
+        return "|".join(map(str, self.choices))
+
+
+class Parameter(NamedTuple):
+    """A parameter's value in the default configuration, its usual range, and what it is."""
+
+    default: Any
+    range: RealRange | IntRange | Choice
+    meaning: str
+
+
+PARAMETERS: Mapping[str, Parameter] = {
+    "inner_lr": Parameter(0.05, RealRange(low=1e-3, high=1.0, log=True), "rate of the steps on a user's support"),
+    "inner_steps": Parameter(1, IntRange(first=0, last=5), "how many such steps; 0 does not adapt"),
+    "outer_lr": Parameter(1e-3, RealRange(low=2e-4, high=1e-2, log=True), "rate of Adam over the train users"),
+    "diversity_weight": Parameter(0.01, RealRange(low=1e-4, high=0.1, log=True), "pull towards spread-out weights"),
+    "confidence_weight": Parameter(0.1, RealRange(low=1e-3, high=1.0, log=True), "weight of the confidence loss"),
+    "combine": Parameter("softmax", Choice(choices=["softmax", "product"]), "how attention and confidence meet"),
+}
+
+
+def suggest_parameters(trial: optuna.Trial, space: Mapping[str, RealRange | IntRange | Choice]) -> dict[str, Any]:
+    """A value for every parameter, drawn by the study's sampler."""
+    return {name: limits.suggest(name, trial) for name, limits in space.items()}

@@ -1,0 +1,246 @@
+"""What a study is: a YAML file, checked, with every key reachable by ``--set``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+import metarec
+from metarec.bases import BASES, make_base
+from metarec.episodes import EpisodeSettings
+from metarec.errors import InputError
+from metarec.fusion import NETWORKS
+from metarec.fusion.stackers import STACKERS
+from metarec.meta import ENGINES
+from metarec.registry import suggest
+from metarec.study.space import PARAMETERS, Choice, IntRange, RealRange
+
+__all__ = ["SIMULATED", "StudySpec", "find_spec", "load_spec"]
+
+SIMULATED = "simulated"
+
+STUDIES = Path(metarec.__file__).parent.parent / "studies"
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class FusionSpec(_Part):
+    """Which fusion network, and what of it the search does not decide."""
+
+    network: str = "attention"
+    "Name of a fusion network."
+    options: dict[str, Any] = Field(default_factory=lambda: {"anchored": True, "hidden_dim": 32, "meta_hidden_dim": 32})
+    "Arguments of its constructor."
+
+
+class TrainingSpec(_Part):
+    """The outer loop."""
+
+    epochs: int = Field(60, ge=1)
+    "Passes over the train users, at most."
+    batch_size: int = Field(32, ge=1)
+    "Users a step."
+    patience: int = Field(12, ge=1)
+    "Epochs without progress on the validation users before it stops."
+    loss: Literal["fusion", "mse", "mae", "huber"] = "fusion"
+    "Of the inner and the outer loop; fusion is the network's own."
+    first_order: bool = False
+    "Drop the second-order part of the outer gradient."
+
+
+class StudySpec(_Part):
+    """Everything that a study depends on but the ratings themselves."""
+
+    name: str = Field("study", pattern=r"^[\w .-]+$")
+    "What the study is called; the default for --study-name begins with it."
+    description: str = ""
+    "One sentence for the run's page."
+    domains: str | dict[str, str] = SIMULATED
+    "The simulated world, or name: path of each domain's ratings (--data NAME=PATH)."
+    target: str | None = None
+    "The domain that the search is for; with one domain it is that one."
+    scale: str | dict[str, str] | None = None
+    'LOW,HIGH of all domains, or by domain; inferred from the ratings where it is not given.'
+    columns: dict[str, str] = Field(default_factory=dict)
+    "Unusual column names: user, item, rating or timestamp: the name in the file."
+    seed: int = Field(0, ge=0)
+    "Of the split, the draws, the bases, the networks and the search."
+    trials: int = Field(20, ge=1)
+    "How many trials the study has in all."
+    workers: int = Field(1, ge=1)
+    "Processes that run trials."
+    timeout: float | None = Field(None, gt=0)
+    "Seconds after which no new trial begins."
+    episodes: EpisodeSettings = EpisodeSettings()
+    bases: dict[str, dict[str, Any]] = Field(default_factory=lambda: {name: {} for name in BASES.names()})
+    "Base recommenders: a list of names, or name: options."
+    baselines: list[str] = Field(default_factory=STACKERS.names)
+    "The classical ways of combining, which stand in the table beside metarec."
+    fusion: FusionSpec = FusionSpec()
+    engine: str = "batched"
+    "Who computes the meta-gradient: batched, learn2learn or higher."
+    training: TrainingSpec = TrainingSpec()
+    pruner: Literal["median", "none"] = "median"
+    "Whether a trial ends early that is behind the median of the others at the same epoch."
+    defaults: dict[str, Any] = Field(default_factory=dict)
+    "Trial 0, and what a parameter is that is not searched."
+    search: dict[str, RealRange | IntRange | Choice] = Field(default_factory=dict)
+    "Parameter: its range, in place of the usual one. A parameter is fixed by a range of one value."
+
+    @field_validator("bases", mode="before")
+    @classmethod
+    def _names_are_bases(cls, value: Any) -> Any:
+        return {name: {} for name in value} if isinstance(value, list) else value
+
+    @field_validator("defaults")
+    @classmethod
+    def _defaults_are_typed(cls, value: dict[str, Any]) -> dict[str, Any]:
+        # YAML reads 1e-3 as text; whatever a default is given as, it is of the parameter's type.
+        typed = {}
+        for name, given in value.items():
+            kind = type(PARAMETERS[name].default) if name in PARAMETERS else type(given)
+            try:
+                typed[name] = kind(given)
+            except (TypeError, ValueError):
+                raise ValueError(f"{name} must be of type {kind.__name__} but got {given!r}") from None
+        return typed
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        for name, options in self.bases.items():
+            BASES.check(name)
+            if options:
+                make_base(name, **options)
+        if not self.bases:
+            raise InputError("bases must name at least one base recommender but is empty")
+        for name in self.baselines:
+            STACKERS.check(name)
+        NETWORKS.check(self.fusion.network)
+        ENGINES.check(self.engine)
+        for key in ("defaults", "search"):
+            for parameter in getattr(self, key):
+                if parameter not in PARAMETERS:
+                    raise InputError(f'{key}: unknown parameter "{parameter}"; {suggest(parameter, PARAMETERS)}')
+        for parameter, value in self.trial_zero.items():
+            if not self.space[parameter].holds(value):
+                raise InputError(
+                    f"defaults.{parameter} must lie in the search range {self.space[parameter]} but is {value!r}; "
+                    f"change search.{parameter} or defaults.{parameter}"
+                )
+        for column in self.columns:
+            if column not in ("user", "item", "rating", "timestamp", "domain"):
+                raise InputError(
+                    f'columns: unknown column "{column}"; '
+                    f"{suggest(column, ['user', 'item', 'rating', 'timestamp', 'domain'])}"
+                )
+        return self
+
+    @property
+    def space(self) -> dict[str, RealRange | IntRange | Choice]:
+        """The range of every parameter, usual or given."""
+        return {name: self.search.get(name, usual.range) for name, usual in PARAMETERS.items()}
+
+    @property
+    def trial_zero(self) -> dict[str, Any]:
+        """The default configuration."""
+        return {name: self.defaults.get(name, usual.default) for name, usual in PARAMETERS.items()}
+
+
+def find_spec(name: str) -> Path:
+    """The file of a spec: a path, or the name of one in ``studies/``, here or beside the package.
+
+    Raises:
+        InputError: there is none; the near miss is suggested.
+    """
+    path = Path(name)
+    if path.suffix in (".yaml", ".yml") or path.parent != Path():
+        if path.is_file():
+            return path
+        raise InputError(f"{path}: there is no such spec file; name a YAML file, or one of: {', '.join(_names())}")
+    for folder in (Path("studies"), STUDIES):
+        if (folder / f"{name}.yaml").is_file():
+            return folder / f"{name}.yaml"
+    raise InputError(f'unknown spec "{name}"; {suggest(name, _names())}')
+
+
+def load_spec(name: str, overrides: Mapping[str, Any], assignments: Sequence[str] = ()) -> StudySpec:
+    """Read a spec by name or path.
+
+    Args:
+        overrides: keys that the command line's own options replace, such as ``trials``.
+        assignments: ``KEY=VALUE`` of ``--set``; KEY is a path such as ``training.epochs``, VALUE is read as YAML.
+
+    Raises:
+        InputError: one line that names the file or the option, the key, the rule, the value and the cure.
+    """
+    path = find_spec(name)
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: not a YAML file: {' '.join(str(error).split())}") from None
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from None
+    if not isinstance(content, dict):
+        raise InputError(f"{path}: a spec must be a mapping of keys to values but is {type(content).__name__}")
+    content = {**content, **overrides}
+    for assignment in assignments:
+        _assign(content, assignment)
+    try:
+        return StudySpec.model_validate(content)
+    except ValidationError as error:
+        raise InputError(f"{path}: {_explain(error)}") from None
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
+
+
+def _names() -> list[str]:
+    return sorted({path.stem for folder in (Path("studies"), STUDIES) for path in folder.glob("*.yaml")})
+
+
+def _assign(content: dict[str, Any], assignment: str) -> None:
+    key, equals, text = assignment.partition("=")
+    if not equals or not key:
+        raise InputError(f'--set must be KEY=VALUE but got "{assignment}"')
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        value = text
+    place = content
+    *parents, last = key.split(".")
+    for parent in parents:
+        inner = place.get(parent)
+        if isinstance(inner, list):
+            inner = {name: {} for name in inner}
+        if inner is not None and not isinstance(inner, dict):
+            raise InputError(f'--set {key}: "{parent}" holds {inner!r}, which has no keys')
+        # A copy: the mapping may come from the defaults of another call.
+        place[parent] = dict(inner or {})
+        place = place[parent]
+    place[last] = value
+
+
+def _explain(error: ValidationError) -> str:
+    """The first problem in one line, with the near miss where a key is unknown."""
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"] if part not in ("RealRange", "IntRange", "Choice"))
+    if first["type"] == "extra_forbidden":
+        known = _fields(first["loc"][:-1])
+        return f'unknown key "{where}"; {suggest(str(first["loc"][-1]), known)}'
+    problem = first["msg"].removeprefix("Value error, ")
+    if not where:
+        return problem
+    return f"{where}: {problem}, but got {first['input']!r}"
+
+
+def _fields(path: Sequence[int | str]) -> list[str]:
+    model: Any = StudySpec
+    for part in path:
+        field = model.model_fields.get(part) if isinstance(model, type) and issubclass(model, BaseModel) else None
+        model = field.annotation if field else None
+    return list(model.model_fields) if isinstance(model, type) and issubclass(model, BaseModel) else []
