@@ -58,9 +58,11 @@ class LensKitRecommender(Recommender):
         seen = np.fromiter((item in self._known for item in query.history_items), bool, len(query.history_items))
         if not asked.any() or not (seen.any() or self.empty_history_says):
             return scores
-        stars = STARS * self._scale.to_unit(query.history_ratings[seen])
-        history = ItemList(item_ids=query.history_items[seen], rating=stars)
-        answer = self._scorer(RecQuery(history_items=history), ItemList(item_ids=query.items[asked])).scores()
+        user = RecQuery()
+        if seen.any():
+            stars = STARS * self._scale.to_unit(query.history_ratings[seen])
+            user = RecQuery(history_items=ItemList(item_ids=query.history_items[seen], rating=stars))
+        answer = self._scorer(user, ItemList(item_ids=query.items[asked])).scores()
         scores[asked] = self._scale.to_ratings(np.asarray(answer, dtype=np.float64) / STARS)
         return scores
 

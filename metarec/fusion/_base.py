@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from abc import ABC, abstractmethod
+from abc import ABCMeta, abstractmethod
 from typing import Any, NamedTuple, Self
 
 from torch import Tensor, nn
@@ -31,7 +31,8 @@ class FusionOutput(NamedTuple):
     confidences: Tensor | None = None
 
 
-class FusionNetwork(nn.Module, ABC):
+# Not a base class ABC: higher makes a class of each module's class and its own (ABC, Module), whose order would clash.
+class FusionNetwork(nn.Module, metaclass=ABCMeta):
     """Maps the outputs of A bases and a context to one prediction per row.
 
     The leading axes of the inputs are free: [T, N] for a batch of tasks, [N] for one task, [] for one row. A base that

@@ -207,9 +207,7 @@ class MetaRecommenderFusion(FusionNetwork):
         outputs: dict[str, Tensor] = self(inputs.algorithm_features, inputs.context, inputs.predictions)
         return outputs
 
-    def _row_losses(
-        self, outputs: dict[str, Tensor], targets: Tensor, algorithm_targets: Tensor | None
-    ) -> _RowLosses:
+    def _row_losses(self, outputs: dict[str, Tensor], targets: Tensor, algorithm_targets: Tensor | None) -> _RowLosses:
         prediction = outputs["prediction"]
         # [B, 1] - [B] would quietly become [B, B].
         targets = targets.unsqueeze(-1) if targets.dim() == prediction.dim() - 1 else targets

@@ -70,7 +70,6 @@ def confidence_target(predictions: Tensor, targets: Tensor) -> Tensor:
     finite = predictions.isfinite()
     target = targets.unsqueeze(-1)
     errors = (torch.where(finite, predictions, target) - target).abs()
-    # The amax of no bases does not exist; neither does a row of them.
     largest = errors.amax(-1, keepdim=True)
     goal = 1 - errors / torch.where(largest > 0, largest, 1)
     return goal * finite

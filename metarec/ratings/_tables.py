@@ -183,21 +183,10 @@ def _read_parquet(path: Path) -> Table:
     import pyarrow.parquet as pq
 
     content = read_bytes(path)
-    nullable = {
-        pa.int8(): pd.Int8Dtype(),
-        pa.int16(): pd.Int16Dtype(),
-        pa.int32(): pd.Int32Dtype(),
-        pa.int64(): pd.Int64Dtype(),
-        pa.uint8(): pd.UInt8Dtype(),
-        pa.uint16(): pd.UInt16Dtype(),
-        pa.uint32(): pd.UInt32Dtype(),
-        pa.uint64(): pd.UInt64Dtype(),
-        pa.bool_(): pd.BooleanDtype(),
-    }
     try:
         table = pq.read_table(io.BytesIO(content))
-        # Through plain floats, an id 7 beside a missing one would become "7.0".
-        frame = table.to_pandas(ignore_metadata=True, types_mapper=nullable.get)
+        # Without pandas' own notes in the file, what was an index is a column.
+        frame = table.to_pandas(ignore_metadata=True)
     except (pa.ArrowException, OSError, ValueError, TypeError, KeyError) as error:
         raise InputError(f"{path}: not a parquet file that can be read ({shown(error)}); write it again") from error
     if frame.empty:

@@ -77,6 +77,11 @@ def test_integer_ids_in_parquet_have_no_decimals(write):
     assert domain.ratings["item"].tolist() == ["7", "7", "8"]
 
 
+def test_what_was_an_index_in_pandas_is_a_column_of_parquet(write):
+    indexed = EXPECTED.set_index(["user", "item"])
+    pd.testing.assert_frame_equal(read_domain(write("a.parquet", parquet_bytes(indexed))).ratings, EXPECTED)
+
+
 def test_a_missing_id_in_parquet_is_found_and_does_not_turn_ids_into_floats(write):
     frame = pd.DataFrame(
         {"user": pd.array([1, None, 2], dtype="Int64"), "item": ["a", "b", "c"], "rating": [1.0, 2.0, 3.0]}

@@ -121,6 +121,24 @@ def test_the_mixture_of_the_signals_explains_the_ratings(world):
     assert np.corrcoef(said, domain.ratings["rating"])[0, 1] > 0.8
 
 
+def test_communities_share_opinions_and_are_the_same_in_all_domains(world):
+    companions = []
+    for name, domain in world.domains.items():
+        said = world.signals[name].assign(user=domain.ratings["user"], item=domain.ratings["item"])
+        opinions = said.pivot_table(index="user", columns="item", values="herd")
+        assert opinions.nunique().max() == 5
+        # Users of one community never differ on an item that both rated; others do on every one.
+        shared = shared_users(world)
+        differences = opinions.sub(opinions.loc[min(shared)]).abs().max(axis=1)
+        companions.append(set(differences.index[differences == 0]) & shared)
+    assert companions[0] == companions[1] == companions[2]
+    assert len(companions[0]) > 5
+
+
+def shared_users(world):
+    return set.intersection(*(set(domain.ratings["user"]) for domain in world.domains.values()))
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

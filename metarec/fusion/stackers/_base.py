@@ -73,7 +73,8 @@ class Stacker(ABC):
     A subclass names itself and offers families of fitted combinations. This class chooses one of them, together with
     the shrinkage of the correction for the user's support (see
     :func:`metarec.fusion.stackers._common.shrunk_corrections`), by the RMSE over all query rows of the validation
-    users. What was chosen is not fitted again on validation users: a fusion network is not either.
+    users; a correction has to gain more than one standard error on them. What was chosen is not fitted again on
+    validation users: a fusion network is not either.
     """
 
     name: ClassVar[str]
@@ -102,27 +103,24 @@ class Stacker(ABC):
         layout = _Layout.of(train)
         self._check_layout(layout, validation, "validation")
         known, held_out = self._known(train, "train"), self._known(validation, "validation")
-        chosen: _Fitted | None = None
+        best: dict[bool, _Fitted] = {}
         tried = 0
         for family in self._families(known, held_out, seed):
             tried += len(family.settings) * len(self.shrinkages)
             scores = self._scores(family.combine, validation, held_out)
             scores[~np.isfinite(scores)] = math.inf
-            # The first of equals wins, so shrinkages run from none at all: do nothing unless it helps.
-            shrinkage, column = (int(position) for position in np.unravel_index(np.argmin(scores), scores.shape))
-            rmse = float(scores[shrinkage, column])
-            if rmse < (math.inf if chosen is None else chosen.validation_rmse):
-                chosen = _Fitted(
-                    layout,
-                    dict(family.settings[column]),
-                    family.combine,
-                    column,
-                    self.shrinkages[shrinkage],
-                    rmse,
-                )
-        if chosen is None:
-            raise InputError(f"{self.name}: no setting predicts finite ratings; check that all features are finite")
-        self._fitted = chosen
+            for shrinkage, row in zip(self.shrinkages, scores, strict=True):
+                column = int(np.argmin(row))
+                corrects, rmse = math.isfinite(shrinkage), float(row[column])
+                if rmse < (best[corrects].validation_rmse if corrects in best else math.inf):
+                    best[corrects] = _Fitted(
+                        layout, dict(family.settings[column]), family.combine, column, shrinkage, rmse
+                    )
+        if not best:
+            raise InputError(
+                f"{self.name}: no setting predicts finite ratings; check that all features are finite"
+            )
+        self._fitted = _earned(best, validation, held_out)
         logger.info(
             "%s: %s, the best of %d settings, validation RMSE %.5f on the unit scale",
             self.name,
@@ -141,15 +139,9 @@ class Stacker(ABC):
         """
         fitted = self._checked()
         self._check_layout(fitted.layout, episodes, "these")
-        query = query_rows(episodes)
-        base, residuals, support = _combined(fitted.combine, query, episodes)
-        chosen = slice(fitted.column, fitted.column + 1)
-        corrected = _corrected(
-            base[:, chosen], query, residuals[:, chosen], support, len(episodes), fitted.shrinkage
-        )
         mask = episodes.batch.query.mask.cpu().numpy()
         predictions = np.full(mask.shape, 0.5)
-        predictions[mask] = corrected[:, 0]
+        predictions[mask] = _predicted(fitted, query_rows(episodes), episodes)
         return predictions
 
     @property
@@ -195,6 +187,30 @@ class Stacker(ABC):
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}()"
+
+
+def _earned(best: Mapping[bool, _Fitted], validation: Episodes, held_out: Known) -> _Fitted:
+    """The best with a correction, if it gains more than one standard error (over users) on the best without.
+
+    Bases that fold in a user's ratings have corrected most already. What is left to gain is small beside the noise of
+    a few dozen validation users, and the smallest error among many shrinkages is often luck.
+    """
+    if len(best) == 1:
+        return next(iter(best.values()))
+    errors = {
+        corrects: (_predicted(fitted, held_out.rows, validation) - held_out.targets) ** 2
+        for corrects, fitted in best.items()
+    }
+    gains = np.bincount(held_out.rows.task, weights=errors[False] - errors[True], minlength=len(validation))
+    noise = gains.std() * math.sqrt(len(gains))
+    return best[bool(gains.sum() > noise)]
+
+
+def _predicted(fitted: _Fitted, query: Rows, episodes: Episodes) -> np.ndarray:
+    """[R] predictions of the query rows."""
+    base, residuals, support = _combined(fitted.combine, query, episodes)
+    own = slice(fitted.column, fitted.column + 1)
+    return _corrected(base[:, own], query, residuals[:, own], support, len(episodes), fitted.shrinkage)[:, 0]
 
 
 def _combined(combine: Combine, query: Rows, episodes: Episodes) -> tuple[np.ndarray, np.ndarray, Rows]:

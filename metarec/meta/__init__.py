@@ -1,0 +1,14 @@
+"""Adaptation of a fusion network to a user's support ratings, and the training of its start."""
+
+from metarec.meta._base import AdaptedNetwork, MetaLearner
+from metarec.meta.engines import ENGINES, make_engine
+from metarec.meta.trainer import MetaLearningTrainer, NonFiniteLossError
+
+__all__ = [
+    "ENGINES",
+    "AdaptedNetwork",
+    "MetaLearner",
+    "MetaLearningTrainer",
+    "NonFiniteLossError",
+    "make_engine",
+]

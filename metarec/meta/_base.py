@@ -1,0 +1,174 @@
+"""What every engine offers: a meta-loss to train on, and networks adapted to users."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, vmap
+
+from metarec.episodes import EpisodeBatch, FusionInputs
+from metarec.errors import InputError
+from metarec.fusion import FusionNetwork, FusionOutput
+from metarec.fusion.losses import PREDICTION_LOSSES
+from metarec.registry import suggest
+
+__all__ = ["TASK_CHUNK", "AdaptedNetwork", "Loss", "MetaLearner", "RowLosses", "evaluating"]
+
+Loss = Literal["mse", "mae", "huber", "fusion"] | Callable[[FusionOutput, FusionInputs], Tensor]
+
+TASK_CHUNK = 256
+"""How many tasks are adapted or asked at once where no gradient is kept: enough to be fast, few enough for memory."""
+
+
+class RowLosses(nn.Module):
+    """A fusion network and a loss, as a module whose forward is what engines call: inputs -> losses [...].
+
+    learn2learn, higher and ``functional_call`` all swap the parameters of the module that they call.
+    """
+
+    def __init__(self, network: FusionNetwork, loss: Loss) -> None:
+        super().__init__()
+        self.network = network
+        self.loss = loss
+
+    def forward(self, inputs: FusionInputs) -> Tensor:
+        if self.loss == "fusion":
+            return self.network.row_losses(inputs)
+        output = self.network.fuse(inputs)
+        if callable(self.loss):
+            return self.loss(output, inputs)
+        return PREDICTION_LOSSES[self.loss](output.prediction, inputs.targets)
+
+
+class _Fuse(nn.Module):
+    """The same for :meth:`FusionNetwork.fuse`, with the same parameter names as :class:`RowLosses`."""
+
+    def __init__(self, network: FusionNetwork) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, inputs: FusionInputs) -> FusionOutput:
+        return self.network.fuse(inputs)
+
+
+@contextmanager
+def evaluating(module: nn.Module) -> Iterator[None]:
+    """Dropout and the like are off inside, and every submodule is in its own mode again afterwards."""
+    modes = [(part, part.training) for part in module.modules()]
+    module.eval()
+    try:
+        yield
+    finally:
+        for part, mode in modes:
+            part.training = mode
+
+
+class AdaptedNetwork:
+    """T copies of a fusion network, each adapted to one task. Holds no graph, and never trains.
+
+    Made by :meth:`MetaLearner.adapt`.
+
+    Attributes:
+        fast_weights: name -> [T, ...] each task's own parameters, under the network's names.
+    """
+
+    def __init__(self, losses: RowLosses, parameters: Mapping[str, Tensor], num_tasks: int) -> None:
+        self.num_tasks = num_tasks
+        self._losses = losses
+        self._fast = {name: tensor.detach() for name, tensor in parameters.items()}
+
+    @property
+    def fast_weights(self) -> dict[str, Tensor]:
+        return {name.removeprefix("network."): tensor for name, tensor in self._fast.items()}
+
+    def fuse(self, query: FusionInputs) -> FusionOutput:
+        """What each task's network says about the rows [T, N] of that task; predictions are not clipped."""
+        answer = self._each_task(_Fuse(self._losses.network), query)
+        return FusionOutput(**answer)
+
+    def predict(self, query: FusionInputs) -> Tensor:
+        """[T, N] ratings on the unit scale, clipped to [0, 1]."""
+        return self.fuse(query).prediction.clamp(0, 1)
+
+    def row_losses(self, query: FusionInputs) -> Tensor:
+        """[T, N] the meta-learner's loss of each row."""
+        losses: Tensor = self._each_task(self._losses, query)
+        return losses
+
+    def _each_task(self, module: nn.Module, query: FusionInputs) -> Any:
+        if query.mask.shape[0] != self.num_tasks:
+            raise InputError(f"query must have the {self.num_tasks} tasks of the support but got {query.mask.shape[0]}")
+
+        def one_task(parameters: dict[str, Tensor], inputs: FusionInputs) -> Any:
+            answer = functional_call(module, parameters, (inputs,))
+            if isinstance(answer, FusionOutput):
+                # vmap hands back tensors only, so what a network does not say is left out.
+                return {name: value for name, value in answer._asdict().items() if value is not None}
+            return answer
+
+        with torch.no_grad(), evaluating(module):
+            return vmap(one_task, chunk_size=TASK_CHUNK)(self._fast, query)
+
+
+class MetaLearner(nn.Module, ABC):
+    """Learns the start from which a fusion network adapts to a user by gradient descent (MAML, Finn et al. 2017).
+
+    The inner loop takes `inner_steps` steps of plain gradient descent at rate `inner_lr` on the mean loss of a task's
+    unmasked support rows. The meta-loss is the mean over a task's unmasked query rows, then over the tasks that have
+    any, after adaptation. A task without support rows is not adapted. Dropout is off while adapting; in the meta-loss's
+    query rows it is on if the network is in training mode. Parameters that need no gradient are not adapted.
+
+    Being a module, it has ``parameters()`` (the network's, and whatever an engine learns beside them), ``to()`` and
+    ``state_dict()``. The arguments are those of :func:`make_engine`.
+
+    Attributes:
+        network: the fusion network; its parameters are the start.
+    """
+
+    def __init__(
+        self,
+        network: FusionNetwork,
+        *,
+        inner_lr: float,
+        inner_steps: int,
+        first_order: bool = False,
+        loss: Loss = "mse",
+    ) -> None:
+        super().__init__()
+        if not isinstance(network, FusionNetwork):
+            raise InputError(f"network must be a FusionNetwork but got {type(network).__name__}")
+        if not any(parameter.requires_grad for parameter in network.parameters()):
+            raise InputError("network must have parameters that can be trained but got none that requires a gradient")
+        if isinstance(inner_lr, bool) or not isinstance(inner_lr, int | float) or not 0 < inner_lr < math.inf:
+            raise InputError(f"inner_lr must be a finite number > 0 but got {inner_lr!r}")
+        if isinstance(inner_steps, bool) or not isinstance(inner_steps, int) or inner_steps < 0:
+            raise InputError(f"inner_steps must be an integer >= 0 but got {inner_steps!r}")
+        if not isinstance(first_order, bool):
+            raise InputError(f"first_order must be True or False but got {first_order!r}")
+        known = [*PREDICTION_LOSSES, "fusion"]
+        if not callable(loss) and loss not in known:
+            raise InputError(f'unknown loss "{loss}"; {suggest(str(loss), known)}')
+        self.network = network
+        self.inner_lr = float(inner_lr)
+        self.inner_steps = inner_steps
+        self.first_order = first_order
+        self.loss = loss
+        # Not a submodule: the network's parameters would appear in the state twice.
+        object.__setattr__(self, "_row_losses", RowLosses(network, loss))
+
+    @abstractmethod
+    def meta_loss(self, batch: EpisodeBatch) -> Tensor:
+        """The outer loss of a batch of tasks: a scalar whose graph reaches the network's parameters."""
+
+    @abstractmethod
+    def adapt(self, support: FusionInputs) -> AdaptedNetwork:
+        """The network adapted to each of the T tasks of `support`, without a graph, dropout off."""
+
+    def extra_repr(self) -> str:
+        return f"inner_lr={self.inner_lr}, inner_steps={self.inner_steps}, first_order={self.first_order}"

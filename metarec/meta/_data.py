@@ -1,0 +1,99 @@
+"""What a trainer is given, as batches of tasks on one device."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from metarec.episodes import EpisodeBatch, Episodes, FusionInputs
+from metarec.errors import InputError
+
+__all__ = ["Row", "Task", "TrainingData", "as_batches", "stack_rows", "stack_tasks"]
+
+Row = Mapping[str, Any]
+"""One row: algorithm_features[A][F], context_features[C], algorithm_predictions[A] (or algorithm_targets[A]), targets."""
+
+Task = tuple[Tensor, Tensor, Tensor, Tensor]
+"""(support_x[K, F], support_y[K], query_x[N, F], query_y[N]); a y may be [n, 1] too."""
+
+TrainingData = EpisodeBatch | Episodes | Sequence[EpisodeBatch | Episodes] | Sequence[Row]
+
+
+def as_batches(data: TrainingData, device: torch.device, name: str) -> list[EpisodeBatch]:
+    """One EpisodeBatch for each domain in `data`; `name` is what messages call it.
+
+    Raises:
+        InputError: there is nothing in it, or something that is not episodes.
+    """
+    parts: Sequence[Any] = [data] if isinstance(data, EpisodeBatch | Episodes) else data
+    if parts and all(isinstance(part, Mapping) for part in parts):
+        parts = [stack_rows(parts, name)]
+    batches = [part.batch if isinstance(part, Episodes) else part for part in parts]
+    for batch in batches:
+        if not isinstance(batch, EpisodeBatch):
+            raise InputError(f"{name} must be episodes, or a list of dicts, but holds {type(batch).__name__}")
+    if not any(bool(batch.query.mask.any()) for batch in batches):
+        raise InputError(f"{name} must have at least one query row but has none")
+    return [
+        EpisodeBatch(*(FusionInputs(*(tensor.to(device) for tensor in inputs)) for inputs in batch))
+        for batch in batches
+    ]
+
+
+def stack_rows(rows: Sequence[Row], name: str) -> EpisodeBatch:
+    """Each row as a task of its own, with one query row and no support, so that nothing is adapted.
+
+    Raises:
+        InputError: a row without a key that it needs, or rows of different shapes; named by position.
+    """
+    columns = [_read_row(row, f"{name}[{position}]") for position, row in enumerate(rows)]
+    for position, column in enumerate(columns):
+        for key, tensor, first in zip(_KEYS, column, columns[0], strict=True):
+            if tensor.shape != first.shape:
+                raise InputError(
+                    f"{name}[{position}]: {key} must have the shape {list(first.shape)} of the first row's "
+                    f"but got {list(tensor.shape)}"
+                )
+    predictions, features, context, targets = (
+        torch.stack(column).unsqueeze(1) for column in zip(*columns, strict=True)
+    )
+    query = FusionInputs(predictions, features, context, targets, torch.ones_like(targets, dtype=torch.bool))
+    return EpisodeBatch(FusionInputs(*(tensor[:, :0] for tensor in query)), query)
+
+
+def stack_tasks(tasks: Sequence[Task], device: torch.device) -> EpisodeBatch:
+    """Tasks of plain regression, padded to one length; x stands in the place of the context."""
+    support_x, support_y, query_x, query_y = zip(*tasks, strict=True)
+    return EpisodeBatch(_regression_inputs(support_x, support_y, device), _regression_inputs(query_x, query_y, device))
+
+
+_KEYS = ("algorithm_predictions", "algorithm_features", "context_features", "targets")
+
+
+def _read_row(row: Row, where: str) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    # What a base predicted is what its confidence is judged by, so the two names mean the same here.
+    predictions = row.get("algorithm_predictions", row.get("algorithm_targets"))
+    if predictions is None:
+        raise InputError(f'{where}: has neither "algorithm_predictions" nor "algorithm_targets"; give one of them')
+    if "targets" not in row:
+        raise InputError(f'{where}: has no "targets"; give the true rating')
+    predicted = torch.as_tensor(predictions).flatten()
+    target = torch.as_tensor(row["targets"], dtype=predicted.dtype)
+    if target.numel() != 1:
+        raise InputError(f"{where}: targets must be one number but got the shape {list(target.shape)}")
+    features = torch.as_tensor(row.get("algorithm_features", torch.empty(len(predicted), 0)), dtype=predicted.dtype)
+    context = torch.as_tensor(row.get("context_features", torch.empty(0)), dtype=predicted.dtype)
+    return predicted, features, context, target.reshape(())
+
+
+def _regression_inputs(xs: Sequence[Tensor], ys: Sequence[Tensor], device: torch.device) -> FusionInputs:
+    x = pad_sequence(list(xs), batch_first=True).to(device)
+    y = pad_sequence([y.reshape(len(x)) for x, y in zip(xs, ys, strict=True)], batch_first=True).to(device)
+    lengths = torch.tensor([len(x) for x in xs], device=device)
+    mask = torch.arange(y.shape[1], device=device) < lengths.unsqueeze(-1)
+    nothing = x.new_empty(*y.shape, 0)
+    return FusionInputs(nothing, nothing.unsqueeze(-1), x, y, mask)

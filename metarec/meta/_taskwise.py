@@ -1,0 +1,60 @@
+"""What the engines that take one task after the other share."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from metarec.episodes import EpisodeBatch, FusionInputs
+from metarec.fusion.losses import masked_mean
+from metarec.meta._base import AdaptedNetwork, MetaLearner
+
+__all__ = ["TaskwiseMetaLearner"]
+
+
+class TaskwiseMetaLearner(MetaLearner):
+    """Adapts task by task, on the task's unmasked rows. A subclass says how one task is adapted."""
+
+    @abstractmethod
+    def _adapt_task(self, support: FusionInputs, steps: int, *, keep_graph: bool) -> nn.Module:
+        """The module that computes row losses, after `steps` inner steps on these rows, in eval mode.
+
+        With `keep_graph`, its parameters have a graph to the network's.
+        """
+
+    @abstractmethod
+    def _fast_parameters(self, adapted: nn.Module) -> Mapping[str, Tensor]:
+        """The adapted parameters of that module, under the names that they have in the original."""
+
+    def meta_loss(self, batch: EpisodeBatch) -> Tensor:
+        total = torch.zeros((), dtype=batch.query.targets.dtype, device=batch.query.targets.device)
+        counted = 0
+        for support, query in zip(_tasks(batch.support), _tasks(batch.query), strict=True):
+            adapted = self._adapt_task(support, self._steps(support), keep_graph=True)
+            for part, original in zip(adapted.modules(), self._row_losses.modules(), strict=True):
+                part.training = original.training
+            total = total + masked_mean(adapted(query), query.mask)
+            counted += bool(query.mask.any())
+        return total / max(counted, 1)
+
+    def adapt(self, support: FusionInputs) -> AdaptedNetwork:
+        tasks = []
+        for rows in _tasks(support):
+            with torch.enable_grad():
+                adapted = self._adapt_task(rows, self._steps(rows), keep_graph=False)
+            tasks.append({name: tensor.detach() for name, tensor in self._fast_parameters(adapted).items()})
+        names = [name for name, parameter in self._row_losses.named_parameters() if parameter.requires_grad]
+        return AdaptedNetwork(
+            self._row_losses, {name: torch.stack([task[name] for task in tasks]) for name in names}, len(tasks)
+        )
+
+    def _steps(self, support: FusionInputs) -> int:
+        return self.inner_steps if len(support.mask) else 0
+
+
+def _tasks(inputs: FusionInputs) -> list[FusionInputs]:
+    """Each task's unmasked rows."""
+    return [FusionInputs(*(tensor[task][rows] for tensor in inputs)) for task, rows in enumerate(inputs.mask)]

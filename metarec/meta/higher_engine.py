@@ -1,0 +1,55 @@
+"""Task by task with higher's differentiable optimizers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from metarec.episodes import FusionInputs
+from metarec.fusion.losses import masked_mean
+from metarec.meta._taskwise import TaskwiseMetaLearner
+
+__all__ = ["HigherMetaLearner"]
+
+
+class HigherMetaLearner(TaskwiseMetaLearner):
+    """MAML as higher (Grefenstette et al. 2019) computes it: ``innerloop_ctx`` around SGD.
+
+    Raises:
+        ImportError: higher is not installed.
+    """
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        try:
+            import higher
+        except ImportError as error:
+            raise ImportError(
+                f"the higher engine needs higher, which cannot be imported ({error}); install it with "
+                "pip install higher==0.2.1, or use the engine batched"
+            ) from error
+        self._innerloop = higher.innerloop_ctx
+
+    def _adapt_task(self, support: FusionInputs, steps: int, *, keep_graph: bool) -> nn.Module:
+        optimizer = torch.optim.SGD(self._row_losses.parameters(), lr=self.inner_lr)
+        # With copied initial weights the graph would end at the copies, and no gradient reach the network.
+        with self._innerloop(
+            self._row_losses, optimizer, copy_initial_weights=False, track_higher_grads=keep_graph
+        ) as (adapted, descent):
+            adapted.eval()
+            for _ in range(steps):
+                loss = masked_mean(adapted(support), support.mask)
+                descent.step(loss, grad_callback=_constant if self.first_order else None)
+        patched: nn.Module = adapted
+        return patched
+
+    def _fast_parameters(self, adapted: Any) -> Mapping[str, Tensor]:
+        names = [name for name, _ in self._row_losses.named_parameters()]
+        return dict(zip(names, adapted.fast_params, strict=True))
+
+
+def _constant(gradients: list[Tensor | None]) -> list[Tensor | None]:
+    return [None if gradient is None else gradient.detach() for gradient in gradients]

@@ -1,0 +1,344 @@
+"""Training of a start: the outer loop."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import ReduceLROnPlateau
+from tqdm import tqdm
+
+from metarec.episodes import EpisodeBatch
+from metarec.errors import InputError
+from metarec.fusion import FusionNetwork
+from metarec.meta._base import Loss, MetaLearner
+from metarec.meta._data import Row, Task, TrainingData, as_batches, stack_tasks
+from metarec.meta._regression import RegressionNetwork
+from metarec.meta.batched import BatchedMetaLearner
+
+__all__ = ["MetaLearningTrainer", "NonFiniteLossError", "Validation"]
+
+MAX_GRADIENT_NORM = 1.0
+PLATEAU_EPOCHS = 10
+VALIDATION_TASKS = 256
+
+
+class NonFiniteLossError(FloatingPointError):
+    """Training met a loss or a gradient that is not finite.
+
+    Attributes:
+        epoch: counted from 0; batch: within the epoch, None in validation; value: what was met.
+    """
+
+    def __init__(self, what: str, value: float, *, epoch: int, batch: int | None) -> None:
+        where = "validation" if batch is None else f"batch {batch}"
+        super().__init__(
+            f"{what} must be finite but is {value} in epoch {epoch}, {where}; try smaller inner and outer rates"
+        )
+        self.epoch = epoch
+        self.batch = batch
+        self.value = value
+
+
+class Validation(NamedTuple):
+    """How a network does on validation users, after adaptation.
+
+    Attributes:
+        loss: the meta-learner's loss, in all its parts.
+        rmse: on the unit scale, clipped to it, over all query rows of all users together.
+    """
+
+    loss: float
+    rmse: float
+
+
+class MetaLearningTrainer:
+    """Trains a meta-learner, or a fusion network without adaptation, with Adam.
+
+    The gradient's norm is clipped at 1, the rate halved after 10 epochs without progress on validation users, and
+    training stopped after `patience` such epochs, with the best epoch's weights restored. Progress is a lower
+    validation RMSE, not a lower loss: the RMSE is what trials with different loss weights are compared by, and the
+    diversity and confidence parts of a loss can fall while the predictions get worse.
+
+    The same seed gives the same numbers, and torch's global generator is left as it was.
+
+    Args:
+        model: a :class:`MetaLearner`; or a :class:`~metarec.fusion.FusionNetwork`, trained on query rows without
+            adaptation; or for :meth:`train_maml` any module that maps x[B, F] to [B, 1].
+        device: where to train. The model is moved there.
+        seed: of the order of the tasks and of dropout.
+        loss: of a model that is not a meta-learner, as in :func:`~metarec.meta.make_engine`. "fusion" if left out;
+            :meth:`train_maml` then takes "mse".
+        inner_lr: inner rate of :meth:`train_maml`; inner_steps: its inner steps; first_order: treat its inner
+            gradients as constants. A meta-learner has its own.
+        progress: draw a progress bar on stderr.
+
+    Attributes:
+        training_history: one number per epoch of the latest training. "train_losses" (of a meta-learner the meta-loss),
+            "val_losses" and "val_rmse" from :meth:`fit`; "meta_losses" from :meth:`train_maml`.
+
+    Raises:
+        InputError: an argument breaks its rule.
+
+    >>> from metarec.episodes import FusionInputs
+    >>> from metarec.fusion import MetaRecommenderFusion
+    >>> from metarec.meta import make_engine
+    >>> rows = FusionInputs(torch.rand(8, 6, 3), torch.rand(8, 6, 3, 4), torch.rand(8, 6, 4), torch.rand(8, 6),
+    ...                     torch.ones(8, 6, dtype=torch.bool))
+    >>> episodes = EpisodeBatch(support=rows, query=rows)
+    >>> network = MetaRecommenderFusion(num_algorithms=3, feature_dim=4, hidden_dim=8, meta_hidden_dim=8)
+    >>> trainer = MetaLearningTrainer(make_engine("batched", network, inner_lr=0.1, inner_steps=1))
+    >>> best_rmse = trainer.fit(episodes, episodes, num_epochs=3)
+    >>> best_rmse == min(trainer.training_history["val_rmse"])
+    True
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        device: str | torch.device = "cpu",
+        *,
+        seed: int = 0,
+        loss: Loss | None = None,
+        inner_lr: float = 0.01,
+        inner_steps: int = 5,
+        first_order: bool = False,
+        progress: bool = False,
+    ) -> None:
+        if not isinstance(model, nn.Module):
+            raise InputError(f"model must be a torch module but got {type(model).__name__}")
+        self.device = torch.device(device)
+        self.model = model.to(self.device)
+        self.seed = seed
+        self.loss = loss
+        self.inner_lr = inner_lr
+        self.inner_steps = inner_steps
+        self.first_order = first_order
+        self.progress = progress
+        self.training_history: dict[str, list[float]] = {}
+        self._restart()
+
+    def fit(
+        self,
+        train: TrainingData,
+        validation: TrainingData,
+        *,
+        num_epochs: int = 100,
+        learning_rate: float = 0.001,
+        batch_size: int = 32,
+        patience: int = 20,
+        on_epoch: Callable[[int, Mapping[str, float]], None] | None = None,
+    ) -> float:
+        """Train, and keep the epoch that is best on the validation users. The model is left in eval mode.
+
+        Args:
+            train: the episodes of one domain, or a list of those of several, whose shapes may differ; or a list of
+                dicts, see :meth:`train_meta_fusion`.
+            validation: the same, of other users.
+            num_epochs: how often every train task is seen, at the most.
+            learning_rate: the outer rate; batch_size: tasks per step, all of one domain.
+            patience: epochs without progress after which training stops.
+            on_epoch: called with the epoch, from 0, and its "train_loss", "val_loss" and "val_rmse". What it raises
+                passes through, after the best weights are restored; so a search can prune.
+
+        Returns:
+            the best validation RMSE on the unit scale.
+
+        Raises:
+            InputError: an argument breaks its rule.
+            NonFiniteLossError: a loss or a gradient is not finite; the best weights so far are restored.
+        """
+        _check_integers(num_epochs=num_epochs, batch_size=batch_size, patience=patience)
+        learner = self._learner()
+        train = as_batches(train, self.device, "train")
+        validation = as_batches(validation, self.device, "validation")
+        optimizer = _adam(learner, learning_rate)
+        scheduler = ReduceLROnPlateau(optimizer, factor=0.5, patience=PLATEAU_EPOCHS, threshold=0)
+        self._restart()
+        best, best_epoch, best_weights = math.inf, 0, None
+        try:
+            for epoch in (bar := tqdm(range(num_epochs), desc="epochs", disable=not self.progress)):
+                train_loss = self.train_epoch(train, optimizer, batch_size=batch_size)
+                score = self.validate(validation)
+                self.training_history["val_losses"].append(score.loss)
+                self.training_history["val_rmse"].append(score.rmse)
+                if score.rmse < best:
+                    best, best_epoch, best_weights = score.rmse, epoch, copy.deepcopy(learner.state_dict())
+                scheduler.step(score.rmse)
+                bar.set_postfix(train_loss=train_loss, val_rmse=score.rmse, best=best)
+                if on_epoch is not None:
+                    on_epoch(epoch, {"train_loss": train_loss, "val_loss": score.loss, "val_rmse": score.rmse})
+                if epoch - best_epoch >= patience:
+                    break
+        finally:
+            if best_weights is not None:
+                learner.load_state_dict(best_weights)
+            learner.eval()
+        return best
+
+    def train_epoch(self, train: TrainingData, optimizer: torch.optim.Optimizer, *, batch_size: int = 32) -> float:
+        """See every train task once: the mean loss per task, which is added to the history.
+
+        Each batch holds tasks of one domain; tasks, and the batches of all domains, are drawn in a seeded order.
+
+        Raises:
+            NonFiniteLossError: a loss or a gradient is not finite; the step is not taken.
+        """
+        learner = self._learner()
+        domains = as_batches(train, self.device, "train")
+        draws = [
+            (domain, tasks)
+            for domain in domains
+            for tasks in self._shuffled(domain.num_tasks).to(self.device).split(batch_size)
+        ]
+        learner.train()
+        epoch = len(self.training_history["train_losses"])
+        total = 0.0
+        with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+            torch.manual_seed(int(torch.randint(2**62, (), generator=self._generator)))
+            for number, draw in enumerate(self._shuffled(len(draws)).tolist()):
+                domain, tasks = draws[draw]
+                loss = _step(learner, domain.select(tasks), optimizer, epoch=epoch, batch=number)
+                total += loss * len(tasks)
+        mean = total / sum(domain.num_tasks for domain in domains)
+        self.training_history["train_losses"].append(mean)
+        return mean
+
+    def validate(self, validation: TrainingData) -> Validation:
+        """Adapt to each task's support and judge its query rows; nothing is trained.
+
+        Ratings that lie outside [0, 1] are not on the unit scale; predictions for such data are not clipped to it.
+
+        Raises:
+            NonFiniteLossError: the loss or the RMSE is not finite.
+        """
+        learner = self._learner()
+        batches = as_batches(validation, self.device, "validation")
+        unit = all(bool(((b.query.targets >= 0) & (b.query.targets <= 1))[b.query.mask].all()) for b in batches)
+        squares, losses = [], []
+        for batch in batches:
+            for tasks in torch.arange(batch.num_tasks, device=self.device).split(VALIDATION_TASKS):
+                support, query = batch.select(tasks)
+                adapted = learner.adapt(support)
+                prediction = adapted.predict(query) if unit else adapted.fuse(query).prediction
+                squares.append((prediction - query.targets).square()[query.mask])
+                rows = query.mask.sum(-1)
+                losses.append(((adapted.row_losses(query) * query.mask).sum(-1) / rows.clamp(min=1))[rows > 0])
+        score = Validation(float(torch.cat(losses).mean()), float(torch.cat(squares).mean().sqrt()))
+        for name, value in zip(("the validation loss", "the validation RMSE"), score, strict=True):
+            if not math.isfinite(value):
+                epoch = max(0, len(self.training_history["train_losses"]) - 1)
+                raise NonFiniteLossError(name, value, epoch=epoch, batch=None)
+        return score
+
+    def train_meta_fusion(
+        self,
+        train_data: EpisodeBatch | Sequence[Row],
+        val_data: EpisodeBatch | Sequence[Row],
+        num_epochs: int = 100,
+        learning_rate: float = 0.001,
+        batch_size: int = 32,
+    ) -> dict[str, list[float]]:
+        """Train on episodes, or on single rows, as :meth:`fit` does: the history.
+
+        Args:
+            train_data: episodes; or a list of dicts, one per row, with ``algorithm_features`` [A][F],
+                ``context_features`` [C], ``targets`` (one rating), and ``algorithm_predictions`` [A], what each base
+                predicts for this row, for which ``algorithm_targets`` [A] is another name (the first counts where both
+                are there). Features that no row has are taken to be of width 0. The list is left as it is.
+            val_data: the same, of other users.
+        """
+        self.fit(train_data, val_data, num_epochs=num_epochs, learning_rate=learning_rate, batch_size=batch_size)
+        return self.training_history
+
+    def train_maml(
+        self, task_batches: Sequence[Sequence[Task]], num_meta_epochs: int = 100, meta_learning_rate: float = 0.001
+    ) -> dict[str, list[float]]:
+        """Meta-learn the start of a plain network by MAML (Finn et al. 2017): the history.
+
+        Args:
+            task_batches: one outer step per batch, in this order; each a list of tasks
+                (support_x[K, F], support_y[K], query_x[N, F], query_y[N]), whose K and N may differ.
+            num_meta_epochs: how often every batch is seen; meta_learning_rate: the outer rate.
+
+        Raises:
+            InputError: an argument breaks its rule, or the model is a meta-learner: it has :meth:`fit`.
+            NonFiniteLossError: a loss or a gradient is not finite; the step is not taken.
+        """
+        _check_integers(num_meta_epochs=num_meta_epochs)
+        if isinstance(self.model, MetaLearner):
+            raise InputError("model must be a module that maps x[B, F] to [B, 1] but is a meta-learner; use fit")
+        if not task_batches or not all(len(tasks) for tasks in task_batches):
+            raise InputError(f"task_batches must hold batches of at least one task but got {len(task_batches)} batches")
+        learner = BatchedMetaLearner(
+            RegressionNetwork(self.model),
+            inner_lr=self.inner_lr,
+            inner_steps=self.inner_steps,
+            first_order=self.first_order,
+            loss=self.loss or "mse",
+        )
+        batches = [stack_tasks(tasks, self.device) for tasks in task_batches]
+        optimizer = _adam(learner, meta_learning_rate)
+        self._restart()
+        learner.train()
+        with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+            torch.manual_seed(self.seed)
+            for epoch in tqdm(range(num_meta_epochs), desc="epochs", disable=not self.progress):
+                losses = [
+                    _step(learner, batch, optimizer, epoch=epoch, batch=number) for number, batch in enumerate(batches)
+                ]
+                self.training_history["meta_losses"].append(sum(losses) / len(losses))
+        learner.eval()
+        return self.training_history
+
+    def _learner(self) -> MetaLearner:
+        if isinstance(self.model, MetaLearner):
+            return self.model
+        if not isinstance(self.model, FusionNetwork):
+            name = type(self.model).__name__
+            raise InputError(
+                f"model must be a MetaLearner or a FusionNetwork but got {name}; for others use train_maml"
+            )
+        # Without inner steps a meta-learner trains on the query rows alone, and its inner rate has no use.
+        return BatchedMetaLearner(self.model, inner_lr=self.inner_lr, inner_steps=0, loss=self.loss or "fusion")
+
+    def _restart(self) -> None:
+        for name in ("train_losses", "val_losses", "val_rmse", "meta_losses"):
+            self.training_history[name] = []
+        self._generator = torch.Generator().manual_seed(self.seed)
+
+    def _shuffled(self, length: int) -> Tensor:
+        return torch.randperm(length, generator=self._generator)
+
+
+def _step(
+    learner: MetaLearner, tasks: EpisodeBatch, optimizer: torch.optim.Optimizer, *, epoch: int, batch: int
+) -> float:
+    """One outer step; the loss before it."""
+    loss = learner.meta_loss(tasks)
+    value = loss.item()
+    if not math.isfinite(value):
+        raise NonFiniteLossError("the loss", value, epoch=epoch, batch=batch)
+    optimizer.zero_grad()
+    loss.backward()
+    norm = nn.utils.clip_grad_norm_(learner.parameters(), MAX_GRADIENT_NORM).item()
+    if not math.isfinite(norm):
+        raise NonFiniteLossError("the gradient's norm", norm, epoch=epoch, batch=batch)
+    optimizer.step()
+    return value
+
+
+def _adam(learner: MetaLearner, learning_rate: float) -> torch.optim.Optimizer:
+    if not 0 < learning_rate < math.inf:
+        raise InputError(f"learning_rate must be a finite number > 0 but got {learning_rate!r}")
+    return torch.optim.Adam([p for p in learner.parameters() if p.requires_grad], lr=learning_rate)
+
+
+def _check_integers(**values: int) -> None:
+    for name, value in values.items():
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise InputError(f"{name} must be an integer >= 1 but got {value!r}")
