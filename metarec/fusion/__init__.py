@@ -1,4 +1,4 @@
-"""Fusion networks: one prediction from many bases', and how far each was trusted. ``metarec.fusion.stackers`` beside."""
+"""Fusion networks: one prediction from those of many bases, and how far each of them was trusted."""
 
 from metarec.fusion._base import FusionNetwork, FusionOutput
 from metarec.fusion.attention import MetaRecommenderFusion

@@ -168,8 +168,8 @@ class MetaRecommenderFusion(FusionNetwork):
         Args:
             outputs: what :meth:`forward` returned.
             targets: [...] or [..., output_dim] the true ratings.
-            algorithm_targets: [..., A] what each base predicted for these rows, NaN where it could not say. From each
-                base's error comes what its confidence should have been (:func:`~metarec.fusion.losses.confidence_target`).
+            algorithm_targets: [..., A] what each base predicted for these rows, NaN where it could not say. Its
+                error says what its confidence should have been (:func:`~metarec.fusion.losses.confidence_target`).
                 Without them the confidences are not trained.
 
         Returns:

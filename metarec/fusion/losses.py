@@ -18,6 +18,7 @@ __all__ = [
     "masked_mean",
     "negative_entropy",
     "squared_error",
+    "task_means",
 ]
 
 HUBER_DELTA = 0.1
@@ -100,6 +101,9 @@ def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
     >>> masked_mean(torch.tensor([[1.0, 3.0], [5.0, 9.0]]), torch.tensor([[True, True], [True, False]]))
     tensor(3.5000)
     """
-    rows = mask.sum(-1)
-    tasks = (values * mask).sum(-1) / rows.clamp(min=1)
-    return tasks.sum() / (rows > 0).sum().clamp(min=1)
+    return task_means(values, mask).sum() / mask.any(-1).sum().clamp(min=1)
+
+
+def task_means(values: Tensor, mask: Tensor) -> Tensor:
+    """[...] the mean over each task's unmasked rows; 0 for a task without any. See :func:`masked_mean`."""
+    return (values * mask).sum(-1) / mask.sum(-1).clamp(min=1)

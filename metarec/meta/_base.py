@@ -18,7 +18,7 @@ from metarec.fusion import FusionNetwork, FusionOutput
 from metarec.fusion.losses import PREDICTION_LOSSES
 from metarec.registry import suggest
 
-__all__ = ["TASK_CHUNK", "AdaptedNetwork", "Loss", "MetaLearner", "RowLosses", "evaluating"]
+__all__ = ["TASK_CHUNK", "AdaptedNetwork", "Loss", "MetaLearner", "RowLosses", "check_adaptation", "evaluating"]
 
 Loss = Literal["mse", "mae", "huber", "fusion"] | Callable[[FusionOutput, FusionInputs], Tensor]
 
@@ -116,6 +116,19 @@ class AdaptedNetwork:
             return vmap(one_task, chunk_size=TASK_CHUNK)(self._fast, query)
 
 
+def check_adaptation(*, inner_lr: float, inner_steps: int, first_order: bool, loss: Loss) -> None:
+    """Raise InputError where an argument of a meta-learner breaks its rule."""
+    if isinstance(inner_lr, bool) or not isinstance(inner_lr, int | float) or not 0 < inner_lr < math.inf:
+        raise InputError(f"inner_lr must be a finite number > 0 but got {inner_lr!r}")
+    if isinstance(inner_steps, bool) or not isinstance(inner_steps, int) or inner_steps < 0:
+        raise InputError(f"inner_steps must be an integer >= 0 but got {inner_steps!r}")
+    if not isinstance(first_order, bool):
+        raise InputError(f"first_order must be True or False but got {first_order!r}")
+    known = [*PREDICTION_LOSSES, "fusion"]
+    if not callable(loss) and loss not in known:
+        raise InputError(f'unknown loss "{loss}"; {suggest(str(loss), known)}')
+
+
 class MetaLearner(nn.Module, ABC):
     """Learns the start from which a fusion network adapts to a user by gradient descent (MAML, Finn et al. 2017).
 
@@ -131,6 +144,8 @@ class MetaLearner(nn.Module, ABC):
         network: the fusion network; its parameters are the start.
     """
 
+    _row_losses: RowLosses
+
     def __init__(
         self,
         network: FusionNetwork,
@@ -145,15 +160,7 @@ class MetaLearner(nn.Module, ABC):
             raise InputError(f"network must be a FusionNetwork but got {type(network).__name__}")
         if not any(parameter.requires_grad for parameter in network.parameters()):
             raise InputError("network must have parameters that can be trained but got none that requires a gradient")
-        if isinstance(inner_lr, bool) or not isinstance(inner_lr, int | float) or not 0 < inner_lr < math.inf:
-            raise InputError(f"inner_lr must be a finite number > 0 but got {inner_lr!r}")
-        if isinstance(inner_steps, bool) or not isinstance(inner_steps, int) or inner_steps < 0:
-            raise InputError(f"inner_steps must be an integer >= 0 but got {inner_steps!r}")
-        if not isinstance(first_order, bool):
-            raise InputError(f"first_order must be True or False but got {first_order!r}")
-        known = [*PREDICTION_LOSSES, "fusion"]
-        if not callable(loss) and loss not in known:
-            raise InputError(f'unknown loss "{loss}"; {suggest(str(loss), known)}')
+        check_adaptation(inner_lr=inner_lr, inner_steps=inner_steps, first_order=first_order, loss=loss)
         self.network = network
         self.inner_lr = float(inner_lr)
         self.inner_steps = inner_steps

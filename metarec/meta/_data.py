@@ -15,7 +15,7 @@ from metarec.errors import InputError
 __all__ = ["Row", "Task", "TrainingData", "as_batches", "stack_rows", "stack_tasks"]
 
 Row = Mapping[str, Any]
-"""One row: algorithm_features[A][F], context_features[C], algorithm_predictions[A] (or algorithm_targets[A]), targets."""
+"""One row: algorithm_features[A][F], context_features[C], algorithm_predictions[A] or algorithm_targets[A], targets."""
 
 Task = tuple[Tensor, Tensor, Tensor, Tensor]
 """(support_x[K, F], support_y[K], query_x[N, F], query_y[N]); a y may be [n, 1] too."""

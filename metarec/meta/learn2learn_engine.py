@@ -20,11 +20,13 @@ logger = logging.getLogger(__name__)
 
 
 class Learn2LearnMetaLearner(TaskwiseMetaLearner):
-    """MAML as learn2learn (Arnold et al. 2020) computes it: ``clone()``, ``adapt(loss)``, and the query loss of the clone.
+    """MAML as learn2learn (Arnold et al. 2020) computes it: ``clone()``, ``adapt(loss)``, the clone's query loss.
 
     Raises:
         ImportError: learn2learn is not installed.
     """
+
+    _maml: Any
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)

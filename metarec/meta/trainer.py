@@ -15,7 +15,8 @@ from tqdm import tqdm
 from metarec.episodes import EpisodeBatch
 from metarec.errors import InputError
 from metarec.fusion import FusionNetwork
-from metarec.meta._base import Loss, MetaLearner
+from metarec.fusion.losses import task_means
+from metarec.meta._base import Loss, MetaLearner, check_adaptation
 from metarec.meta._data import Row, Task, TrainingData, as_batches, stack_tasks
 from metarec.meta._regression import RegressionNetwork
 from metarec.meta.batched import BatchedMetaLearner
@@ -111,6 +112,9 @@ class MetaLearningTrainer:
     ) -> None:
         if not isinstance(model, nn.Module):
             raise InputError(f"model must be a torch module but got {type(model).__name__}")
+        check_adaptation(inner_lr=inner_lr, inner_steps=inner_steps, first_order=first_order, loss=loss or "fusion")
+        if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
+            raise InputError(f"seed must be an integer >= 0 but got {seed!r}")
         self.device = torch.device(device)
         self.model = model.to(self.device)
         self.seed = seed
@@ -157,23 +161,25 @@ class MetaLearningTrainer:
         train = as_batches(train, self.device, "train")
         validation = as_batches(validation, self.device, "validation")
         optimizer = _adam(learner, learning_rate)
-        scheduler = ReduceLROnPlateau(optimizer, factor=0.5, patience=PLATEAU_EPOCHS, threshold=0)
+        # Its patience is the epochs that it lets pass: it acts on the one after.
+        scheduler = ReduceLROnPlateau(optimizer, factor=0.5, patience=PLATEAU_EPOCHS - 1, threshold=0)
         self._restart()
         best, best_epoch, best_weights = math.inf, 0, None
         try:
-            for epoch in (bar := tqdm(range(num_epochs), desc="epochs", disable=not self.progress)):
-                train_loss = self.train_epoch(train, optimizer, batch_size=batch_size)
-                score = self.validate(validation)
-                self.training_history["val_losses"].append(score.loss)
-                self.training_history["val_rmse"].append(score.rmse)
-                if score.rmse < best:
-                    best, best_epoch, best_weights = score.rmse, epoch, copy.deepcopy(learner.state_dict())
-                scheduler.step(score.rmse)
-                bar.set_postfix(train_loss=train_loss, val_rmse=score.rmse, best=best)
-                if on_epoch is not None:
-                    on_epoch(epoch, {"train_loss": train_loss, "val_loss": score.loss, "val_rmse": score.rmse})
-                if epoch - best_epoch >= patience:
-                    break
+            with tqdm(range(num_epochs), desc="epochs", disable=not self.progress) as bar:
+                for epoch in bar:
+                    train_loss = self.train_epoch(train, optimizer, batch_size=batch_size)
+                    score = self.validate(validation)
+                    self.training_history["val_losses"].append(score.loss)
+                    self.training_history["val_rmse"].append(score.rmse)
+                    if score.rmse < best:
+                        best, best_epoch, best_weights = score.rmse, epoch, copy.deepcopy(learner.state_dict())
+                    scheduler.step(score.rmse)
+                    bar.set_postfix(train_loss=train_loss, val_rmse=score.rmse, best=best)
+                    if on_epoch is not None:
+                        on_epoch(epoch, {"train_loss": train_loss, "val_loss": score.loss, "val_rmse": score.rmse})
+                    if epoch - best_epoch >= patience:
+                        break
         finally:
             if best_weights is not None:
                 learner.load_state_dict(best_weights)
@@ -226,8 +232,7 @@ class MetaLearningTrainer:
                 adapted = learner.adapt(support)
                 prediction = adapted.predict(query) if unit else adapted.fuse(query).prediction
                 squares.append((prediction - query.targets).square()[query.mask])
-                rows = query.mask.sum(-1)
-                losses.append(((adapted.row_losses(query) * query.mask).sum(-1) / rows.clamp(min=1))[rows > 0])
+                losses.append(task_means(adapted.row_losses(query), query.mask)[query.mask.any(-1)])
         score = Validation(float(torch.cat(losses).mean()), float(torch.cat(squares).mean().sqrt()))
         for name, value in zip(("the validation loss", "the validation RMSE"), score, strict=True):
             if not math.isfinite(value):

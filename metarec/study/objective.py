@@ -148,7 +148,7 @@ class Objective:
             (folder / "configuration.yaml").write_text(yaml.safe_dump(configuration, sort_keys=False))
             prediction_rows(validation, unit).to_parquet(folder / "validation_predictions.parquet")
             best_epoch = int(np.argmin(self._history["val_rmse"]))
-            figures.learning_curve(self._history, best_epoch).savefig(folder / "learning_curve.png")
+            figures.learning_curve({name: curve for name, curve in self._history.items() if curve}, best_epoch).savefig(folder / "learning_curve.png")
             if output.weights is not None:
                 weights = output.weights[validation.batch.query.mask].detach().numpy()
                 figures.base_weights(weights, validation.base_names).savefig(folder / "base_weights.png")

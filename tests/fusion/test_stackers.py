@@ -439,3 +439,16 @@ def test_fwls_with_no_meta_feature_but_the_constant_is_ridge_on_predictions():
     np.testing.assert_array_equal(constant.combine(new), expected)
     free = [column for column, setting in enumerate(by_context.settings) if setting["alpha"] < 1e-2]
     np.testing.assert_allclose(by_context.combine(new)[:, free], expected[:, free], atol=1e-4)
+
+
+def test_every_booster_adds_up_to_the_rating(train, validation):
+    """Whether it predicts the rating or the residual; choosing would hide one that forgets the mean."""
+    known, held_out = (
+        Known(query_rows(episodes), known_targets(episodes.batch.query), episodes.base_names)
+        for episodes in (train, validation)
+    )
+    families = list(STACKERS.get("gbm")()._families(known, held_out, 0))
+    assert len(families) >= 10
+    plain = np.mean((held_out.rows.mean - held_out.targets) ** 2)
+    for family in families:
+        assert np.mean((family.combine(held_out.rows)[:, 0] - held_out.targets) ** 2) < plain

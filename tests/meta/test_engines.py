@@ -1,0 +1,320 @@
+"""The engines against a loop written out, against each other, and against finite differences."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.func import functional_call
+
+from metarec.episodes import EpisodeBatch, FusionInputs
+from metarec.errors import InputError
+from metarec.fusion import FusionNetwork, FusionOutput
+from metarec.fusion.losses import PREDICTION_LOSSES
+from metarec.meta import ENGINES, make_engine
+
+ENGINE_NAMES = ["batched", "learn2learn", "higher"]
+engines = pytest.mark.parametrize("engine", ENGINE_NAMES)
+
+
+def cubed(output, inputs):
+    return (output.prediction - inputs.targets).abs() ** 3
+
+
+def loss_of(module, parameters, inputs, loss):
+    if loss == "fusion":
+        return functional_call(_Call(module, "row_losses"), parameters, (inputs,))
+    output = functional_call(_Call(module, "fuse"), parameters, (inputs,))
+    return loss(output, inputs) if callable(loss) else PREDICTION_LOSSES[loss](output.prediction, inputs.targets)
+
+
+class _Call(torch.nn.Module):
+    def __init__(self, network, method):
+        super().__init__()
+        self.network = network
+        self.method = method
+
+    def forward(self, inputs):
+        return getattr(self.network, self.method)(inputs)
+
+
+def rows_of(inputs: FusionInputs, task: int) -> FusionInputs:
+    return FusionInputs(*(tensor[task][inputs.mask[task]] for tensor in inputs))
+
+
+def loop(network, batch: EpisodeBatch, *, inner_lr, inner_steps, first_order, loss):
+    """MAML as the paper writes it: the meta-loss, and each task's parameters."""
+    losses, adapted = [], []
+    for task in range(batch.num_tasks):
+        support, query = rows_of(batch.support, task), rows_of(batch.query, task)
+        fast = {f"network.{name}": parameter for name, parameter in network.named_parameters()}
+        for _ in range(inner_steps if len(support.mask) else 0):
+            value = loss_of(network, fast, support, loss).mean()
+            gradients = torch.autograd.grad(
+                value, list(fast.values()), create_graph=not first_order, allow_unused=True, materialize_grads=True
+            )
+            fast = {n: p - inner_lr * g for (n, p), g in zip(fast.items(), gradients, strict=True)}
+        adapted.append(fast)
+        if len(query.mask):
+            losses.append(loss_of(network, fast, query, loss).mean())
+    return torch.stack(losses).mean(), adapted
+
+
+def gradient(loss, network) -> torch.Tensor:
+    gradients = torch.autograd.grad(loss, list(network.parameters()), allow_unused=True, materialize_grads=True)
+    return torch.cat([g.flatten() for g in gradients])
+
+
+def apart(a: torch.Tensor, b: torch.Tensor) -> float:
+    return float(((a - b).abs().max() / b.abs().max().clamp(min=1e-30)).detach())
+
+
+@engines
+@pytest.mark.parametrize("first_order", [False, True])
+@pytest.mark.parametrize("loss", ["mse", "mae", "huber", "fusion", cubed])
+@pytest.mark.parametrize("options", [{"combine": "softmax"}, {"combine": "product", "anchored": True}])
+def test_every_engine_is_the_loop(engine, first_order, loss, options, make_batch, make_network):
+    how = {"inner_lr": 0.3, "inner_steps": 3, "first_order": first_order, "loss": loss}
+    for dtype, tolerance in ((torch.float64, 1e-10), (torch.float32, 1e-5)):
+        batch = make_batch(dtype=dtype)
+        network = make_network(batch, **options)
+        expected, _ = loop(network, batch, **how)
+        actual = make_engine(engine, network, **how).meta_loss(batch)
+        assert actual.shape == ()
+        assert apart(actual, expected) <= tolerance
+        assert apart(gradient(actual, network), gradient(expected, network)) <= tolerance
+
+
+@settings(max_examples=12, deadline=None)
+@given(
+    data=st.data(),
+    tasks=st.integers(1, 4),
+    sizes=st.tuples(st.integers(1, 4), st.integers(1, 4), st.integers(0, 3)),
+    steps=st.integers(0, 3),
+    seed=st.integers(0, 1000),
+)
+def test_engines_agree_on_any_shape(make_batch, make_network, data, tasks, sizes, steps, seed):
+    lengths = st.lists(st.integers(0, 4), min_size=tasks, max_size=tasks)
+    algorithms, features, context = sizes
+    batch = make_batch(
+        seed,
+        shots=data.draw(lengths),
+        queries=data.draw(lengths),
+        algorithms=algorithms,
+        features=features,
+        context=context,
+        missing=data.draw(st.sampled_from([0.0, 0.5, 0.95])),
+    )
+    network = make_network(batch, combine="product")
+    learners = [make_engine(name, network, inner_lr=0.2, inner_steps=steps, loss="fusion") for name in ENGINE_NAMES]
+    values = [learner.meta_loss(batch) for learner in learners]
+    gradients = [gradient(value, network) for value in values]
+    assert all(g.isfinite().all() for g in gradients)
+    for value, found in zip(values[1:], gradients[1:], strict=True):
+        torch.testing.assert_close(value, values[0], rtol=1e-10, atol=1e-13)
+        torch.testing.assert_close(found, gradients[0], rtol=1e-9, atol=1e-12)
+
+
+@engines
+@pytest.mark.parametrize("loss", ["mse", "fusion"])
+def test_the_gradient_is_that_of_finite_differences(engine, loss, make_batch, make_network):
+    batch = make_batch()
+    network = make_network(batch, combine="product", anchored=True)
+    learner = make_engine(engine, network, inner_lr=0.2, inner_steps=2, loss=loss)
+    exact = gradient(learner.meta_loss(batch), network)
+    start = torch.nn.utils.parameters_to_vector(network.parameters()).detach().clone()
+    generator = torch.Generator().manual_seed(0)
+
+    def value(point):
+        torch.nn.utils.vector_to_parameters(point, network.parameters())
+        return learner.meta_loss(batch).item()
+
+    for _ in range(3):
+        direction = torch.randn(start.shape, generator=generator, dtype=start.dtype)
+        direction /= direction.norm()
+        step = 1e-5 * direction
+        numeric = (value(start + step) - value(start - step)) / 2e-5
+        assert numeric == pytest.approx(float(exact @ direction), rel=1e-5, abs=1e-9)
+
+
+@engines
+def test_first_order_is_another_gradient_of_the_same_loss(engine, make_batch, make_network):
+    batch = make_batch()
+    network = make_network(batch)
+    exact, first = (
+        make_engine(engine, network, inner_lr=0.5, inner_steps=2, first_order=order).meta_loss(batch)
+        for order in (False, True)
+    )
+    torch.testing.assert_close(first, exact)
+    assert apart(gradient(first, network), gradient(exact, network)) > 1e-3
+
+
+@engines
+def test_adapt_is_the_inner_loop(engine, make_batch, make_network):
+    batch = make_batch()
+    network = make_network(batch, combine="product")
+    options = {"inner_lr": 0.3, "inner_steps": 2, "first_order": False, "loss": "fusion"}
+    _, expected = loop(network, batch, **options)
+    adapted = make_engine(engine, network, **options).adapt(batch.support)
+    for name, weights in adapted.fast_weights.items():
+        assert not weights.requires_grad
+        torch.testing.assert_close(weights, torch.stack([task[f"network.{name}"] for task in expected]))
+    output = adapted.fuse(batch.query)
+    for task, parameters in enumerate(expected):
+        rows = batch.query.mask[task]
+        one = functional_call(_Call(network, "fuse"), parameters, (rows_of(batch.query, task),))
+        for mine, other in zip(output, one, strict=True):
+            torch.testing.assert_close(mine[task][rows], other)
+    own = adapted.row_losses(batch.query)[2][batch.query.mask[2]]
+    torch.testing.assert_close(own, loss_of(network, expected[2], rows_of(batch.query, 2), "fusion"))
+
+
+@engines
+def test_predict_keeps_no_graph_and_changes_nothing(engine, make_batch, make_network):
+    batch = make_batch()
+    network = make_network(batch).train()
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    learner = make_engine(engine, network, inner_lr=5.0, inner_steps=2)
+    with torch.no_grad():
+        adapted = learner.adapt(batch.support)
+    prediction = adapted.predict(batch.query)
+    assert prediction.grad_fn is None
+    assert not prediction.requires_grad
+    assert prediction.shape == batch.query.targets.shape
+    assert ((prediction >= 0) & (prediction <= 1)).all()
+    # Dropout is off, so another go says the same; and the network is in the mode that it was in.
+    torch.testing.assert_close(learner.adapt(batch.support).predict(batch.query), prediction, rtol=0, atol=0)
+    assert all(part.training for part in network.modules())
+    for name, tensor in network.state_dict().items():
+        assert torch.equal(tensor, before[name])
+    assert all(parameter.grad is None for parameter in network.parameters())
+
+
+@engines
+def test_without_steps_or_support_nothing_is_adapted(engine, make_batch, make_network):
+    cold = make_batch(shots=(0, 0), queries=(3, 2))
+    network = make_network(cold)
+    plain = network.fuse(cold.query).prediction.detach().clamp(0, 1)
+    for batch, steps in ((cold, 3), (make_batch(shots=(2, 1), queries=(3, 2)), 0)):
+        learner = make_engine(engine, network, inner_lr=0.5, inner_steps=steps)
+        expected = network.fuse(batch.query).prediction.detach().clamp(0, 1) if batch is not cold else plain
+        torch.testing.assert_close(learner.adapt(batch.support).predict(batch.query), expected)
+        value, _ = loop(network, batch, inner_lr=0.5, inner_steps=0, first_order=False, loss="mse")
+        torch.testing.assert_close(learner.meta_loss(batch), value)
+
+
+@engines
+def test_a_batch_without_query_rows_has_a_loss_of_zero_with_a_graph(engine, make_batch, make_network):
+    batch = make_batch(shots=(2, 1), queries=(0, 0))
+    network = make_network(batch)
+    loss = make_engine(engine, network, inner_lr=0.5, inner_steps=1).meta_loss(batch)
+    assert loss == 0
+    assert (gradient(loss, network) == 0).all()
+
+
+@engines
+def test_frozen_parameters_are_not_adapted(engine, make_batch, make_network):
+    batch = make_batch()
+    network = make_network(batch)
+    network.encoders.requires_grad_(False)
+    learner = make_engine(engine, network, inner_lr=0.3, inner_steps=2)
+    learner.meta_loss(batch).backward()
+    assert all(parameter.grad is None for parameter in network.encoders.parameters())
+    assert all(parameter.grad is not None for parameter in network.head.parameters())
+    adapted = learner.adapt(batch.support)
+    assert not any(name.startswith("encoders") for name in adapted.fast_weights)
+    with_batched = make_engine("batched", network, inner_lr=0.3, inner_steps=2).adapt(batch.support)
+    torch.testing.assert_close(adapted.predict(batch.query), with_batched.predict(batch.query))
+
+
+class Bare(FusionNetwork):
+    """Parameters read directly in fuse, one of them unused, and no weights to say."""
+
+    def __init__(self, algorithms):
+        super().__init__()
+        self.scale = torch.nn.Parameter(torch.linspace(-1, 1, algorithms, dtype=torch.float64))
+        self.unused = torch.nn.Parameter(torch.ones(2, dtype=torch.float64))
+
+    def fuse(self, inputs):
+        return FusionOutput((inputs.predictions.nan_to_num(0.5) * self.scale).sum(-1))
+
+
+@engines
+def test_any_network_can_be_adapted(engine, make_batch):
+    batch = make_batch()
+    network = Bare(3)
+    options = {"inner_lr": 0.3, "inner_steps": 2, "first_order": False, "loss": "fusion"}
+    expected, _ = loop(network, batch, **options)
+    learner = make_engine(engine, network, **options)
+    actual = learner.meta_loss(batch)
+    assert apart(gradient(actual, network), gradient(expected, network)) <= 1e-10
+    output = learner.adapt(batch.support).fuse(batch.query)
+    assert output.weights is None
+    assert output.prediction.shape == batch.query.targets.shape
+
+
+@engines
+def test_dropout_is_on_in_the_query_of_a_training_network_only(engine, make_batch, make_network):
+    batch = make_batch()
+    network = make_network(batch)
+    learner = make_engine(engine, network, inner_lr=0.3, inner_steps=1)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        still = [learner.meta_loss(batch).item() for _ in range(2)]
+        learner.train()
+        moving = {learner.meta_loss(batch).item() for _ in range(3)}
+    assert still[0] == still[1]
+    assert len(moving) == 3
+
+
+def test_learn2learn_says_what_went_wrong(make_batch, make_network):
+    batch = make_batch()
+    learner = make_engine(
+        "learn2learn",
+        make_network(batch),
+        inner_lr=0.3,
+        inner_steps=1,
+        loss=lambda output, inputs: output.prediction.detach(),
+    )
+    with pytest.raises(RuntimeError, match=r"learn2learn failed in inner step 0 on 4 support rows.*require grad"):
+        learner.meta_loss(batch)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"inner_lr": -0.1}, "inner_lr must be a finite number > 0 but got -0.1"),
+        ({"inner_lr": float("nan")}, "inner_lr must be"),
+        ({"inner_steps": -1}, "inner_steps must be an integer >= 0 but got -1"),
+        ({"inner_steps": 1.5}, "inner_steps must be an integer >= 0 but got 1.5"),
+        ({"first_order": "no"}, "first_order must be True or False but got 'no'"),
+        ({"loss": "hubert"}, 'unknown loss "hubert"; did you mean "huber"'),
+        ({"network": torch.nn.Linear(2, 1)}, "network must be a FusionNetwork but got Linear"),
+        ({"name": "bached"}, 'unknown engine "bached"; did you mean "batched"'),
+    ],
+)
+def test_arguments_are_checked(wrong, message, make_batch, make_network):
+    right = {"name": "batched", "network": make_network(make_batch()), "inner_lr": 0.1, "inner_steps": 1}
+    with pytest.raises(InputError, match=message):
+        make_engine(**{**right, **wrong})
+
+
+def test_a_network_without_anything_to_train_is_refused(make_batch, make_network):
+    with pytest.raises(InputError, match="network must have parameters that can be trained"):
+        make_engine("batched", make_network(make_batch()).requires_grad_(False), inner_lr=0.1, inner_steps=1)
+
+
+def test_queries_of_other_tasks_are_refused(make_batch, make_network):
+    batch = make_batch()
+    adapted = make_engine("batched", make_network(batch), inner_lr=0.1, inner_steps=1).adapt(batch.support)
+    with pytest.raises(InputError, match="query must have the 4 tasks of the support but got 2"):
+        adapted.predict(batch.query.select(torch.tensor([0, 1])))
+
+
+def test_the_state_of_a_learner_names_each_parameter_once(make_batch, make_network):
+    network = make_network(make_batch())
+    learner = make_engine("batched", network, inner_lr=0.1, inner_steps=1)
+    assert [name.removeprefix("network.") for name in learner.state_dict()] == list(network.state_dict())
+
+
+def test_every_engine_has_a_name():
+    assert ENGINES.names()[:3] == ENGINE_NAMES
