@@ -6,12 +6,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
-from threadpoolctl import threadpool_limits
 
 from metarec.bases import HistoryQuery, make_base, predict_queries
 from metarec.episodes._split import Task
 from metarec.ratings import Domain
+from metarec.threads import one_thread
 
 __all__ = ["BasePredictions", "base_predictions", "leave_one_out_queries"]
 
@@ -43,15 +42,9 @@ def base_predictions(
     held_out = {task.user for task in tasks}.intersection(fit_on.ratings["user"].unique())
     if held_out:
         raise AssertionError(f"base {name} would be fitted on {len(held_out)} of the users that it predicts")
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        with threadpool_limits(1):
-            base = make_base(name, seed=seed, **options).fit(fit_on)
-            queries = [query for task in tasks for query in leave_one_out_queries(task)]
-            answers = iter(predict_queries(base, queries))
-    finally:
-        torch.set_num_threads(threads)
+    with one_thread():
+        base = make_base(name, seed=seed, **options).fit(fit_on)
+        answers = iter(predict_queries(base, [query for task in tasks for query in leave_one_out_queries(task)]))
     support, query = [], []
     for task in tasks:
         query.append(next(answers))

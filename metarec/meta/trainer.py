@@ -18,31 +18,14 @@ from metarec.fusion import FusionNetwork
 from metarec.fusion.losses import task_means
 from metarec.meta._base import Loss, MetaLearner, check_adaptation
 from metarec.meta._data import Row, Task, TrainingData, as_batches, stack_tasks
+from metarec.meta._outer import NonFiniteLossError, make_adam, outer_step
 from metarec.meta._regression import RegressionNetwork
 from metarec.meta.batched import BatchedMetaLearner
 
 __all__ = ["MetaLearningTrainer", "NonFiniteLossError", "Validation"]
 
-MAX_GRADIENT_NORM = 1.0
 PLATEAU_EPOCHS = 10
 VALIDATION_TASKS = 256
-
-
-class NonFiniteLossError(FloatingPointError):
-    """Training met a loss or a gradient that is not finite.
-
-    Attributes:
-        epoch: counted from 0; batch: within the epoch, None in validation; value: what was met.
-    """
-
-    def __init__(self, what: str, value: float, *, epoch: int, batch: int | None) -> None:
-        where = "validation" if batch is None else f"batch {batch}"
-        super().__init__(
-            f"{what} must be finite but is {value} in epoch {epoch}, {where}; try smaller inner and outer rates"
-        )
-        self.epoch = epoch
-        self.batch = batch
-        self.value = value
 
 
 class Validation(NamedTuple):
@@ -160,7 +143,7 @@ class MetaLearningTrainer:
         learner = self._learner()
         train = as_batches(train, self.device, "train")
         validation = as_batches(validation, self.device, "validation")
-        optimizer = _adam(learner, learning_rate)
+        optimizer = make_adam(learner, learning_rate)
         # Its patience is the epochs that it lets pass: it acts on the one after.
         scheduler = ReduceLROnPlateau(optimizer, factor=0.5, patience=PLATEAU_EPOCHS - 1, threshold=0)
         self._restart()
@@ -208,7 +191,7 @@ class MetaLearningTrainer:
             torch.manual_seed(int(torch.randint(2**62, (), generator=self._generator)))
             for number, draw in enumerate(self._shuffled(len(draws)).tolist()):
                 domain, tasks = draws[draw]
-                loss = _step(learner, domain.select(tasks), optimizer, epoch=epoch, batch=number)
+                loss = outer_step(learner, domain.select(tasks), optimizer, epoch=epoch, batch=number)
                 total += loss * len(tasks)
         mean = total / sum(domain.num_tasks for domain in domains)
         self.training_history["train_losses"].append(mean)
@@ -287,14 +270,15 @@ class MetaLearningTrainer:
             loss=self.loss or "mse",
         )
         batches = [stack_tasks(tasks, self.device) for tasks in task_batches]
-        optimizer = _adam(learner, meta_learning_rate)
+        optimizer = make_adam(learner, meta_learning_rate)
         self._restart()
         learner.train()
         with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
             torch.manual_seed(self.seed)
             for epoch in tqdm(range(num_meta_epochs), desc="epochs", disable=not self.progress):
                 losses = [
-                    _step(learner, batch, optimizer, epoch=epoch, batch=number) for number, batch in enumerate(batches)
+                    outer_step(learner, batch, optimizer, epoch=epoch, batch=number)
+                    for number, batch in enumerate(batches)
                 ]
                 self.training_history["meta_losses"].append(sum(losses) / len(losses))
         learner.eval()
@@ -318,29 +302,6 @@ class MetaLearningTrainer:
 
     def _shuffled(self, length: int) -> Tensor:
         return torch.randperm(length, generator=self._generator)
-
-
-def _step(
-    learner: MetaLearner, tasks: EpisodeBatch, optimizer: torch.optim.Optimizer, *, epoch: int, batch: int
-) -> float:
-    """One outer step; the loss before it."""
-    loss = learner.meta_loss(tasks)
-    value = loss.item()
-    if not math.isfinite(value):
-        raise NonFiniteLossError("the loss", value, epoch=epoch, batch=batch)
-    optimizer.zero_grad()
-    loss.backward()
-    norm = nn.utils.clip_grad_norm_(learner.parameters(), MAX_GRADIENT_NORM).item()
-    if not math.isfinite(norm):
-        raise NonFiniteLossError("the gradient's norm", norm, epoch=epoch, batch=batch)
-    optimizer.step()
-    return value
-
-
-def _adam(learner: MetaLearner, learning_rate: float) -> torch.optim.Optimizer:
-    if not 0 < learning_rate < math.inf:
-        raise InputError(f"learning_rate must be a finite number > 0 but got {learning_rate!r}")
-    return torch.optim.Adam([p for p in learner.parameters() if p.requires_grad], lr=learning_rate)
 
 
 def _check_integers(**values: int) -> None:

@@ -9,7 +9,6 @@ from collections.abc import Callable
 from typing import Any
 
 import optuna
-import torch
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
@@ -19,6 +18,7 @@ from metarec.meta import NonFiniteLossError
 from metarec.study.objective import Objective
 from metarec.study.spec import StudySpec
 from metarec.study.tracking import Tracker
+from metarec.threads import one_thread
 
 __all__ = ["counted_trials", "open_study", "run_trials"]
 
@@ -112,9 +112,10 @@ def run_trials(
 
 
 def _run_one(study: optuna.Study, objective: Objective, on_trial: OnTrial) -> None:
-    study.optimize(
-        objective, n_trials=1, catch=(NonFiniteLossError,), callbacks=[lambda _, trial: on_trial(trial)]
-    )
+    with one_thread():
+        study.optimize(
+            objective, n_trials=1, catch=(NonFiniteLossError,), callbacks=[lambda _, trial: on_trial(trial)]
+        )
 
 
 def _work(
@@ -131,7 +132,6 @@ def _work(
     spec = objective.spec
     # The parent reports Ctrl-C; a worker just ends.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-    torch.set_num_threads(max(1, torch.get_num_threads() // spec.workers))
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     backend: Any = storage if "://" in storage else JournalStorage(JournalFileBackend(storage))
     sampler = optuna.samplers.TPESampler(seed=spec.seed + 1000 * (number + 1), multivariate=True, constant_liar=True)

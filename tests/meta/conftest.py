@@ -53,7 +53,7 @@ def _make_batch(
 
 
 def _make_network(
-    batch: EpisodeBatch, seed: int = 1, hidden_dim: int = 8, meta_hidden_dim: int = 6, **options
+    batch: EpisodeBatch, seed: int = 1, hidden_dim: int = 8, meta_hidden_dim: int = 6, stirred: bool = True, **options
 ) -> MetaRecommenderFusion:
     shape = batch.query.algorithm_features.shape
     with torch.random.fork_rng():
@@ -66,7 +66,7 @@ def _make_network(
             meta_hidden_dim=meta_hidden_dim,
             **options,
         )
-        for parameter in network.parameters():
+        for parameter in network.parameters() if stirred else ():
             # The zeros of an anchored head would hide faults behind them.
             torch.nn.init.normal_(parameter, std=0.4)
     return network.to(batch.query.targets.dtype).eval()
@@ -80,5 +80,5 @@ def make_batch() -> Callable[..., EpisodeBatch]:
 
 @pytest.fixture(scope="session")
 def make_network() -> Callable[..., MetaRecommenderFusion]:
-    """A maker of small networks that fit a batch, with no parameter at zero, in eval mode."""
+    """A maker of small networks that fit a batch, in eval mode; `stirred`, with no parameter at zero, as if trained."""
     return _make_network
