@@ -1,5 +1,6 @@
 # Everything runs in .venv, which is made when it is missing or when what it is made from has changed.
-PYTHON ?= python3.11
+# A python3.11 that is only a shim without a version behind it does not count.
+PYTHON ?= $(shell python3.11 -c '' 2>/dev/null && echo python3.11 || echo python3)
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed

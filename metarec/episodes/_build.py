@@ -14,7 +14,7 @@ from metarec.bases._offsets import item_offsets
 from metarec.episodes._batch import EpisodeBatch, FusionInputs
 from metarec.episodes._cache import cache_key, load_arrays, save_arrays
 from metarec.episodes._episodes import Episodes
-from metarec.episodes._features import CONTEXT_NAMES, FEATURE_NAMES, Features, ItemFacts, Rows, make_features
+from metarec.episodes._features import CONTEXT_NAMES, FEATURE_NAMES, Features, ItemFacts, Priors, Rows, make_features
 from metarec.episodes._predictions import BasePredictions, base_predictions
 from metarec.episodes._split import ROLES, Role, Task, UserRoles, assign_roles, cut_tasks
 from metarec.episodes._workers import Map, worker_map
@@ -188,7 +188,9 @@ def _assemble(
     said = np.isfinite(errors)
     # A base that never says anything on train users gets the error of a coin toss; its features are constant anyway.
     absolute_error = np.where(said.any(0), np.nansum(errors, 0) / np.maximum(said.sum(0), 1), 0.5)
-    sides = make_features(support, support_ratings, query, absolute_error, damping=settings.damping)
+    train_targets = [targets[row][query_mask[row]] for row in np.flatnonzero(role == "train")]
+    priors = Priors(absolute_error, float(np.mean([ratings.var() for ratings in train_targets])))
+    sides = make_features(support, support_ratings, query, priors, damping=settings.damping)
     scaled = [_standardised(side, sides[1], train_rows) for side in sides]
 
     def episodes(wanted: Role) -> Episodes:

@@ -1,7 +1,7 @@
 """From the bases' predictions to a fusion network's features. Pure functions on padded arrays.
 
 Shapes: T tasks, K support rows, N query rows, A bases. Everything is on the unit scale. A row's features never depend
-on its own rating: what is said of a support row is computed from the other support rows.
+on its own rating.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-__all__ = ["CONTEXT_NAMES", "FEATURE_NAMES", "Features", "ItemFacts", "Rows", "make_features"]
+__all__ = ["CONTEXT_NAMES", "FEATURE_NAMES", "Features", "ItemFacts", "Priors", "Rows", "make_features"]
 
 FEATURE_NAMES = ("prediction", "deviation", "says", "support_error", "support_absolute_error")
 CONTEXT_NAMES = (
@@ -34,7 +34,7 @@ class ItemFacts(NamedTuple):
 
     mean: np.ndarray
     offset: np.ndarray
-    count: np.ndarray
+    num_ratings: np.ndarray
     spread: np.ndarray
 
 
@@ -55,98 +55,103 @@ class Features(NamedTuple):
     fallback: np.ndarray
 
 
+class Priors(NamedTuple):
+    """What is believed of a user before the support set has spoken; from train users only.
+
+    Attributes:
+        absolute_error: [A] mean absolute error of each base.
+        variance: of one user's ratings.
+    """
+
+    absolute_error: np.ndarray
+    variance: float
+
+
 def make_features(
-    support: Rows, support_ratings: np.ndarray, query: Rows, absolute_error: np.ndarray, *, damping: float
+    support: Rows, support_ratings: np.ndarray, query: Rows, priors: Priors, *, damping: float
 ) -> tuple[Features, Features]:
     """The features of the support rows and of the query rows.
 
+    A query row is told what the support set says of the user: level, spread, and how far off each base was. A support
+    row is told the priors in their place. What the *other* support rows say would give its own rating away: within
+    one user their mean is low exactly where the own rating is high, and their errors were predicted from histories
+    that hold this row; an inner loop would learn nothing but that. Its fallback leaves its own rating out.
+
     Args:
         support, query: the two sides. support_ratings: [T, K] on the unit scale, 0 in padding.
-        absolute_error: [A] mean absolute error of each base on train users, what is believed of a base before a
-            user's support has spoken.
+        priors: what stands for the user on support rows, and what the user's evidence is shrunk to.
         damping: how many ratings the prior is worth in shrunk means.
     """
-    residuals = np.where(support.mask, support_ratings - support.facts.mean - support.facts.offset, 0.0)
-    errors = np.where(support.mask[..., None], support_ratings[..., None] - support.predictions, np.nan)
-    said = np.isfinite(errors)
-    errors = np.where(said, errors, 0.0)
-    whole = _Evidence.of(support_ratings, residuals, errors, said, support.mask)
-    # A support row's own rating is taken out of the sums. The errors of the other support rows were predicted from
-    # histories that held this row, so they would give its rating away: a support row goes without.
-    others = whole.without_own(support_ratings, residuals, support.mask)
+    mask = support.mask
+    count = mask.sum(1, keepdims=True).astype(float)
+    residuals = np.where(mask, support_ratings - support.facts.mean - support.facts.offset, 0.0)
+    total = residuals.sum(1, keepdims=True)
+    own_offset = (total - residuals) / (count - mask + damping)
     return (
-        _side(support, others, absolute_error, damping),
-        _side(query, whole, absolute_error, damping),
+        _side(support, own_offset, _Portrait.unknown(support.facts.mean[:, :1], priors)),
+        _side(query, total / (count + damping), _Portrait.of(support, support_ratings, priors, damping)),
     )
 
 
-class _Evidence(NamedTuple):
-    """Sums over the support rows that a row may know of: [T, n] each, for the last two [T, n, A]; n may be 1."""
+class _Portrait(NamedTuple):
+    """What is known of a user: [T, 1] each, for the last two [T, 1, A] or [A]."""
 
-    count: np.ndarray
-    total: np.ndarray
-    squares: np.ndarray
-    residual: np.ndarray
-    said: np.ndarray
+    shots: np.ndarray
+    level: np.ndarray
+    spread: np.ndarray
     error: np.ndarray
     absolute_error: np.ndarray
 
     @classmethod
-    def of(
-        cls,
-        ratings: np.ndarray,
-        residuals: np.ndarray,
-        errors: np.ndarray,
-        said: np.ndarray,
-        mask: np.ndarray,
-    ) -> _Evidence:
+    def unknown(cls, mean: np.ndarray, priors: Priors) -> _Portrait:
+        nothing = np.zeros_like(mean)
+        spread = nothing + np.sqrt(priors.variance)
+        return cls(nothing, mean, spread, np.zeros_like(priors.absolute_error), priors.absolute_error)
+
+    @classmethod
+    def of(cls, support: Rows, ratings: np.ndarray, priors: Priors, damping: float) -> _Portrait:
+        mask = support.mask
+        count = mask.sum(1, keepdims=True).astype(float)
         rated = np.where(mask, ratings, 0.0)
+        level = (rated.sum(1, keepdims=True) + damping * support.facts.mean[:, :1]) / (count + damping)
+        squares = np.where(mask, (ratings - level) ** 2, 0.0).sum(1, keepdims=True)
+        errors = np.where(mask[..., None], ratings[..., None] - support.predictions, np.nan)
+        said = np.isfinite(errors)
+        errors = np.where(said, errors, 0.0)
+        times = said.sum(1, keepdims=True) + damping
         return cls(
-            mask.sum(1, keepdims=True).astype(float),
-            rated.sum(1, keepdims=True),
-            (rated**2).sum(1, keepdims=True),
-            residuals.sum(1, keepdims=True),
-            said.sum(1, keepdims=True).astype(float),
-            errors.sum(1, keepdims=True),
-            np.abs(errors).sum(1, keepdims=True),
-        )
-
-    def without_own(self, ratings: np.ndarray, residuals: np.ndarray, mask: np.ndarray) -> _Evidence:
-        rated = np.where(mask, ratings, 0.0)
-        nothing = np.zeros((*mask.shape, self.said.shape[-1]))
-        return _Evidence(
-            self.count - mask,
-            self.total - rated,
-            self.squares - rated**2,
-            self.residual - residuals,
-            nothing,
-            nothing,
-            nothing,
+            np.log1p(count),
+            level,
+            np.sqrt((squares + damping * priors.variance) / (count + damping)),
+            errors.sum(1, keepdims=True) / times,
+            (np.abs(errors).sum(1, keepdims=True) + damping * priors.absolute_error) / times,
         )
 
 
-def _side(rows: Rows, evidence: _Evidence, absolute_error: np.ndarray, damping: float) -> Features:
+def _side(rows: Rows, user_offset: np.ndarray, user: _Portrait) -> Features:
     facts = rows.facts
-    fallback = np.clip(facts.mean + facts.offset + evidence.residual / (evidence.count + damping), 0.0, 1.0)
+    fallback = np.clip(facts.mean + facts.offset + user_offset, 0.0, 1.0)
     says = np.isfinite(rows.predictions)
     filled = np.where(says, rows.predictions, fallback[..., None])
     saying = says.sum(-1)
     mean = np.where(saying > 0, np.where(says, filled, 0.0).sum(-1) / np.maximum(saying, 1), fallback)
     deviation = np.where(says, filled - mean[..., None], 0.0)
-    shape = filled.shape
-    signed = np.broadcast_to(evidence.error / (evidence.said + damping), shape)
-    absolute = np.broadcast_to((evidence.absolute_error + damping * absolute_error) / (evidence.said + damping), shape)
-    algorithm = np.stack([filled, deviation, says.astype(float), signed, absolute], axis=-1)
-    row_shape = mean.shape
-    count = np.maximum(evidence.count, 1.0)
-    level = (evidence.total + damping * facts.mean) / (evidence.count + damping)
-    spread = np.sqrt(np.maximum(evidence.squares / count - (evidence.total / count) ** 2, 0.0))
+
+    def per_base(values: np.ndarray) -> np.ndarray:
+        return np.broadcast_to(values, filled.shape)
+
+    def per_row(values: np.ndarray) -> np.ndarray:
+        return np.broadcast_to(values, mean.shape)
+
+    algorithm = np.stack(
+        [filled, deviation, says.astype(float), per_base(user.error), per_base(user.absolute_error)], axis=-1
+    )
     context = np.stack(
         [
-            np.broadcast_to(np.log1p(evidence.count), row_shape),
-            np.broadcast_to(level, row_shape),
-            np.broadcast_to(spread, row_shape),
-            np.log1p(facts.count),
+            per_row(user.shots),
+            per_row(user.level),
+            per_row(user.spread),
+            np.log1p(facts.num_ratings),
             facts.offset,
             facts.spread,
             np.sqrt((deviation**2).sum(-1) / np.maximum(saying, 1)),

@@ -16,7 +16,7 @@ __all__ = ["BasePredictions", "base_predictions", "leave_one_out_queries"]
 
 
 class BasePredictions(NamedTuple):
-    """One base's predictions for some tasks, in the domain's own units; a list entry a task, NaN where it cannot say."""
+    """One base's predictions for some tasks, an array a task, in the domain's own units; NaN where it cannot say."""
 
     support: list[np.ndarray]
     query: list[np.ndarray]

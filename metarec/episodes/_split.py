@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -102,7 +103,7 @@ def cut_tasks(
     starts = np.concatenate([[0], np.cumsum(np.bincount(codes, minlength=len(names)))])
     items, values = ratings["item"].to_numpy(dtype=object), ratings["rating"].to_numpy(dtype=np.float64)
     tasks = {}
-    for start, end in zip(starts[:-1], starts[1:], strict=True):
+    for start, end in pairwise(starts):
         user = users[order[start]]
         if user not in roles.roles or end - start < settings.needed_ratings:
             continue
@@ -115,7 +116,7 @@ def cut_tasks(
 def _too_few(domain: Domain, settings: EpisodeSettings, found: int) -> str:
     most = int(domain.ratings["user"].value_counts().max())
     return (
-        f'domain "{domain.name}": {found} of {domain.num_users} users have the {settings.needed_ratings} ratings that an '
-        f"episode needs ({settings.shots} shots + {settings.min_query} queries; the most active has {most}), but at least "
-        f"{MIN_USERS} such users are needed; give more ratings, or lower episodes.shots or episodes.min_query"
+        f'domain "{domain.name}": {found} of {domain.num_users} users have the {settings.needed_ratings} ratings that '
+        f"an episode needs ({settings.shots} shots + {settings.min_query} queries; the most active has {most}), but at "
+        f"least {MIN_USERS} such users are needed; give more ratings, or lower episodes.shots or episodes.min_query"
     )

@@ -24,7 +24,7 @@ class EpisodeSettings(BaseModel):
     "A user makes an episode only with at least this many ratings after the support set."
     max_query: int = Field(40, ge=1)
     "The query set is the ratings that follow the support set, at most this many."
-    validation_fraction: float = Field(0.15, gt=0, lt=1)
+    validation_fraction: float = Field(0.2, gt=0, lt=1)
     "Share of the users with enough ratings that searches and early stopping look at."
     test_fraction: float = Field(0.2, gt=0, lt=1)
     "Share of them that is scored once, at the end."

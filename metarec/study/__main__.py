@@ -34,9 +34,7 @@ def study(
     trials: Annotated[int | None, typer.Option(metavar="N", help="Trials of the study in all.")] = None,
     workers: Annotated[int | None, typer.Option(metavar="N", help="Processes that run trials.")] = None,
     seed: Annotated[int | None, typer.Option(metavar="N", help="Of everything that is drawn.")] = None,
-    timeout: Annotated[
-        float | None, typer.Option(metavar="S", help="Seconds after which no new trial begins.")
-    ] = None,
+    timeout: Annotated[float | None, typer.Option(metavar="S", help="Seconds after which no new trial begins.")] = None,
     out: Annotated[
         Path, typer.Option(metavar="DIR", help="Where mlflow.db, artifacts/, optuna.journal and cache/ go.")
     ] = Path("mlruns"),
@@ -64,7 +62,7 @@ def study(
     options: dict[str, Any] = {"trials": trials, "workers": workers, "seed": seed, "timeout": timeout, "target": target}
     overrides = {key: value for key, value in options.items() if value is not None}
     if data:
-        overrides["domains"] = dict(_named_path(entry) for entry in data)
+        overrides["domains"] = _named_paths(data)
         # The spec's target is one of the spec's own domains, which these replace.
         overrides.setdefault("target", None)
     _run(spec, overrides, assignments or [], out, tracking_uri, storage, study_name, json_file)
@@ -85,23 +83,23 @@ def _run(
     from rich.console import Console
 
     from metarec.study.job import Job, read_data, run_study
-    from metarec.study.report import TerminalWatcher, show_data, show_result, show_where, telling
+    from metarec.study.report import TerminalWatcher, show_result, show_where, telling
     from metarec.study.spec import load_spec
     from metarec.study.tracking import MlflowTracker, check_uri, sqlite_uri
 
-    messages = Console(stderr=True)
     spec = load_spec(spec_name, overrides, assignments)
-    name = study_name or f"{spec.name}-{datetime.now():%Y%m%d-%H%M%S}"
+    name = f"{spec.name}-{datetime.now():%Y%m%d-%H%M%S}" if study_name is None else study_name
     _check_name(name)
-    _check_json(json_file)
+    _check_json(json_file, out)
+    _check_storage(storage)
     uri = tracking_uri or sqlite_uri(out / "mlflow.db")
     check_uri(uri)
-    with telling(messages):
+    errors = Console(stderr=True)
+    with telling(errors) as messages:
         domains = read_data(spec)
-        show_data(messages, domains)
         tracker = MlflowTracker(uri, out / "artifacts")
         try:
-            with TerminalWatcher(messages) as watcher:
+            with TerminalWatcher(errors, messages) as watcher:
                 job = Job(out, name, storage=storage, tracker=tracker, jobs=_cores(), watcher=watcher)
                 result = run_study(spec, domains, job)
         except KeyboardInterrupt:
@@ -113,6 +111,15 @@ def _run(
     console = Console(width=None if sys.stdout.isatty() else 100)
     show_result(console, result)
     show_where(console, result, uri)
+
+
+def _named_paths(entries: list[str]) -> dict[str, str]:
+    paths: dict[str, str] = {}
+    for name, path in map(_named_path, entries):
+        if name in paths:
+            raise InputError(f'--data names the domain "{name}" twice; give each domain a name of its own')
+        paths[name] = path
+    return paths
 
 
 def _named_path(entry: str) -> tuple[str, str]:
@@ -130,11 +137,19 @@ def _check_name(name: str) -> None:
         raise InputError(f'--study-name must be a plain name of at most 200 characters without "/" but got "{name}"')
 
 
-def _check_json(path: Path | None) -> None:
+def _check_json(path: Path | None, out: Path) -> None:
     if path is None:
         return
-    if path.is_dir() or not path.absolute().parent.is_dir() or not os.access(path.absolute().parent, os.W_OK):
+    folder = path.absolute().parent
+    # The study makes the folder `out` itself.
+    there = folder == out.absolute() or (folder.is_dir() and os.access(folder, os.W_OK))
+    if path.is_dir() or not there:
         raise InputError(f"--json {path}: cannot be written there; name a file in a folder that exists")
+
+
+def _check_storage(url: str | None) -> None:
+    if url is not None and "://" not in url:
+        raise InputError(f'--storage must be a URL such as postgresql://user@host/name but got "{url}"')
 
 
 def _cores() -> int:
@@ -156,10 +171,9 @@ def main() -> None:
 
 
 def _stop_by_kind(error: Exception) -> None:
-    import click
-
-    if isinstance(error, click.ClickException):
-        _stop(error.format_message(), BAD_INPUT)
+    # An error of click: of the click that is installed, or of the copy that newer typers bring.
+    if hasattr(error, "format_message"):
+        _stop(f"{error.format_message().rstrip('.')}; --help lists the options", BAD_INPUT)
     known = ("StudyFailed", "TrackingError")
     if type(error).__name__ in known:
         _stop(str(error), 1)

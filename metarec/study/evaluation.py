@@ -59,7 +59,9 @@ def prediction_rows(episodes: Episodes, unit_predictions: Mapping[str, np.ndarra
     for model, unit in unit_predictions.items():
         values = np.asarray(unit)[mask].astype(np.float64)
         if not np.isfinite(values).all():
-            raise FloatingPointError(f"{model} makes {int((~np.isfinite(values)).sum())} predictions that are not finite")
+            raise FloatingPointError(
+                f"{model} makes {int((~np.isfinite(values)).sum())} predictions that are not finite"
+            )
         columns[model] = episodes.scale.to_ratings(np.clip(values, 0.0, 1.0))
     return pd.DataFrame(columns)
 

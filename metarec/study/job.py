@@ -36,9 +36,9 @@ from metarec.study.evaluation import (
 )
 from metarec.study.objective import METRIC, RUN_ID, Objective, make_learner
 from metarec.study.records import record_result, study_description
-from metarec.study.search import counted_trials, open_study, run_trials
+from metarec.study.search import counted_trials, open_storage, open_study, run_trials
 from metarec.study.spec import SIMULATED, StudySpec
-from metarec.study.tracking import NullTracker, StudyRun, Tracker, TrackingError
+from metarec.study.tracking import NullTracker, StudyRun, Tracker
 
 __all__ = ["DomainResult", "Job", "StudyFailed", "StudyResult", "read_data", "run_study"]
 
@@ -114,6 +114,9 @@ class StudyResult:
 
 class Watcher:
     """What a study tells while it runs; the command line draws it, the library is silent."""
+
+    def on_begin(self, domains: Mapping[str, Domain]) -> None:
+        """The input is good: the work on these domains begins."""
 
     def on_episodes(self, done: int, total: int, what: str) -> None:
         """A base recommender has been fitted and asked."""
@@ -198,8 +201,14 @@ def run_study(spec: StudySpec, domains: Mapping[str, Domain], job: Job) -> Study
         logger.warning("the base %s is left out: no domain has item features", left_out)
     bases = {name: spec.bases[name] for name in names}
     assign_roles(domains, target, spec.episodes, spec.seed)
+    if job.storage is not None:
+        # Only to see that it answers, before anything is written.
+        open_storage(job.storage)
     _make_folders(job)
+    storage = job.storage or str(job.out / "optuna.journal")
+    study = open_study(spec, job.study_name, storage, _identity(spec, domains))
 
+    job.watcher.on_begin(domains)
     episodes = build_episodes(
         domains,
         target,
@@ -210,9 +219,6 @@ def run_study(spec: StudySpec, domains: Mapping[str, Domain], job: Job) -> Study
         jobs=job.jobs,
         on_progress=job.watcher.on_episodes,
     )
-    identity = _identity(spec, domains)
-    storage = job.storage or str(job.out / "optuna.journal")
-    study = open_study(spec, job.study_name, storage, identity)
     job.watcher.on_stage("opening the store of runs")
     with job.tracker.start_study(
         job.study_name, params=_flat(spec), description=study_description(spec, domains, job.study_name)

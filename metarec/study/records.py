@@ -26,7 +26,9 @@ def study_description(spec: StudySpec, domains: Mapping[str, Domain], name: str)
         ["domain", "users", "items", "ratings", "scale"],
         [[key, d.num_users, d.num_items, len(d.ratings), str(d.scale)] for key, d in domains.items()],
     )
-    return f"**{name}** {spec.description}\n\n{data}\n\nTarget: {spec.target}. Each child run is one trial of the search."
+    return (
+        f"**{name}** {spec.description}\n\n{data}\n\nTarget: {spec.target}. Each child run is one trial of the search."
+    )
 
 
 def record_result(run: StudyRun, spec: StudySpec, result: StudyResult, domains: Mapping[str, Domain]) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from logging.handlers import MemoryHandler
 
 from optuna.trial import FrozenTrial, TrialState
 from rich.console import Console
@@ -22,19 +24,37 @@ from metarec.study.tracking import runs_address, ui_command
 __all__ = ["TerminalWatcher", "show_data", "show_result", "show_where", "telling"]
 
 
+class Messages(MemoryHandler):
+    """Shows what the library logs on `console`, but holds it back until the input is known to be good.
+
+    So bad input ends with one line, the error, whatever was said before it was found.
+    """
+
+    def __init__(self, console: Console) -> None:
+        shown = RichHandler(console=console, show_time=False, show_path=False, show_level=False, markup=False)
+        shown.addFilter(_say_level)
+        # Nothing but `show` lets go of what is held, neither a full buffer nor an error nor closing.
+        super().__init__(sys.maxsize, flushLevel=sys.maxsize, target=shown, flushOnClose=False)
+
+    def show(self) -> None:
+        """Show what was held back, and everything after it at once."""
+        self.capacity = 0
+        self.flush()
+
+
 @contextmanager
-def telling(console: Console) -> Iterator[None]:
-    """Show what the library logs, on `console`, while the block runs."""
-    handler = RichHandler(console=console, show_time=False, show_path=False, show_level=False, markup=False)
-    handler.addFilter(_say_level)
+def telling(console: Console) -> Iterator[Messages]:
+    """Listen to what the library logs while the block runs."""
+    messages = Messages(console)
     logger = logging.getLogger("metarec")
     level = logger.level
-    logger.addHandler(handler)
+    logger.addHandler(messages)
     logger.setLevel(logging.INFO)
     try:
-        yield
+        yield messages
     finally:
-        logger.removeHandler(handler)
+        logger.removeHandler(messages)
+        messages.close()
         logger.setLevel(level)
 
 
@@ -47,8 +67,9 @@ def _say_level(record: logging.LogRecord) -> bool:
 class TerminalWatcher(Watcher):
     """One line of progress on a terminal; where there is none, a line for each trial."""
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: Console, messages: Messages) -> None:
         self._console = console
+        self._messages = messages
         self._progress = Progress(
             SpinnerColumn(),
             TextColumn("{task.description}"),
@@ -57,16 +78,21 @@ class TerminalWatcher(Watcher):
             TimeElapsedColumn(),
             console=console,
             transient=True,
+            disable=not console.is_terminal,
         )
         self._task: TaskID | None = None
         self._best = float("inf")
 
     def __enter__(self) -> TerminalWatcher:
-        self._progress.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._progress.stop()
+
+    def on_begin(self, domains: Mapping[str, Domain]) -> None:
+        self._progress.start()
+        self._messages.show()
+        show_data(self._console, domains)
 
     def on_episodes(self, done: int, total: int, what: str) -> None:
         self._show(f"base recommenders, {what}", done, total)

@@ -5,13 +5,15 @@ from __future__ import annotations
 import multiprocessing
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import optuna
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy.exc import SQLAlchemyError
 
 from metarec.errors import InputError
 from metarec.meta import NonFiniteLossError
@@ -20,7 +22,7 @@ from metarec.study.spec import StudySpec
 from metarec.study.tracking import Tracker
 from metarec.threads import one_thread
 
-__all__ = ["counted_trials", "open_study", "run_trials"]
+__all__ = ["counted_trials", "open_storage", "open_study", "run_trials"]
 
 IDENTITY = "identity"
 "A study attribute: the hash of everything that its trials depend on."
@@ -29,6 +31,25 @@ INTERRUPTED = "interrupted"
 "A study attribute: the numbers of the trials that did not end by themselves."
 
 OnTrial = Callable[[FrozenTrial], None]
+
+
+def open_storage(storage: str) -> optuna.storages.BaseStorage:
+    """The storage at the path of a journal file, or at the URL of a database.
+
+    Raises:
+        InputError: the storage does not answer.
+    """
+    with _reaching(storage):
+        return optuna.storages.get_storage(storage if "://" in storage else JournalStorage(JournalFileBackend(storage)))
+
+
+@contextmanager
+def _reaching(storage: str) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, ImportError, ValueError, SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
+        reason = str(error).strip().split("\n")[0].rstrip(".")
+        raise InputError(f"--storage {storage} cannot be opened: {reason}; give another") from None
 
 
 def open_study(spec: StudySpec, name: str, storage: str, identity: str) -> optuna.Study:
@@ -42,15 +63,12 @@ def open_study(spec: StudySpec, name: str, storage: str, identity: str) -> optun
         InputError: a study of this name was made from other data or settings, or the storage does not answer.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    try:
-        backend: Any = storage if "://" in storage else JournalStorage(JournalFileBackend(storage))
+    backend = open_storage(storage)
+    with _reaching(storage):
         study = optuna.create_study(
             study_name=name, storage=backend, load_if_exists=True, direction="minimize", pruner=_pruner(spec)
         )
         known = study.user_attrs.get(IDENTITY)
-    except (OSError, ImportError, ValueError, optuna.exceptions.StorageInternalError) as error:
-        reason = str(error).strip().split("\n")[0]
-        raise InputError(f"--storage {storage} cannot be opened: {reason}; give another") from None
     if known is None:
         study.set_user_attr(IDENTITY, identity)
         study.enqueue_trial(spec.trial_zero)
@@ -75,9 +93,7 @@ def counted_trials(study: optuna.Study) -> list[FrozenTrial]:
     ]
 
 
-def run_trials(
-    study: optuna.Study, objective: Objective, tracker: Tracker, storage: str, on_trial: OnTrial
-) -> None:
+def run_trials(study: optuna.Study, objective: Objective, tracker: Tracker, storage: str, on_trial: OnTrial) -> None:
     """Run trials until the study has `spec.trials` in all or the time is over; `on_trial` hears of each that ended."""
     spec = objective.spec
     left = spec.trials - len(counted_trials(study))
@@ -87,6 +103,7 @@ def run_trials(
             left -= 1
             _run_one(study, objective, on_trial)
         return
+    assert objective.run is not None
     context = multiprocessing.get_context("spawn")
     slots = context.Value("i", left)
     # A run's connection to its store stays in this process; each worker makes its own.
@@ -108,14 +125,24 @@ def run_trials(
             worker.terminate()
     broken = [worker.exitcode for worker in workers if worker.exitcode]
     if len(broken) == len(workers) and workers:
-        raise RuntimeError(f"all {len(workers)} workers ended early, with exit codes {broken}; see their messages above")
+        raise RuntimeError(
+            f"all {len(workers)} workers ended early, with exit codes {broken}; see their messages above"
+        )
 
 
 def _run_one(study: optuna.Study, objective: Objective, on_trial: OnTrial) -> None:
+    def run(trial: optuna.Trial) -> float:
+        try:
+            return objective(trial)
+        except (optuna.TrialPruned, NonFiniteLossError):
+            raise
+        except BaseException:
+            # Optuna will call it failed, but Ctrl-C or a broken store says nothing about these parameters.
+            _put_back(study, objective.spec, {trial.number: trial.params})
+            raise
+
     with one_thread():
-        study.optimize(
-            objective, n_trials=1, catch=(NonFiniteLossError,), callbacks=[lambda _, trial: on_trial(trial)]
-        )
+        study.optimize(run, n_trials=1, catch=(NonFiniteLossError,), callbacks=[lambda _, trial: on_trial(trial)])
 
 
 def _work(
@@ -133,9 +160,8 @@ def _work(
     # The parent reports Ctrl-C; a worker just ends.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    backend: Any = storage if "://" in storage else JournalStorage(JournalFileBackend(storage))
     sampler = optuna.samplers.TPESampler(seed=spec.seed + 1000 * (number + 1), multivariate=True, constant_liar=True)
-    study = optuna.load_study(study_name=name, storage=backend, sampler=sampler, pruner=_pruner(spec))
+    study = optuna.load_study(study_name=name, storage=open_storage(storage), sampler=sampler, pruner=_pruner(spec))
     objective = objective.recorded_by(tracker.join_study(name, run_id))
     while time.monotonic() < deadline:
         with slots.get_lock():
@@ -153,15 +179,19 @@ def _tell(study: optuna.Study, told: set[int], on_trial: OnTrial) -> None:
 
 
 def _end_interrupted(study: optuna.Study, spec: StudySpec) -> None:
-    """Close the trials that a crash or Ctrl-C left running, and queue their configurations again."""
+    """Close the trials that a crash left running, and queue their configurations again."""
     running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-    if not running:
-        return
-    interrupted = study.user_attrs.get(INTERRUPTED, [])
-    study.set_user_attr(INTERRUPTED, [*interrupted, *(trial.number for trial in running)])
+    if running:
+        _put_back(study, spec, {trial.number: trial.params for trial in running})
     for trial in running:
         study.tell(trial.number, state=TrialState.FAIL)
-        study.enqueue_trial(dict(trial.params) or spec.trial_zero)
+
+
+def _put_back(study: optuna.Study, spec: StudySpec, trials: Mapping[int, Mapping[str, Any]]) -> None:
+    """These trials (number -> parameters) do not count, and their configurations wait for the next ones."""
+    study.set_user_attr(INTERRUPTED, [*study.user_attrs.get(INTERRUPTED, []), *trials])
+    for params in trials.values():
+        study.enqueue_trial(dict(params) or spec.trial_zero)
 
 
 def _pruner(spec: StudySpec) -> optuna.pruners.BasePruner:

@@ -66,7 +66,7 @@ class StudySpec(_Part):
     target: str | None = None
     "The domain that the search is for; with one domain it is that one."
     scale: str | dict[str, str] | None = None
-    'LOW,HIGH of all domains, or by domain; inferred from the ratings where it is not given.'
+    "LOW,HIGH of all domains, or by domain; inferred from the ratings where it is not given."
     columns: dict[str, str] = Field(default_factory=dict)
     "Unusual column names: user, item, rating or timestamp: the name in the file."
     seed: int = Field(0, ge=0)
@@ -78,7 +78,7 @@ class StudySpec(_Part):
     timeout: float | None = Field(None, gt=0)
     "Seconds after which no new trial begins."
     episodes: EpisodeSettings = EpisodeSettings()
-    bases: dict[str, dict[str, Any]] = Field(default_factory=lambda: {name: {} for name in BASES.names()})
+    bases: dict[str, dict[str, Any]] = Field(default_factory=lambda: _without_options(BASES.names()))
     "Base recommenders: a list of names, or name: options."
     baselines: list[str] = Field(default_factory=STACKERS.names)
     "The classical ways of combining, which stand in the table beside metarec."
@@ -96,7 +96,7 @@ class StudySpec(_Part):
     @field_validator("bases", mode="before")
     @classmethod
     def _names_are_bases(cls, value: Any) -> Any:
-        return {name: {} for name in value} if isinstance(value, list) else value
+        return _without_options(value) if isinstance(value, list) else value
 
     @field_validator("defaults")
     @classmethod
@@ -216,7 +216,7 @@ def _assign(content: dict[str, Any], assignment: str) -> None:
     for parent in parents:
         inner = place.get(parent)
         if isinstance(inner, list):
-            inner = {name: {} for name in inner}
+            inner = _without_options(inner)
         if inner is not None and not isinstance(inner, dict):
             raise InputError(f'--set {key}: "{parent}" holds {inner!r}, which has no keys')
         # A copy: the mapping may come from the defaults of another call.
@@ -238,9 +238,13 @@ def _explain(error: ValidationError) -> str:
     return f"{where}: {problem}, but got {first['input']!r}"
 
 
+def _without_options(names: Sequence[str]) -> dict[str, dict[str, Any]]:
+    return {name: {} for name in names}
+
+
 def _fields(path: Sequence[int | str]) -> list[str]:
     model: Any = StudySpec
     for part in path:
-        field = model.model_fields.get(part) if isinstance(model, type) and issubclass(model, BaseModel) else None
+        field = model.model_fields.get(str(part)) if isinstance(model, type) and issubclass(model, BaseModel) else None
         model = field.annotation if field else None
     return list(model.model_fields) if isinstance(model, type) and issubclass(model, BaseModel) else []

@@ -50,7 +50,9 @@ def test_equals_the_gaussian_process_written_out():
 
 
 def test_an_item_without_ratings_is_predicted_from_its_features():
-    items = pd.DataFrame({"item": [f"i{n}" for n in range(20)], "genres": ["good" if n % 2 else "bad" for n in range(20)]})
+    items = pd.DataFrame(
+        {"item": [f"i{n}" for n in range(20)], "genres": ["good" if n % 2 else "bad" for n in range(20)]}
+    )
     rows = [(f"u{u}", f"i{n}", 5.0 if n % 2 else 1.0) for u in range(10) for n in range(18)]
     domain = Domain("tiny", pd.DataFrame(rows, columns=["user", "item", "rating"]), RatingScale(1, 5), items=items)
     answer = make_base("content").fit(domain).predict(domain.ratings.iloc[:0], np.array(["i18", "i19"], object))

@@ -114,9 +114,7 @@ def rmse(base, domain, users):
 
 def test_is_better_than_the_mean_rating(base, movies, held_out):
     ratings = movies.without(held_out).ratings["rating"]
-    trivial = float(
-        np.sqrt(np.mean((movies.restrict(held_out).ratings["rating"].to_numpy() - ratings.mean()) ** 2))
-    )
+    trivial = float(np.sqrt(np.mean((movies.restrict(held_out).ratings["rating"].to_numpy() - ratings.mean()) ** 2)))
     assert rmse(base, movies, held_out) < 0.97 * trivial
 
 

@@ -21,7 +21,9 @@ def make_domain(name="tiny", *, users=40, items=25, seed=0, timestamps=True, pre
             rating = float(np.clip(np.round(3 + quality[item] + 0.7 * taste[user] + rng.normal(0, 0.7)), 1, 5))
             rows.append((f"{prefix}{user:02d}", f"i{item:02d}", rating, 1000 + 10 * place))
     ratings = pd.DataFrame(rows, columns=["user", "item", "rating", "timestamp"])
-    features = pd.DataFrame({"item": [f"i{i:02d}" for i in range(items)], "genres": ["a|b", "b", "c", "a", "c|b"] * (items // 5)})
+    features = pd.DataFrame(
+        {"item": [f"i{i:02d}" for i in range(items)], "genres": ["a|b", "b", "c", "a", "c|b"] * (items // 5)}
+    )
     return Domain(
         name,
         ratings if timestamps else ratings.drop(columns="timestamp"),

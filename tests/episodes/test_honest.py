@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from metarec.bases import HistoryQuery
 from metarec.episodes import _build, _predictions, build_episodes
-from metarec.episodes._features import ItemFacts, Rows, make_features
+from metarec.episodes._features import ItemFacts, Priors, Rows, make_features
 from metarec.episodes._predictions import base_predictions
 from metarec.episodes._split import UserRoles, assign_roles, cut_tasks
 from metarec.ratings import Domain
@@ -59,9 +59,7 @@ def test_statistics_do_not_come_from_held_out_users(domain, settings):
     others = set(before.test.users) | set(before.validation.users)
     after = build_episodes({"tiny": inverted(domain, lambda rows: rows["user"].isin(others))}, "tiny", settings, BASES)
     for side in ("support", "query"):
-        for one, other in zip(
-            getattr(before.train.batch, side), getattr(after["tiny"].train.batch, side), strict=True
-        ):
+        for one, other in zip(getattr(before.train.batch, side), getattr(after["tiny"].train.batch, side), strict=True):
             assert torch.equal(torch.nan_to_num(one), torch.nan_to_num(other))
 
 
@@ -141,15 +139,17 @@ def test_support_predictions_never_saw_the_item(domain, settings, monkeypatch):
 def test_a_support_rows_features_do_not_depend_on_its_own_rating(shots, bases, seed):
     rng = np.random.default_rng(seed)
     facts = [ItemFacts(*rng.random((4, 2, rows))) for rows in (shots, 4)]
-    predictions = [np.where(rng.random((2, rows, bases)) < 0.2, np.nan, rng.random((2, rows, bases))) for rows in (shots, 4)]
+    predictions = [
+        np.where(rng.random((2, rows, bases)) < 0.2, np.nan, rng.random((2, rows, bases))) for rows in (shots, 4)
+    ]
     masks = [np.ones((2, rows), bool) for rows in (shots, 4)]
     support, query = (Rows(*side) for side in zip(predictions, facts, masks, strict=True))
     ratings = rng.random((2, shots))
     changed = ratings.copy()
     changed[0, 0] = 1 - changed[0, 0]
-    errors = rng.random(bases)
-    before, _ = make_features(support, ratings, query, errors, damping=5.0)
-    after, _ = make_features(support, changed, query, errors, damping=5.0)
+    priors = Priors(rng.random(bases), 0.04)
+    before, _ = make_features(support, ratings, query, priors, damping=5.0)
+    after, _ = make_features(support, changed, query, priors, damping=5.0)
     for one, other in zip(before, after, strict=True):
         np.testing.assert_allclose(one[0, 0], other[0, 0], atol=1e-12)
         np.testing.assert_allclose(one[1], other[1], atol=1e-12)
@@ -196,7 +196,10 @@ def test_neither_row_order_nor_ratings_decide_what_is_support(settings, timestam
 def test_query_ratings_of_test_users_move_nothing(domain, settings):
     before = build_episodes({"tiny": domain}, "tiny", settings, BASES)["tiny"]
     queries = {
-        (user, item) for user, row in zip(before.test.users, before.test.query_items, strict=True) for item in row if item
+        (user, item)
+        for user, row in zip(before.test.users, before.test.query_items, strict=True)
+        for item in row
+        if item
     }
     assert queries
     hit = [pair in queries for pair in zip(domain.ratings["user"], domain.ratings["item"], strict=True)]

@@ -191,9 +191,7 @@ class TestContract:
         before = copy.deepcopy((train, validation, test_set))
         STACKERS.get(fitted.name)().fit(train, validation).predict(test_set)
         for old, new in zip(before, (train, validation, test_set), strict=True):
-            tensors = zip(
-                (*old.batch.support, *old.batch.query), (*new.batch.support, *new.batch.query), strict=True
-            )
+            tensors = zip((*old.batch.support, *old.batch.query), (*new.batch.support, *new.batch.query), strict=True)
             assert all(torch.equal(one.nan_to_num(-1), other.nan_to_num(-1)) for one, other in tensors)
 
     def test_other_bases_or_features_are_refused(self, fitted, train, validation, test_set):
@@ -253,8 +251,7 @@ def test_at_least_as_good_as_the_mean_where_one_base_is_better(name):
 @pytest.mark.parametrize("name", ["fwls", "gbm"])
 def test_finds_that_the_best_base_depends_on_the_context(name):
     train, validation, test = (
-        world(seed, tasks=tasks, switching=True, noise=(0.02, 0.3))
-        for seed, tasks in ((20, 250), (21, 60), (22, 60))
+        world(seed, tasks=tasks, switching=True, noise=(0.02, 0.3)) for seed, tasks in ((20, 250), (21, 60), (22, 60))
     )
     linear = rmse(RidgeStacker().fit(train, validation).predict(test), test)
     assert rmse(STACKERS.get(name)().fit(train, validation).predict(test), test) < 0.95 * linear
@@ -271,9 +268,7 @@ def test_the_correction_helps_when_users_have_offsets_and_does_not_hurt_when_the
         assert rmse(kind().fit(train, validation).predict(test), test) < most * without + 1e-12
 
 
-@pytest.mark.parametrize(
-    "name", [name for name in NAMES if name != "gbm"]
-)  # its trees stop on validation users
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "gbm"])  # its trees stop on validation users
 def test_validation_targets_choose_but_do_not_teach(name, train, validation):
     known = Known(query_rows(train), known_targets(train.batch.query), train.base_names)
     held_out = Known(query_rows(validation), known_targets(validation.batch.query), validation.base_names)
@@ -340,9 +335,7 @@ def test_a_correction_is_the_sum_of_residuals_over_their_number_plus_the_shrinka
     residuals = np.array([[0.3], [0.1], [-0.2]])
     corrections = shrunk_corrections(residuals, np.array([0, 0, 2]), 3, 2.0)
     np.testing.assert_allclose(corrections, [[0.1], [0.0], [-0.2 / 3]])
-    np.testing.assert_array_equal(
-        shrunk_corrections(residuals, np.array([0, 0, 2]), 3, math.inf), np.zeros((3, 1))
-    )
+    np.testing.assert_array_equal(shrunk_corrections(residuals, np.array([0, 0, 2]), 3, math.inf), np.zeros((3, 1)))
 
 
 def test_greedy_selects_as_by_hand():
@@ -368,10 +361,7 @@ def test_greedy_adds_the_base_that_a_plain_search_would_add(seed, bases):
     counts = np.zeros(bases)
     counts[np.argmin((errors**2).mean(0))] = 1
     for step in range(1, 5):
-        tried = [
-            (((predictions @ (counts + one)) / (counts.sum() + 1) - targets) ** 2).mean()
-            for one in np.eye(bases)
-        ]
+        tried = [(((predictions @ (counts + one)) / (counts.sum() + 1) - targets) ** 2).mean() for one in np.eye(bases)]
         counts[np.argmin(tried)] += 1
         np.testing.assert_allclose(path[:, step], counts / counts.sum())
 

@@ -117,9 +117,7 @@ class Stacker(ABC):
                         layout, dict(family.settings[column]), family.combine, column, shrinkage, rmse
                     )
         if not best:
-            raise InputError(
-                f"{self.name}: no setting predicts finite ratings; check that all features are finite"
-            )
+            raise InputError(f"{self.name}: no setting predicts finite ratings; check that all features are finite")
         self._fitted = _earned(best, validation, held_out)
         logger.info(
             "%s: %s, the best of %d settings, validation RMSE %.5f on the unit scale",

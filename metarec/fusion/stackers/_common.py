@@ -50,9 +50,7 @@ def known_targets(inputs: FusionInputs) -> np.ndarray:
     return _flat(inputs.targets, inputs.mask)
 
 
-def shrunk_corrections(
-    residuals: np.ndarray, task: np.ndarray, num_tasks: int, shrinkage: float
-) -> np.ndarray:
+def shrunk_corrections(residuals: np.ndarray, task: np.ndarray, num_tasks: int, shrinkage: float) -> np.ndarray:
     """[T, S] what to add to each episode's predictions: ``sum(residuals) / (k + shrinkage)`` over its k support rows.
 
     The posterior mean of a user's offset, when offsets and residuals are normal and `shrinkage` is the ratio of the

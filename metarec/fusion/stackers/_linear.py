@@ -77,7 +77,5 @@ def ridge_family(design: Design, settings: Mapping[str, Any], train: Known) -> F
             for predicts in ("residual to the mean", "rating")
             for alpha in alphas
         ],
-        LinearCombination(
-            design, standardise, model.coef_, model.intercept_, np.repeat([1.0, 0.0], len(alphas))
-        ),
+        LinearCombination(design, standardise, model.coef_, model.intercept_, np.repeat([1.0, 0.0], len(alphas))),
     )

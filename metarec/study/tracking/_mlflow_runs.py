@@ -141,6 +141,8 @@ class MlflowTrialRun(_MlflowRun, TrialRun):
 
 
 class MlflowStudyRun(_MlflowRun, StudyRun):
+    """The parent run; ending it ends its open trials, too."""
+
     def __init__(self, client: MlflowClient, store: str, run_id: str, name: str, experiment_id: str) -> None:
         super().__init__(client, store, run_id, f'study "{name}"')
         self.name = name

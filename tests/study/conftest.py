@@ -1,0 +1,83 @@
+"""A tiny world, specs that take seconds, and a store of runs that is migrated once."""
+
+import shutil
+
+import pytest
+import torch
+from mlflow import MlflowClient
+
+from metarec.ratings import simulate_domains
+from metarec.study.job import Job, run_study
+from metarec.study.spec import StudySpec
+from metarec.study.tracking import MlflowTracker, sqlite_uri
+
+TINY = {
+    "name": "tiny",
+    "domains": {},
+    "trials": 3,
+    "episodes": {"shots": 6, "min_query": 5, "max_query": 15, "folds": 2},
+    "bases": ["bias", "item-knn"],
+    "baselines": ["mean"],
+    "fusion": {"network": "attention", "options": {"hidden_dim": 8, "meta_hidden_dim": 8}},
+    "training": {"epochs": 3, "patience": 3},
+    "pruner": "none",
+    "search": {"inner_steps": {"first": 0, "last": 2}},
+}
+
+
+def tiny_spec(**changes):
+    return StudySpec.model_validate({**TINY, **changes})
+
+
+@pytest.fixture(autouse=True, scope="session")
+def few_threads():
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def world():
+    return simulate_domains(3, num_users=60, num_items=40, ratings_per_user=22)
+
+
+@pytest.fixture(scope="session")
+def movies(world):
+    return {"movies": world["movies"]}
+
+
+@pytest.fixture(scope="session")
+def migrated_store(tmp_path_factory):
+    path = tmp_path_factory.mktemp("store") / "mlflow.db"
+    MlflowClient(tracking_uri=sqlite_uri(path))
+    return path
+
+
+@pytest.fixture(scope="session")
+def new_folder(migrated_store, tmp_path_factory):
+    """Makes folders for a study, each with a store that is migrated already."""
+
+    def make():
+        folder = tmp_path_factory.mktemp("runs")
+        shutil.copy(migrated_store, folder / "mlflow.db")
+        return folder
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def finished(world, new_folder):
+    """A finished study of two domains with every baseline: (spec, result, folder)."""
+    spec = tiny_spec(target="movies", baselines=["mean", "best-single", "ridge", "fwls", "greedy", "gbm"])
+    folder = new_folder()
+    domains = {name: world[name] for name in ("movies", "books")}
+    job = Job(folder, "tiny study", tracker=MlflowTracker.in_folder(folder))
+    return spec, run_study(spec, domains, job), folder
+
+
+def runs_of(folder):
+    """The parents and the children in a folder's store."""
+    client = MlflowClient(tracking_uri=sqlite_uri(folder / "mlflow.db"))
+    experiment = client.get_experiment_by_name("metarec")
+    runs = list(client.search_runs([experiment.experiment_id]))
+    parents = [run for run in runs if "mlflow.parentRunId" not in run.data.tags]
+    children = [run for run in runs if "mlflow.parentRunId" in run.data.tags]
+    return client, parents, sorted(children, key=lambda run: run.info.start_time)

@@ -1,0 +1,518 @@
+"""The main job as a whole: its contract, its record, and what it must never do."""
+
+import importlib.util
+import json
+import logging
+import math
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from optuna.trial import TrialState
+
+from metarec.episodes import assign_roles
+from metarec.episodes._split import cut_tasks
+from metarec.errors import InputError
+from metarec.meta import NonFiniteLossError
+from metarec.ratings import Domain
+from metarec.study import __main__ as command
+from metarec.study import objective as objective_module
+from metarec.study.evaluation import KEYS, METAREC, Gain, gains, scores
+from metarec.study.job import Job, StudyFailed, choose_target, run_study
+from metarec.study.tracking import MlflowTracker
+
+# Tests are no package, so a conftest is not importable by name.
+_place = importlib.util.spec_from_file_location("study_conftest", Path(__file__).with_name("conftest.py"))
+_helpers = importlib.util.module_from_spec(_place)
+_place.loader.exec_module(_helpers)
+tiny_spec, runs_of, TINY = _helpers.tiny_spec, _helpers.runs_of, _helpers.TINY
+
+ROOT = Path(__file__).parents[2]
+BASELINES = {"mean", "best-single", "ridge", "fwls", "greedy", "gbm"}
+MODELS = {METAREC, "bias", "item-knn", *BASELINES}
+
+
+@pytest.fixture(autouse=True)
+def without_engine_check(monkeypatch):
+    """It takes as long as all else together; the study of `finished` has it."""
+    monkeypatch.setattr("metarec.study.job.check_engines", lambda *_: [])
+
+
+def predictions(result):
+    return pd.read_parquet(result.predictions)
+
+
+# --- the contract of --json, and the table ---------------------------------------------------------------------------
+
+
+def test_the_contract_of_json(finished):
+    spec, result, _ = finished
+    told = json.loads(json.dumps(result.to_json()))
+    assert set(told) >= {"study", "metric", "direction", "trials", "best", "test", "predictions"}
+    assert (told["study"], told["direction"]) == ("tiny study", "minimize")
+    assert [trial["number"] for trial in told["trials"]] == [0, 1, 2]
+    for trial in told["trials"]:
+        assert set(trial) == {"number", "state", "value", "params", "run_id", "duration_s"}
+        assert trial["state"] == "complete"
+        assert set(trial["params"]) == set(spec.space)
+        assert 0 < trial["value"] < 1
+        assert trial["duration_s"] > 0
+    best = min(told["trials"], key=lambda trial: trial["value"])
+    assert told["best"] == {key: best[key] for key in ("number", "value", "params", "run_id")}
+    assert list(told["test"]) == ["movies", "books"]
+    for table in told["test"].values():
+        assert set(table) == MODELS
+        assert all(set(row) == {"rmse", "mae", "unit_rmse", "n_users", "n_ratings"} for row in table.values())
+        assert len({(row["n_users"], row["n_ratings"]) for row in table.values()}) == 1
+
+
+def test_the_table_recomputed_from_the_predictions_is_the_table(finished):
+    _, result, _ = finished
+    rows = predictions(result)
+    assert set(rows.columns) == {*KEYS, *MODELS}
+    assert not rows.duplicated(["domain", "user", "item"]).any()
+    for domain, span in (("movies", 4.5), ("books", 4.0)):
+        own = rows[rows["domain"] == domain]
+        for model, row in result.to_json()["test"][domain].items():
+            errors = own[model] - own["rating"]
+            rmse = math.sqrt((errors**2).mean())
+            assert row["rmse"] == pytest.approx(rmse, abs=1e-9)
+            assert row["mae"] == pytest.approx(errors.abs().mean(), abs=1e-9)
+            assert row["unit_rmse"] == pytest.approx(rmse / span, abs=1e-9)
+            assert (row["n_users"], row["n_ratings"]) == (own["user"].nunique(), len(own))
+
+
+def test_the_table_holds_every_query_of_every_test_user_with_the_ratings_of_the_input(finished, world):
+    spec, result, _ = finished
+    domains = {name: world[name] for name in ("movies", "books")}
+    roles = assign_roles(domains, "movies", spec.episodes, spec.seed)
+    rows = predictions(result)
+    for name, domain in domains.items():
+        tasks = cut_tasks(domain, roles, spec.episodes, spec.seed)
+        expected = {
+            (user, item)
+            for user, (task, _) in tasks.items()
+            if roles.roles[user] == "test"
+            for item in task.query_items
+        }
+        own = rows[rows["domain"] == name]
+        assert set(zip(own["user"], own["item"], strict=True)) == expected
+        joined = own.merge(domain.ratings, on=["user", "item"], suffixes=("", "_given"))
+        assert len(joined) == len(own)
+        assert np.array_equal(joined["rating"], joined["rating_given"])
+
+
+def test_trial_0_is_the_default_configuration(finished):
+    spec, result, _ = finished
+    assert result.trials[0].params == spec.trial_zero
+
+
+def test_the_engines_agree(finished):
+    _, result, _ = finished
+    assert [check.engine for check in result.engines] == ["batched", "learn2learn", "higher"]
+    reference, *others = result.engines
+    assert reference.difference is None
+    for check in others:
+        assert check.problem == ""
+        assert check.difference < 1e-4
+    assert all(check.milliseconds > 0 for check in result.engines)
+
+
+# --- the record in MLflow --------------------------------------------------------------------------------------------
+
+
+def test_mlflow_holds_one_parent_with_its_trials(finished):
+    spec, result, folder = finished
+    client, (parent,), children = runs_of(folder)
+    assert parent.info.status == "FINISHED"
+    assert parent.info.run_name == "tiny study"
+    assert [child.info.run_id for child in children] == [trial["run_id"] for trial in result.to_json()["trials"]]
+    for child, trial in zip(children, result.trials, strict=True):
+        assert child.data.tags["mlflow.parentRunId"] == parent.info.run_id
+        assert child.info.status == "FINISHED"
+        assert child.data.params == {name: str(value) for name, value in trial.params.items()}
+        assert child.data.metrics["validation_unit_rmse"] == pytest.approx(trial.value)
+        for curve in ("train_loss", "val_loss", "val_rmse"):
+            assert [point.step for point in client.get_metric_history(child.info.run_id, curve)] == [0, 1, 2]
+        names = {entry.path for entry in client.list_artifacts(child.info.run_id)}
+        assert names >= {
+            "configuration.yaml",
+            "validation_predictions.parquet",
+            "learning_curve.png",
+            "base_weights.png",
+        }
+    names = {entry.path for entry in client.list_artifacts(parent.info.run_id)}
+    assert names >= {"study.yaml", "test_predictions.parquet", "test_movies.png", "test_books.png", "search.png"}
+    for domain, table in result.test.items():
+        for model, row in table.scores.items():
+            assert parent.data.metrics[f"test/{domain}/{model}/rmse"] == pytest.approx(row.rmse)
+    assert parent.data.metrics["engine/higher/gradient_difference"] < 1e-4
+    assert parent.data.params["training.epochs"] == str(spec.training.epochs)
+
+
+def test_the_artifacts_are_true(finished):
+    spec, result, folder = finished
+    client, (parent,), children = runs_of(folder)
+    stored = Path(client.download_artifacts(parent.info.run_id, "test_predictions.parquet"))
+    pd.testing.assert_frame_equal(pd.read_parquet(stored), predictions(result))
+    study = yaml.safe_load(Path(client.download_artifacts(parent.info.run_id, "study.yaml")).read_text())
+    assert type(spec).model_validate(study).model_dump() == spec.model_dump()
+    for child, trial in zip(children, result.trials, strict=True):
+        path = client.download_artifacts(child.info.run_id, "configuration.yaml")
+        assert yaml.safe_load(Path(path).read_text())["parameters"] == trial.params
+        rows = pd.read_parquet(client.download_artifacts(child.info.run_id, "validation_predictions.parquet"))
+        unit_rmse = scores(rows, 4.5)[METAREC].unit_rmse
+        assert unit_rmse == pytest.approx(trial.value, rel=1e-5)
+        assert not set(rows["user"]) & set(predictions(result)["user"])
+
+
+# --- honest numbers --------------------------------------------------------------------------------------------------
+
+
+def test_inverting_what_test_users_are_asked_moves_no_prediction(movies, tmp_path):
+    spec = tiny_spec(trials=2, target="movies", baselines=sorted(BASELINES))
+    domain = movies["movies"]
+    roles = assign_roles(movies, "movies", spec.episodes, spec.seed)
+    tasks = cut_tasks(domain, roles, spec.episodes, spec.seed)
+    support = {(user, item) for user, (task, _) in tasks.items() for item in task.support_items}
+    ratings = domain.ratings.copy()
+    asked = [
+        roles.roles.get(user) == "test" and (user, item) not in support
+        for user, item in zip(ratings["user"], ratings["item"], strict=True)
+    ]
+    ratings.loc[asked, "rating"] = domain.scale.low + domain.scale.high - ratings.loc[asked, "rating"]
+    inverted = Domain("movies", ratings, domain.scale, items=domain.items)
+
+    before = predictions(run_study(spec, movies, Job(tmp_path / "before", "a")))
+    after = predictions(run_study(spec, {"movies": inverted}, Job(tmp_path / "after", "a")))
+    assert (before["rating"] != after["rating"]).mean() > 0.8
+    columns = [column for column in before.columns if column != "rating"]
+    assert set(columns) >= MODELS
+    pd.testing.assert_frame_equal(before[columns], after[columns], check_exact=True)
+
+
+def test_the_same_seed_gives_the_same_predictions_and_another_does_not(movies, tmp_path):
+    first, again, other = (
+        predictions(run_study(tiny_spec(trials=2, seed=seed), movies, Job(tmp_path / name, name)))
+        for name, seed in (("first", 1), ("again", 1), ("other", 2))
+    )
+    pd.testing.assert_frame_equal(first, again, check_exact=True)
+    assert not first.equals(other)
+
+
+# --- continuing ------------------------------------------------------------------------------------------------------
+
+
+def test_a_continued_study_runs_what_is_missing(movies, new_folder):
+    folder = new_folder()
+    first = run_study(tiny_spec(trials=2), movies, Job(folder, "s", tracker=MlflowTracker.in_folder(folder)))
+    second = run_study(tiny_spec(trials=5), movies, Job(folder, "s", tracker=MlflowTracker.in_folder(folder)))
+    assert [trial.number for trial in second.trials] == [0, 1, 2, 3, 4]
+    for before, after in zip(first.trials, second.trials, strict=False):
+        assert (before.params, before.value, before.datetime_complete) == (
+            after.params,
+            after.value,
+            after.datetime_complete,
+        )
+    assert len({trial.params["outer_lr"] for trial in second.trials}) == 5
+    _, parents, children = runs_of(folder)
+    assert (len(parents), len(children)) == (1, 5)
+    assert {run.info.status for run in [*parents, *children]} == {"FINISHED"}
+    # There is nothing left to run, and the result is the same.
+    third = run_study(tiny_spec(trials=5), movies, Job(folder, "s"))
+    assert third.to_json()["trials"] == second.to_json()["trials"]
+    assert third.to_json()["test"] == second.to_json()["test"]
+
+
+def test_continuing_with_other_data_or_settings_is_refused(movies, world, tmp_path):
+    run_study(tiny_spec(trials=1), movies, Job(tmp_path / "runs", "s"))
+    before = sorted(tmp_path.rglob("*"))
+    for spec, domains in (
+        (tiny_spec(trials=2), {"movies": world["movies"].without({world["movies"].ratings["user"][0]})}),
+        (tiny_spec(trials=2, seed=1), movies),
+        (tiny_spec(trials=2, training={"epochs": 4}), movies),
+    ):
+        with pytest.raises(InputError, match='study "s" was begun with other data or settings'):
+            run_study(spec, domains, Job(tmp_path / "runs", "s"))
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+# --- trials that do not come to a good end ---------------------------------------------------------------------------
+
+
+@pytest.fixture
+def not_finite(monkeypatch):
+    """Makes the loss of some trials not finite, by the value of their outer rate."""
+    original = objective_module.MetaLearningTrainer.fit
+
+    def plant(wrong):
+        def fit(self, *args, learning_rate, **kwargs):
+            if wrong(learning_rate):
+                raise NonFiniteLossError("the meta-loss", math.nan, epoch=1, batch=0)
+            return original(self, *args, learning_rate=learning_rate, **kwargs)
+
+        monkeypatch.setattr(objective_module.MetaLearningTrainer, "fit", fit)
+
+    return plant
+
+
+def test_a_loss_that_is_not_finite_ends_the_trial_not_the_study(movies, new_folder, not_finite):
+    not_finite(lambda rate: rate == 0.001)  # that of trial 0
+    folder = new_folder()
+    result = run_study(tiny_spec(), movies, Job(folder, "s", tracker=MlflowTracker.in_folder(folder)))
+    assert [trial.state for trial in result.trials] == [TrialState.FAIL, TrialState.COMPLETE, TrialState.COMPLETE]
+    told = result.to_json()["trials"][0]
+    assert (told["state"], told["value"]) == ("failed", None)
+    _, (parent,), children = runs_of(folder)
+    assert [child.info.status for child in children] == ["FAILED", "FINISHED", "FINISHED"]
+    assert parent.info.status == "FINISHED"
+    assert "the meta-loss" in children[0].data.tags["metarec.reason"]
+    assert told["run_id"] == children[0].info.run_id
+
+
+def test_a_study_of_failures_only_fails(movies, new_folder, not_finite):
+    not_finite(lambda rate: True)
+    folder = new_folder()
+    with pytest.raises(StudyFailed, match=r"none of the 2 trials .* their runs say why"):
+        run_study(tiny_spec(trials=2), movies, Job(folder, "s", tracker=MlflowTracker.in_folder(folder)))
+    _, (parent,), children = runs_of(folder)
+    assert parent.info.status == "FAILED"
+    assert [child.info.status for child in children] == ["FAILED", "FAILED"]
+
+
+@pytest.fixture
+def tiny_command(movies, new_folder, monkeypatch, tmp_path):
+    """The arguments of the tiny study as a command, and the folder of its runs."""
+    movies["movies"].ratings.to_csv(tmp_path / "movies.csv", index=False)
+    spec = {key: value for key, value in TINY.items() if key != "domains"}
+    (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(spec))
+    monkeypatch.chdir(tmp_path)
+    folder = new_folder()
+    return ["tiny.yaml", "--data", "movies=movies.csv", "--out", str(folder), "--study-name", "s"], folder
+
+
+def test_the_command_of_a_study_of_failures_only(tiny_command, not_finite, monkeypatch, capsys):
+    not_finite(lambda rate: True)
+    arguments, _ = tiny_command
+    monkeypatch.setattr(sys, "argv", ["study", *arguments, "--json", "out.json"])
+    with pytest.raises(SystemExit) as ended:
+        command.main()
+    printed = capsys.readouterr()
+    assert (ended.value.code, printed.out) == (1, "")
+    assert len(re.findall("^error: ", printed.err, re.MULTILINE)) == 1
+    assert re.search(r"^error: none of the 3 trials [^\n]+$", printed.err, re.MULTILINE)
+    assert not Path("out.json").exists()
+
+
+def test_a_pruned_trial_is_killed_in_mlflow(movies, new_folder, monkeypatch):
+    import optuna
+
+    monkeypatch.setattr(optuna.Trial, "should_prune", lambda self: self.number == 1)
+    folder = new_folder()
+    result = run_study(tiny_spec(), movies, Job(folder, "s", tracker=MlflowTracker.in_folder(folder)))
+    assert [trial["state"] for trial in result.to_json()["trials"]] == ["complete", "pruned", "complete"]
+    _, _, children = runs_of(folder)
+    assert [child.info.status for child in children] == ["FINISHED", "KILLED", "FINISHED"]
+    assert children[1].data.metrics.keys() >= {"val_rmse"}
+
+
+def test_ctrl_c_puts_a_trial_back(movies, new_folder, monkeypatch):
+    original = objective_module.MetaLearningTrainer.fit
+    calls = []
+
+    def fit(self, *args, **kwargs):
+        calls.append(kwargs["learning_rate"])
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return original(self, *args, **kwargs)
+
+    monkeypatch.setattr(objective_module.MetaLearningTrainer, "fit", fit)
+    folder = new_folder()
+    with pytest.raises(KeyboardInterrupt):
+        run_study(tiny_spec(), movies, Job(folder, "s", tracker=MlflowTracker.in_folder(folder)))
+    _, (parent,), children = runs_of(folder)
+    assert (parent.info.status, [child.info.status for child in children]) == ("KILLED", ["FINISHED", "KILLED"])
+    result = run_study(tiny_spec(), movies, Job(folder, "s", tracker=MlflowTracker.in_folder(folder)))
+    # Three in all that ended by themselves; the interrupted parameters are tried again.
+    assert [trial.state for trial in result.trials] == [TrialState.COMPLETE] * 3
+    assert calls[2] == calls[1]
+    _, (parent,), children = runs_of(folder)
+    assert parent.info.status == "FINISHED"
+    assert sorted(child.info.status for child in children) == ["FINISHED", "FINISHED", "FINISHED", "KILLED"]
+
+
+# --- other engines, several processes --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("engine", ["higher", "learn2learn"])
+def test_a_study_runs_wholly_on_another_engine(movies, tmp_path, monkeypatch, engine):
+    asked = []
+    original = objective_module.make_engine
+
+    def make_engine(name, *args, **kwargs):
+        asked.append(name)
+        return original(name, *args, **kwargs)
+
+    monkeypatch.setattr(objective_module, "make_engine", make_engine)
+    changes = {"trials": 1, "training": {"epochs": 2}, "episodes": {**TINY["episodes"], "max_query": 5}}
+    other = run_study(tiny_spec(engine=engine, **changes), movies, Job(tmp_path / engine, "s"))
+    assert set(asked) == {engine}
+    batched = run_study(tiny_spec(**changes), movies, Job(tmp_path / "batched", "s"))
+    assert other.best.value == pytest.approx(batched.best.value, abs=1e-3)
+
+
+@pytest.mark.slow
+def test_two_workers_run_the_trials_of_one_study(movies, new_folder):
+    folder = new_folder()
+    job = Job(folder, "s", tracker=MlflowTracker.in_folder(folder))
+    result = run_study(tiny_spec(trials=4, workers=2), movies, job)
+    assert [trial.number for trial in result.trials] == [0, 1, 2, 3]
+    assert {trial.state for trial in result.trials} == {TrialState.COMPLETE}
+    assert result.trials[0].params == tiny_spec().trial_zero
+    _, (parent,), children = runs_of(folder)
+    assert {run.info.status for run in [parent, *children]} == {"FINISHED"}
+    assert len(children) == 4
+    assert {child.data.tags["mlflow.parentRunId"] for child in children} == {parent.info.run_id}
+
+
+@pytest.mark.slow
+def test_ctrl_c_on_the_command_and_going_on(tiny_command):
+    arguments, folder = tiny_command
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "COLUMNS": "200"}
+    whole = [sys.executable, "-u", "-m", "metarec.study", *arguments]
+    # Long trials, so that the second one is under way when the signal comes.
+    long = [*whole, "--set", "training.epochs=400", "--set", "training.patience=400", "--trials", "3"]
+    with subprocess.Popen(
+        long, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    ) as study:
+        lines = []
+        for line in study.stderr:
+            lines.append(line)
+            if line.startswith("trial   0"):
+                break
+        time.sleep(1.0)
+        # As a terminal does, to the whole group.
+        os.killpg(study.pid, signal.SIGINT)
+        rest, printed = study.stderr.read(), study.stdout.read()
+        study.wait(60)
+    told = "".join(lines) + rest
+    assert study.returncode == 130, told
+    assert "Traceback" not in told
+    assert printed == ""
+    assert "--study-name s" in rest
+    _, (parent,), children = runs_of(folder)
+    assert parent.info.status == "KILLED"
+    assert [child.info.status for child in children] == ["FINISHED", "KILLED"]
+
+    again = subprocess.run(
+        [*long, "--trials", "2", "--json", "out.json"], env=environment, capture_output=True, text=True, timeout=300
+    )
+    assert again.returncode == 0, again.stderr
+    assert [trial["state"] for trial in json.loads(Path("out.json").read_text())["trials"]] == ["complete"] * 2
+    _, (parent,), children = runs_of(folder)
+    assert parent.info.status == "FINISHED"
+    assert sorted(child.info.status for child in children) == ["FINISHED", "FINISHED", "KILLED"]
+
+
+# --- the command's own output ----------------------------------------------------------------------------------------
+
+
+def test_the_command_prints_the_table_and_says_where_the_runs_are(tiny_command, monkeypatch, capsys):
+    arguments, folder = tiny_command
+    monkeypatch.setattr(sys, "argv", ["study", *arguments, "--trials", "1", "--json", "out.json"])
+    monkeypatch.setattr(command, "_cores", lambda: 1)
+    command.main()
+    printed = capsys.readouterr()
+    told = json.loads(Path("out.json").read_text())
+    for model, row in told["test"]["movies"].items():
+        assert re.search(rf"│ {model} +│ +{row['rmse']:.4f} │ +{row['mae']:.4f} │", printed.out), model
+    *_, where, opened, address = printed.out.strip().splitlines()
+    assert str(folder / "mlflow.db") in where
+    assert "mlflow ui --backend-store-uri" in opened
+    assert "/#/experiments/1/runs?workflowType=machine_learning" in address
+    assert "trial   0  validation RMSE" in printed.err
+    assert logging.getLogger("metarec").handlers == []
+
+
+# --- the table's mathematics -----------------------------------------------------------------------------------------
+
+
+def frame(**models):
+    keys = {"domain": "d", "user": ["a", "a", "b"], "item": ["x", "y", "x"], "rating": [1.0, 2.0, 4.0]}
+    return pd.DataFrame({**keys, **models})
+
+
+def test_scores_by_hand():
+    (row,) = scores(frame(metarec=[2.0, 2.0, 2.0]), span=4.0).values()
+    assert row.rmse == pytest.approx(math.sqrt((1 + 0 + 4) / 3))
+    assert row.mae == pytest.approx(1.0)
+    assert row.unit_rmse == pytest.approx(row.rmse / 4)
+    assert (row.n_users, row.n_ratings) == (2, 3)
+
+
+def test_gains_by_hand():
+    # Half of the other's error everywhere: 50 percent, however users are drawn.
+    rows = frame(metarec=[1.5, 2.5, 4.5], other=[2.0, 3.0, 5.0], same=[1.5, 2.5, 4.5], worse_ours=[1.25, 2.25, 4.25])
+    table = gains(rows)
+    assert table["other"] == pytest.approx(Gain(50.0, 50.0, 50.0))
+    assert table["same"] == pytest.approx(Gain(0.0, 0.0, 0.0))
+    assert table["worse_ours"] == pytest.approx(Gain(-100.0, -100.0, -100.0))
+
+
+def test_the_interval_of_a_gain_draws_users_not_rows():
+    rng = np.random.default_rng(0)
+    users = np.repeat(np.arange(30), 20)
+    noise = rng.normal(size=(2, 600))
+    rows = pd.DataFrame({"domain": "d", "user": users, "item": np.tile(np.arange(20), 30), "rating": 3.0})
+    rows["metarec"], rows["equal"] = rows["rating"] + noise[0], rows["rating"] + noise[1]
+    # What helps is one effect per user: few independent observations, so a wide interval.
+    helped = np.repeat(rng.normal(1.0, 0.5, 30), 20)
+    rows["by_user"] = rows["rating"] + noise[0] * np.abs(helped)
+    table = gains(rows, seed=1)
+    assert table["equal"].low < 0 < table["equal"].high
+    assert table["by_user"].low < table["by_user"].percent < table["by_user"].high
+    errors = ((rows["by_user"] - 3) ** 2).groupby(users).sum(), ((rows["metarec"] - 3) ** 2).groupby(users).sum()
+    drawn = [rng.integers(0, 30, 30) for _ in range(2000)]
+    by_hand = [100 * (1 - math.sqrt(errors[1].iloc[d].sum() / errors[0].iloc[d].sum())) for d in drawn]
+    low, high = np.percentile(by_hand, [2.5, 97.5])
+    width = table["by_user"].high - table["by_user"].low
+    assert width == pytest.approx(high - low, rel=0.2)
+
+
+def test_a_base_that_cannot_say_is_scored_by_the_fallback_on_the_same_rows(world, tmp_path):
+    # An item that only test users rated is unknown to every base.
+    from metarec.episodes import build_episodes
+    from metarec.study.evaluation import base_unit_predictions, prediction_rows
+
+    spec = tiny_spec()
+    domain = world["movies"]
+    roles = assign_roles({"movies": domain}, "movies", spec.episodes, 0)
+    ratings = domain.ratings.copy()
+    test = ratings["user"].map(roles.roles) == "test"
+    last = ratings[test].sort_values("timestamp").groupby("user").tail(1).index
+    ratings.loc[last, "item"] = "nobody knows"
+    changed = Domain("movies", ratings, domain.scale)
+    settings = spec.episodes.model_copy(update={"max_query": 40})
+    episodes = build_episodes({"movies": changed}, "movies", settings, spec.bases)["movies"].test
+    unit = base_unit_predictions(episodes)
+    rows = prediction_rows(episodes, {METAREC: unit["bias"], **unit})
+    unknown = rows[rows["item"] == "nobody knows"]
+    assert len(unknown) == test[test].index.size - len(ratings[test & (ratings["item"] != "nobody knows")])
+    assert np.isfinite(rows[["bias", "item-knn"]]).all(axis=None)
+    assert {row.n_ratings for row in scores(rows, 4.5).values()} == {len(rows)}
+
+
+def test_choose_target(movies, world):
+    assert choose_target(tiny_spec(), movies) == "movies"
+    with pytest.raises(InputError, match=r"--target must say which of the domains is the target: movies, books, music"):
+        choose_target(tiny_spec(), world)
+    with pytest.raises(InputError, match='did you mean "movies"'):
+        choose_target(tiny_spec(target="movie"), movies)

@@ -1,0 +1,153 @@
+"""The README is true: its example runs, and every command in it is run, here or by `.ci/run`."""
+
+import json
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from metarec.ratings import simulate_domains
+from metarec.study import __main__ as command
+from metarec.study.tracking import sqlite_uri, ui_command
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+OPEN_RUNS = ".venv/bin/mlflow ui --backend-store-uri sqlite:///mlruns/mlflow.db"
+RUN_BY_CI = ("make study", "make test", OPEN_RUNS)
+STUDY = [".venv/bin/python", "-m", "metarec.study"]
+
+
+def blocks(language):
+    return re.findall(rf"^```{language}\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+
+
+COMMANDS = [line for block in blocks("sh") for line in block.splitlines()]
+RUN_HERE = [line for line in COMMANDS if line not in RUN_BY_CI]
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """A folder with the files that the README's commands name."""
+    monkeypatch.chdir(tmp_path)
+    small = simulate_domains(seed=1, num_users=40, num_items=60, ratings_per_user=30)
+    movies, books = small["movies"].ratings, small["books"].ratings
+    books.to_csv("books.csv", index=False)
+    movies.rename(columns={"user": "who", "rating": "points"}).to_csv("marks.csv", index=False)
+    books.assign(domain=books["item"].str[-1].map(lambda digit: "8" if digit < "8" else "9")).to_csv(
+        "shops.csv", index=False
+    )
+    # `scale=1,5` is for ratings that lie in it.
+    movies.assign(rating=movies["rating"].clip(1, 5)).to_csv("ratings.csv", index=False)
+    return tmp_path
+
+
+def test_every_command_is_run_by_ci_or_here():
+    script = [line.strip() for line in (ROOT / ".ci" / "run").read_text(encoding="utf-8").splitlines()]
+    for line in RUN_BY_CI:
+        assert line in COMMANDS
+        assert any(re.search(rf"(^|\s){re.escape(line)}(\s|$)", entry) for entry in script), line
+    assert RUN_HERE
+    for line in RUN_HERE:
+        assert shlex.split(line)[:3] == STUDY, f"{line}: neither in .ci/run nor a study that this test runs"
+
+
+@pytest.mark.parametrize("line", RUN_HERE)
+def test_a_study_of_the_readme_finds_its_spec_and_reads_its_data(line, here, monkeypatch):
+    from metarec.study import job
+
+    class BegunError(Exception):
+        pass
+
+    begun = {}
+
+    def begin(spec, domains, where):
+        begun.update(domains)
+        assert spec.name == "cold-start"
+        assert job.choose_target(spec, domains) in ("movies", "shopping")
+        raise BegunError
+
+    monkeypatch.setattr(job, "run_study", begin)
+    monkeypatch.setattr(sys, "argv", ["study", *shlex.split(line)[3:]])
+    with pytest.raises(BegunError):
+        command.main()
+    wanted = dict(entry.split("=", 1) for entry in re.findall(r"--data (\S+)", line))
+    assert begun.keys() == wanted.keys()
+    assert all(domain.num_users > 30 for domain in begun.values())
+    if "scale=1,5" in line:
+        assert str(begun["movies"].scale) == "1..5"
+
+
+@pytest.mark.slow
+def test_a_study_goes_on_to_the_end(here, monkeypatch, capsys):
+    """The commands about going on, whole, with few bases and one epoch."""
+    small = ["--set", "bases=[bias, item-knn]", "--set", "baselines=[mean]", "--set", "training.epochs=1"]
+    lines = [line for line in RUN_HERE if "--study-name mine" in line]
+    assert len(lines) == 2
+    for trials, line in enumerate(lines, start=1):
+        arguments = [*shlex.split(line)[3:], *small, "--trials", str(trials), "--json", "out.json"]
+        monkeypatch.setattr(sys, "argv", ["study", *arguments])
+        command.main()
+        written = json.loads(Path("out.json").read_text())
+        assert written["study"] == "mine"
+        assert [trial["number"] for trial in written["trials"]] == list(range(trials))
+    # The study's last words are how to look at its runs, as the README says it.
+    assert OPEN_RUNS.removeprefix(".venv/bin/") in capsys.readouterr().out
+
+
+def test_the_readme_opens_the_runs_as_a_study_says(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    said = shlex.split(ui_command(sqlite_uri(Path("mlruns/mlflow.db"))))
+    assert said[1:] == shlex.split(OPEN_RUNS)[1:]
+
+
+@pytest.mark.slow
+def test_the_example_runs(tmp_path):
+    (example,) = (block for block in blocks("python") if "simulate_domains" in block)
+    assert len([line for line in example.splitlines() if line.strip()]) <= 18
+    printed = python(["-c", example], tmp_path)
+    users, items = re.fullmatch(r"torch\.Size\(\[(\d+), (\d+)\]\)\n", printed).groups()
+    assert int(users) > 10
+    assert int(items) == 40
+
+
+def test_the_readmes_own_recommender_is_found_by_its_entry_point(tmp_path):
+    (source,) = (block for block in blocks("python") if "my_recommender.py" in block)
+    (announced,) = blocks("ini")
+    (tmp_path / "my_recommender.py").write_text(source)
+    # What an installed package leaves behind.
+    facts = tmp_path / "mine-1.dist-info"
+    facts.mkdir()
+    (facts / "METADATA").write_text("Metadata-Version: 2.1\nName: mine\nVersion: 1\n")
+    group, entry = re.fullmatch(r"\[options\.entry_points\]\n(\S+) =\n\s+(.+)\n", announced).groups()
+    (facts / "entry_points.txt").write_text(f"[{group}]\n{entry}\n")
+    printed = python(
+        [
+            "-c",
+            "from metarec.bases import make_base\n"
+            "from metarec.ratings import simulate_domains\n"
+            "domain = simulate_domains(num_users=30, num_items=40, ratings_per_user=20)['movies']\n"
+            "base = make_base('item-median').fit(domain)\n"
+            "history = domain.ratings[['item', 'rating']].head(3)\n"
+            "print(base.predict(history, domain.ratings['item'].unique()[:4]).shape)\n"
+            "from metarec.study.spec import load_spec\n"
+            "print(list(load_spec('quickstart', {}, ['bases=[bias, item-knn, item-median]']).bases))",
+        ],
+        tmp_path,
+    )
+    assert printed == "(4,)\n['bias', 'item-knn', 'item-median']\n"
+
+
+@pytest.mark.parametrize("target", re.findall(r"\]\(((?!http)[^)]+)\)", README))
+def test_what_the_readme_links_to_is_there(target):
+    assert (ROOT / target).is_file()
+
+
+def python(arguments, folder):
+    # From another folder the package is found where it is installed, or on the path that pytest was given.
+    ended = subprocess.run([sys.executable, *arguments], cwd=folder, capture_output=True, text=True, timeout=300)
+    assert ended.returncode == 0, ended.stderr
+    return ended.stdout

@@ -1,0 +1,115 @@
+"""Plug-ins by name: the built-ins, other people's, and what one reads after a slip of the finger."""
+
+import importlib
+import sys
+
+import pytest
+
+from metarec.bases import BASES, make_base
+from metarec.errors import InputError
+from metarec.fusion import NETWORKS
+from metarec.fusion.stackers import STACKERS
+from metarec.meta import ENGINES
+from metarec.registry import Registry, suggest
+
+
+@pytest.fixture
+def plugin(tmp_path, monkeypatch):
+    """Installs a package as pip would: a module, and a dist-info that announces what is in it."""
+
+    def install(points, code):
+        (tmp_path / "their_plugin.py").write_text(code)
+        info = tmp_path / "their_plugin-1.0.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text("Metadata-Version: 2.1\nName: their-plugin\nVersion: 1.0\n")
+        (info / "entry_points.txt").write_text(points)
+        monkeypatch.syspath_prepend(str(tmp_path))
+        importlib.invalidate_caches()
+
+    yield install
+    sys.modules.pop("their_plugin", None)
+
+
+THEIRS = """
+from metarec.bases import Recommender
+from pydantic import BaseModel
+
+
+class Constant(Recommender):
+    name = "constant"
+
+    class Config(BaseModel):
+        value: float = 3.0
+
+    def fit(self, domain):
+        return self
+
+    def predict_queries(self, queries):
+        import numpy as np
+        return [np.full(len(query.items), self.config.value) for query in queries]
+"""
+
+
+@pytest.mark.parametrize(
+    ("registry", "wrong", "kind", "near"),
+    [
+        (BASES, "item_knn", "base recommender", "item-knn"),
+        (NETWORKS, "attntion", "fusion network", "attention"),
+        (ENGINES, "learn2lern", "engine", "learn2learn"),
+        (STACKERS, "best_single", "baseline", "best-single"),
+    ],
+)
+def test_the_near_miss_is_suggested(registry, wrong, kind, near):
+    for call in (registry.check, registry.get):
+        with pytest.raises(InputError) as caught:
+            call(wrong)
+        assert str(caught.value).startswith(f'unknown {kind} "{wrong}"; did you mean "{near}"? Known: ')
+        assert all(name in str(caught.value) for name in registry.names())
+
+
+def test_nothing_is_suggested_that_is_not_near():
+    assert suggest("zzzz", ["ridge", "mean"]) == "Known: mean, ridge"
+    assert suggest("mean", []) == "Known: "
+
+
+@pytest.mark.parametrize("registry", [BASES, NETWORKS, STACKERS], ids=lambda registry: registry.kind)
+def test_every_built_in_is_there(registry):
+    for name in registry.names():
+        assert registry.check(name) == name
+        assert callable(registry.get(name))
+
+
+def test_a_thing_is_imported_only_when_it_is_asked_for():
+    registry = Registry("thing", "metarec.nothing", {"missing": "no_such_module:Thing", "path": "pathlib:Path"})
+    assert registry.names() == ["missing", "path"]
+    assert registry.check("missing") == "missing"
+    assert registry.get("path").__name__ == "Path"
+    with pytest.raises(ModuleNotFoundError):
+        registry.get("missing")
+
+
+def test_other_peoples_base_is_found_and_can_be_used_in_a_spec(plugin):
+    from metarec.study.spec import StudySpec
+
+    with pytest.raises(InputError):
+        make_base("constant")
+    plugin("[metarec.bases]\nconstant = their_plugin:Constant\n", THEIRS)
+    assert BASES.names()[-1] == "constant"
+    assert make_base("constant", value=4.5).config.value == 4.5
+    assert StudySpec(bases=["bias", "constant"]).bases == {"bias": {}, "constant": {}}
+    with pytest.raises(InputError, match='did you mean "constant"'):
+        BASES.get("constnt")
+
+
+def test_a_built_in_wins_over_a_plug_in_of_its_name(plugin):
+    ours = BASES.get("bias")
+    plugin("[metarec.bases]\nbias = their_plugin:Constant\n", THEIRS)
+    assert BASES.names().count("bias") == 1
+    assert BASES.get("bias") is ours
+    assert "their_plugin" not in sys.modules
+
+
+def test_a_plug_in_of_another_group_is_not_taken(plugin):
+    plugin("[metarec.engines]\nconstant = their_plugin:Constant\n", THEIRS)
+    assert "constant" not in BASES.names()
+    assert "constant" in ENGINES.names()

@@ -1,0 +1,70 @@
+"""The fifth point of the rule that makes the numbers true: no test user is looked at before the search is over."""
+
+import pytest
+
+from metarec.ratings import simulate_domains
+from metarec.study import job
+from metarec.study.job import Job, run_study
+from metarec.study.spec import StudySpec
+
+SMALL = StudySpec(
+    trials=2,
+    episodes={"shots": 5, "max_query": 10, "folds": 2},
+    bases={"bias": {}, "content": {}},
+    baselines=["mean", "ridge"],
+    training={"epochs": 1},
+)
+
+
+class Guarded:
+    """The episodes of one domain, which tell when those of test users are asked for."""
+
+    def __init__(self, episodes, told):
+        self.train, self.validation = episodes.train, episodes.validation
+        self._test, self._told = episodes.test, told
+
+    @property
+    def test(self):
+        self._told.append("test users")
+        return self._test
+
+
+@pytest.fixture
+def told(monkeypatch):
+    """What happens in a study, in order."""
+    events = []
+    build, search = job.build_episodes, job.run_trials
+
+    def guarded(*args, **options):
+        return {name: Guarded(episodes, events) for name, episodes in build(*args, **options).items()}
+
+    def searched(*args, **options):
+        search(*args, **options)
+        events.append("searched")
+
+    monkeypatch.setattr(job, "build_episodes", guarded)
+    monkeypatch.setattr(job, "run_trials", searched)
+    return events
+
+
+def domain():
+    return {"movies": simulate_domains(num_users=40, num_items=50, ratings_per_user=25)["movies"]}
+
+
+def test_test_users_are_looked_at_when_the_search_is_over(told, tmp_path):
+    result = run_study(SMALL, domain(), Job(tmp_path, "blind"))
+    assert told[0] == "searched"
+    assert "test users" in told
+    assert set(result.test["movies"].scores) == {"metarec", "mean", "ridge", "bias", "content"}
+
+
+def test_an_objective_that_peeks_is_seen(told, tmp_path, monkeypatch):
+    honest = job.Objective.of
+
+    def peeking(spec, episodes, run, networks):
+        assert len(episodes["movies"].test)
+        return honest(spec, episodes, run, networks)
+
+    monkeypatch.setattr(job.Objective, "of", peeking)
+    run_study(SMALL, domain(), Job(tmp_path, "peeking"))
+    assert told[0] == "test users"
