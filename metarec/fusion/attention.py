@@ -43,8 +43,9 @@ class MetaRecommenderFusion(FusionNetwork):
         combine: how attention and confidence become one weight per base. "softmax" is softmax(attention * confidence),
             which can favour one base over another by a factor of e at the most; "product" is their product, normalised,
             which can pick a single base.
-        anchored: the head says a correction to the weighted mean of the bases' predictions, and starts at zero, so that
-            the untrained network predicts a weighted mean. Otherwise the head says the rating, and starts near 0.5.
+        anchored: the head, and a linear map of all features beside it, correct the weighted mean of the bases'
+            predictions. Both start at zero, so that the untrained network predicts a weighted mean. Otherwise the
+            head says the rating, and starts near 0.5.
         diversity_weight: what the attention's negative entropy counts in the loss.
         confidence_weight: what the error of the confidences counts in the loss.
 
@@ -111,6 +112,10 @@ class MetaRecommenderFusion(FusionNetwork):
             nn.ReLU(),
             nn.Linear(meta_hidden_dim, num_algorithms),
         )
+        if anchored:
+            self.correction = nn.Linear(num_algorithms * feature_dim + context_dim, output_dim)
+            nn.init.zeros_(self.correction.weight)
+            nn.init.zeros_(self.correction.bias)
         last = nn.Linear(hidden_dim // 4, output_dim)
         if anchored:
             nn.init.zeros_(last.weight)
@@ -151,7 +156,9 @@ class MetaRecommenderFusion(FusionNetwork):
             # Around the middle, which is then the mean of a row where no base says anything. The NaN must be replaced
             # before it is multiplied: 0 * NaN is NaN, in the gradient too.
             centred = torch.where(predictions.isfinite(), predictions - MIDDLE, 0)
-            prediction = prediction + MIDDLE + (combined * centred).sum(-1, keepdim=True)
+            anchor = MIDDLE + (combined * centred).sum(-1, keepdim=True)
+            features = torch.cat([algorithm_features.flatten(-2), context_features], dim=-1)
+            prediction = prediction + anchor + self.correction(features)
         return {
             "prediction": prediction,
             "attention_weights": attention,

@@ -159,15 +159,17 @@ def _cores() -> int:
 def main() -> None:
     """Run the command; turn what the user can mend into one line and an exit code."""
     try:
-        app(standalone_mode=False)
+        # Typer hands back the code of an exit that it decided on, such as 130 after Ctrl-C.
+        code = app(standalone_mode=False)
     except InputError as error:
         _stop(str(error), BAD_INPUT)
-    except typer.Exit as ended:
-        sys.exit(ended.exit_code)
     except (KeyboardInterrupt, typer.Abort):
         sys.exit(INTERRUPTED)
     except Exception as error:
         _stop_by_kind(error)
+    else:
+        if code:
+            sys.exit(code)
 
 
 def _stop_by_kind(error: Exception) -> None:

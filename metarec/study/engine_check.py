@@ -17,6 +17,9 @@ __all__ = ["EngineCheck", "check_engines"]
 
 STEPS = 2
 
+TASKS = 32
+"""Users a step: the engines that go task by task need seconds for more."""
+
 
 class EngineCheck(NamedTuple):
     """One engine's meta-steps.
@@ -41,7 +44,7 @@ def check_engines(spec: StudySpec, episodes: Episodes, params: Mapping[str, Any]
     is taken. After each step the reference's gradient moves the parameters, the same way for all.
     """
     params = {**params, "inner_steps": max(1, params["inner_steps"])}
-    tasks = torch.arange(min(spec.training.batch_size, len(episodes)))
+    tasks = torch.arange(min(TASKS, len(episodes)))
     batch = episodes.batch.select(tasks)
     names = ["batched", *(name for name in ENGINES.names() if name != "batched")]
     reference: list[list[torch.Tensor]] = []

@@ -39,6 +39,7 @@ from metarec.study.records import record_result, study_description
 from metarec.study.search import counted_trials, open_storage, open_study, run_trials
 from metarec.study.spec import SIMULATED, StudySpec
 from metarec.study.tracking import NullTracker, StudyRun, Tracker
+from metarec.threads import one_thread
 
 __all__ = ["DomainResult", "Job", "StudyFailed", "StudyResult", "read_data", "run_study"]
 
@@ -229,7 +230,8 @@ def run_study(spec: StudySpec, domains: Mapping[str, Domain], job: Job) -> Study
             job.watcher.on_trial(trial, len(counted_trials(study)), spec.trials)
 
         run_trials(study, objective, job.tracker, storage, on_trial)
-        result = _score(spec, study, objective, episodes, job, run)
+        with one_thread():
+            result = _score(spec, study, objective, episodes, job, run)
         record_result(run, spec, result, domains)
     return result
 

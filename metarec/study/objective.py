@@ -38,7 +38,10 @@ def make_learner(spec: StudySpec, episodes: Episodes, params: Mapping[str, Any],
     with torch.random.fork_rng():
         torch.manual_seed(spec.seed)
         network: FusionNetwork = NETWORKS.get(spec.fusion.network).for_episodes(
-            inputs.algorithm_features.shape[-2], inputs.algorithm_features.shape[-1], inputs.context.shape[-1], **options
+            inputs.algorithm_features.shape[-2],
+            inputs.algorithm_features.shape[-1],
+            inputs.context.shape[-1],
+            **options,
         )
     return make_engine(
         engine,
@@ -148,7 +151,9 @@ class Objective:
             (folder / "configuration.yaml").write_text(yaml.safe_dump(configuration, sort_keys=False))
             prediction_rows(validation, unit).to_parquet(folder / "validation_predictions.parquet")
             best_epoch = int(np.argmin(self._history["val_rmse"]))
-            figures.learning_curve({name: curve for name, curve in self._history.items() if curve}, best_epoch).savefig(folder / "learning_curve.png")
+            figures.learning_curve({name: curve for name, curve in self._history.items() if curve}, best_epoch).savefig(
+                folder / "learning_curve.png"
+            )
             if output.weights is not None:
                 weights = output.weights[validation.batch.query.mask].detach().numpy()
                 figures.base_weights(weights, validation.base_names).savefig(folder / "base_weights.png")

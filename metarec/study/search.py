@@ -62,7 +62,7 @@ def open_study(spec: StudySpec, name: str, storage: str, identity: str) -> optun
     Raises:
         InputError: a study of this name was made from other data or settings, or the storage does not answer.
     """
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    _quieten_optuna()
     backend = open_storage(storage)
     with _reaching(storage):
         study = optuna.create_study(
@@ -159,7 +159,7 @@ def _work(
     spec = objective.spec
     # The parent reports Ctrl-C; a worker just ends.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    _quieten_optuna()
     sampler = optuna.samplers.TPESampler(seed=spec.seed + 1000 * (number + 1), multivariate=True, constant_liar=True)
     study = optuna.load_study(study_name=name, storage=open_storage(storage), sampler=sampler, pruner=_pruner(spec))
     objective = objective.recorded_by(tracker.join_study(name, run_id))
@@ -192,6 +192,11 @@ def _put_back(study: optuna.Study, spec: StudySpec, trials: Mapping[int, Mapping
     study.set_user_attr(INTERRUPTED, [*study.user_attrs.get(INTERRUPTED, []), *trials])
     for params in trials.values():
         study.enqueue_trial(dict(params) or spec.trial_zero)
+
+
+def _quieten_optuna() -> None:
+    # It warns of every failed trial, with a traceback, after Ctrl-C too; the trial's run says why it failed.
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
 
 
 def _pruner(spec: StudySpec) -> optuna.pruners.BasePruner:

@@ -88,12 +88,12 @@ class Parameter(NamedTuple):
 
 
 PARAMETERS: Mapping[str, Parameter] = {
-    "inner_lr": Parameter(0.05, RealRange(low=1e-3, high=1.0, log=True), "rate of the steps on a user's support"),
-    "inner_steps": Parameter(1, IntRange(first=0, last=5), "how many such steps; 0 does not adapt"),
-    "outer_lr": Parameter(1e-3, RealRange(low=2e-4, high=1e-2, log=True), "rate of Adam over the train users"),
+    "inner_lr": Parameter(0.02, RealRange(low=1e-3, high=0.3, log=True), "rate of the steps on a user's support"),
+    "inner_steps": Parameter(1, IntRange(first=0, last=3), "how many such steps; 0 does not adapt"),
+    "outer_lr": Parameter(3e-3, RealRange(low=5e-4, high=2e-2, log=True), "rate of Adam over the train users"),
     "diversity_weight": Parameter(0.01, RealRange(low=1e-4, high=0.1, log=True), "pull towards spread-out weights"),
     "confidence_weight": Parameter(0.1, RealRange(low=1e-3, high=1.0, log=True), "weight of the confidence loss"),
-    "combine": Parameter("softmax", Choice(choices=["softmax", "product"]), "how attention and confidence meet"),
+    "combine": Parameter("product", Choice(choices=["softmax", "product"]), "how attention and confidence meet"),
 }
 
 

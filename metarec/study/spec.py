@@ -44,7 +44,7 @@ class TrainingSpec(_Part):
 
     epochs: int = Field(60, ge=1)
     "Passes over the train users, at most."
-    batch_size: int = Field(32, ge=1)
+    batch_size: int = Field(128, ge=1)
     "Users a step."
     patience: int = Field(12, ge=1)
     "Epochs without progress on the validation users before it stops."

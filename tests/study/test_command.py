@@ -249,7 +249,6 @@ def run(arguments, folder, **options):
     [
         ["--data", "movies=missing.csv"],
         ["--data", "m=good.csv", "--out", "good.csv/runs"],
-        ["--data", "m=good.csv", "--set", "scale=1,4"],
     ],
 )
 def test_in_a_process_of_its_own(here, arguments):

@@ -389,7 +389,7 @@ def test_ctrl_c_on_the_command_and_going_on(tiny_command):
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "COLUMNS": "200"}
     whole = [sys.executable, "-u", "-m", "metarec.study", *arguments]
     # Long trials, so that the second one is under way when the signal comes.
-    long = [*whole, "--set", "training.epochs=400", "--set", "training.patience=400", "--trials", "3"]
+    long = [*whole, "--set", "training.epochs=100", "--set", "training.patience=100", "--trials", "3"]
     with subprocess.Popen(
         long, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
     ) as study:
@@ -398,7 +398,7 @@ def test_ctrl_c_on_the_command_and_going_on(tiny_command):
             lines.append(line)
             if line.startswith("trial   0"):
                 break
-        time.sleep(1.0)
+        time.sleep(0.3)
         # As a terminal does, to the whole group.
         os.killpg(study.pid, signal.SIGINT)
         rest, printed = study.stderr.read(), study.stdout.read()

@@ -119,7 +119,7 @@ class Stacker(ABC):
         if not best:
             raise InputError(f"{self.name}: no setting predicts finite ratings; check that all features are finite")
         self._fitted = _earned(best, validation, held_out)
-        logger.info(
+        logger.debug(
             "%s: %s, the best of %d settings, validation RMSE %.5f on the unit scale",
             self.name,
             self.settings,
