@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from metarec.errors import InputError
 from metarec.ratings import Domain
+from metarec.registry import suggest
 
 __all__ = ["BaseConfig", "BaseRecommender", "HistoryQuery", "Recommender", "predict_queries"]
 
@@ -78,7 +79,10 @@ class Recommender(ABC):
         except ValidationError as error:
             first = error.errors()[0]
             key = ".".join(map(str, first["loc"]))
-            raise InputError(f"bases.{self.name}.{key}: {first['msg']}, but got {first['input']!r}") from None
+            problem = f"{first['msg']}, but got {first['input']!r}"
+            if first["type"] == "extra_forbidden":
+                problem = f"there is no such setting; {suggest(key, self.Config.model_fields)}"
+            raise InputError(f"bases.{self.name}.{key}: {problem}") from None
 
     @abstractmethod
     def fit(self, domain: Domain) -> Self: ...

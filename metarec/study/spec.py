@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Self
 
+import torch
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
@@ -13,7 +14,7 @@ import metarec
 from metarec.bases import BASES, make_base
 from metarec.episodes import EpisodeSettings
 from metarec.errors import InputError
-from metarec.fusion import NETWORKS
+from metarec.fusion import NETWORKS, FusionNetwork
 from metarec.fusion.stackers import STACKERS
 from metarec.meta import ENGINES
 from metarec.registry import suggest
@@ -37,6 +38,12 @@ class FusionSpec(_Part):
     "Name of a fusion network."
     options: dict[str, Any] = Field(default_factory=lambda: {"anchored": True, "hidden_dim": 32, "meta_hidden_dim": 32})
     "Arguments of its constructor."
+
+    def check(self) -> None:
+        """Build the smallest such network, so that a wrong option is found before anything is fitted."""
+        kind: type[FusionNetwork] = NETWORKS.get(self.network)
+        with torch.random.fork_rng():
+            kind.for_episodes(2, 1, 1, **self.options)
 
 
 class TrainingSpec(_Part):
@@ -121,7 +128,7 @@ class StudySpec(_Part):
             raise InputError("bases must name at least one base recommender but is empty")
         for name in self.baselines:
             STACKERS.check(name)
-        NETWORKS.check(self.fusion.network)
+        self.fusion.check()
         ENGINES.check(self.engine)
         for key in ("defaults", "search"):
             for parameter in getattr(self, key):

@@ -11,6 +11,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from metarec.errors import InputError
+from metarec.registry import suggest
 
 __all__ = ["check_uri", "runs_address", "shown_uri", "sqlite_path", "sqlite_uri", "ui_command"]
 
@@ -51,13 +52,15 @@ def check_uri(tracking_uri: str) -> None:
     if address.scheme in {"", "file"}:
         cure = sqlite_uri(Path(address.path or ".") / "mlflow.db")
         raise InputError(f"tracking URI {where} is a plain folder, which MLflow no longer writes to; use {cure}")
+    if (kind := address.scheme.split("+")[0]) not in {"sqlite", "databricks", *_PORTS}:
+        raise InputError(f"tracking URI {where}: MLflow knows no {kind}; {suggest(kind, ['sqlite', *_PORTS])}")
     path = sqlite_path(tracking_uri)
     if path is not None and path.is_file() and path.stat().st_size > 0:
         with path.open("rb") as file:
             if file.read(16) != b"SQLite format 3\0":
                 raise InputError(f"{path} is not a SQLite database; move it or give another tracking URI")
     # "postgresql+psycopg" names a database and its driver.
-    port = _PORTS.get(address.scheme.split("+")[0])
+    port = _PORTS.get(kind)
     if port is not None and address.hostname:
         try:
             socket.create_connection((address.hostname, address.port or port), timeout=5).close()
