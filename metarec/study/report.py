@@ -19,7 +19,7 @@ from metarec.ratings import Domain
 from metarec.study.engine_check import EngineCheck
 from metarec.study.evaluation import METAREC, Gain
 from metarec.study.job import DomainResult, StudyResult, Watcher
-from metarec.study.tracking import runs_address, ui_command
+from metarec.study.tracking import runs_address, shown_uri, ui_command
 
 __all__ = ["TerminalWatcher", "show_data", "show_result", "show_where", "telling"]
 
@@ -144,7 +144,7 @@ def show_result(console: Console, result: StudyResult) -> None:
 def show_where(console: Console, result: StudyResult, tracking_uri: str) -> None:
     """The last lines: where the predictions and the runs are, and how to open them."""
     console.print(Text(f"predictions: {result.predictions}"), soft_wrap=True)
-    console.print(Text(f"runs: {tracking_uri}"), soft_wrap=True)
+    console.print(Text(f"runs: {shown_uri(tracking_uri)}"), soft_wrap=True)
     command = ui_command(tracking_uri)
     if command:
         console.print(Text(f"open them: {command}"), soft_wrap=True)
@@ -152,6 +152,8 @@ def show_where(console: Console, result: StudyResult, tracking_uri: str) -> None
         server = tracking_uri if tracking_uri.startswith("http") else "http://127.0.0.1:5000"
         address = runs_address(result.experiment_id, server=server)
         console.print(Text(f"{'then look at' if command else 'look at'}: {address}"), soft_wrap=True)
+        own = runs_address(result.experiment_id, result.run_id, server=server)
+        console.print(Text(f"this study: {own}"), soft_wrap=True)
 
 
 def _test_table(domain: str, outcome: DomainResult, target: str) -> Table:

@@ -3,7 +3,7 @@
 Importing this package is cheap: MLflow is loaded when an :class:`MlflowTracker` opens its store.
 """
 
-from metarec.study.tracking._address import check_uri, runs_address, sqlite_uri, ui_command
+from metarec.study.tracking._address import check_uri, runs_address, shown_uri, sqlite_uri, ui_command
 from metarec.study.tracking._base import Run, StudyRun, Tracker, TrackingError, TrialRun
 from metarec.study.tracking._mlflow import MlflowTracker
 from metarec.study.tracking._notes import markdown_table
@@ -20,6 +20,7 @@ __all__ = [
     "check_uri",
     "markdown_table",
     "runs_address",
+    "shown_uri",
     "sqlite_uri",
     "ui_command",
 ]
