@@ -136,7 +136,7 @@ def test_a_rating_out_of_the_given_scale(here, refused):
         ("search: {inner_lr: {lo: 1, high: 0.1}}\n", ["search.inner_lr"]),
         ("defaults: {iner_lr: 0.1}\n", ['"iner_lr"', 'did you mean "inner_lr"?']),
         ("defaults: {inner_lr: fast}\n", ["inner_lr", "float", "'fast'"]),
-        ("defaults: {inner_lr: 100}\n", ["defaults.inner_lr", "0.001..1", "100"]),
+        ("defaults: {inner_lr: 100}\n", ["defaults.inner_lr", "0.001..0.3", "100"]),
         ("columns: {usr: who}\n", ['"usr"', 'did you mean "user"?']),
         ("domains: simulatd\n", ["domains must be", '"simulatd"']),
         ("a: [1\n", ["not a YAML file", "line"]),

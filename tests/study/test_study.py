@@ -27,6 +27,7 @@ from metarec.study import __main__ as command
 from metarec.study import objective as objective_module
 from metarec.study.evaluation import KEYS, METAREC, Gain, gains, scores
 from metarec.study.job import Job, StudyFailed, choose_target, run_study
+from metarec.study.space import PARAMETERS
 from metarec.study.tracking import MlflowTracker
 
 # Tests are no package, so a conftest is not importable by name.
@@ -265,7 +266,7 @@ def not_finite(monkeypatch):
 
 
 def test_a_loss_that_is_not_finite_ends_the_trial_not_the_study(movies, new_folder, not_finite):
-    not_finite(lambda rate: rate == 0.001)  # that of trial 0
+    not_finite(lambda rate: rate == PARAMETERS["outer_lr"].default)  # that of trial 0
     folder = new_folder()
     result = run_study(tiny_spec(), movies, Job(folder, "s", tracker=MlflowTracker.in_folder(folder)))
     assert [trial.state for trial in result.trials] == [TrialState.FAIL, TrialState.COMPLETE, TrialState.COMPLETE]
