@@ -435,10 +435,11 @@ def test_the_command_prints_the_table_and_says_where_the_runs_are(tiny_command, 
     told = json.loads(Path("out.json").read_text())
     for model, row in told["test"]["movies"].items():
         assert re.search(rf"│ {model} +│ +{row['rmse']:.4f} │ +{row['mae']:.4f} │", printed.out), model
-    *_, where, opened, address = printed.out.strip().splitlines()
+    *_, where, opened, address, own = printed.out.strip().splitlines()
     assert str(folder / "mlflow.db") in where
     assert "mlflow ui --backend-store-uri" in opened
     assert "/#/experiments/1/runs?workflowType=machine_learning" in address
+    assert re.fullmatch(r"this study: .*/#/experiments/1/runs/[0-9a-f]{32}\?workflowType=machine_learning", own)
     assert "trial   0  validation RMSE" in printed.err
     assert logging.getLogger("metarec").handlers == []
 

@@ -338,7 +338,7 @@ def test_stores_that_cannot_be_used(tmp_path, folder, client):
         (sqlite_uri(garbage), "not a SQLite database"),
         ("http://127.0.0.1:9", "does not answer"),
         ("postgresql://ada:secret@127.0.0.1:9/runs", r"ada:\*\*\*@127"),
-        ("gopher://nowhere", "cannot be used"),
+        ("gopher://nowhere", "MLflow knows no gopher"),
         (sqlite_uri(folder / "mlflow.db"), "was deleted; restore it"),
     ]
     for uri, message in cases:
