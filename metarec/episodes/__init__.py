@@ -1,12 +1,15 @@
 """Tasks: users split, predictions out of fold and leave one out, features, tensors, and a cache."""
 
+from metarec.episodes._assemble import DomainEpisodes
 from metarec.episodes._batch import EpisodeBatch, FusionInputs
-from metarec.episodes._build import DomainEpisodes, build_episodes
+from metarec.episodes._build import build_episodes
+from metarec.episodes._cross_validation import CrossValidation, cross_validate
 from metarec.episodes._episodes import Episodes
 from metarec.episodes._split import UserRoles, assign_roles
 from metarec.episodes.settings import EpisodeSettings
 
 __all__ = [
+    "CrossValidation",
     "DomainEpisodes",
     "EpisodeBatch",
     "EpisodeSettings",
@@ -15,4 +18,5 @@ __all__ = [
     "UserRoles",
     "assign_roles",
     "build_episodes",
+    "cross_validate",
 ]

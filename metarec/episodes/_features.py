@@ -37,6 +37,11 @@ class ItemFacts(NamedTuple):
     num_ratings: np.ndarray
     spread: np.ndarray
 
+    @classmethod
+    def of(cls, table: np.ndarray) -> ItemFacts:
+        """From one array with the facts on its last axis."""
+        return cls(*np.moveaxis(table, -1, 0))
+
 
 class Rows(NamedTuple):
     """One side of T episodes: predictions [T, n, A] (NaN: cannot say), item facts, mask [T, n]."""

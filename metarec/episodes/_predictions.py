@@ -21,6 +21,15 @@ class BasePredictions(NamedTuple):
     support: list[np.ndarray]
     query: list[np.ndarray]
 
+    def padded(self, shots: int, queries: int) -> tuple[np.ndarray, np.ndarray]:
+        """[T, shots] and [T, queries] predictions, NaN in padding; float32, which is enough for a rating."""
+        support = np.full((len(self.support), shots), np.nan, dtype=np.float32)
+        query = np.full((len(self.query), queries), np.nan, dtype=np.float32)
+        for place, (support_row, query_row) in enumerate(zip(self.support, self.query, strict=True)):
+            support[place, : len(support_row)] = support_row
+            query[place, : len(query_row)] = query_row
+        return support, query
+
 
 def leave_one_out_queries(task: Task) -> Iterator[HistoryQuery]:
     """The calls that one task makes of a base: the query items from the whole support set, then every support item

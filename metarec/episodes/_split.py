@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal, NamedTuple
@@ -13,7 +13,19 @@ from metarec.episodes.settings import EpisodeSettings
 from metarec.errors import InputError
 from metarec.ratings import Domain
 
-__all__ = ["ROLES", "Role", "Task", "UserRoles", "assign_roles", "cut_tasks"]
+__all__ = [
+    "MIN_USERS",
+    "ROLES",
+    "Cut",
+    "Role",
+    "Task",
+    "UserRoles",
+    "assign_roles",
+    "cut_tasks",
+    "deal_folds",
+    "eligible_users",
+    "too_few",
+]
 
 Role = Literal["train", "validation", "test"]
 ROLES: tuple[Role, ...] = ("train", "validation", "test")
@@ -51,6 +63,20 @@ class Task(NamedTuple):
     query_items: np.ndarray
 
 
+class Cut(NamedTuple):
+    """An episode as it was cut from the table.
+
+    Attributes:
+        task: what bases may see.
+        ratings: [n] of the query items, in the domain's own units.
+        draw: 0 for the episode that a user is judged on; 1 and above for more episodes of a train user.
+    """
+
+    task: Task
+    ratings: np.ndarray
+    draw: int
+
+
 def assign_roles(domains: Mapping[str, Domain], target: str, settings: EpisodeSettings, seed: int) -> UserRoles:
     """Split the users of all domains, so that a test user of one domain is a train user of none.
 
@@ -65,7 +91,7 @@ def assign_roles(domains: Mapping[str, Domain], target: str, settings: EpisodeSe
     for name in [target, *sorted(set(domains) - {target})]:
         eligible = eligible_users(domains[name], settings)
         if len(eligible) < MIN_USERS:
-            raise InputError(_too_few(domains[name], settings, len(eligible)))
+            raise InputError(too_few(domains[name], settings, len(eligible)))
         free = [user for user in eligible if user not in roles]
         num_test = max(1, round(settings.test_fraction * len(free)))
         num_validation = max(1, round(settings.validation_fraction * len(free)))
@@ -74,8 +100,12 @@ def assign_roles(domains: Mapping[str, Domain], target: str, settings: EpisodeSe
             roles[free[index]] = held_out if position < num_test + num_validation else "train"
     train = sorted(user for user, role in roles.items() if role == "train")
     num_folds = min(settings.folds, len(train))
-    folds = {train[index]: position % num_folds for position, index in enumerate(rng.permutation(len(train)))}
-    return UserRoles(roles, folds, num_folds)
+    return UserRoles(roles, deal_folds(train, num_folds, rng), num_folds)
+
+
+def deal_folds(users: Sequence[str], num_folds: int, rng: np.random.Generator) -> dict[str, int]:
+    """user -> fold, dealt out like cards."""
+    return {users[index]: position % num_folds for position, index in enumerate(rng.permutation(len(users)))}
 
 
 def eligible_users(domain: Domain, settings: EpisodeSettings) -> list[str]:
@@ -84,39 +114,49 @@ def eligible_users(domain: Domain, settings: EpisodeSettings) -> list[str]:
     return sorted(counts.index[counts >= settings.needed_ratings])
 
 
-def cut_tasks(
-    domain: Domain, roles: UserRoles, settings: EpisodeSettings, seed: int
-) -> dict[str, tuple[Task, np.ndarray]]:
-    """user -> (task, [n] ratings of the query items, in the domain's own units) for every user with a role here.
+def cut_tasks(domain: Domain, roles: UserRoles, settings: EpisodeSettings, seed: int) -> list[Cut]:
+    """The episodes of every user with a role here, in the order of the users' ids.
 
     Support is the user's earliest ratings by timestamp, ties and missing timestamps broken by a seeded draw that
-    depends on ids only: neither the rows' order nor the ratings matter.
+    depends on ids only: neither the rows' order nor the ratings matter. Train users make `settings.draws` episodes:
+    the further ones begin at a random place in the user's history, as if what came before were not known, or are
+    another seeded draw where there are no timestamps.
     """
     ratings = domain.ratings
     canonical = ratings.sort_values(["user", "item"], kind="stable").index.to_numpy()
-    draw = np.empty(len(ratings))
-    draw[canonical] = np.random.default_rng([seed, 1]).random(len(ratings))
     users = ratings["user"].to_numpy()
-    times = ratings["timestamp"].to_numpy() if domain.has_timestamps else np.zeros(len(ratings))
     codes, names = ratings["user"].factorize(sort=True)
-    order = np.lexsort((draw, times, codes))
-    starts = np.concatenate([[0], np.cumsum(np.bincount(codes, minlength=len(names)))])
+    counts = np.bincount(codes, minlength=len(names))
+    starts = np.concatenate([[0], np.cumsum(counts)])
     items, values = ratings["item"].to_numpy(dtype=object), ratings["rating"].to_numpy(dtype=np.float64)
-    tasks = {}
-    for start, end in pairwise(starts):
-        user = users[order[start]]
-        if user not in roles.roles or end - start < settings.needed_ratings:
-            continue
-        rows = order[start:end]
-        support, query = rows[: settings.shots], rows[settings.shots :][: settings.max_query]
-        tasks[user] = (Task(user, items[support], values[support], items[query]), values[query])
-    return tasks
+    cuts = []
+    for draw in range(settings.draws):
+        rng = np.random.default_rng([seed, 1, draw] if draw else [seed, 1])
+        key = np.empty(len(ratings))
+        key[canonical] = rng.random(len(ratings))
+        times = ratings["timestamp"].to_numpy() if domain.has_timestamps else np.zeros(len(ratings))
+        order = np.lexsort((key, times, codes))
+        spare = counts - settings.needed_ratings
+        # From 1: at 0 it would be the first episode once more.
+        skipped = 1 + np.floor(rng.random(len(names)) * spare).astype(int)
+        if draw == 0 or not domain.has_timestamps:
+            skipped[:] = 0
+        for code, (start, end) in enumerate(pairwise(starts)):
+            user = users[order[start]]
+            role = roles.roles.get(user)
+            if role is None or skipped[code] > spare[code] or spare[code] < 0 or (draw and role != "train"):
+                continue
+            rows = order[start + skipped[code] : end]
+            support, query = rows[: settings.shots], rows[settings.shots :][: settings.max_query]
+            cuts.append(Cut(Task(user, items[support], values[support], items[query]), values[query], draw))
+    return sorted(cuts, key=lambda cut: (cut.task.user, cut.draw))
 
 
-def _too_few(domain: Domain, settings: EpisodeSettings, found: int) -> str:
+def too_few(domain: Domain, settings: EpisodeSettings, found: int, needed: int = MIN_USERS) -> str:
+    """What to say of a domain with too few users for any split."""
     most = int(domain.ratings["user"].value_counts().max())
     return (
         f'domain "{domain.name}": {found} of {domain.num_users} users have the {settings.needed_ratings} ratings that '
         f"an episode needs ({settings.shots} shots + {settings.min_query} queries; the most active has {most}), but at "
-        f"least {MIN_USERS} such users are needed; give more ratings, or lower episodes.shots or episodes.min_query"
+        f"least {needed} such users are needed; give more ratings, or lower episodes.shots or episodes.min_query"
     )

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-__all__ = ["EpisodeSettings"]
+__all__ = ["EpisodeSettings", "Progress"]
+
+Progress = Callable[[int, int, str], None]
+"""Called with (done, of how many, what) while something takes long."""
 
 
 class EpisodeSettings(BaseModel):
@@ -24,6 +28,8 @@ class EpisodeSettings(BaseModel):
     "A user makes an episode only with at least this many ratings after the support set."
     max_query: int = Field(40, ge=1)
     "The query set is the ratings that follow the support set, at most this many."
+    draws: int = Field(1, ge=1, le=100)
+    "Episodes of a train user, at most: the further ones begin somewhere later in the user's history."
     validation_fraction: float = Field(0.2, gt=0, lt=1)
     "Share of the users with enough ratings that searches and early stopping look at."
     test_fraction: float = Field(0.2, gt=0, lt=1)

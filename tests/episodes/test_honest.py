@@ -89,8 +89,8 @@ def test_item_facts_do_not_know_the_users_own_rating(domain, settings):
     def arrays(table):
         tasks = cut_tasks(table, roles, settings, 0)
         made = _build._predict(table, roles, tasks, settings, BASES, 0, map, None)
-        row = list(tasks).index(user)
-        return {name: values[:, row] if "facts" in name else values[row] for name, values in made.items()}
+        row = [cut.task.user for cut in tasks].index(user)
+        return {name: values[row] for name, values in made.items()}
 
     late = domain.ratings["timestamp"] >= 1000 + 10 * settings.shots
     changed = inverted(domain, lambda rows: (rows["user"] == user) & late)
@@ -118,7 +118,7 @@ class Memory:
 def test_support_predictions_never_saw_the_item(domain, settings, monkeypatch):
     monkeypatch.setattr(_predictions, "make_base", lambda name, **options: Memory())
     roles = assign_roles({"tiny": domain}, "tiny", settings, 0)
-    task = next(iter(cut_tasks(domain, roles, settings, 0).values()))[0]
+    task = cut_tasks(domain, roles, settings, 0)[0].task
     nobody = domain.without([task.user])
     answer = base_predictions(nobody, "memory", {}, 0, [task])
     assert np.isnan(answer.support[0]).all()
@@ -161,7 +161,8 @@ def test_a_support_rows_features_do_not_depend_on_its_own_rating(shots, bases, s
 def test_support_comes_before_query(domain, settings):
     times = domain.ratings.set_index(["user", "item"])["timestamp"]
     roles = assign_roles({"tiny": domain}, "tiny", settings, 0)
-    for user, (task, ratings) in cut_tasks(domain, roles, settings, 0).items():
+    for task, ratings, _ in cut_tasks(domain, roles, settings, 0):
+        user = task.user
         support = [times[user, item] for item in task.support_items]
         query = [times[user, item] for item in task.query_items]
         assert max(support) < min(query)
@@ -180,14 +181,14 @@ def test_neither_row_order_nor_ratings_decide_what_is_support(settings, timestam
     sorted_by_rating = Domain("tiny", domain.ratings.sort_values("rating"), domain.scale)
     other_values = inverted(domain, lambda rows: rows["user"] != "")
     roles = assign_roles({"tiny": domain}, "tiny", settings, 0)
-    reference = cut_tasks(domain, roles, settings, 3)
+    reference = by_user(cut_tasks(domain, roles, settings, 3))
     for variant in (shuffled, sorted_by_rating, other_values):
         assert assign_roles({"tiny": variant}, "tiny", settings, 0) == roles
-        for user, (task, _) in cut_tasks(variant, roles, settings, 3).items():
-            assert list(task.support_items) == list(reference[user][0].support_items)
-            assert list(task.query_items) == list(reference[user][0].query_items)
-    redrawn = cut_tasks(domain, roles, settings, 4)
-    assert any(list(redrawn[user][0].support_items) != list(reference[user][0].support_items) for user in reference)
+        for user, task in by_user(cut_tasks(variant, roles, settings, 3)).items():
+            assert list(task.support_items) == list(reference[user].support_items)
+            assert list(task.query_items) == list(reference[user].query_items)
+    redrawn = by_user(cut_tasks(domain, roles, settings, 4))
+    assert any(list(redrawn[user].support_items) != list(reference[user].support_items) for user in reference)
 
 
 # 6. Change test users' query ratings in any way: no input of any model moves.
@@ -213,6 +214,10 @@ def test_query_ratings_of_test_users_move_nothing(domain, settings):
             ):
                 same = torch.equal(torch.nan_to_num(a.float(), nan=-9), torch.nan_to_num(b.float(), nan=-9))
                 assert same == (not (role == "test" and side == "query" and name == "targets")), (role, side, name)
+
+
+def by_user(cuts):
+    return {cut.task.user: cut.task for cut in cuts}
 
 
 def inverted(domain, rows):

@@ -1,0 +1,219 @@
+"""Episodes for cross-validation over users: everybody is a test user once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from metarec.episodes._assemble import DomainEpisodes, assemble
+from metarec.episodes._cache import cache_key, load_arrays, save_arrays
+from metarec.episodes._features import ItemFacts
+from metarec.episodes._item_facts import item_facts
+from metarec.episodes._predictions import BasePredictions, base_predictions
+from metarec.episodes._split import MIN_USERS, Cut, Role, UserRoles, cut_tasks, deal_folds, eligible_users, too_few
+from metarec.episodes._workers import worker_map
+from metarec.episodes.settings import EpisodeSettings, Progress
+from metarec.errors import InputError
+from metarec.ratings import Domain
+
+__all__ = ["CrossValidation", "cross_validate"]
+
+Fit = frozenset[int]
+"""A fit of the bases, by the folds whose users it never saw."""
+
+
+@dataclass(frozen=True)
+class CrossValidation:
+    """Episodes of one domain for every fold of users and every number of shots. Made by :func:`cross_validate`.
+
+    Attributes:
+        domain: the ratings.
+        settings: how episodes are cut; its own number of shots does not count.
+        base_names: the bases, in the order of the tensors' axis.
+        shots: the sizes of support sets.
+        folds: user -> the fold in which the user is tested.
+        num_folds: how many there are.
+    """
+
+    domain: Domain
+    settings: EpisodeSettings
+    base_names: tuple[str, ...]
+    shots: tuple[int, ...]
+    folds: Mapping[str, int]
+    num_folds: int
+    _cuts: Mapping[int, Sequence[Cut]]
+    _answers: Mapping[tuple[Fit, int], Mapping[str, np.ndarray]]
+
+    def episodes(self, fold: int, shots: int) -> DomainEpisodes:
+        """The episodes whose test users are those of `fold`; the next fold's users validate, all others train.
+
+        Raises:
+            InputError: there is no such fold, or no predictions for this number of shots.
+        """
+        if not 0 <= fold < self.num_folds:
+            raise InputError(f"fold must be in 0..{self.num_folds - 1} but got {fold}")
+        if shots not in self.shots:
+            raise InputError(f"shots must be one of {', '.join(map(str, self.shots))} but got {shots}")
+        roles = {user: self._role(own, fold) for user, own in self.folds.items()}
+        cuts = [cut for cut in self._cuts[shots] if cut.draw == 0 or roles[cut.task.user] == "train"]
+        owners = np.array([self.folds[cut.task.user] for cut in cuts])
+        arrays: dict[str, np.ndarray] = {}
+        for own in range(self.num_folds):
+            # Test users are predicted by the fit that lacks only them, everybody else by one that lacks both folds.
+            fit = frozenset((fold, own))
+            members = _members(self._cuts[shots], self.folds, fit)
+            mine = np.array([self.folds[cut.task.user] == own for cut in members])
+            kept = np.array([roles[cut.task.user] == "train" or cut.draw == 0 for cut in members])
+            rows, chosen = owners == own, mine & kept
+            for name, values in self._answers[fit, shots].items():
+                if name not in arrays:
+                    arrays[name] = np.zeros((len(cuts), *values.shape[1:]))
+                arrays[name][rows] = values[chosen]
+        settings = self.settings.model_copy(update={"shots": shots})
+        return assemble(self.domain, roles, cuts, settings, self.base_names, arrays)
+
+    def _role(self, own: int, fold: int) -> Role:
+        if own == fold:
+            return "test"
+        return "validation" if own == (fold + 1) % self.num_folds else "train"
+
+
+def cross_validate(
+    domain: Domain,
+    settings: EpisodeSettings,
+    bases: Mapping[str, Mapping[str, Any]],
+    *,
+    shots: Sequence[int],
+    folds: int = 5,
+    seed: int = 0,
+    cache: Path | None = None,
+    jobs: int = 1,
+    on_progress: Progress | None = None,
+) -> CrossValidation:
+    """Fit the bases without each fold, and without each pair of folds, and ask them about the users left out.
+
+    With F folds these are F (F + 1) / 2 fits of each base. When a fold is tested, its users are predicted by the fits
+    without it, and the users of any other fold by the fits without both: nobody is predicted by a base that saw them,
+    and no rating of a test user reaches anything. Validation users are not tested in this round, and bases that
+    predict *train* users may have seen them: that is how this differs from :func:`build_episodes`, where bases see
+    train users only. Predictions of train and of validation users come from fits of the same size, so that what is
+    learned on the first can be judged on the second.
+
+    Args:
+        domain: the ratings. settings: how episodes are cut; `shots` replaces its own number.
+        bases: name -> options of each base recommender.
+        shots: sizes of support sets; a user takes part in those that leave enough ratings to be judged on.
+        folds: how many folds of users, >= 3. seed: of the folds, the draws and the bases.
+        cache: a folder, in which each fit's predictions are kept as soon as they are there; None keeps nothing.
+        jobs: worker processes; the result does not depend on it.
+        on_progress: called with (done, of how many, what) after each fit.
+
+    Raises:
+        InputError: fewer than three folds, no shots, or too few users with enough ratings.
+    """
+    if folds < 3:
+        raise InputError(f"folds must be >= 3, to train, validate and test, but got {folds}")
+    if not shots or min(shots) < 0:
+        raise InputError(f"shots must name at least one number >= 0 but got {list(shots)}")
+    shots = tuple(sorted(set(shots)))
+    cut_settings = {count: settings.model_copy(update={"shots": count}) for count in shots}
+    users = eligible_users(domain, cut_settings[shots[-1]])
+    needed = max(MIN_USERS, 2 * folds)
+    if len(users) < needed:
+        raise InputError(too_few(domain, cut_settings[shots[-1]], len(users), needed))
+    own = deal_folds(eligible_users(domain, cut_settings[shots[0]]), folds, np.random.default_rng([seed, 2]))
+    everyone = UserRoles(dict.fromkeys(own, "train"), {}, 0)
+    cuts = {count: cut_tasks(domain, everyone, cut_as, seed) for count, cut_as in cut_settings.items()}
+    fits = [frozenset(pair) for size in (1, 2) for pair in combinations(range(folds), size)]
+    answers: dict[tuple[Fit, int], dict[str, np.ndarray]] = {}
+    base_arrays = _predict(domain, settings, bases, cuts, own, fits, seed, cache, jobs, on_progress)
+    for fit in fits:
+        facts = item_facts(_fitted_on(domain, own, fit), settings.damping)
+        for count in shots:
+            members = [cut.task for cut in _members(cuts[count], own, fit)]
+            widths = {"support": max(count, 1), "query": settings.max_query}
+            arrays = {
+                side: np.stack([base_arrays[fit, name][f"{side}-{count}"] for name in bases], axis=-1)
+                for side in widths
+            }
+            for side, width in widths.items():
+                table = np.zeros((len(members), width, len(ItemFacts._fields)))
+                for row, task in enumerate(members):
+                    items = task.support_items if side == "support" else task.query_items
+                    table[row, : len(items)] = facts(items)
+                arrays[f"{side}_facts"] = table
+            answers[fit, count] = arrays
+    return CrossValidation(domain, settings, tuple(bases), shots, own, folds, cuts, answers)
+
+
+def _fitted_on(domain: Domain, folds: Mapping[str, int], fit: Fit) -> Domain:
+    return domain.without({user for user, fold in folds.items() if fold in fit})
+
+
+def _members(cuts: Sequence[Cut], folds: Mapping[str, int], fit: Fit) -> list[Cut]:
+    return [cut for cut in cuts if folds[cut.task.user] in fit]
+
+
+def _predict(
+    domain: Domain,
+    settings: EpisodeSettings,
+    bases: Mapping[str, Mapping[str, Any]],
+    cuts: Mapping[int, Sequence[Cut]],
+    folds: Mapping[str, int],
+    fits: Sequence[Fit],
+    seed: int,
+    cache: Path | None,
+    jobs: int,
+    on_progress: Progress | None,
+) -> dict[tuple[Fit, str], dict[str, np.ndarray]]:
+    """Each fit's predictions: "support-K" [T, K] and "query-K" [T, N] for every number of shots K."""
+    facts = {
+        "domain": domain.fingerprint(),
+        "settings": settings.model_dump(exclude={"shots", "validation_fraction", "test_fraction", "folds"}),
+        "shots": list(cuts),
+        "folds": sorted(folds.items()),
+        "seed": seed,
+    }
+    arrays: dict[tuple[Fit, str], dict[str, np.ndarray]] = {}
+    paths: dict[tuple[Fit, str], Path] = {}
+    for fit in fits:
+        for name, options in bases.items():
+            if cache:
+                key = cache_key({**facts, "base": name, "options": dict(options), "fit": sorted(fit)})
+                paths[fit, name] = cache / f"{domain.name}-{name}-{key}.npz"
+                stored = load_arrays(paths[fit, name])
+                if stored is not None:
+                    arrays[fit, name] = stored
+    calls = [(fit, name) for fit in fits for name in bases if (fit, name) not in arrays]
+    done = len(arrays)
+    groups = {(fit, count): [cut.task for cut in _members(cuts[count], folds, fit)] for fit in fits for count in cuts}
+    fit_on = {fit: _fitted_on(domain, folds, fit) for fit in {fit for fit, _ in calls}}
+    with worker_map(jobs if calls else 1) as run:
+        found = run(
+            base_predictions,
+            [fit_on[fit] for fit, _ in calls],
+            [name for _, name in calls],
+            [bases[name] for _, name in calls],
+            [seed] * len(calls),
+            [[task for count in cuts for task in groups[fit, count]] for fit, _ in calls],
+        )
+        for (fit, name), answer in zip(calls, found, strict=True):
+            arrays[fit, name] = {}
+            start = 0
+            for count in cuts:
+                end = start + len(groups[fit, count])
+                part = BasePredictions(answer.support[start:end], answer.query[start:end])
+                support, query = part.padded(max(count, 1), settings.max_query)
+                arrays[fit, name] |= {f"support-{count}": support, f"query-{count}": query}
+                start = end
+            if cache:
+                save_arrays(paths[fit, name], arrays[fit, name])
+            done += 1
+            if on_progress:
+                on_progress(done, len(fits) * len(bases), f"{domain.name}: {name}")
+    return arrays
