@@ -17,6 +17,7 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from metarec.episodes._workers import worker_map
@@ -95,7 +96,7 @@ class Store:
             "notes": dict(result.notes),
             "seconds": result.seconds,
         }
-        _write(self._path(cell), json.dumps(record, indent=1).encode())
+        _write(self._path(cell), json.dumps(record, indent=1, default=_plain).encode())
 
     def why_stale(self, cell: Cell) -> list[str]:
         """What has changed since the newest result under the cell's name; empty where there is none.
@@ -171,6 +172,13 @@ def _work(compute: Callable[[Cell], CellResult], store: Store, cell: Cell) -> fl
     seconds = time.perf_counter() - start
     store.save(cell, CellResult(result.frames, result.notes, seconds))
     return seconds
+
+
+def _plain(value: Any) -> Any:
+    # Settings that were chosen from arrays are numpy's numbers.
+    if isinstance(value, np.generic | np.ndarray):
+        return value.tolist()
+    raise TypeError(f"a note must be something that JSON knows but is {type(value).__name__}")
 
 
 def _read(path: Path) -> dict[str, Any] | None:

@@ -15,10 +15,11 @@ __all__ = ["ndcg_by_user"]
 def ndcg_by_user(rows: pd.DataFrame, *, lowest: float, n: int = 10, seed: int = 0) -> pd.DataFrame:
     """nDCG@n of every model: one line a user, in order of appearance, a column a model.
 
-    A model's list is the user's query items by its predictions; the gain is the rating (graded). Where the scale goes
-    below zero, gains are counted from its lowest rating, because a gain must not be negative. Equal predictions are
-    put in a random order that is the same for all models, so that no model profits from how items are listed. A user
-    all of whose gains are zero has no nDCG: NaN.
+    A model's list is the user's query items by its predictions; the gain is the rating (graded), the discount LensKit's
+    own: log2 of the rank from the second on (Järvelin, Kekäläinen 2002). Where the scale goes below zero, gains are
+    counted from its lowest rating, because a gain must not be negative. Equal predictions are put in a random order
+    that is the same for all models, so that no model profits from how items are listed. A user all of whose gains are
+    zero has no nDCG: NaN.
 
     Args:
         rows: domain, user, item, rating, and a column for each model.
