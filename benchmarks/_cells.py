@@ -12,15 +12,17 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, wait
 from dataclasses import dataclass
 from functools import cached_property, partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from metarec.episodes._workers import worker_map
+from metarec.episodes._workers import worker_pool
 from metarec.threads import one_thread
 
 __all__ = ["Cell", "CellResult", "Store", "code_digest", "run_cells"]
@@ -145,12 +147,27 @@ def run_cells(
     Args:
         compute: from a cell to its result; with more than one job it must be picklable.
         jobs: worker processes, each on one thread.
-        on_done: called with each cell and its seconds, in the order of `cells`.
+        on_done: called with each cell and its seconds as soon as it is finished.
     """
-    with worker_map(jobs) as run:
-        for cell, seconds in zip(cells, run(partial(_work, compute, store), cells), strict=True):
-            if on_done:
-                on_done(cell, seconds)
+    for cell, seconds in _worked(partial(_work, compute, store), cells, jobs):
+        if on_done:
+            on_done(cell, seconds)
+
+
+def _worked(work: Callable[[Cell], float], cells: Sequence[Cell], jobs: int) -> Iterator[tuple[Cell, float]]:
+    """Each cell and its seconds, in the order in which they come to their end."""
+    if jobs == 1:
+        yield from ((cell, work(cell)) for cell in cells)
+        return
+    ahead = iter(cells)
+    with worker_pool(jobs) as pool:
+        # Only as many as the workers can hold: a pool that ends with cancelled calls says so in a traceback.
+        running = {pool.submit(work, cell): cell for cell in islice(ahead, jobs + 1)}
+        while running:
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                cell = running.pop(future)
+                running |= {pool.submit(work, following): following for following in islice(ahead, 1)}
+                yield cell, future.result()
 
 
 def code_digest(root: Path, parts: Sequence[str]) -> dict[str, str]:

@@ -1,7 +1,7 @@
 """Models that take no time, behind the functions that the benchmark calls; run as a program it is the whole command.
 
-Two bases (the items' mean over the train users, the mean of the user's support), two baselines (their mean, the first
-of them), and as metarec the mean with a little noise of its own seed.
+Users with ten ratings or more count. Two bases (the items' mean over the train users, the mean of the user's support),
+two baselines (their mean, the first of them), and as metarec the mean with a little noise of its own seed.
 """
 
 import os
@@ -23,7 +23,8 @@ PAUSE = "STAND_IN_PAUSE"
 class Folds:
     def __init__(self, domain, settings, folds):
         self.domain, self.settings, self.num_folds = domain, settings, folds
-        self.users = sorted(domain.ratings["user"].unique())
+        counts = domain.ratings["user"].value_counts()
+        self.users = sorted(counts.index[counts >= 10])
 
     def episodes(self, fold, shots):
         roles = {

@@ -1,13 +1,19 @@
 """Cells on disk: whole or not at all, and never another's."""
 
 import json
+import os
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from benchmarks._cells import Cell, CellResult, Store, code_digest, run_cells
+
+ROOT = Path(__file__).parents[2]
 
 FRAME = pd.DataFrame({"user": ["a", "b"], "value": [0.1, np.pi]})
 
@@ -124,3 +130,23 @@ def test_a_record_says_what_a_cell_depends_on(store):
     content = json.loads(record.read_text())
     assert content["key"] == cell().key
     assert content["facts"] == cell().facts
+
+
+def test_a_pool_that_fails_says_what_and_no_more(tmp_path):
+    script = tmp_path / "fails.py"
+    script.write_text(
+        "from pathlib import Path\n"
+        "from benchmarks._cells import Cell, Store, run_cells\n"
+        "def broken(one):\n"
+        "    raise RuntimeError(f'cell {one.name}')\n"
+        "if __name__ == '__main__':\n"
+        "    cells = [Cell({'set': 'films', 'fold': fold}, {}) for fold in range(30)]\n"
+        f"    run_cells(cells, broken, Store(Path({str(tmp_path)!r})), jobs=2)\n"
+    )
+    ended = subprocess.run(
+        [sys.executable, str(script)], env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True
+    )
+    assert ended.returncode == 1
+    assert "RuntimeError: cell films/fold-" in ended.stderr
+    assert "InvalidStateError" not in ended.stderr
+    assert "BrokenProcessPool" not in ended.stderr
