@@ -11,26 +11,33 @@ from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
-__all__ = ["worker_map"]
+__all__ = ["worker_map", "worker_pool"]
 
 Map = Callable[..., Iterable[Any]]
 
 
 @contextmanager
 def worker_map(jobs: int) -> Iterator[Map]:
-    """Like the built-in ``map``, on `jobs` processes; with one job it is the built-in.
+    """Like the built-in ``map``, on `jobs` processes; with one job it is the built-in."""
+    if jobs == 1:
+        yield map
+        return
+    with worker_pool(jobs) as pool:
+        yield pool.map
+
+
+@contextmanager
+def worker_pool(jobs: int) -> Iterator[ProcessPoolExecutor]:
+    """A pool of `jobs` processes that does not outlive the block.
 
     Processes are spawned, not forked: the libraries that bases call have threads of their own. On an error or Ctrl-C
     they are ended at once, instead of after the fit that they are busy with.
     """
-    if jobs == 1:
-        yield map
-        return
     context = multiprocessing.get_context("spawn")
     before = set(multiprocessing.active_children())
     with ProcessPoolExecutor(jobs, mp_context=context, initializer=_die_quietly) as pool:
         try:
-            yield pool.map
+            yield pool
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             for child in set(multiprocessing.active_children()) - before:

@@ -1,0 +1,225 @@
+"""Cells: pieces of a long run that are computed once, kept on disk, and shared by processes.
+
+A cell is named by its key and stands for everything that its result depends on, by its facts: the data, the settings,
+the code. Its frames are written first and its record last, which holds their checksums: a cell without a whole record,
+or with a frame that is not the one written, does not count and is computed again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, wait
+from dataclasses import dataclass
+from functools import cached_property, partial
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from metarec.episodes._workers import worker_pool
+from metarec.threads import one_thread
+
+__all__ = ["Cell", "CellResult", "Store", "code_digest", "run_cells"]
+
+_UNKNOWN = "not there"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One piece of work.
+
+    >>> Cell({"set": "films", "fold": 0, "shots": 5}, {"seed": 1}).name
+    'films/fold-0.shots-5'
+
+    Attributes:
+        key: what tells it from the other cells of a run, in the order of its name; the first value is a folder.
+        facts: what its result depends on besides, as values that JSON knows.
+    """
+
+    key: Mapping[str, Any]
+    facts: Mapping[str, Any]
+
+    @property
+    def name(self) -> str:
+        (_, folder), *rest = self.key.items()
+        return f"{folder}/" + ".".join(f"{part}-{value}" for part, value in rest)
+
+    @cached_property
+    def digest(self) -> str:
+        """A hash of key and facts."""
+        return hashlib.sha256(json.dumps([self.key, self.facts], sort_keys=True).encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class CellResult:
+    """What a cell found: tables, notes for the report as values that JSON knows, and how long it took."""
+
+    frames: Mapping[str, pd.DataFrame]
+    notes: Mapping[str, Any]
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class Store:
+    """Finished cells in a folder."""
+
+    folder: Path
+
+    def load(self, cell: Cell) -> CellResult | None:
+        """The result; None where the cell is not there, is half-written, or is not what was written."""
+        record = self._record(cell)
+        if record is None:
+            return None
+        frames = {name: pd.read_parquet(self._frame(cell, name)) for name in record["frames"]}
+        return CellResult(frames, record["notes"], record["seconds"])
+
+    def finished(self, cell: Cell) -> bool:
+        """Whether `load` would find it."""
+        return self._record(cell) is not None
+
+    def save(self, cell: Cell, result: CellResult) -> None:
+        """Write a result so that it is there whole or not at all."""
+        sums = {}
+        for name, frame in result.frames.items():
+            path = self._frame(cell, name)
+            content = frame.to_parquet()
+            _write(path, content)
+            sums[name] = hashlib.sha256(content).hexdigest()
+        record = {
+            "key": dict(cell.key),
+            "facts": dict(cell.facts),
+            "frames": sums,
+            "notes": dict(result.notes),
+            "seconds": result.seconds,
+        }
+        _write(self._path(cell), json.dumps(record, indent=1, default=_plain).encode())
+
+    def why_stale(self, cell: Cell) -> list[str]:
+        """What has changed since the newest result under the cell's name; empty where there is none.
+
+        Each line names a fact with its old and its new value: ``code.bases: 1f3a… -> 9c0d…``.
+        """
+        place = self._path(cell)
+        older = [path for path in place.parent.glob(f"{cell.name.rpartition('/')[2]}.*.json") if path != place]
+        if not older:
+            return []
+        record = _read(max(older, key=lambda path: path.stat().st_mtime_ns)) or {}
+        before, now = dict(_flat(record.get("facts", {}))), dict(_flat(cell.facts))
+        return [
+            f"{fact}: {before.get(fact, _UNKNOWN)} -> {now.get(fact, _UNKNOWN)}"
+            for fact in sorted({*before, *now})
+            if before.get(fact, _UNKNOWN) != now.get(fact, _UNKNOWN)
+        ]
+
+    def _record(self, cell: Cell) -> dict[str, Any] | None:
+        record = _read(self._path(cell))
+        if record is None:
+            return None
+        for name, checksum in record["frames"].items():
+            path = self._frame(cell, name)
+            if not path.exists() or hashlib.sha256(path.read_bytes()).hexdigest() != checksum:
+                return None
+        return record
+
+    def _path(self, cell: Cell) -> Path:
+        return self.folder / f"{cell.name}.{cell.digest}.json"
+
+    def _frame(self, cell: Cell, name: str) -> Path:
+        return self.folder / f"{cell.name}.{cell.digest}.{name}.parquet"
+
+
+def run_cells(
+    cells: Sequence[Cell],
+    compute: Callable[[Cell], CellResult],
+    store: Store,
+    *,
+    jobs: int = 1,
+    on_done: Callable[[Cell, float], None] | None = None,
+) -> None:
+    """Compute cells and keep each one as soon as it is there.
+
+    Args:
+        compute: from a cell to its result; with more than one job it must be picklable.
+        jobs: worker processes, each on one thread.
+        on_done: called with each cell and its seconds as soon as it is finished.
+    """
+    for cell, seconds in _worked(partial(_work, compute, store), cells, jobs):
+        if on_done:
+            on_done(cell, seconds)
+
+
+def _worked(work: Callable[[Cell], float], cells: Sequence[Cell], jobs: int) -> Iterator[tuple[Cell, float]]:
+    """Each cell and its seconds, in the order in which they come to their end."""
+    if jobs == 1:
+        yield from ((cell, work(cell)) for cell in cells)
+        return
+    ahead = iter(cells)
+    with worker_pool(jobs) as pool:
+        # Only as many as the workers can hold: a pool that ends with cancelled calls says so in a traceback.
+        running = {pool.submit(work, cell): cell for cell in islice(ahead, jobs + 1)}
+        while running:
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                cell = running.pop(future)
+                running |= {pool.submit(work, following): following for following in islice(ahead, 1)}
+                yield cell, future.result()
+
+
+def code_digest(root: Path, parts: Sequence[str]) -> dict[str, str]:
+    """A short hash of each part: a Python file below `root`, or a folder with all that are in it."""
+    return {part: _hash_of(root, root / part) for part in parts}
+
+
+def _hash_of(root: Path, part: Path) -> str:
+    digest = hashlib.sha256()
+    for path in [part] if part.is_file() else sorted(part.rglob("*.py")):
+        digest.update(path.relative_to(root).as_posix().encode() + path.read_bytes())
+    return digest.hexdigest()[:12]
+
+
+def _work(compute: Callable[[Cell], CellResult], store: Store, cell: Cell) -> float:
+    start = time.perf_counter()
+    with one_thread():
+        result = compute(cell)
+    seconds = time.perf_counter() - start
+    store.save(cell, CellResult(result.frames, result.notes, seconds))
+    return seconds
+
+
+def _plain(value: Any) -> Any:
+    # Settings that were chosen from arrays are numpy's numbers.
+    if isinstance(value, np.generic | np.ndarray):
+        return value.tolist()
+    raise TypeError(f"a note must be something that JSON knows but is {type(value).__name__}")
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    try:
+        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return None
+    return content
+
+
+def _write(path: Path, content: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # One name, so that what an interrupted write leaves is overwritten by the next.
+    temporary = path.with_name(path.name + ".part")
+    with temporary.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+
+
+def _flat(facts: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in facts.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value

@@ -1,0 +1,76 @@
+"""Where the rating sets of the benchmarks are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from metarec.errors import InputError
+from metarec.ratings import Domain, read_domain
+from metarec.registry import suggest
+
+__all__ = ["SETS", "RatingSet", "find_sets", "largest_domain"]
+
+ML100K = "ml-100k"
+CIAO = "ciao"
+SETS = ("ml_latest_small", "goodbooks_5pct", "jester5k", "movietweetings_100k", CIAO, ML100K)
+
+FOLDER = "METAREC_DATA"
+
+
+@dataclass(frozen=True)
+class RatingSet:
+    """A set by its name, and the path that `read_domain` understands."""
+
+    name: str
+    path: str
+
+    def read(self) -> Domain:
+        """The ratings, under the set's name.
+
+        Raises:
+            InputError: they cannot be read.
+        """
+        return read_domain(self.path, self.name)
+
+
+def find_sets(names: Sequence[str], data: Path | None, ml100k: Path | None) -> list[RatingSet]:
+    """The sets that are asked for.
+
+    Args:
+        names: some of `SETS`.
+        data: the folder that holds a folder for each set but MovieLens-100K.
+        ml100k: the folder of MovieLens-100K's atomic files.
+
+    Raises:
+        InputError: a name that is unknown, or a set that is not there.
+    """
+    for name in names:
+        if name not in SETS:
+            raise InputError(f'--sets: unknown set "{name}"; {suggest(name, SETS)}')
+    if not names or len(set(names)) < len(names):
+        raise InputError(f"--sets must name different sets but got {','.join(names) or 'none'}")
+    return [_find(name, data, ml100k) for name in names]
+
+
+def largest_domain(path: Path) -> str:
+    """The value of the column `domain` with the most ratings; of equals the first in the alphabet."""
+    counts = pd.read_csv(path, usecols=["domain"], dtype=str)["domain"].value_counts()
+    return str(min(counts.index[counts == counts.max()]))
+
+
+def _find(name: str, data: Path | None, ml100k: Path | None) -> RatingSet:
+    if name == ML100K:
+        option, folder = "--ml100k", ml100k
+    else:
+        option, folder = FOLDER, data / name if data else None
+    if folder is None or not folder.is_dir():
+        where = f"{option} is not given" if folder is None else f"{folder} is not there"
+        others = ",".join(other for other in SETS if other != name)
+        raise InputError(f"{name}: {where}; name its folder with {option}, or leave it out, as in --sets {others}")
+    if name == CIAO:
+        return RatingSet(name, f"{folder}#{largest_domain(folder / 'ratings.csv.gz')}")
+    return RatingSet(name, str(folder))
