@@ -37,10 +37,10 @@ def blocks(lengths: np.ndarray, budget: int) -> Iterator[np.ndarray]:
 
 
 def padded(starts: np.ndarray, lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Runs in a flat array -> ([N, L] positions in it, [N, L] which are real). Padding points at the run's start."""
+    """Runs in a flat array, none empty -> ([N, L] positions in it, [N, L] which are real). Padding repeats the last."""
     steps = np.arange(lengths.max(initial=0))
     is_real = steps < lengths[:, None]
-    return starts[:, None] + np.where(is_real, steps, 0), is_real
+    return starts[:, None] + np.minimum(steps, lengths[:, None] - 1), is_real
 
 
 def ridge_vectors(

@@ -7,6 +7,7 @@ its regularisation means the same in every domain (and the published defaults, t
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Iterator
 from typing import Any, Self
 
 import numpy as np
@@ -22,14 +23,12 @@ from scipy import sparse
 from metarec.bases._base import BaseConfig
 from metarec.bases._fold_in import BUDGET, blocks, nearest_means, padded, ridge_vectors
 from metarec.bases._queries import CodedQueries, FoldInRecommender
+from metarec.bases._raters import Raters
 from metarec.ratings import Domain
 
 __all__ = ["BiasRecommender", "BiasedMFRecommender", "ItemKNNRecommender", "UserKNNRecommender"]
 
 STARS = 4.0
-
-DENSE = 0.1
-"""Share of ratings that are there, above which a table of them is multiplied as a dense one."""
 
 
 class LensKitRecommender(FoldInRecommender):
@@ -118,20 +117,32 @@ class ItemKNNRecommender(LensKitRecommender):
         self._similarities = self._scorer.sim_matrix.to_scipy()
 
     def predict_stars(self, queries: CodedQueries) -> np.ndarray:
-        """For each asked item: its similarities to the history, looked up, and the mean of the nearest."""
         means = self._scorer.item_means
         centred = STARS * queries.unit - means[queries.items]
         stars = np.full(len(queries.asked), np.nan)
-        starts, lengths = queries.starts[queries.owners], queries.lengths[queries.owners]
-        for pairs in blocks(lengths, BUDGET):
-            positions, is_real = padded(starts[pairs], lengths[pairs])
-            asked = np.broadcast_to(queries.asked[pairs, None], positions.shape)
-            weights = np.zeros(positions.shape, dtype=np.float32)
-            weights[is_real] = self._similarities[queries.items[positions[is_real]], asked[is_real]]
-            stars[pairs] = nearest_means(
-                weights, centred[positions], most=self.config.neighbours, least=self.config.min_neighbours
-            )
+        for first, last, distinct in self._spans(queries, 0, len(queries.lengths)):
+            # A table of a few items' rows: looking up single similarities in the sparse one is far slower.
+            rows = self._similarities[distinct].toarray()
+            pairs = np.arange(*np.searchsorted(queries.owners, (first, last)))
+            starts, lengths = queries.starts[queries.owners[pairs]], queries.lengths[queries.owners[pairs]]
+            for block in blocks(lengths, BUDGET):
+                positions, is_real = padded(starts[block], lengths[block])
+                asked = queries.asked[pairs[block]]
+                weights = rows[np.searchsorted(distinct, queries.items[positions]), asked[:, None]] * is_real
+                stars[pairs[block]] = nearest_means(
+                    weights, centred[positions], most=self.config.neighbours, least=self.config.min_neighbours
+                )
         return stars + means[queries.asked]
+
+    def _spans(self, queries: CodedQueries, first: int, last: int) -> Iterator[tuple[int, int, np.ndarray]]:
+        """Runs of queries whose distinct history items (also given) have a small table of similarities."""
+        distinct = np.unique(queries.items[slice(*np.searchsorted(queries.history_owners, (first, last)))])
+        if len(distinct) * len(self._items) <= 4 * BUDGET or last - first <= 1:
+            yield first, last, distinct
+            return
+        middle = (first + last) // 2
+        yield from self._spans(queries, first, middle)
+        yield from self._spans(queries, middle, last)
 
 
 class UserKNNConfig(BaseConfig):
@@ -154,43 +165,25 @@ class UserKNNRecommender(LensKitRecommender):
         return UserKNNScorer(max_nbrs=self.config.neighbours, min_nbrs=self.config.min_neighbours)
 
     def _unpack(self) -> None:
-        vectors = self._scorer.user_vectors
-        self._num_users, self._num_items = vectors.shape
-        by_item = vectors.T.tocsr()
-        # Adding up whole rows is faster than sparse products once a row is not mostly zeros.
-        self._vectors = by_item.toarray() if by_item.nnz > DENSE * by_item.shape[0] * by_item.shape[1] else by_item
-        self._raters = self._scorer.user_ratings.to_scipy().T.tocsr()
+        self._raters = Raters(
+            self._scorer.user_vectors,
+            self._scorer.user_ratings.to_scipy(),
+            most=self.config.neighbours,
+            least=self.config.min_neighbours,
+            min_similarity=self._scorer.config.min_sim,
+        )
 
     def predict_stars(self, queries: CodedQueries) -> np.ndarray:
-        centred, means = _centred(queries, self._num_items)
+        centred, means = _centred(queries, len(self._items))
         stars = np.full(len(queries.asked), np.nan)
-        step = max(BUDGET // self._num_users, 1)
+        step = max(BUDGET // self._raters.num_users, 1)
         for first in range(0, len(means), step):
             last = min(first + step, len(means))
             pairs = slice(*np.searchsorted(queries.owners, (first, last)))
-            similarities = centred[first:last] @ self._vectors
-            if sparse.issparse(similarities):
-                similarities = similarities.toarray()
-            similarities[similarities < self._scorer.config.min_sim] = 0
             owners = queries.owners[pairs]
-            stars[pairs] = self._mean_of_raters(similarities, owners - first, queries.asked[pairs]) + means[owners]
+            similarities = self._raters.similarities(centred[first:last])
+            stars[pairs] = self._raters.means(similarities, owners - first, queries.asked[pairs]) + means[owners]
         return stars
-
-    def _mean_of_raters(self, similarities: np.ndarray, owners: np.ndarray, asked: np.ndarray) -> np.ndarray:
-        """[b, U] similarities of queries to users, and [p] asked items with the queries asking -> [p] means."""
-        means = np.full(len(asked), np.nan)
-        starts = self._raters.indptr[asked]
-        lengths = self._raters.indptr[asked + 1] - starts
-        for rows in blocks(lengths, BUDGET):
-            positions, is_real = padded(starts[rows], lengths[rows])
-            weights = similarities[owners[rows, None], self._raters.indices[positions]] * is_real
-            means[rows] = nearest_means(
-                weights,
-                self._raters.data[positions],
-                most=self.config.neighbours,
-                least=self.config.min_neighbours,
-            )
-        return means
 
 
 def _centred(queries: CodedQueries, num_items: int) -> tuple[sparse.csr_array, np.ndarray]:
