@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Self
 
 import numpy as np
+import pandas as pd
 import torch
 from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 from torch.nn import functional
 
-from metarec.bases._base import BaseConfig, HistoryQuery, Recommender
+from metarec.bases._base import BaseConfig
 from metarec.bases._offsets import item_offsets
+from metarec.bases._queries import CodedQueries, FoldInRecommender
 from metarec.ratings import Domain
 
 __all__ = ["AutoencoderRecommender"]
@@ -64,7 +65,7 @@ class _Network(nn.Module):
         return (codes * self.items(items)).sum(-1) + self.item_bias(items)[:, 0]
 
 
-class AutoencoderRecommender(Recommender):
+class AutoencoderRecommender(FoldInRecommender):
     """AutoRec's idea (Sedhain et al. 2015) for short histories: learns what a user rates beyond the shrunk means.
 
     In training, each user's ratings are split anew in every pass: some (1 to all but one, few being as likely as
@@ -82,7 +83,7 @@ class AutoencoderRecommender(Recommender):
         items, names = ratings["item"].factorize(sort=True)
         unit = domain.scale.to_unit(ratings["rating"].to_numpy())
         self._scale = domain.scale
-        self._codes = {item: code for code, item in enumerate(names)}
+        self._items = pd.Index(names, dtype=object)
         self._offsets = item_offsets(items, unit, len(names), damping=config.damping)
         # On a scale of about one standard deviation, so that the settings fit any domain.
         residuals = unit - self._offsets.mean - self._offsets.offsets[items]
@@ -97,7 +98,10 @@ class AutoencoderRecommender(Recommender):
         """Rows are sorted by user and item, so that the order of the input table does not matter."""
         config, network = self.config, self._network
         rng = np.random.default_rng(config.seed)
-        optimizer = torch.optim.AdamW(network.parameters(), config.learning_rate, weight_decay=config.weight_decay)
+        # Fused: where items are many and ratings few, most of a fit is the optimizer's passes over the tables.
+        optimizer = torch.optim.AdamW(
+            network.parameters(), config.learning_rate, weight_decay=config.weight_decay, fused=True
+        )
         starts = np.concatenate([[0], np.cumsum(np.bincount(users))])
         trainable = np.flatnonzero(np.diff(starts) >= 2)
         for _ in range(config.epochs):
@@ -131,37 +135,20 @@ class AutoencoderRecommender(Recommender):
         return functional.mse_loss(predicted, centred[targets])
 
     @torch.no_grad()
-    def predict_queries(self, queries: Sequence[HistoryQuery]) -> list[np.ndarray]:
-        histories, residuals, offsets = [], [], []
-        for query in queries:
-            codes = self._code(query.history_items)
-            known = codes >= 0
-            unit = self._scale.to_unit(query.history_ratings[known])
-            beyond = (unit - self._offsets.mean - self._offsets.offsets[codes[known]]) / self._spread
-            offset = beyond.sum() / max(len(beyond) + self.config.damping, 1e-12)
-            histories.append(codes[known])
-            residuals.append(beyond - offset)
-            offsets.append(offset)
-        counts = np.array([len(history) for history in histories])
-        user_codes = self._network.encode(
-            torch.from_numpy(np.concatenate(histories)),
-            torch.from_numpy(np.concatenate(residuals)).float(),
-            torch.from_numpy(np.concatenate([[0], np.cumsum(counts)[:-1]])),
-            torch.from_numpy(counts).float(),
+    def predict_coded(self, queries: CodedQueries) -> np.ndarray:
+        owners, lengths = queries.history_owners, queries.lengths
+        expected = self._offsets.mean + self._offsets.offsets
+        beyond = (queries.unit - expected[queries.items]) / self._spread
+        sums = np.bincount(owners, beyond, len(lengths))
+        offsets = sums / np.maximum(lengths + self.config.damping, 1e-12)
+        codes = self._network.encode(
+            torch.from_numpy(queries.items),
+            torch.from_numpy(beyond - offsets[owners]).float(),
+            torch.from_numpy(queries.starts),
+            torch.from_numpy(lengths).float(),
         )
-        answers = []
-        for user_code, offset, query in zip(user_codes, offsets, queries, strict=True):
-            codes = self._code(query.items)
-            known = codes >= 0
-            answer = np.full(len(codes), np.nan)
-            decoded = self._network.decode(user_code.expand(int(known.sum()), -1), torch.from_numpy(codes[known]))
-            unit = self._offsets.mean + self._offsets.offsets[codes[known]]
-            answer[known] = self._scale.to_ratings(unit + self._spread * (offset + decoded.numpy()))
-            answers.append(answer)
-        return answers
-
-    def _code(self, items: np.ndarray) -> np.ndarray:
-        return np.fromiter((self._codes.get(item, -1) for item in items), np.int64, len(items))
+        decoded = self._network.decode(codes[torch.from_numpy(queries.owners)], torch.from_numpy(queries.asked))
+        return expected[queries.asked] + self._spread * (offsets[queries.owners] + decoded.numpy())
 
 
 def _draw_histories(lengths: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from typing import Self
 
 import numpy as np
@@ -16,8 +15,10 @@ from sklearn.feature_extraction.text import TfidfTransformer
 from sklearn.linear_model import Ridge
 from sklearn.preprocessing import normalize
 
-from metarec.bases._base import BaseConfig, HistoryQuery, Recommender
+from metarec.bases._base import BaseConfig
+from metarec.bases._fold_in import ridge_vectors
 from metarec.bases._offsets import item_offsets
+from metarec.bases._queries import CodedQueries, FoldInRecommender
 from metarec.ratings import Domain
 
 __all__ = ["ContentRecommender", "item_features"]
@@ -43,13 +44,13 @@ class ContentConfig(BaseConfig):
     "Of the reduction's randomised solver."
 
 
-class ContentRecommender(Recommender):
+class ContentRecommender(FoldInRecommender):
     """Predicts from item features alone: a ridge regression for what everyone thinks, a Gaussian process for one user.
 
     An item's expected deviation from the mean is a ridge regression on its features, updated by the item's own
     ratings. What is special to a user has the kernel ``bias_variance + taste_variance * x·x'`` on the items' feature
-    vectors; its posterior mean given the history is one small linear solve (Rasmussen, Williams 2006, eq. 2.23),
-    done for all histories of one length at once. Items without features: cannot say.
+    vectors; its posterior mean given the history is one small linear solve (Rasmussen, Williams 2006, eq. 2.23).
+    Items without features: cannot say.
     """
 
     name = "content"
@@ -57,63 +58,39 @@ class ContentRecommender(Recommender):
     config: ContentConfig
 
     def fit(self, domain: Domain) -> Self:
+        config = self.config
         self._scale = domain.scale
-        self._codes: dict[str, int] = {}
+        self._items = pd.Index([], dtype=object)
+        self._axes, self._expected = np.zeros((0, 1)), np.zeros(0)
         if domain.items is None:
             return self
-        config = self.config
-        self._codes = {item: code for code, item in enumerate(domain.items["item"])}
-        features = item_features(domain.items.drop(columns="item"))
-        self._vectors = _reduce(features, config.components, config.seed)
-        codes = domain.ratings["item"].map(self._codes)
-        described = codes.notna().to_numpy()
+        names = pd.Index(domain.items["item"], dtype=object)
+        codes = names.get_indexer(domain.ratings["item"])
+        described = codes >= 0
         if not described.any():
-            self._codes = {}
             return self
-        rated = codes[described].to_numpy(dtype=np.int64)
+        self._items = names
+        self._vectors = _reduce(item_features(domain.items.drop(columns="item")), config.components, config.seed)
+        # Items so placed that the kernel of two is the product of their places.
+        offset = np.full((len(names), 1), np.sqrt(config.bias_variance))
+        self._axes = np.hstack([offset, np.sqrt(config.taste_variance) * self._vectors])
+        rated = codes[described]
         unit = domain.scale.to_unit(domain.ratings["rating"].to_numpy()[described])
-        raw = item_offsets(rated, unit, len(self._codes), damping=config.damping)
+        raw = item_offsets(rated, unit, len(names), damping=config.damping)
         known = raw.counts > 0
         ridge = Ridge(alpha=config.item_penalty)
         ridge.fit(self._vectors[known], raw.offsets[known], sample_weight=np.sqrt(raw.counts[known]))
         prior = ridge.predict(self._vectors)
-        offsets = item_offsets(rated, unit, len(self._codes), damping=config.damping, prior=prior)
+        offsets = item_offsets(rated, unit, len(names), damping=config.damping, prior=prior)
         self._expected = offsets.mean + offsets.offsets
         return self
 
-    def predict_queries(self, queries: Sequence[HistoryQuery]) -> list[np.ndarray]:
-        answers: list[np.ndarray] = [np.full(len(query.items), np.nan) for query in queries]
-        if not self._codes:
-            return answers
-        by_length: dict[int, list[tuple[int, np.ndarray, np.ndarray]]] = {}
-        for position, query in enumerate(queries):
-            codes = self._code(query.history_items)
-            known = codes >= 0
-            residuals = self._scale.to_unit(query.history_ratings[known]) - self._expected[codes[known]]
-            by_length.setdefault(int(known.sum()), []).append((position, codes[known], residuals))
-        for group in by_length.values():
-            weights = self._posterior_weights(
-                np.stack([codes for _, codes, _ in group]), np.stack([residuals for *_, residuals in group])
-            )
-            for (position, history, _), weight in zip(group, weights, strict=True):
-                codes = self._code(queries[position].items)
-                known = codes >= 0
-                kernel = self._kernel(self._vectors[codes[known]], self._vectors[history])
-                unit = self._expected[codes[known]] + kernel @ weight
-                answers[position][known] = self._scale.to_ratings(unit)
-        return answers
-
-    def _code(self, items: np.ndarray) -> np.ndarray:
-        return np.fromiter((self._codes.get(item, -1) for item in items), np.int64, len(items))
-
-    def _kernel(self, left: np.ndarray, right: np.ndarray) -> np.ndarray:
-        return self.config.bias_variance + self.config.taste_variance * (left @ np.swapaxes(right, -1, -2))
-
-    def _posterior_weights(self, histories: np.ndarray, residuals: np.ndarray) -> np.ndarray:
-        """[B, k] item codes and [B, k] residuals -> [B, k] weights of the kernel's columns."""
-        vectors = self._vectors[histories]
-        gram = self._kernel(vectors, vectors) + np.eye(histories.shape[1])
-        return np.linalg.solve(gram, residuals[..., None])[..., 0]
+    def predict_coded(self, queries: CodedQueries) -> np.ndarray:
+        residuals = queries.unit - self._expected[queries.items]
+        noise = np.ones(len(queries.lengths))
+        users = ridge_vectors(self._axes, queries.items, residuals, queries.lengths, noise)
+        beyond = np.einsum("pf,pf->p", self._axes[queries.asked], users[queries.owners])
+        return self._expected[queries.asked] + beyond
 
 
 def item_features(columns: pd.DataFrame) -> sparse.csr_matrix:

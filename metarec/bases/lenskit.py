@@ -7,18 +7,23 @@ its regularisation means the same in every domain (and the published defaults, t
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator
 from typing import Any, Self
 
 import numpy as np
+import pandas as pd
 from lenskit.als import BiasedMFScorer
-from lenskit.basic import BiasScorer
-from lenskit.data import ItemList, RecQuery, from_interactions_df
+from lenskit.basic import BiasModel, BiasScorer
+from lenskit.data import from_interactions_df
 from lenskit.knn import ItemKNNScorer, UserKNNScorer
 from lenskit.training import TrainingOptions
 from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
+from scipy import sparse
 
-from metarec.bases._base import BaseConfig, HistoryQuery, Recommender
+from metarec.bases._base import BaseConfig
+from metarec.bases._fold_in import BUDGET, blocks, nearest_means, padded, ridge_vectors
+from metarec.bases._queries import CodedQueries, FoldInRecommender
+from metarec.bases._raters import Raters
 from metarec.ratings import Domain
 
 __all__ = ["BiasRecommender", "BiasedMFRecommender", "ItemKNNRecommender", "UserKNNRecommender"]
@@ -26,45 +31,45 @@ __all__ = ["BiasRecommender", "BiasedMFRecommender", "ItemKNNRecommender", "User
 STARS = 4.0
 
 
-class LensKitRecommender(Recommender):
+class LensKitRecommender(FoldInRecommender):
     """A LensKit scorer behind the contract of base recommenders."""
-
-    empty_history_says = False
-    """Whether the scorer has something to say about a user with no known history."""
 
     @abstractmethod
     def make_scorer(self) -> Any:
         """A LensKit scorer with this recommender's settings, not yet trained."""
 
+    @abstractmethod
+    def predict_stars(self, queries: CodedQueries) -> np.ndarray:
+        """[P] what the trained scorer says, by its own arithmetic; NaN where it cannot say."""
+
     def fit(self, domain: Domain) -> Self:
         ratings = domain.ratings
         frame = ratings[["user", "item"]].rename(columns={"user": "user_id", "item": "item_id"})
         frame["rating"] = STARS * domain.scale.to_unit(ratings["rating"].to_numpy())
+        data = from_interactions_df(frame)
         self._scale = domain.scale
         self._scorer = self.make_scorer()
         # Its own seed, not LensKit's global one: the same fit gives the same model in any process.
         options = TrainingOptions(rng=np.random.default_rng(getattr(self.config, "seed", 0)))
-        self._scorer.train(from_interactions_df(frame), options)
-        self._known = frozenset(ratings["item"].unique())
+        self._scorer.train(data, options)
+        self._items = pd.Index(data.items.ids(), dtype=object)
+        self._unpack()
         return self
 
-    def predict_queries(self, queries: Sequence[HistoryQuery]) -> list[np.ndarray]:
-        return [self._predict_query(query) for query in queries]
+    def _unpack(self) -> None:
+        """Take off the trained scorer what folding in needs in another layout."""
 
-    def _predict_query(self, query: HistoryQuery) -> np.ndarray:
-        scores = np.full(len(query.items), np.nan)
-        # Asked for an item that it never saw, the item-kNN panics: ask for known ones only, in both directions.
-        asked = np.fromiter((item in self._known for item in query.items), bool, len(query.items))
-        seen = np.fromiter((item in self._known for item in query.history_items), bool, len(query.history_items))
-        if not asked.any() or not (seen.any() or self.empty_history_says):
-            return scores
-        user = RecQuery()
-        if seen.any():
-            stars = STARS * self._scale.to_unit(query.history_ratings[seen])
-            user = RecQuery(history_items=ItemList(item_ids=query.history_items[seen], rating=stars))
-        answer = self._scorer(user, ItemList(item_ids=query.items[asked])).scores()
-        scores[asked] = self._scale.to_ratings(np.asarray(answer, dtype=np.float64) / STARS)
-        return scores
+    def predict_coded(self, queries: CodedQueries) -> np.ndarray:
+        return self.predict_stars(queries) / STARS
+
+
+def _biases(model: BiasModel, queries: CodedQueries) -> tuple[np.ndarray, np.ndarray]:
+    """[I] what everyone gives an item, and [B] each history's shrunk mean deviation from it (0 for an empty one)."""
+    items = model.global_bias + np.asarray(model.item_biases, dtype=np.float64)
+    beyond = STARS * queries.unit - items[queries.items]
+    sums = np.bincount(queries.history_owners, beyond, len(queries.lengths))
+    users = np.divide(sums, queries.lengths + model.damping, out=np.zeros(len(sums)), where=queries.lengths > 0)
+    return items, users
 
 
 class BiasConfig(BaseConfig):
@@ -80,10 +85,13 @@ class BiasRecommender(LensKitRecommender):
     name = "bias"
     Config = BiasConfig
     config: BiasConfig
-    empty_history_says = True
 
     def make_scorer(self) -> BiasScorer:
         return BiasScorer(damping=self.config.damping)
+
+    def predict_stars(self, queries: CodedQueries) -> np.ndarray:
+        items, users = _biases(self._scorer.model_, queries)
+        return items[queries.asked] + users[queries.owners]
 
 
 class ItemKNNConfig(BaseConfig):
@@ -105,6 +113,37 @@ class ItemKNNRecommender(LensKitRecommender):
     def make_scorer(self) -> ItemKNNScorer:
         return ItemKNNScorer(max_nbrs=self.config.neighbours, min_nbrs=self.config.min_neighbours)
 
+    def _unpack(self) -> None:
+        self._similarities = self._scorer.sim_matrix.to_scipy()
+
+    def predict_stars(self, queries: CodedQueries) -> np.ndarray:
+        means = self._scorer.item_means
+        centred = STARS * queries.unit - means[queries.items]
+        stars = np.full(len(queries.asked), np.nan)
+        for first, last, distinct in self._spans(queries, 0, len(queries.lengths)):
+            # A table of a few items' rows: looking up single similarities in the sparse one is far slower.
+            rows = self._similarities[distinct].toarray()
+            pairs = np.arange(*np.searchsorted(queries.owners, (first, last)))
+            starts, lengths = queries.starts[queries.owners[pairs]], queries.lengths[queries.owners[pairs]]
+            for block in blocks(lengths, BUDGET):
+                positions, is_real = padded(starts[block], lengths[block])
+                asked = queries.asked[pairs[block]]
+                weights = rows[np.searchsorted(distinct, queries.items[positions]), asked[:, None]] * is_real
+                stars[pairs[block]] = nearest_means(
+                    weights, centred[positions], most=self.config.neighbours, least=self.config.min_neighbours
+                )
+        return stars + means[queries.asked]
+
+    def _spans(self, queries: CodedQueries, first: int, last: int) -> Iterator[tuple[int, int, np.ndarray]]:
+        """Runs of queries whose distinct history items (also given) have a small table of similarities."""
+        distinct = np.unique(queries.items[slice(*np.searchsorted(queries.history_owners, (first, last)))])
+        if len(distinct) * len(self._items) <= 4 * BUDGET or last - first <= 1:
+            yield first, last, distinct
+            return
+        middle = (first + last) // 2
+        yield from self._spans(queries, first, middle)
+        yield from self._spans(queries, middle, last)
+
 
 class UserKNNConfig(BaseConfig):
     """Settings of :class:`UserKNNRecommender`."""
@@ -124,6 +163,48 @@ class UserKNNRecommender(LensKitRecommender):
 
     def make_scorer(self) -> UserKNNScorer:
         return UserKNNScorer(max_nbrs=self.config.neighbours, min_nbrs=self.config.min_neighbours)
+
+    def _unpack(self) -> None:
+        self._raters = Raters(
+            self._scorer.user_vectors,
+            self._scorer.user_ratings.to_scipy(),
+            most=self.config.neighbours,
+            least=self.config.min_neighbours,
+            min_similarity=self._scorer.config.min_sim,
+        )
+
+    def predict_stars(self, queries: CodedQueries) -> np.ndarray:
+        centred, means = _centred(queries, len(self._items))
+        stars = np.full(len(queries.asked), np.nan)
+        step = max(BUDGET // self._raters.num_users, 1)
+        for first in range(0, len(means), step):
+            last = min(first + step, len(means))
+            pairs = slice(*np.searchsorted(queries.owners, (first, last)))
+            owners = queries.owners[pairs]
+            similarities = self._raters.similarities(centred[first:last])
+            stars[pairs] = self._raters.means(similarities, owners - first, queries.asked[pairs]) + means[owners]
+        return stars
+
+
+def _centred(queries: CodedQueries, num_items: int) -> tuple[sparse.csr_array, np.ndarray]:
+    """Histories less their means, as LensKit rounds them: ([B, I] float32, [B] means).
+
+    Similarities at its threshold, and which of two like users is nearer, hang on the last digit: so the means are taken
+    over single-precision rows of one length, which adds up in the same order as a history on its own.
+    """
+    stars = (STARS * queries.unit).astype(np.float32)
+    lengths, starts = queries.lengths, queries.starts
+    means = np.zeros(len(lengths), dtype=np.float32)
+    for length in np.unique(lengths[lengths > 0]):
+        rows = np.flatnonzero(lengths == length)
+        means[rows] = stars[starts[rows, None] + np.arange(length)].mean(axis=1)
+    owners = queries.history_owners
+    # An item that is there twice counts by its last rating.
+    keys, last = np.unique((owners * num_items + queries.items)[::-1], return_index=True)
+    entries = len(owners) - 1 - last
+    bounds = np.searchsorted(keys, np.arange(len(lengths) + 1) * num_items)
+    data = stars[entries] - means[owners[entries]]
+    return sparse.csr_array((data, queries.items[entries], bounds), shape=(len(lengths), num_items)), means
 
 
 class BiasedMFConfig(BaseConfig):
@@ -155,3 +236,15 @@ class BiasedMFRecommender(LensKitRecommender):
             regularization=self.config.regularization,
             damping=self.config.damping,
         )
+
+    def _unpack(self) -> None:
+        self._vectors = self._scorer.item_embeddings.astype(np.float64)
+
+    def predict_stars(self, queries: CodedQueries) -> np.ndarray:
+        items, users = _biases(self._scorer.bias, queries)
+        residuals = STARS * queries.unit - items[queries.items] - users[queries.history_owners]
+        penalties = self.config.regularization * queries.lengths
+        vectors = ridge_vectors(self._vectors, queries.items, residuals, queries.lengths, penalties)
+        beyond = np.einsum("pf,pf->p", self._vectors[queries.asked], vectors[queries.owners])
+        stars = items[queries.asked] + users[queries.owners] + beyond
+        return np.where(queries.lengths[queries.owners] > 0, stars, np.nan)

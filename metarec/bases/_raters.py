@@ -1,0 +1,107 @@
+"""The users that a user-kNN remembers: how like a history they are, and what the nearest who rated an item say."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from scipy import sparse
+
+from metarec.bases._fold_in import BUDGET, blocks, nearest_means, padded
+
+__all__ = ["Raters"]
+
+DENSE = 0.1
+"""Share of the table that is rated, above which it is kept with its gaps."""
+
+
+class Raters:
+    """Remembered users, asked for many histories at once.
+
+    Args:
+        vectors: [U, I] their ratings, centred and of length 1, single precision.
+        ratings: [U, I] their ratings, centred.
+        most, least: how many of them speak for an item.
+        min_similarity: whoever is less similar is no neighbour.
+    """
+
+    def __init__(
+        self,
+        vectors: sparse.csr_array,
+        ratings: sparse.csr_array,
+        *,
+        most: int,
+        least: int,
+        min_similarity: float,
+    ) -> None:
+        self.most, self.least, self.min_similarity = most, least, min_similarity
+        self.num_users, num_items = vectors.shape
+        self._ratings = ratings.T.tocsr()
+        self._vectors = vectors.T.tocsr()
+        density = vectors.nnz / (self.num_users * num_items)
+        # Among so many users there are three times `most` raters of a usual item, so nearly always enough of any item.
+        self._num_candidates = int(np.ceil(3 * most / density))
+        self._filled: np.ndarray | None = None
+        if density > DENSE and self._num_candidates < self.num_users // 4:
+            self._vectors = self._vectors.toarray()
+            self._filled = np.full((num_items, self.num_users), np.nan, dtype=np.float32)
+            self._filled[np.repeat(np.arange(num_items), np.diff(self._ratings.indptr)), self._ratings.indices] = (
+                self._ratings.data
+            )
+
+    def similarities(self, histories: sparse.csr_array) -> np.ndarray:
+        """[B, I] centred histories -> [B, U] similarities."""
+        products = histories @ self._vectors
+        return products.toarray() if sparse.issparse(products) else products
+
+    def means(self, similarities: np.ndarray, owners: np.ndarray, asked: np.ndarray) -> np.ndarray:
+        """What the nearest raters say, centred.
+
+        Args:
+            similarities: [B, U].
+            owners: [P] the row of `similarities` that asks; asked: [P] the item that it asks for.
+
+        Returns:
+            [P] means, NaN where too few neighbours have rated the item.
+        """
+        if self._filled is None:
+            return self._means_of_all(similarities, owners, asked)
+        means, settled = self._means_of_candidates(self._filled, similarities, owners, asked)
+        rest = ~settled
+        means[rest] = self._means_of_all(similarities, owners[rest], asked[rest])
+        return means
+
+    def _means_of_all(self, similarities: np.ndarray, owners: np.ndarray, asked: np.ndarray) -> np.ndarray:
+        means = np.full(len(asked), np.nan)
+        starts = self._ratings.indptr[asked]
+        lengths = self._ratings.indptr[asked + 1] - starts
+        for rows in blocks(lengths, BUDGET):
+            positions, is_real = padded(starts[rows], lengths[rows])
+            weights = similarities[owners[rows, None], self._ratings.indices[positions]]
+            means[rows] = self._nearest(weights, is_real, self._ratings.data[positions])
+        return means
+
+    def _means_of_candidates(
+        self, filled: np.ndarray, similarities: np.ndarray, owners: np.ndarray, asked: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """[P] means of the most similar users, and [P] whether these have all the neighbours of the item."""
+        means = np.full(len(asked), np.nan)
+        settled = np.zeros(len(asked), dtype=bool)
+        top = torch.topk(torch.from_numpy(similarities), self._num_candidates, dim=1, sorted=False)
+        candidates, heaviest = top.indices.numpy(), top.values.numpy()
+        beyond = heaviest.min(axis=1)
+        step = max(BUDGET // self._num_candidates, 1)
+        for first in range(0, len(asked), step):
+            rows = slice(first, first + step)
+            owner = owners[rows]
+            weights = heaviest[owner]
+            values = filled[asked[rows, None], candidates[owner]]
+            is_rated = ~np.isnan(values)
+            # A user left out is no more similar than `beyond`, so cannot be among `most` that are more.
+            enough = np.count_nonzero(is_rated & (weights > beyond[owner, None]), axis=1) >= self.most
+            settled[rows] = enough | (beyond[owner] < self.min_similarity)
+            means[rows] = self._nearest(weights, is_rated, np.where(is_rated, values, 0))
+        return means, settled
+
+    def _nearest(self, weights: np.ndarray, is_rated: np.ndarray, values: np.ndarray) -> np.ndarray:
+        weights = weights * (is_rated & (weights >= self.min_similarity))
+        return nearest_means(weights, values, most=self.most, least=self.least)
