@@ -24,7 +24,7 @@ class HyperNetworkFusion(FusionNetwork):
     its inputs (the start that Beck et al. 2022, "Hypernetworks in meta-reinforcement learning", find to be stable): at
     first every context gets that network, and how to differ with the context is learned. It has its hidden units in
     pairs of opposite sign, r(z) - r(-z) = z for the ReLU r, drawn at random and shifted by the least that makes their
-    sum the mean.
+    sum the mean. What the generators read is divided by the root of its width, for steps of a like size at any width.
 
     A base that says NaN contributes nothing: the mean of those that say something stands in for it.
 
@@ -65,6 +65,7 @@ class HyperNetworkFusion(FusionNetwork):
         self.num_algorithms = num_algorithms
         self.context_dim = context_dim
         self.target_net_dim = target_net_dim
+        self.hyper_hidden_dim = hyper_hidden_dim
         self.feature_dim = feature_dim
         self.use_features = use_features
         self.trunk = nn.Sequential(
@@ -102,7 +103,9 @@ class HyperNetworkFusion(FusionNetwork):
                 raise ValueError("algorithm_features must be given to a network with use_features")
             check_ends("algorithm_features", algorithm_features, self.num_algorithms, self.feature_dim)
             known = all_features(algorithm_features, context)
-        code = self.trunk(known)
+        # Every written weight is a sum over the code: without the scale, what a step of a given rate changes about the
+        # written network grows with the width, and inner rates of 0.1 overshoot.
+        code = self.trunk(known) / math.sqrt(self.hyper_hidden_dim)
         weight_1 = self.weight_1(code).unflatten(-1, (self.num_algorithms, self.target_net_dim))
         inputs = filled(algorithm_predictions) - MIDDLE
         hidden = torch.relu(torch.einsum("...a,...at->...t", inputs, weight_1) + self.bias_1(code))
