@@ -2,12 +2,31 @@
 
 from metarec.fusion._base import FusionNetwork, FusionOutput
 from metarec.fusion.attention import MetaRecommenderFusion
+from metarec.fusion.hypernetwork import HyperNetworkFusion
+from metarec.fusion.linear import LinearFusion
+from metarec.fusion.mlp import MAMLRecommenderFusion
+from metarec.fusion.residual import ResidualFusion
 from metarec.registry import Registry
 
-__all__ = ["NETWORKS", "FusionNetwork", "FusionOutput", "MetaRecommenderFusion"]
+__all__ = [
+    "NETWORKS",
+    "FusionNetwork",
+    "FusionOutput",
+    "HyperNetworkFusion",
+    "LinearFusion",
+    "MAMLRecommenderFusion",
+    "MetaRecommenderFusion",
+    "ResidualFusion",
+]
 
 NETWORKS = Registry(
     "fusion network",
     "metarec.fusion",
-    {"attention": "metarec.fusion.attention:MetaRecommenderFusion"},
+    {
+        "attention": "metarec.fusion.attention:MetaRecommenderFusion",
+        "hypernetwork": "metarec.fusion.hypernetwork:HyperNetworkFusion",
+        "mlp": "metarec.fusion.mlp:MAMLRecommenderFusion",
+        "linear": "metarec.fusion.linear:LinearFusion",
+        "residual": "metarec.fusion.residual:ResidualFusion",
+    },
 )

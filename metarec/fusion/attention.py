@@ -11,13 +11,19 @@ from torch.nn import functional
 from metarec.episodes import FusionInputs
 from metarec.errors import InputError
 from metarec.fusion._base import FusionNetwork, FusionOutput
+from metarec.fusion._common import (
+    MIDDLE,
+    all_features,
+    check_at_least,
+    check_ends,
+    masked_softmax,
+    weighted_sum,
+    zeroed,
+)
 from metarec.fusion._layers import ParallelLinear
 from metarec.fusion.losses import confidence_loss, negative_entropy, squared_error
 
 __all__ = ["MetaRecommenderFusion"]
-
-MIDDLE = 0.5
-"""The middle of the unit scale: what is predicted where nothing is known."""
 
 
 class _RowLosses(NamedTuple):
@@ -74,10 +80,10 @@ class MetaRecommenderFusion(FusionNetwork):
     ) -> None:
         super().__init__()
         context_dim = feature_dim if context_dim is None else context_dim
-        _check_at_least(1, num_algorithms=num_algorithms, feature_dim=feature_dim, output_dim=output_dim)
-        _check_at_least(1, meta_hidden_dim=meta_hidden_dim)
-        _check_at_least(0, context_dim=context_dim)
-        _check_at_least(4, hidden_dim=hidden_dim)
+        check_at_least(1, num_algorithms=num_algorithms, feature_dim=feature_dim, output_dim=output_dim)
+        check_at_least(1, meta_hidden_dim=meta_hidden_dim)
+        check_at_least(0, context_dim=context_dim)
+        check_at_least(4, hidden_dim=hidden_dim)
         if combine not in ("softmax", "product"):
             raise InputError(f'combine must be "softmax" or "product" but got {combine!r}')
         if anchored and output_dim != 1:
@@ -113,13 +119,11 @@ class MetaRecommenderFusion(FusionNetwork):
             nn.Linear(meta_hidden_dim, num_algorithms),
         )
         if anchored:
-            self.correction = nn.Linear(num_algorithms * feature_dim + context_dim, output_dim)
-            nn.init.zeros_(self.correction.weight)
-            nn.init.zeros_(self.correction.bias)
+            self.correction = zeroed(nn.Linear(num_algorithms * feature_dim + context_dim, output_dim))
         last = nn.Linear(hidden_dim // 4, output_dim)
+        nn.init.constant_(last.bias, MIDDLE)
         if anchored:
-            nn.init.zeros_(last.weight)
-        nn.init.constant_(last.bias, 0 if anchored else MIDDLE)
+            zeroed(last)
         self.head = nn.Sequential(nn.Linear(encoding_dim, hidden_dim // 4), nn.ReLU(), last)
 
     def forward(
@@ -144,21 +148,17 @@ class MetaRecommenderFusion(FusionNetwork):
         encodings = self.encoders(algorithm_features)
         attention_logits = self.attention(torch.cat([encodings.flatten(-2), context_features], dim=-1))
         confidence_logits = self.confidence_heads(encodings).squeeze(-1)
-        attention = _masked_softmax(attention_logits, available)
+        attention = masked_softmax(attention_logits, available)
         confidence = torch.sigmoid(confidence_logits)
         if self.combine == "product":
             # In logarithms, where the product of two vanishing numbers is still a number.
-            combined = _masked_softmax(attention_logits + functional.logsigmoid(confidence_logits), available)
+            combined = masked_softmax(attention_logits + functional.logsigmoid(confidence_logits), available)
         else:
-            combined = _masked_softmax(attention * confidence, available)
+            combined = masked_softmax(attention * confidence, available)
         prediction = self.head(torch.einsum("...a,...ae->...e", combined, encodings))
         if self.anchored and predictions is not None:
-            # Around the middle, which is then the mean of a row where no base says anything. The NaN must be replaced
-            # before it is multiplied: 0 * NaN is NaN, in the gradient too.
-            centred = torch.where(predictions.isfinite(), predictions - MIDDLE, 0)
-            anchor = MIDDLE + (combined * centred).sum(-1, keepdim=True)
-            features = torch.cat([algorithm_features.flatten(-2), context_features], dim=-1)
-            prediction = prediction + anchor + self.correction(features)
+            anchor = weighted_sum(combined, predictions).unsqueeze(-1)
+            prediction = prediction + anchor + self.correction(all_features(algorithm_features, context_features))
         return {
             "prediction": prediction,
             "attention_weights": attention,
@@ -234,27 +234,9 @@ class MetaRecommenderFusion(FusionNetwork):
         return _RowLosses(squared_error(prediction, targets).mean(-1), diversity, confidence)
 
     def _check_widths(self, features: Tensor, context: Tensor, predictions: Tensor | None) -> None:
-        expected = (self.num_algorithms, self.feature_dim)
-        if features.shape[-2:] != expected:
-            raise ValueError(f"algorithm_features must end in {list(expected)} but got {list(features.shape)}")
-        if context.shape[-1:] != (self.context_dim,):
-            raise ValueError(f"context_features must end in [{self.context_dim}] but got {list(context.shape)}")
-        if predictions is None and self.anchored:
+        check_ends("algorithm_features", features, self.num_algorithms, self.feature_dim)
+        check_ends("context_features", context, self.context_dim)
+        if predictions is not None:
+            check_ends("predictions", predictions, self.num_algorithms)
+        elif self.anchored:
             raise ValueError("predictions must be given to an anchored network, which corrects their weighted mean")
-
-
-def _masked_softmax(logits: Tensor, available: Tensor | None) -> Tensor:
-    """Softmax over the available ones; exactly 0 for the others, and for all of them where none is available.
-
-    The lowest finite number, not -inf, whose gradient is NaN where all are masked.
-    """
-    if available is None:
-        return torch.softmax(logits, dim=-1)
-    lowest = torch.finfo(logits.dtype).min
-    return torch.softmax(logits.masked_fill(~available, lowest), dim=-1) * available
-
-
-def _check_at_least(lowest: int, **values: int) -> None:
-    for name, value in values.items():
-        if not isinstance(value, int) or value < lowest:
-            raise InputError(f"{name} must be an integer >= {lowest} but got {value!r}")

@@ -1,16 +1,15 @@
 import math
 
+import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from metarec.episodes import FusionInputs
 from metarec.errors import InputError
 from metarec.fusion import NETWORKS, MetaRecommenderFusion
 from metarec.fusion._layers import ParallelLinear
+from tests.fusion import conftest
+from tests.fusion.conftest import NAN, arrays, draw_inputs, stirred
 
-NAN = float("nan")
 VARIANTS = [
     {"combine": "softmax"},
     {"combine": "product"},
@@ -20,33 +19,8 @@ VARIANTS = [
 variants = pytest.mark.parametrize("options", VARIANTS)
 
 
-def draw_inputs(*leading, algorithms=3, features=4, context=5, dtype=torch.float32, missing=0.4, seed=0):
-    generator = torch.Generator().manual_seed(seed)
-
-    def draw(*shape):
-        return torch.rand((*leading, *shape), generator=generator, dtype=torch.float64)
-
-    predictions = draw(algorithms)
-    predictions = predictions.masked_fill(draw(algorithms) < missing, NAN)
-    tensors = (predictions, 2 * draw(algorithms, features) - 1, draw(context), draw())
-    return FusionInputs(*(tensor.to(dtype) for tensor in tensors), torch.ones(leading, dtype=torch.bool))
-
-
-def build(seed=0, algorithms=3, features=4, context=5, dtype=torch.float32, **options):
-    options = {"hidden_dim": 8, "meta_hidden_dim": 6, **options}
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        network = MetaRecommenderFusion.for_episodes(algorithms, features, context, **options)
-    return network.to(dtype).eval()
-
-
-def stirred(network, std=0.5):
-    """The same network with no parameter at zero, as if it were trained."""
-    with torch.random.fork_rng():
-        torch.manual_seed(1)
-        for parameter in network.parameters():
-            torch.nn.init.normal_(parameter, std=std)
-    return network
+def build(**options):
+    return conftest.build("attention", **options)
 
 
 def test_the_sketch_has_its_widths():
@@ -79,49 +53,6 @@ def test_parallel_linear_starts_as_a_linear_layer_does():
             assert mine.abs().max() <= bound
             assert mine.std().item() == pytest.approx(other.std().item(), rel=0.1)
             assert mine.abs().max().item() == pytest.approx(bound, rel=0.01)
-
-
-@variants
-@given(
-    leading=st.lists(st.integers(0, 3), max_size=2).map(tuple),
-    sizes=st.tuples(st.integers(1, 4), st.integers(1, 4), st.integers(0, 4)),
-    missing=st.sampled_from([0.0, 0.5, 1.0]),
-    dtype=st.sampled_from([torch.float32, torch.float64]),
-)
-@settings(max_examples=10, deadline=None)
-def test_any_rows_give_finite_numbers_and_gradients(options, leading, sizes, missing, dtype):
-    algorithms, features, context = sizes
-    shape = {"algorithms": algorithms, "features": features, "context": context, "dtype": dtype}
-    inputs = draw_inputs(*leading, missing=missing, **shape)
-    network = stirred(build(**shape, **options))
-    output = network.fuse(inputs)
-    assert output.prediction.shape == leading
-    assert output.prediction.dtype == dtype
-    assert output.weights.shape == output.confidences.shape == inputs.predictions.shape
-    available = inputs.predictions.isfinite()
-    assert (output.weights[~available] == 0).all()
-    sums = output.weights.sum(-1)
-    torch.testing.assert_close(sums, available.any(-1).to(dtype))
-    losses = network.row_losses(inputs)
-    assert losses.shape == leading
-    assert losses.isfinite().all()
-    for value in (losses.sum(), output.prediction.sum()):
-        gradients = torch.autograd.grad(value, list(network.parameters()), allow_unused=True, create_graph=True)
-        again = sum(g.square().sum() for g in gradients if g is not None)
-        assert torch.isfinite(again)
-        if again.requires_grad:
-            second = torch.autograd.grad(again, list(network.parameters()), allow_unused=True)
-            assert all(g.isfinite().all() for g in second if g is not None)
-
-
-@variants
-def test_rows_do_not_see_each_other(options):
-    network = stirred(build(**options))
-    inputs = draw_inputs(3, 4)
-    whole = network.fuse(inputs)
-    one = network.fuse(FusionInputs(*(tensor[1, 2] for tensor in inputs)))
-    for all_rows, row in zip(whole, one, strict=True):
-        torch.testing.assert_close(all_rows[1, 2], row)
 
 
 @variants
@@ -181,6 +112,45 @@ def test_the_product_is_safe_where_attention_and_confidence_vanish():
     torch.testing.assert_close(output.weights.sum(-1), torch.ones(4))
 
 
+@variants
+def test_it_says_what_its_layers_say_by_hand(options):
+    network = stirred(build(**options))
+    inputs = draw_inputs(7, missing=0.3)
+    output = network.fuse(inputs)
+    state = arrays(network)
+
+    def linear(name, x, base=...):
+        return state[f"{name}.weight"][base] @ x + state[f"{name}.bias"][base]
+
+    for row in range(7):
+        predictions, features, context, _ = (tensor[row].double().numpy() for tensor in inputs[:4])
+        says = np.flatnonzero(np.isfinite(predictions))
+        if len(says) == 0:
+            continue
+        encodings = [
+            linear("encoders.3", np.maximum(linear("encoders.0", features[a], a), 0), a) for a in range(len(features))
+        ]
+        logits = np.concatenate([*encodings, context])
+        for name in ("attention.0", "attention.3", "attention.5"):
+            logits = linear(name, logits if name == "attention.0" else np.maximum(logits, 0))
+        attention = np.exp(logits[says]) / np.exp(logits[says]).sum()
+        doubts = [
+            linear("confidence_heads.2", np.maximum(linear("confidence_heads.0", encodings[a], a), 0), a)[0]
+            for a in says
+        ]
+        weights = attention / (1 + np.exp(-np.array(doubts)))
+        if options["combine"] == "softmax":
+            weights = np.exp(weights)
+        weights = weights / weights.sum()
+        mixture = sum(weight * encodings[a] for weight, a in zip(weights, says, strict=True))
+        expected = linear("head.2", np.maximum(linear("head.0", mixture), 0))[0]
+        if options.get("anchored"):
+            expected += weights @ predictions[says]
+            expected += linear("correction", np.concatenate([*features, context]))[0]
+        assert output.weights[row, says].tolist() == pytest.approx(weights.tolist(), rel=1e-4, abs=1e-6)
+        assert output.prediction[row].item() == pytest.approx(expected, rel=1e-4, abs=1e-5)
+
+
 def test_compute_loss_is_the_sum_of_its_parts():
     inputs = draw_inputs(9, missing=0.2)
     network = stirred(build(diversity_weight=0.3, confidence_weight=0.7))
@@ -219,6 +189,8 @@ def test_the_loss_is_a_number_when_every_base_is_right():
 def test_wrong_shapes_are_named():
     inputs = draw_inputs(5)
     network = build()
+    with pytest.raises(ValueError, match=r"predictions must end in \[3\] but got \[5, 2\]"):
+        network(inputs.algorithm_features, inputs.context, inputs.predictions[..., :2])
     with pytest.raises(ValueError, match=r"algorithm_features must end in \[3, 4\] but got \[5, 3, 3\]"):
         network(inputs.algorithm_features[..., :3], inputs.context)
     with pytest.raises(ValueError, match=r"context_features must end in \[5\] but got \[5, 4\]"):
@@ -255,5 +227,3 @@ def test_networks_are_built_by_name_and_shape():
     network = NETWORKS.get("attention").for_episodes(3, 4, 5, combine="product", hidden_dim=16)
     assert isinstance(network, MetaRecommenderFusion)
     assert (network.num_algorithms, network.feature_dim, network.context_dim) == (3, 4, 5)
-    with pytest.raises(InputError, match='no option "hiden_dim"; did you mean "hidden_dim"'):
-        NETWORKS.get("attention").for_episodes(3, 4, 5, hiden_dim=16)
