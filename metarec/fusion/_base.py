@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from abc import ABCMeta, abstractmethod
-from typing import Any, NamedTuple, Self
+from typing import Any, ClassVar, NamedTuple, Self
 
 from torch import Tensor, nn
 
@@ -40,7 +40,14 @@ class FusionNetwork(nn.Module, metaclass=ABCMeta):
     (padding) still gives a finite output.
 
     A network is called through :meth:`fuse` by engines. Its ``forward`` is its own affair.
+
+    Attributes:
+        last_layers: names of the submodules and parameters that turn what the rest computes into a prediction. They are
+            what is adapted where only the head is. A name that a network of these options does not have is passed over.
+            Empty for a network that makes no such difference.
     """
+
+    last_layers: ClassVar[tuple[str, ...]] = ()
 
     @abstractmethod
     def fuse(self, inputs: FusionInputs) -> FusionOutput:
@@ -53,6 +60,13 @@ class FusionNetwork(nn.Module, metaclass=ABCMeta):
         Unless a network says otherwise, it is the squared error.
         """
         return squared_error(self.fuse(inputs).prediction, inputs.targets)
+
+    def head_names(self) -> list[str]:
+        """The names of the parameters in :attr:`last_layers`; of all parameters where it is empty."""
+        names = [name for name, _ in self.named_parameters()]
+        if not self.last_layers:
+            return names
+        return [name for name in names if any(f"{name}.".startswith(f"{layer}.") for layer in self.last_layers)]
 
     @classmethod
     def for_episodes(cls, num_algorithms: int, feature_dim: int, context_dim: int, **options: Any) -> Self:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from typing import ClassVar, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -63,6 +63,8 @@ class MetaRecommenderFusion(FusionNetwork):
     >>> outputs["prediction"].shape, outputs["combined_weights"].shape
     (torch.Size([8, 1]), torch.Size([8, 5]))
     """
+
+    last_layers: ClassVar[tuple[str, ...]] = ("head", "correction")
 
     def __init__(
         self,

@@ -6,7 +6,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +18,20 @@ from metarec.fusion import FusionNetwork, FusionOutput
 from metarec.fusion.losses import PREDICTION_LOSSES
 from metarec.registry import suggest
 
-__all__ = ["TASK_CHUNK", "AdaptedNetwork", "Loss", "MetaLearner", "RowLosses", "check_adaptation", "evaluating"]
+__all__ = [
+    "ADAPTED",
+    "TASK_CHUNK",
+    "Adapted",
+    "AdaptedNetwork",
+    "Loss",
+    "MetaLearner",
+    "RowLosses",
+    "check_adaptation",
+    "evaluating",
+]
+
+Adapted = Literal["all", "head"]
+ADAPTED: tuple[str, ...] = get_args(Adapted)
 
 Loss = Literal["mse", "mae", "huber", "fusion"] | Callable[[FusionOutput, FusionInputs], Tensor]
 
@@ -72,7 +85,7 @@ def evaluating(module: nn.Module) -> Iterator[None]:
 class AdaptedNetwork:
     """T copies of a fusion network, each adapted to one task. Holds no graph, and never trains.
 
-    Made by :meth:`MetaLearner.adapt`.
+    Made by :meth:`MetaLearner.adapt`. What is not adapted is shared with the network itself.
 
     Attributes:
         fast_weights: name -> [T, ...] each task's own parameters, under the network's names.
@@ -116,14 +129,25 @@ class AdaptedNetwork:
             return vmap(one_task, chunk_size=TASK_CHUNK)(self._fast, query)
 
 
-def check_adaptation(*, inner_lr: float, inner_steps: int, first_order: bool, loss: Loss) -> None:
+def check_adaptation(
+    *,
+    inner_lr: float,
+    inner_steps: int,
+    first_order: bool,
+    loss: Loss,
+    learn_rates: bool = False,
+    adapted: Adapted = "all",
+) -> None:
     """Raise InputError where an argument of a meta-learner breaks its rule."""
     if isinstance(inner_lr, bool) or not isinstance(inner_lr, int | float) or not 0 < inner_lr < math.inf:
         raise InputError(f"inner_lr must be a finite number > 0 but got {inner_lr!r}")
     if isinstance(inner_steps, bool) or not isinstance(inner_steps, int) or inner_steps < 0:
         raise InputError(f"inner_steps must be an integer >= 0 but got {inner_steps!r}")
-    if not isinstance(first_order, bool):
-        raise InputError(f"first_order must be True or False but got {first_order!r}")
+    for name, flag in (("first_order", first_order), ("learn_rates", learn_rates)):
+        if not isinstance(flag, bool):
+            raise InputError(f"{name} must be True or False but got {flag!r}")
+    if adapted not in ADAPTED:
+        raise InputError(f'adapted must be "all" or "head" but got {adapted!r}')
     known = [*PREDICTION_LOSSES, "fusion"]
     if not callable(loss) and loss not in known:
         raise InputError(f'unknown loss "{loss}"; {suggest(str(loss), known)}')
@@ -137,14 +161,22 @@ class MetaLearner(nn.Module, ABC):
     any, after adaptation. A task without support rows is not adapted. Dropout is off while adapting; in the meta-loss's
     query rows it is on if the network is in training mode. Parameters that need no gradient are not adapted.
 
+    With `learn_rates` every adapted parameter tensor has a rate of its own that is learned with the start (Meta-SGD, Li
+    et al. 2017, has one for every entry: more numbers than a few hundred users can tell apart). Its logarithm is what
+    is learned: so a rate stays positive and the inner loop a descent, and a step of the outer loop changes a small rate
+    and a large one by the same factor. With adapted="head" only the network's last layers are adapted (ANIL, Raghu et
+    al. 2020), and the outer loop trains everything.
+
     Being a module, it has ``parameters()`` (the network's, and whatever an engine learns beside them), ``to()`` and
     ``state_dict()``. The arguments are those of :func:`make_engine`.
 
     Attributes:
         network: the fusion network; its parameters are the start.
+        log_rates: [P] the logarithms of the inner rates, in the order of :attr:`rates`; None unless `learn_rates`.
     """
 
     _row_losses: RowLosses
+    log_rates: nn.Parameter | None
 
     def __init__(
         self,
@@ -154,18 +186,38 @@ class MetaLearner(nn.Module, ABC):
         inner_steps: int,
         first_order: bool = False,
         loss: Loss = "mse",
+        learn_rates: bool = False,
+        adapted: Adapted = "all",
     ) -> None:
         super().__init__()
         if not isinstance(network, FusionNetwork):
             raise InputError(f"network must be a FusionNetwork but got {type(network).__name__}")
         if not any(parameter.requires_grad for parameter in network.parameters()):
             raise InputError("network must have parameters that can be trained but got none that requires a gradient")
-        check_adaptation(inner_lr=inner_lr, inner_steps=inner_steps, first_order=first_order, loss=loss)
+        check_adaptation(
+            inner_lr=inner_lr,
+            inner_steps=inner_steps,
+            first_order=first_order,
+            loss=loss,
+            learn_rates=learn_rates,
+            adapted=adapted,
+        )
+        parameters = dict(network.named_parameters())
+        self._rated = network.head_names() if adapted == "head" else list(parameters)
+        if not any(parameters[name].requires_grad for name in self._rated):
+            raise InputError(
+                f"the last layers of {type(network).__name__} have no parameter that requires a gradient; "
+                'use adapted="all"'
+            )
         self.network = network
         self.inner_lr = float(inner_lr)
         self.inner_steps = inner_steps
         self.first_order = first_order
         self.loss = loss
+        self.learn_rates = learn_rates
+        self.adapted = adapted
+        log_rates = parameters[self._rated[0]].new_full([len(self._rated)], math.log(inner_lr))
+        self.log_rates = nn.Parameter(log_rates) if learn_rates else None
         # Not a submodule: the network's parameters would appear in the state twice.
         object.__setattr__(self, "_row_losses", RowLosses(network, loss))
 
@@ -177,5 +229,23 @@ class MetaLearner(nn.Module, ABC):
     def adapt(self, support: FusionInputs) -> AdaptedNetwork:
         """The network adapted to each of the T tasks of `support`, without a graph, dropout off."""
 
+    @property
+    def rates(self) -> dict[str, float]:
+        """name -> the inner rate of each adapted parameter, as it is now."""
+        with torch.no_grad():
+            return {name.removeprefix("network."): float(self._rate(name)) for name in self._adapted_names()}
+
     def extra_repr(self) -> str:
-        return f"inner_lr={self.inner_lr}, inner_steps={self.inner_steps}, first_order={self.first_order}"
+        names = ("inner_lr", "inner_steps", "first_order", "learn_rates", "adapted")
+        return ", ".join(f"{name}={getattr(self, name)!r}" for name in names)
+
+    def _adapted_names(self) -> list[str]:
+        """What the inner loop changes, under the names that :class:`RowLosses` knows."""
+        parameters = dict(self.network.named_parameters())
+        return [f"network.{name}" for name in self._rated if parameters[name].requires_grad]
+
+    def _rate(self, name: str) -> Tensor | float:
+        """The inner rate of a parameter under the name that :class:`RowLosses` knows; with a graph where learned."""
+        if self.log_rates is None:
+            return self.inner_lr
+        return self.log_rates[self._rated.index(name.removeprefix("network."))].exp()

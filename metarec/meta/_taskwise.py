@@ -46,7 +46,7 @@ class TaskwiseMetaLearner(MetaLearner):
             with torch.enable_grad():
                 adapted = self._adapt_task(rows, self._steps(rows), keep_graph=False)
             tasks.append({name: tensor.detach() for name, tensor in self._fast_parameters(adapted).items()})
-        names = [name for name, parameter in self._row_losses.named_parameters() if parameter.requires_grad]
+        names = self._adapted_names()
         return AdaptedNetwork(
             self._row_losses, {name: torch.stack([task[name] for task in tasks]) for name in names}, len(tasks)
         )

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from torch import Tensor
 from torch.func import functional_call, grad, vmap
 
@@ -31,20 +34,25 @@ class BatchedMetaLearner(MetaLearner):
 
     def meta_loss(self, batch: EpisodeBatch) -> Tensor:
         def query_losses(support: FusionInputs, query: FusionInputs) -> Tensor:
-            return self._losses(self._descend(self._start(), support), query)
+            return self._losses(self._descend(start, support, rates), query)
 
+        start = self._start()
+        rates = {name: self._rate(name) for name in self._adapted_names()}
         losses = vmap(query_losses, randomness="different")(batch.support, batch.query)
         return masked_mean(losses, batch.query.mask)
 
     def adapt(self, support: FusionInputs) -> AdaptedNetwork:
-        start = {name: parameter.detach() for name, parameter in self._start().items()}
+        # Without a gradient to ask for, there is no graph beyond that of the inner gradient itself.
+        start = _detached(self._start())
+        rates = _detached({name: self._rate(name) for name in self._adapted_names()})
         tasks = support.mask.shape[0]
 
         def descend(support: FusionInputs) -> dict[str, Tensor]:
-            return self._descend(start, support)
+            parameters = self._descend(start, support, rates)
+            return {name: parameters[name] for name in rates}
 
         if self.inner_steps == 0:
-            fast = {name: parameter.expand(tasks, *parameter.shape) for name, parameter in start.items()}
+            fast = {name: start[name].expand(tasks, *start[name].shape) for name in rates}
         else:
             fast = vmap(descend, chunk_size=TASK_CHUNK)(support)
         return AdaptedNetwork(self._row_losses, fast, tasks)
@@ -55,15 +63,23 @@ class BatchedMetaLearner(MetaLearner):
     def _losses(self, parameters: dict[str, Tensor], inputs: FusionInputs) -> Tensor:
         return functional_call(self._row_losses, parameters, (inputs,))
 
-    def _descend(self, parameters: dict[str, Tensor], support: FusionInputs) -> dict[str, Tensor]:
-        """One task's parameters after its inner steps."""
+    def _descend(
+        self, start: dict[str, Tensor], support: FusionInputs, rates: Mapping[str, Tensor | float]
+    ) -> dict[str, Tensor]:
+        """One task's parameters after its inner steps; those without a rate stay as they are."""
 
-        def support_loss(parameters: dict[str, Tensor]) -> Tensor:
-            return masked_mean(self._losses(parameters, support), support.mask)
+        def support_loss(adapted: dict[str, Tensor], others: dict[str, Tensor]) -> Tensor:
+            return masked_mean(self._losses({**others, **adapted}, support), support.mask)
 
+        others = {name: p for name, p in start.items() if name not in rates}
+        adapted = {name: start[name] for name in rates}
         with evaluating(self._row_losses):
             for _ in range(self.inner_steps):
-                point = {name: p.detach() for name, p in parameters.items()} if self.first_order else parameters
-                gradients = grad(support_loss)(point)
-                parameters = {name: p - self.inner_lr * gradients[name] for name, p in parameters.items()}
-        return parameters
+                point = (_detached(adapted), _detached(others)) if self.first_order else (adapted, others)
+                gradients = grad(support_loss)(*point)
+                adapted = {name: p - rates[name] * gradients[name] for name, p in adapted.items()}
+        return {**others, **adapted}
+
+
+def _detached(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value.detach() if isinstance(value, Tensor) else value for name, value in values.items()}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from metarec.fusion import FusionNetwork
-from metarec.meta._base import Loss, MetaLearner
+from metarec.meta._base import Adapted, Loss, MetaLearner
 from metarec.registry import Registry
 
 __all__ = ["ENGINES", "make_engine"]
@@ -27,6 +27,8 @@ def make_engine(
     inner_steps: int,
     first_order: bool = False,
     loss: Loss = "mse",
+    learn_rates: bool = False,
+    adapted: Adapted = "all",
 ) -> MetaLearner:
     """The engine called `name`, around a fusion network. All engines compute the same; see :class:`MetaLearner`.
 
@@ -38,6 +40,8 @@ def make_engine(
         first_order: treat the inner gradients as constants (FOMAML, Finn et al. 2017, section 5.2).
         loss: "mse", "mae" or "huber" of the predictions, "fusion" for the network's own loss, or a function of
             (FusionOutput, FusionInputs) that returns one loss per row; inner and outer alike.
+        learn_rates: learn an inner rate for each adapted parameter tensor, beginning at `inner_lr`.
+        adapted: "all", or "head" for the network's last layers only (all, where a network does not say which they are).
 
     Raises:
         InputError: an unknown name, or an argument that breaks its rule.
@@ -49,4 +53,12 @@ def make_engine(
     1
     """
     engine: type[MetaLearner] = ENGINES.get(name)
-    return engine(network, inner_lr=inner_lr, inner_steps=inner_steps, first_order=first_order, loss=loss)
+    return engine(
+        network,
+        inner_lr=inner_lr,
+        inner_steps=inner_steps,
+        first_order=first_order,
+        loss=loss,
+        learn_rates=learn_rates,
+        adapted=adapted,
+    )

@@ -34,10 +34,18 @@ class HigherMetaLearner(TaskwiseMetaLearner):
         self._innerloop = higher.innerloop_ctx
 
     def _adapt_task(self, support: FusionInputs, steps: int, *, keep_graph: bool) -> nn.Module:
-        optimizer = torch.optim.SGD(self._row_losses.parameters(), lr=self.inner_lr)
+        parameters = dict(self._row_losses.named_parameters())
+        names = self._adapted_names()
+        # A group for each parameter, because a rate belongs to a group; what is in no group is not adapted.
+        optimizer = torch.optim.SGD([{"params": [parameters[name]]} for name in names], lr=self.inner_lr)
+        override = {"lr": [self._rate(name) for name in names]} if self.learn_rates else None
         # With copied initial weights the graph would end at the copies, and no gradient reach the network.
         with self._innerloop(
-            self._row_losses, optimizer, copy_initial_weights=False, track_higher_grads=keep_graph
+            self._row_losses,
+            optimizer,
+            copy_initial_weights=False,
+            override=override,
+            track_higher_grads=keep_graph,
         ) as (adapted, descent):
             adapted.eval()
             for _ in range(steps):
