@@ -118,15 +118,23 @@ class AdaptedNetwork:
         if query.mask.shape[0] != self.num_tasks:
             raise InputError(f"query must have the {self.num_tasks} tasks of the support but got {query.mask.shape[0]}")
 
+        if not self._fast:
+            # Nobody has parameters of their own, and the network takes all rows as they are.
+            with torch.no_grad(), evaluating(module):
+                answer = module(query)
+            return _said(answer) if isinstance(answer, FusionOutput) else answer
+
         def one_task(parameters: dict[str, Tensor], inputs: FusionInputs) -> Any:
             answer = functional_call(module, parameters, (inputs,))
-            if isinstance(answer, FusionOutput):
-                # vmap hands back tensors only, so what a network does not say is left out.
-                return {name: value for name, value in answer._asdict().items() if value is not None}
-            return answer
+            return _said(answer) if isinstance(answer, FusionOutput) else answer
 
         with torch.no_grad(), evaluating(module):
             return vmap(one_task, chunk_size=TASK_CHUNK)(self._fast, query)
+
+
+def _said(output: FusionOutput) -> dict[str, Tensor]:
+    """What a network says; vmap hands back tensors only, so what it does not say is left out."""
+    return {name: value for name, value in output._asdict().items() if value is not None}
 
 
 def check_adaptation(

@@ -33,6 +33,9 @@ class BatchedMetaLearner(MetaLearner):
     """
 
     def meta_loss(self, batch: EpisodeBatch) -> Tensor:
+        if self.inner_steps == 0:
+            return self._unadapted_loss(batch.query)
+
         def query_losses(support: FusionInputs, query: FusionInputs) -> Tensor:
             return self._losses(self._descend(start, support, rates), query)
 
@@ -42,20 +45,26 @@ class BatchedMetaLearner(MetaLearner):
         return masked_mean(losses, batch.query.mask)
 
     def adapt(self, support: FusionInputs) -> AdaptedNetwork:
+        if self.inner_steps == 0:
+            return AdaptedNetwork(self._row_losses, {}, support.mask.shape[0])
         # Without a gradient to ask for, there is no graph beyond that of the inner gradient itself.
         start = _detached(self._start())
         rates = _detached({name: self._rate(name) for name in self._adapted_names()})
-        tasks = support.mask.shape[0]
 
         def descend(support: FusionInputs) -> dict[str, Tensor]:
             parameters = self._descend(start, support, rates)
             return {name: parameters[name] for name in rates}
 
-        if self.inner_steps == 0:
-            fast = {name: start[name].expand(tasks, *start[name].shape) for name in rates}
-        else:
-            fast = vmap(descend, chunk_size=TASK_CHUNK)(support)
-        return AdaptedNetwork(self._row_losses, fast, tasks)
+        fast = vmap(descend, chunk_size=TASK_CHUNK)(support)
+        return AdaptedNetwork(self._row_losses, fast, support.mask.shape[0])
+
+    def _unadapted_loss(self, query: FusionInputs) -> Tensor:
+        """The meta-loss where all tasks share one network: their rows go through it together, without padding."""
+        rows = FusionInputs(*(values[query.mask] for values in query))
+        losses: Tensor = self._row_losses(rows)
+        counts = query.mask.sum(-1, keepdim=True)
+        of_row = counts.expand_as(query.mask)[query.mask].to(losses.dtype)
+        return (losses / of_row).sum() / (counts > 0).sum().clamp(min=1)
 
     def _start(self) -> dict[str, Tensor]:
         return {name: p for name, p in self._row_losses.named_parameters() if p.requires_grad}
