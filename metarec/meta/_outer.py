@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import nn
@@ -14,6 +15,9 @@ from metarec.meta._base import MetaLearner
 __all__ = ["NonFiniteLossError", "make_adam", "outer_step"]
 
 MAX_GRADIENT_NORM = 1.0
+
+LOG_RATES_FACTOR = 10
+"""How much faster the logarithms of learned inner rates are trained than the weights."""
 
 
 class NonFiniteLossError(FloatingPointError):
@@ -65,4 +69,8 @@ def make_adam(learner: MetaLearner, learning_rate: float) -> torch.optim.Optimiz
     """Adam on everything that the meta-learner trains, or an InputError about the rate."""
     if not 0 < learning_rate < math.inf:
         raise InputError(f"learning_rate must be a finite number > 0 but got {learning_rate!r}")
-    return torch.optim.Adam([p for p in learner.parameters() if p.requires_grad], lr=learning_rate)
+    weights = [p for p in learner.parameters() if p.requires_grad and p is not learner.log_rates]
+    groups: list[dict[str, Any]] = [{"params": weights}]
+    if learner.log_rates is not None:
+        groups.append({"params": [learner.log_rates], "lr": LOG_RATES_FACTOR * learning_rate})
+    return torch.optim.Adam(groups, lr=learning_rate)

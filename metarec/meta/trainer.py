@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -15,35 +14,23 @@ from tqdm import tqdm
 from metarec.episodes import EpisodeBatch
 from metarec.errors import InputError
 from metarec.fusion import FusionNetwork
-from metarec.fusion.losses import task_means
 from metarec.meta._base import Loss, MetaLearner, check_adaptation
 from metarec.meta._data import Row, Task, TrainingData, as_batches, stack_tasks
 from metarec.meta._outer import NonFiniteLossError, make_adam, outer_step
 from metarec.meta._regression import RegressionNetwork
+from metarec.meta._validation import Validation, validate
 from metarec.meta.batched import BatchedMetaLearner
 
 __all__ = ["MetaLearningTrainer", "NonFiniteLossError", "Validation"]
 
 PLATEAU_EPOCHS = 10
-VALIDATION_TASKS = 256
-
-
-class Validation(NamedTuple):
-    """How a network does on validation users, after adaptation.
-
-    Attributes:
-        loss: the meta-learner's loss, in all its parts.
-        rmse: on the unit scale, clipped to it, over all query rows of all users together.
-    """
-
-    loss: float
-    rmse: float
 
 
 class MetaLearningTrainer:
     """Trains a meta-learner, or a fusion network without adaptation, with Adam.
 
-    The gradient's norm is clipped at 1, the rate halved after 10 epochs without progress on validation users, and
+    Learned inner rates are trained with the weights, their logarithms at ten times the outer rate. The gradient's norm
+    is clipped at 1, the rate halved after 10 epochs without progress on validation users, and
     training stopped after `patience` such epochs, with the best epoch's weights restored. Progress is a lower
     validation RMSE, not a lower loss: the RMSE is what trials with different loss weights are compared by, and the
     diversity and confidence parts of a loss can fall while the predictions get worse.
@@ -205,23 +192,8 @@ class MetaLearningTrainer:
         Raises:
             NonFiniteLossError: the loss or the RMSE is not finite.
         """
-        learner = self._learner()
         batches = as_batches(validation, self.device, "validation")
-        unit = all(bool(((b.query.targets >= 0) & (b.query.targets <= 1))[b.query.mask].all()) for b in batches)
-        squares, losses = [], []
-        for batch in batches:
-            for tasks in torch.arange(batch.num_tasks, device=self.device).split(VALIDATION_TASKS):
-                support, query = batch.select(tasks)
-                adapted = learner.adapt(support)
-                prediction = adapted.predict(query) if unit else adapted.fuse(query).prediction
-                squares.append((prediction - query.targets).square()[query.mask])
-                losses.append(task_means(adapted.row_losses(query), query.mask)[query.mask.any(-1)])
-        score = Validation(float(torch.cat(losses).mean()), float(torch.cat(squares).mean().sqrt()))
-        for name, value in zip(("the validation loss", "the validation RMSE"), score, strict=True):
-            if not math.isfinite(value):
-                epoch = max(0, len(self.training_history["train_losses"]) - 1)
-                raise NonFiniteLossError(name, value, epoch=epoch, batch=None)
-        return score
+        return validate(self._learner(), batches, epoch=max(0, len(self.training_history["train_losses"]) - 1))
 
     def train_meta_fusion(
         self,

@@ -58,6 +58,8 @@ def check_engines(spec: StudySpec, episodes: Episodes, params: Mapping[str, Any]
         learner.network.eval()
         # Not learner.parameters(): an engine may have parameters of its own.
         parameters = list(learner.network.parameters())
+        if learner.log_rates is not None:
+            parameters.append(learner.log_rates)
         times, differences = [], []
         for step in range(STEPS):
             began = time.perf_counter()

@@ -24,93 +24,29 @@ from metarec.fusion.stackers import STACKERS
 from metarec.meta import MetaLearner
 from metarec.ratings import Domain, read_domain, simulate_domains
 from metarec.registry import suggest
-from metarec.study.engine_check import EngineCheck, check_engines
+from metarec.study.engine_check import check_engines
 from metarec.study.evaluation import (
     METAREC,
-    Gain,
-    Scores,
     base_unit_predictions,
     gains,
     prediction_rows,
     scores,
 )
-from metarec.study.objective import METRIC, RUN_ID, Objective, make_learner
+from metarec.study.objective import Objective, make_learner
 from metarec.study.records import record_result, study_description
+from metarec.study.results import DomainResult, StudyResult
 from metarec.study.search import counted_trials, open_storage, open_study, run_trials
 from metarec.study.spec import SIMULATED, StudySpec
 from metarec.study.tracking import NullTracker, StudyRun, Tracker
 from metarec.threads import one_thread
 
-__all__ = ["DomainResult", "Job", "StudyFailed", "StudyResult", "read_data", "run_study"]
+__all__ = ["Job", "StudyFailed", "Watcher", "choose_target", "read_data", "run_study"]
 
 logger = logging.getLogger(__name__)
-
-STATES = {TrialState.COMPLETE: "complete", TrialState.PRUNED: "pruned", TrialState.FAIL: "failed"}
 
 
 class StudyFailed(RuntimeError):
     """The search ended without one trial that can be scored."""
-
-
-@dataclass(frozen=True)
-class DomainResult:
-    """What came out on the test users of one domain; models in the order of the table."""
-
-    scores: Mapping[str, Scores]
-    gains: Mapping[str, Gain]
-    scale: str
-
-
-@dataclass(frozen=True)
-class StudyResult:
-    """A finished study."""
-
-    name: str
-    target: str
-    trials: list[FrozenTrial]
-    best: FrozenTrial
-    test: Mapping[str, DomainResult]
-    settings: Mapping[str, Mapping[str, Any]]
-    engines: list[EngineCheck]
-    predictions: Path
-    experiment_id: str | None = None
-    run_id: str | None = None
-
-    def to_json(self) -> dict[str, Any]:
-        """The contract of ``--json``."""
-        return {
-            "study": self.name,
-            "metric": METRIC,
-            "direction": "minimize",
-            "trials": [
-                {
-                    "number": trial.number,
-                    "state": STATES.get(trial.state, trial.state.name.lower()),
-                    "value": trial.value if trial.state == TrialState.COMPLETE else None,
-                    "params": trial.params,
-                    "run_id": trial.user_attrs.get(RUN_ID),
-                    "duration_s": trial.duration.total_seconds() if trial.duration else None,
-                }
-                for trial in self.trials
-            ],
-            "best": {
-                "number": self.best.number,
-                "value": self.best.value,
-                "params": self.best.params,
-                "run_id": self.best.user_attrs.get(RUN_ID),
-            },
-            "target": self.target,
-            "test": {
-                domain: {model: row._asdict() for model, row in result.scores.items()}
-                for domain, result in self.test.items()
-            },
-            "gains": {
-                domain: {model: gain._asdict() for model, gain in result.gains.items()}
-                for domain, result in self.test.items()
-            },
-            "engines": [check._asdict() for check in self.engines],
-            "predictions": str(self.predictions),
-        }
 
 
 class Watcher:
@@ -291,7 +227,7 @@ def _winner(objective: Objective, best: FrozenTrial) -> MetaLearner:
         logger.warning("the network of trial %d is not in %s; it is learned again", best.number, weights.parent)
         return objective.fit(best.params)[0]
     learner = make_learner(objective.spec, objective.validation, best.params, engine=objective.spec.engine)
-    learner.network.load_state_dict(torch.load(weights, weights_only=True))
+    learner.load_state_dict(torch.load(weights, weights_only=True))
     return learner
 
 

@@ -17,7 +17,7 @@ from metarec.fusion import NETWORKS, FusionNetwork
 from metarec.meta import MetaLearner, MetaLearningTrainer, NonFiniteLossError, make_engine
 from metarec.study import figures
 from metarec.study.evaluation import METAREC, base_unit_predictions, prediction_rows
-from metarec.study.space import suggest_parameters
+from metarec.study.space import NETWORK_PARAMETERS, suggest_parameters
 from metarec.study.spec import StudySpec
 from metarec.study.tracking import StudyRun, TrialRun
 
@@ -28,13 +28,12 @@ METRIC = "validation_unit_rmse"
 
 RUN_ID = "run_id"
 
-NETWORK_PARAMETERS = ("diversity_weight", "confidence_weight", "combine")
-
 
 def make_learner(spec: StudySpec, episodes: Episodes, params: Mapping[str, Any], *, engine: str) -> MetaLearner:
     """The fusion network of a configuration, freshly started from the study's seed, in an engine."""
     inputs = episodes.batch.query
-    options = {**spec.fusion.options, **{name: params[name] for name in NETWORK_PARAMETERS}}
+    searched = NETWORK_PARAMETERS.get(spec.fusion.network, {})
+    options = {**spec.fusion.options, **{name: params[name] for name in searched if name in params}}
     with torch.random.fork_rng():
         torch.manual_seed(spec.seed)
         network: FusionNetwork = NETWORKS.get(spec.fusion.network).for_episodes(
@@ -49,7 +48,9 @@ def make_learner(spec: StudySpec, episodes: Episodes, params: Mapping[str, Any],
         inner_lr=params["inner_lr"],
         inner_steps=params["inner_steps"],
         first_order=spec.training.first_order,
-        loss=spec.training.loss,
+        loss=params["loss"],
+        learn_rates=params["learn_rates"],
+        adapted=params["adapted"],
     )
 
 
@@ -101,7 +102,7 @@ class Objective:
             self._keep(learner, params, record)
             record.log_metrics({METRIC: value})
             record.finish("complete", value=value)
-        torch.save(learner.network.state_dict(), self.weights(trial.number))
+        torch.save(learner.state_dict(), self.weights(trial.number))
         return value
 
     def fit(self, params: Mapping[str, Any], on_epoch: Any = None) -> tuple[MetaLearner, dict[str, list[float]], float]:
@@ -122,7 +123,7 @@ class Objective:
         return learner, trainer.training_history, best
 
     def weights(self, number: int) -> Path:
-        """Where a finished trial keeps its network."""
+        """Where a finished trial keeps its network, and with it the inner rates where they are learned."""
         return self.networks / f"trial-{number}.pt"
 
     def _train(self, trial: optuna.Trial, params: Mapping[str, Any], record: TrialRun) -> tuple[MetaLearner, float]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 import yaml
 from optuna.trial import TrialState
@@ -11,11 +10,9 @@ from optuna.trial import TrialState
 from metarec.ratings import Domain
 from metarec.study import figures
 from metarec.study.evaluation import METAREC
+from metarec.study.results import StudyResult
 from metarec.study.spec import StudySpec
 from metarec.study.tracking import StudyRun, markdown_table
-
-if TYPE_CHECKING:
-    from metarec.study.job import StudyResult
 
 __all__ = ["record_result", "study_description"]
 

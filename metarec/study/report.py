@@ -18,7 +18,8 @@ from rich.text import Text
 from metarec.ratings import Domain
 from metarec.study.engine_check import EngineCheck
 from metarec.study.evaluation import METAREC, Gain
-from metarec.study.job import DomainResult, StudyResult, Watcher
+from metarec.study.job import Watcher
+from metarec.study.results import DomainResult, StudyResult
 from metarec.study.tracking import runs_address, shown_uri, ui_command
 
 __all__ = ["TerminalWatcher", "show_data", "show_result", "show_where", "telling"]

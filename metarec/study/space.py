@@ -10,7 +10,16 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 if TYPE_CHECKING:
     import optuna
 
-__all__ = ["PARAMETERS", "Choice", "IntRange", "Parameter", "RealRange", "suggest_parameters"]
+__all__ = [
+    "COMMON_PARAMETERS",
+    "NETWORK_PARAMETERS",
+    "Choice",
+    "IntRange",
+    "Parameter",
+    "RealRange",
+    "parameters_of",
+    "suggest_parameters",
+]
 
 
 class _Range(BaseModel):
@@ -35,6 +44,10 @@ class RealRange(_Range):
     def suggest(self, name: str, trial: optuna.Trial) -> float:
         return trial.suggest_float(name, self.low, self.high, log=self.log)
 
+    def only(self) -> float | None:
+        """The value of a range that has just one."""
+        return self.low if self.low == self.high else None
+
     def holds(self, value: Any) -> bool:
         return isinstance(value, int | float) and self.low <= value <= self.high
 
@@ -57,6 +70,10 @@ class IntRange(_Range):
     def suggest(self, name: str, trial: optuna.Trial) -> int:
         return trial.suggest_int(name, self.first, self.last)
 
+    def only(self) -> int | None:
+        """The value of a range that has just one."""
+        return self.first if self.first == self.last else None
+
     def holds(self, value: Any) -> bool:
         return isinstance(value, int) and self.first <= value <= self.last
 
@@ -72,8 +89,13 @@ class Choice(_Range):
     def suggest(self, name: str, trial: optuna.Trial) -> Any:
         return trial.suggest_categorical(name, self.choices)
 
+    def only(self) -> Any:
+        """The value where there is no choice."""
+        return self.choices[0] if len(self.choices) == 1 else None
+
     def holds(self, value: Any) -> bool:
-        return value in self.choices
+        # To Python 1 is True.
+        return any(value == choice and isinstance(value, bool) == isinstance(choice, bool) for choice in self.choices)
 
     def __str__(self) -> str:
         return "|".join(map(str, self.choices))
@@ -87,14 +109,29 @@ class Parameter(NamedTuple):
     meaning: str
 
 
-PARAMETERS: Mapping[str, Parameter] = {
+COMMON_PARAMETERS: Mapping[str, Parameter] = {
     "inner_lr": Parameter(0.02, RealRange(low=1e-3, high=0.3, log=True), "rate of the steps on a user's support"),
     "inner_steps": Parameter(1, IntRange(first=0, last=3), "how many such steps; 0 does not adapt"),
+    "learn_rates": Parameter(False, Choice(choices=[False, True]), "learn a rate per parameter, from inner_lr on"),
+    "adapted": Parameter("all", Choice(choices=["all", "head"]), "what those steps change"),
+    "loss": Parameter("fusion", Choice(choices=["fusion", "mse", "mae", "huber"]), "fusion is the network's own"),
     "outer_lr": Parameter(3e-3, RealRange(low=5e-4, high=2e-2, log=True), "rate of Adam over the train users"),
-    "diversity_weight": Parameter(0.01, RealRange(low=1e-4, high=0.1, log=True), "pull towards spread-out weights"),
-    "confidence_weight": Parameter(0.1, RealRange(low=1e-3, high=1.0, log=True), "weight of the confidence loss"),
-    "combine": Parameter("product", Choice(choices=["softmax", "product"]), "how attention and confidence meet"),
 }
+"""What every trial has, whatever its network."""
+
+NETWORK_PARAMETERS: Mapping[str, Mapping[str, Parameter]] = {
+    "attention": {
+        "diversity_weight": Parameter(0.01, RealRange(low=1e-4, high=0.1, log=True), "pull towards spread-out weights"),
+        "confidence_weight": Parameter(0.1, RealRange(low=1e-3, high=1.0, log=True), "weight of the confidence loss"),
+        "combine": Parameter("product", Choice(choices=["softmax", "product"]), "how attention and confidence meet"),
+    },
+}
+"""By network: those of its constructor's options that are searched. A network that is not here has none."""
+
+
+def parameters_of(network: str) -> dict[str, Parameter]:
+    """Everything that a study with this network may search."""
+    return {**COMMON_PARAMETERS, **NETWORK_PARAMETERS.get(network, {})}
 
 
 def suggest_parameters(trial: optuna.Trial, space: Mapping[str, RealRange | IntRange | Choice]) -> dict[str, Any]:

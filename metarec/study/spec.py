@@ -8,7 +8,7 @@ from typing import Any, Literal, Self
 
 import torch
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 import metarec
 from metarec.bases import BASES, make_base
@@ -18,7 +18,7 @@ from metarec.fusion import NETWORKS, FusionNetwork
 from metarec.fusion.stackers import STACKERS
 from metarec.meta import ENGINES
 from metarec.registry import suggest
-from metarec.study.space import PARAMETERS, Choice, IntRange, RealRange
+from metarec.study.space import Choice, IntRange, Parameter, RealRange, parameters_of
 
 __all__ = ["SIMULATED", "StudySpec", "find_spec", "load_spec"]
 
@@ -37,7 +37,7 @@ class FusionSpec(_Part):
     network: str = "attention"
     "Name of a fusion network."
     options: dict[str, Any] = Field(default_factory=lambda: {"anchored": True, "hidden_dim": 32, "meta_hidden_dim": 32})
-    "Arguments of its constructor."
+    "Arguments of its constructor. One that would be searched is fixed by standing here."
 
     def check(self) -> None:
         """Build the smallest such network, so that a wrong option is found before anything is fitted."""
@@ -55,8 +55,6 @@ class TrainingSpec(_Part):
     "Users a step."
     patience: int = Field(12, ge=1)
     "Epochs without progress on the validation users before it stops."
-    loss: Literal["fusion", "mse", "mae", "huber"] = "fusion"
-    "Of the inner and the outer loop; fusion is the network's own."
     first_order: bool = False
     "Drop the second-order part of the outer gradient."
 
@@ -100,6 +98,17 @@ class StudySpec(_Part):
     search: dict[str, RealRange | IntRange | Choice] = Field(default_factory=dict)
     "Parameter: its range, in place of the usual one. A parameter is fixed by a range of one value."
 
+    @model_validator(mode="before")
+    @classmethod
+    def _loss_is_a_parameter(cls, value: Any) -> Any:
+        training = value.get("training") if isinstance(value, dict) else None
+        if isinstance(training, dict) and "loss" in training:
+            raise InputError(
+                "training.loss is now the parameter loss, which is searched; to fix it, put "
+                f"search.loss={{choices: [{training['loss']}]}} in its place"
+            )
+        return value
+
     @field_validator("bases", mode="before")
     @classmethod
     def _names_are_bases(cls, value: Any) -> Any:
@@ -107,13 +116,15 @@ class StudySpec(_Part):
 
     @field_validator("defaults")
     @classmethod
-    def _defaults_are_typed(cls, value: dict[str, Any]) -> dict[str, Any]:
+    def _defaults_are_typed(cls, value: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
         # YAML reads 1e-3 as text; whatever a default is given as, it is of the parameter's type.
+        known = parameters_of(info.data["fusion"].network) if "fusion" in info.data else {}
         typed = {}
         for name, given in value.items():
-            kind = type(PARAMETERS[name].default) if name in PARAMETERS else type(given)
+            kind = type(known[name].default) if name in known else type(given)
             try:
-                typed[name] = kind(given)
+                # Every text is true to bool.
+                typed[name] = given if kind is bool else kind(given)
             except (TypeError, ValueError):
                 raise ValueError(f"{name} must be of type {kind.__name__} but got {given!r}") from None
         return typed
@@ -130,10 +141,7 @@ class StudySpec(_Part):
             STACKERS.check(name)
         self.fusion.check()
         ENGINES.check(self.engine)
-        for key in ("defaults", "search"):
-            for parameter in getattr(self, key):
-                if parameter not in PARAMETERS:
-                    raise InputError(f'{key}: unknown parameter "{parameter}"; {suggest(parameter, PARAMETERS)}')
+        self._check_parameters()
         for parameter, value in self.trial_zero.items():
             if not self.space[parameter].holds(value):
                 raise InputError(
@@ -148,15 +156,51 @@ class StudySpec(_Part):
                 )
         return self
 
+    def _check_parameters(self) -> None:
+        """The parameters that are named in `search` and `defaults`, and the choices among their values."""
+        known = parameters_of(self.fusion.network)
+        for key in ("defaults", "search"):
+            for parameter in getattr(self, key):
+                if parameter not in known:
+                    raise InputError(
+                        f'{key}: unknown parameter "{parameter}" of the network {self.fusion.network}; '
+                        f"{suggest(parameter, known)}"
+                    )
+                if parameter in self.fusion.options:
+                    raise InputError(
+                        f"{key}.{parameter}: fusion.options.{parameter} already fixes it; remove one of them"
+                    )
+        for parameter, limits in self.search.items():
+            usual = known[parameter].range
+            if isinstance(usual, IntRange) and isinstance(limits, RealRange):
+                raise InputError(f"search.{parameter} must be whole numbers, as first and last, but got {limits}")
+            if not isinstance(usual, Choice):
+                continue
+            if not isinstance(limits, Choice):
+                raise InputError(f"search.{parameter} must be choices among {usual} but got {limits}")
+            for choice in limits.choices:
+                if not usual.holds(choice):
+                    near = suggest(str(choice), map(str, usual.choices))
+                    raise InputError(f'search.{parameter}: unknown choice "{choice}"; {near}')
+
+    @property
+    def _searched(self) -> dict[str, Parameter]:
+        usual = parameters_of(self.fusion.network)
+        return {name: parameter for name, parameter in usual.items() if name not in self.fusion.options}
+
     @property
     def space(self) -> dict[str, RealRange | IntRange | Choice]:
-        """The range of every parameter, usual or given."""
-        return {name: self.search.get(name, usual.range) for name, usual in PARAMETERS.items()}
+        """The range of every parameter, usual or given, but for those that ``fusion.options`` fixes."""
+        return {name: self.search.get(name, usual.range) for name, usual in self._searched.items()}
 
     @property
     def trial_zero(self) -> dict[str, Any]:
-        """The default configuration."""
-        return {name: self.defaults.get(name, usual.default) for name, usual in PARAMETERS.items()}
+        """The default configuration. A parameter whose range is one value has no other default."""
+        values = {}
+        for name, usual in self._searched.items():
+            only = self.space[name].only()
+            values[name] = self.defaults.get(name, usual.default if only is None else only)
+        return values
 
 
 def find_spec(name: str) -> Path:

@@ -8,7 +8,10 @@ import torch
 from metarec.episodes import EpisodeBatch
 from metarec.errors import InputError
 from metarec.meta import MetaLearningTrainer, NonFiniteLossError, make_engine
+from metarec.meta import _validation as validation_module
 from metarec.meta import trainer as trainer_module
+from metarec.meta._outer import LOG_RATES_FACTOR, make_adam
+from metarec.meta._validation import Validation
 
 
 @pytest.fixture(scope="session")
@@ -66,6 +69,32 @@ def test_the_best_weights_are_restored(learnable, make_network):
     assert trainer.training_history["val_rmse"][-1] != best
     assert trainer.validate(validation).rmse == pytest.approx(best, rel=1e-6)
     assert not trainer.model.training
+
+
+def test_learned_rates_are_trained_and_restored_with_the_best_weights(learnable, make_network, monkeypatch):
+    episodes = learnable(0)
+    network = make_network(episodes, anchored=True, combine="product").train()
+    learner = make_engine("batched", network, inner_lr=0.05, inner_steps=1, learn_rates=True, adapted="head")
+    scores = iter([0.4, 0.3, 0.2, 0.3, 0.3])
+    monkeypatch.setattr(trainer_module, "validate", lambda *_, **__: Validation(0.0, next(scores)))
+    states = []
+
+    def on_epoch(epoch, metrics):
+        states.append(copy.deepcopy(learner.state_dict()))
+
+    MetaLearningTrainer(learner).fit(episodes, episodes, num_epochs=5, learning_rate=0.01, on_epoch=on_epoch)
+    assert all(torch.equal(value, states[2][name]) for name, value in learner.state_dict().items())
+    assert (learner.log_rates - math.log(0.05)).abs().min() > 0.05
+    assert not torch.equal(states[2]["log_rates"], states[4]["log_rates"])
+
+
+def test_learned_rates_have_a_larger_outer_rate(make_batch, make_network):
+    learner = make_engine("batched", make_network(make_batch()), inner_lr=0.1, inner_steps=1, learn_rates=True)
+    weights, rates = make_adam(learner, 0.01).param_groups
+    assert rates["params"] == [learner.log_rates]
+    assert weights["lr"] == 0.01
+    assert rates["lr"] == pytest.approx(LOG_RATES_FACTOR * 0.01)
+    assert {id(p) for p in weights["params"]} == {id(p) for p in learner.network.parameters()}
 
 
 def test_training_stops_without_progress(learnable, make_network, monkeypatch):
@@ -149,7 +178,7 @@ def test_every_task_of_every_domain_is_seen_once(make_batch, make_network, monke
 
 
 def test_validation_pools_rows_and_counts_the_whole_loss(make_batch, make_network, monkeypatch):
-    monkeypatch.setattr(trainer_module, "VALIDATION_TASKS", 3)
+    monkeypatch.setattr(validation_module, "VALIDATION_TASKS", 3)
     batch = make_batch(0, shots=(2, 0, 1, 3, 2), queries=(4, 1, 0, 2, 5))
     trainer = make_trainer(make_network, batch)
     trainer.model.eval()

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 import yaml
 from optuna.trial import TrialState
 
@@ -27,7 +28,7 @@ from metarec.study import __main__ as command
 from metarec.study import objective as objective_module
 from metarec.study.evaluation import KEYS, METAREC, Gain, gains, scores
 from metarec.study.job import Job, StudyFailed, choose_target, run_study
-from metarec.study.space import PARAMETERS
+from metarec.study.space import COMMON_PARAMETERS
 from metarec.study.tracking import MlflowTracker
 
 # Tests are no package, so a conftest is not importable by name.
@@ -125,6 +126,29 @@ def test_the_engines_agree(finished):
         assert check.problem == ""
         assert check.difference < 1e-4
     assert all(check.milliseconds > 0 for check in result.engines)
+
+
+def test_a_trials_file_holds_all_that_it_learned(movies, tmp_path, monkeypatch):
+    kept = []
+    original = objective_module.Objective._keep
+
+    def keep(self, learner, params, record):
+        kept.append(learner)
+        original(self, learner, params, record)
+
+    monkeypatch.setattr(objective_module.Objective, "_keep", keep)
+    spec = tiny_spec(trials=1, search={"learn_rates": {"choices": [True]}, "adapted": {"choices": ["head"]}})
+    before = predictions(run_study(spec, movies, Job(tmp_path, "s")))
+    weights = torch.load(tmp_path / "artifacts" / "s" / "networks" / "trial-0.pt", weights_only=True)
+    (learner,) = kept
+    assert weights["log_rates"].std() > 0
+    assert set(weights) == set(learner.state_dict())
+    assert all(torch.equal(weights[name], value) for name, value in learner.state_dict().items())
+
+    # And what scores test users has them: with a rate of nearly nothing it would not adapt.
+    torch.save({**weights, "log_rates": weights["log_rates"] - 20}, tmp_path / "artifacts/s/networks/trial-0.pt")
+    other = predictions(run_study(spec, movies, Job(tmp_path, "s")))
+    assert not np.allclose(other[METAREC], before[METAREC], atol=1e-6)
 
 
 # --- the record in MLflow --------------------------------------------------------------------------------------------
@@ -266,7 +290,7 @@ def not_finite(monkeypatch):
 
 
 def test_a_loss_that_is_not_finite_ends_the_trial_not_the_study(movies, new_folder, not_finite):
-    not_finite(lambda rate: rate == PARAMETERS["outer_lr"].default)  # that of trial 0
+    not_finite(lambda rate: rate == COMMON_PARAMETERS["outer_lr"].default)  # that of trial 0
     folder = new_folder()
     result = run_study(tiny_spec(), movies, Job(folder, "s", tracker=MlflowTracker.in_folder(folder)))
     assert [trial.state for trial in result.trials] == [TrialState.FAIL, TrialState.COMPLETE, TrialState.COMPLETE]

@@ -1,0 +1,79 @@
+"""What a study hands back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from optuna.trial import FrozenTrial, TrialState
+
+from metarec.study.engine_check import EngineCheck
+from metarec.study.evaluation import Gain, Scores
+from metarec.study.objective import METRIC, RUN_ID
+
+__all__ = ["DomainResult", "StudyResult"]
+
+STATES = {TrialState.COMPLETE: "complete", TrialState.PRUNED: "pruned", TrialState.FAIL: "failed"}
+
+
+@dataclass(frozen=True)
+class DomainResult:
+    """What came out on the test users of one domain; models in the order of the table."""
+
+    scores: Mapping[str, Scores]
+    gains: Mapping[str, Gain]
+    scale: str
+
+
+@dataclass(frozen=True)
+class StudyResult:
+    """A finished study."""
+
+    name: str
+    target: str
+    trials: list[FrozenTrial]
+    best: FrozenTrial
+    test: Mapping[str, DomainResult]
+    settings: Mapping[str, Mapping[str, Any]]
+    engines: list[EngineCheck]
+    predictions: Path
+    experiment_id: str | None = None
+    run_id: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """The contract of ``--json``."""
+        return {
+            "study": self.name,
+            "metric": METRIC,
+            "direction": "minimize",
+            "trials": [
+                {
+                    "number": trial.number,
+                    "state": STATES.get(trial.state, trial.state.name.lower()),
+                    "value": trial.value if trial.state == TrialState.COMPLETE else None,
+                    "params": trial.params,
+                    "run_id": trial.user_attrs.get(RUN_ID),
+                    "duration_s": trial.duration.total_seconds() if trial.duration else None,
+                }
+                for trial in self.trials
+            ],
+            "best": {
+                "number": self.best.number,
+                "value": self.best.value,
+                "params": self.best.params,
+                "run_id": self.best.user_attrs.get(RUN_ID),
+            },
+            "target": self.target,
+            "test": {
+                domain: {model: row._asdict() for model, row in result.scores.items()}
+                for domain, result in self.test.items()
+            },
+            "gains": {
+                domain: {model: gain._asdict() for model, gain in result.gains.items()}
+                for domain, result in self.test.items()
+            },
+            "engines": [check._asdict() for check in self.engines],
+            "predictions": str(self.predictions),
+        }
