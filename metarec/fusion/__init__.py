@@ -2,6 +2,7 @@
 
 from metarec.fusion._base import FusionNetwork, FusionOutput
 from metarec.fusion.attention import MetaRecommenderFusion
+from metarec.fusion.gated import GatedFusion
 from metarec.fusion.hypernetwork import HyperNetworkFusion
 from metarec.fusion.linear import LinearFusion
 from metarec.fusion.mlp import MAMLRecommenderFusion
@@ -12,6 +13,7 @@ __all__ = [
     "NETWORKS",
     "FusionNetwork",
     "FusionOutput",
+    "GatedFusion",
     "HyperNetworkFusion",
     "LinearFusion",
     "MAMLRecommenderFusion",
@@ -28,5 +30,6 @@ NETWORKS = Registry(
         "mlp": "metarec.fusion.mlp:MAMLRecommenderFusion",
         "linear": "metarec.fusion.linear:LinearFusion",
         "residual": "metarec.fusion.residual:ResidualFusion",
+        "gated": "metarec.fusion.gated:GatedFusion",
     },
 )

@@ -9,6 +9,7 @@ SMALL = {
     "hypernetwork": {"target_net_dim": 6, "hyper_hidden_dim": 5},
     "mlp": {"hidden_dim": 6},
     "residual": {"hidden_dim": 5},
+    "gated": {"hidden_dim": 5},
 }
 
 
