@@ -1,13 +1,16 @@
 """Base recommenders: what a fusion combines."""
 
-from metarec.bases._base import BaseRecommender, HistoryQuery, Recommender, predict_queries
+from metarec.bases._base import Answer, BaseRecommender, HistoryQuery, Recommender, predict_queries
 from metarec.bases._catalogue import BASES, applicable_bases, make_base
+from metarec.bases._queries import answer_queries
 
 __all__ = [
     "BASES",
+    "Answer",
     "BaseRecommender",
     "HistoryQuery",
     "Recommender",
+    "answer_queries",
     "applicable_bases",
     "make_base",
     "predict_queries",

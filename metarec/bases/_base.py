@@ -14,7 +14,7 @@ from metarec.errors import InputError
 from metarec.ratings import Domain
 from metarec.registry import suggest
 
-__all__ = ["BaseConfig", "BaseRecommender", "HistoryQuery", "Recommender", "predict_queries"]
+__all__ = ["Answer", "BaseConfig", "BaseRecommender", "HistoryQuery", "Recommender", "predict_queries"]
 
 
 @runtime_checkable
@@ -23,6 +23,9 @@ class BaseRecommender(Protocol):
 
     A base never learns who the user is: it sees the history and nothing else (fold-in), so it serves users that were
     not there when it was fitted.
+
+    It may also offer ``evidence(history, items)``, which is no part of the protocol: [n] finite numbers >= 0, how much
+    each prediction rests on, in a unit of its own. Without it every prediction counts 1.
     """
 
     name: str
@@ -50,6 +53,19 @@ class HistoryQuery(NamedTuple):
     history_items: np.ndarray
     history_ratings: np.ndarray
     items: np.ndarray
+
+
+class Answer(NamedTuple):
+    """What a base says to one query of n items.
+
+    Attributes:
+        predictions: [n] in the domain's own units, NaN where it cannot say.
+        evidence: [n] how much each rests on: >= 0, the larger the more, and 0 where it cannot say. The unit is the
+            base's own; the built-in ones count what they know of this user, so an empty history gives 0.
+    """
+
+    predictions: np.ndarray
+    evidence: np.ndarray
 
 
 class BaseConfig(BaseModel):

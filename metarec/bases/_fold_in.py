@@ -77,7 +77,7 @@ def ridge_vectors(
     return vectors
 
 
-def nearest_means(weights: np.ndarray, values: np.ndarray, *, most: int, least: int) -> np.ndarray:
+def nearest_means(weights: np.ndarray, values: np.ndarray, *, most: int, least: int) -> tuple[np.ndarray, np.ndarray]:
     """Means of the values of the `most` heaviest neighbours, weighted.
 
     Neighbours that tie for the last places share them, so the answer does not depend on the order of the neighbours.
@@ -88,7 +88,7 @@ def nearest_means(weights: np.ndarray, values: np.ndarray, *, most: int, least: 
         least: with fewer neighbours it cannot say.
 
     Returns:
-        [N] means, NaN where there are too few neighbours.
+        [N] means, NaN where there are too few neighbours, and [N] the weights they rest on, summed, 0 where NaN.
     """
     counts = np.count_nonzero(weights, axis=1)
     if counts.max(initial=0) > most:
@@ -101,4 +101,5 @@ def nearest_means(weights: np.ndarray, values: np.ndarray, *, most: int, least: 
     can_say = np.minimum(counts, most) >= max(least, 1)
     sums = np.einsum("nl,nl->n", weights, values)
     totals = weights.sum(axis=1)
-    return np.divide(sums, totals, out=np.full(len(sums), np.nan), where=can_say)
+    means = np.divide(sums, totals, out=np.full(len(sums), np.nan), where=can_say)
+    return means, np.where(can_say, totals, 0)

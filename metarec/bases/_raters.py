@@ -53,7 +53,7 @@ class Raters:
         products = histories @ self._vectors
         return products.toarray() if sparse.issparse(products) else products
 
-    def means(self, similarities: np.ndarray, owners: np.ndarray, asked: np.ndarray) -> np.ndarray:
+    def means(self, similarities: np.ndarray, owners: np.ndarray, asked: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """What the nearest raters say, centred.
 
         Args:
@@ -61,30 +61,32 @@ class Raters:
             owners: [P] the row of `similarities` that asks; asked: [P] the item that it asks for.
 
         Returns:
-            [P] means, NaN where too few neighbours have rated the item.
+            [P] means, NaN where too few neighbours have rated the item, and [P] the sums of their similarities.
         """
         if self._filled is None:
             return self._means_of_all(similarities, owners, asked)
-        means, settled = self._means_of_candidates(self._filled, similarities, owners, asked)
+        means, totals, settled = self._means_of_candidates(self._filled, similarities, owners, asked)
         rest = ~settled
-        means[rest] = self._means_of_all(similarities, owners[rest], asked[rest])
-        return means
+        means[rest], totals[rest] = self._means_of_all(similarities, owners[rest], asked[rest])
+        return means, totals
 
-    def _means_of_all(self, similarities: np.ndarray, owners: np.ndarray, asked: np.ndarray) -> np.ndarray:
-        means = np.full(len(asked), np.nan)
+    def _means_of_all(
+        self, similarities: np.ndarray, owners: np.ndarray, asked: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        means, totals = np.full(len(asked), np.nan), np.zeros(len(asked))
         starts = self._ratings.indptr[asked]
         lengths = self._ratings.indptr[asked + 1] - starts
         for rows in blocks(lengths, BUDGET):
             positions, is_real = padded(starts[rows], lengths[rows])
             weights = similarities[owners[rows, None], self._ratings.indices[positions]]
-            means[rows] = self._nearest(weights, is_real, self._ratings.data[positions])
-        return means
+            means[rows], totals[rows] = self._nearest(weights, is_real, self._ratings.data[positions])
+        return means, totals
 
     def _means_of_candidates(
         self, filled: np.ndarray, similarities: np.ndarray, owners: np.ndarray, asked: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """[P] means of the most similar users, and [P] whether these have all the neighbours of the item."""
-        means = np.full(len(asked), np.nan)
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """[P] means and sums of the most similar users, and [P] whether these have all neighbours of the item."""
+        means, totals = np.full(len(asked), np.nan), np.zeros(len(asked))
         settled = np.zeros(len(asked), dtype=bool)
         top = torch.topk(torch.from_numpy(similarities), self._num_candidates, dim=1, sorted=False)
         candidates, heaviest = top.indices.numpy(), top.values.numpy()
@@ -99,9 +101,9 @@ class Raters:
             # A user left out is no more similar than `beyond`, so cannot be among `most` that are more.
             enough = np.count_nonzero(is_rated & (weights > beyond[owner, None]), axis=1) >= self.most
             settled[rows] = enough | (beyond[owner] < self.min_similarity)
-            means[rows] = self._nearest(weights, is_rated, np.where(is_rated, values, 0))
-        return means, settled
+            means[rows], totals[rows] = self._nearest(weights, is_rated, np.where(is_rated, values, 0))
+        return means, totals, settled
 
-    def _nearest(self, weights: np.ndarray, is_rated: np.ndarray, values: np.ndarray) -> np.ndarray:
+    def _nearest(self, weights: np.ndarray, is_rated: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         weights = weights * (is_rated & (weights >= self.min_similarity))
         return nearest_means(weights, values, most=self.most, least=self.least)

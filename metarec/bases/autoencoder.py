@@ -70,6 +70,8 @@ class AutoencoderRecommender(FoldInRecommender):
 
     In training, each user's ratings are split anew in every pass: some (1 to all but one, few being as likely as
     many) are the input, the others the target. So the network has met short histories, and cannot copy its input.
+
+    Its evidence is the number of ratings behind the shrunk means (`CodedQueries.ratings_behind`).
     """
 
     name = "autoencoder"
@@ -135,7 +137,7 @@ class AutoencoderRecommender(FoldInRecommender):
         return functional.mse_loss(predicted, centred[targets])
 
     @torch.no_grad()
-    def predict_coded(self, queries: CodedQueries) -> np.ndarray:
+    def predict_coded(self, queries: CodedQueries) -> tuple[np.ndarray, np.ndarray]:
         owners, lengths = queries.history_owners, queries.lengths
         expected = self._offsets.mean + self._offsets.offsets
         beyond = (queries.unit - expected[queries.items]) / self._spread
@@ -148,7 +150,8 @@ class AutoencoderRecommender(FoldInRecommender):
             torch.from_numpy(lengths).float(),
         )
         decoded = self._network.decode(codes[torch.from_numpy(queries.owners)], torch.from_numpy(queries.asked))
-        return expected[queries.asked] + self._spread * (offsets[queries.owners] + decoded.numpy())
+        unit = expected[queries.asked] + self._spread * (offsets[queries.owners] + decoded.numpy())
+        return unit, queries.ratings_behind(self._offsets.counts)
 
 
 def _draw_histories(lengths: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:

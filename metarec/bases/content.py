@@ -51,6 +51,9 @@ class ContentRecommender(FoldInRecommender):
     ratings. What is special to a user has the kernel ``bias_variance + taste_variance * x·x'`` on the items' feature
     vectors; its posterior mean given the history is one small linear solve (Rasmussen, Williams 2006, eq. 2.23).
     Items without features: cannot say.
+
+    Its evidence is how far the history reduces the variance of what is special to the user (prior / posterior - 1), of
+    which it knows the mean residual only: a bound from below that costs no solve, exact for a single rating.
     """
 
     name = "content"
@@ -61,7 +64,7 @@ class ContentRecommender(FoldInRecommender):
         config = self.config
         self._scale = domain.scale
         self._items = pd.Index([], dtype=object)
-        self._axes, self._expected = np.zeros((0, 1)), np.zeros(0)
+        self._axes, self._variances, self._expected = np.zeros((0, 1)), np.zeros(0), np.zeros(0)
         if domain.items is None:
             return self
         names = pd.Index(domain.items["item"], dtype=object)
@@ -74,6 +77,7 @@ class ContentRecommender(FoldInRecommender):
         # Items so placed that the kernel of two is the product of their places.
         offset = np.full((len(names), 1), np.sqrt(config.bias_variance))
         self._axes = np.hstack([offset, np.sqrt(config.taste_variance) * self._vectors])
+        self._variances = np.einsum("if,if->i", self._axes, self._axes)
         rated = codes[described]
         unit = domain.scale.to_unit(domain.ratings["rating"].to_numpy()[described])
         raw = item_offsets(rated, unit, len(names), damping=config.damping)
@@ -85,12 +89,25 @@ class ContentRecommender(FoldInRecommender):
         self._expected = offsets.mean + offsets.offsets
         return self
 
-    def predict_coded(self, queries: CodedQueries) -> np.ndarray:
+    def predict_coded(self, queries: CodedQueries) -> tuple[np.ndarray, np.ndarray]:
         residuals = queries.unit - self._expected[queries.items]
         noise = np.ones(len(queries.lengths))
         users = ridge_vectors(self._axes, queries.items, residuals, queries.lengths, noise)
-        beyond = np.einsum("pf,pf->p", self._axes[queries.asked], users[queries.owners])
-        return self._expected[queries.asked] + beyond
+        asked = self._axes[queries.asked]
+        beyond = np.einsum("pf,pf->p", asked, users[queries.owners])
+        explained = np.einsum("pf,pf->p", asked, self._directions(queries)[queries.owners]) ** 2
+        evidence = explained / (self._variances[queries.asked] - explained)
+        return self._expected[queries.asked] + beyond, evidence
+
+    def _directions(self, queries: CodedQueries) -> np.ndarray:
+        """[B, F] the vectors whose squared product with an item is what each history's mean residual says of it."""
+        bounds = np.concatenate([[0], np.cumsum(queries.lengths)])
+        ones = np.ones(len(queries.items))
+        histories = sparse.csr_array((ones, queries.items, bounds), shape=(len(queries.lengths), len(self._axes)))
+        # The sum of the residuals in place of their mean: as telling, and an empty history has one.
+        sums = histories @ self._axes
+        variances = np.einsum("bf,bf->b", sums, sums) + queries.lengths
+        return sums / np.sqrt(np.maximum(variances, 1e-12))[:, None]
 
 
 def item_features(columns: pd.DataFrame) -> sparse.csr_matrix:

@@ -39,8 +39,8 @@ class LensKitRecommender(FoldInRecommender):
         """A LensKit scorer with this recommender's settings, not yet trained."""
 
     @abstractmethod
-    def predict_stars(self, queries: CodedQueries) -> np.ndarray:
-        """[P] what the trained scorer says, by its own arithmetic; NaN where it cannot say."""
+    def predict_stars(self, queries: CodedQueries) -> tuple[np.ndarray, np.ndarray]:
+        """[P] what the trained scorer says, by its own arithmetic, NaN where it cannot say, and [P] its evidence."""
 
     def fit(self, domain: Domain) -> Self:
         ratings = domain.ratings
@@ -53,14 +53,16 @@ class LensKitRecommender(FoldInRecommender):
         options = TrainingOptions(rng=np.random.default_rng(getattr(self.config, "seed", 0)))
         self._scorer.train(data, options)
         self._items = pd.Index(data.items.ids(), dtype=object)
+        self._counts = np.bincount(self._items.get_indexer(ratings["item"]), minlength=len(self._items))
         self._unpack()
         return self
 
     def _unpack(self) -> None:
         """Take off the trained scorer what folding in needs in another layout."""
 
-    def predict_coded(self, queries: CodedQueries) -> np.ndarray:
-        return self.predict_stars(queries) / STARS
+    def predict_coded(self, queries: CodedQueries) -> tuple[np.ndarray, np.ndarray]:
+        stars, evidence = self.predict_stars(queries)
+        return stars / STARS, evidence
 
 
 def _biases(model: BiasModel, queries: CodedQueries) -> tuple[np.ndarray, np.ndarray]:
@@ -80,7 +82,10 @@ class BiasConfig(BaseConfig):
 
 
 class BiasRecommender(LensKitRecommender):
-    """The mean rating, plus the item's and the user's shrunk deviation from it (Koren, Bell, Volinsky 2009)."""
+    """The mean rating, plus the item's and the user's shrunk deviation from it (Koren, Bell, Volinsky 2009).
+
+    Its evidence is the number of ratings behind the two (`CodedQueries.ratings_behind`).
+    """
 
     name = "bias"
     Config = BiasConfig
@@ -89,9 +94,9 @@ class BiasRecommender(LensKitRecommender):
     def make_scorer(self) -> BiasScorer:
         return BiasScorer(damping=self.config.damping)
 
-    def predict_stars(self, queries: CodedQueries) -> np.ndarray:
+    def predict_stars(self, queries: CodedQueries) -> tuple[np.ndarray, np.ndarray]:
         items, users = _biases(self._scorer.model_, queries)
-        return items[queries.asked] + users[queries.owners]
+        return items[queries.asked] + users[queries.owners], queries.ratings_behind(self._counts)
 
 
 class ItemKNNConfig(BaseConfig):
@@ -104,7 +109,10 @@ class ItemKNNConfig(BaseConfig):
 
 
 class ItemKNNRecommender(LensKitRecommender):
-    """Item-based nearest neighbours on centred ratings (Sarwar et al. 2001; Deshpande, Karypis 2004)."""
+    """Item-based nearest neighbours on centred ratings (Sarwar et al. 2001; Deshpande, Karypis 2004).
+
+    Its evidence is the sum of the neighbours' similarities: so many items just like the one asked for.
+    """
 
     name = "item-knn"
     Config = ItemKNNConfig
@@ -116,10 +124,10 @@ class ItemKNNRecommender(LensKitRecommender):
     def _unpack(self) -> None:
         self._similarities = self._scorer.sim_matrix.to_scipy()
 
-    def predict_stars(self, queries: CodedQueries) -> np.ndarray:
+    def predict_stars(self, queries: CodedQueries) -> tuple[np.ndarray, np.ndarray]:
         means = self._scorer.item_means
         centred = STARS * queries.unit - means[queries.items]
-        stars = np.full(len(queries.asked), np.nan)
+        stars, totals = np.full(len(queries.asked), np.nan), np.zeros(len(queries.asked))
         for first, last, distinct in self._spans(queries, 0, len(queries.lengths)):
             # A table of a few items' rows: looking up single similarities in the sparse one is far slower.
             rows = self._similarities[distinct].toarray()
@@ -129,10 +137,10 @@ class ItemKNNRecommender(LensKitRecommender):
                 positions, is_real = padded(starts[block], lengths[block])
                 asked = queries.asked[pairs[block]]
                 weights = rows[np.searchsorted(distinct, queries.items[positions]), asked[:, None]] * is_real
-                stars[pairs[block]] = nearest_means(
+                stars[pairs[block]], totals[pairs[block]] = nearest_means(
                     weights, centred[positions], most=self.config.neighbours, least=self.config.min_neighbours
                 )
-        return stars + means[queries.asked]
+        return stars + means[queries.asked], totals
 
     def _spans(self, queries: CodedQueries, first: int, last: int) -> Iterator[tuple[int, int, np.ndarray]]:
         """Runs of queries whose distinct history items (also given) have a small table of similarities."""
@@ -155,7 +163,10 @@ class UserKNNConfig(BaseConfig):
 
 
 class UserKNNRecommender(LensKitRecommender):
-    """User-based nearest neighbours on centred ratings (Resnick et al. 1994; Herlocker et al. 1999)."""
+    """User-based nearest neighbours on centred ratings (Resnick et al. 1994; Herlocker et al. 1999).
+
+    Its evidence is the sum of the neighbours' similarities: so many users just like this one.
+    """
 
     name = "user-knn"
     Config = UserKNNConfig
@@ -173,17 +184,18 @@ class UserKNNRecommender(LensKitRecommender):
             min_similarity=self._scorer.config.min_sim,
         )
 
-    def predict_stars(self, queries: CodedQueries) -> np.ndarray:
+    def predict_stars(self, queries: CodedQueries) -> tuple[np.ndarray, np.ndarray]:
         centred, means = _centred(queries, len(self._items))
-        stars = np.full(len(queries.asked), np.nan)
+        stars, totals = np.full(len(queries.asked), np.nan), np.zeros(len(queries.asked))
         step = max(BUDGET // self._raters.num_users, 1)
         for first in range(0, len(means), step):
             last = min(first + step, len(means))
             pairs = slice(*np.searchsorted(queries.owners, (first, last)))
             owners = queries.owners[pairs]
             similarities = self._raters.similarities(centred[first:last])
-            stars[pairs] = self._raters.means(similarities, owners - first, queries.asked[pairs]) + means[owners]
-        return stars
+            beyond, totals[pairs] = self._raters.means(similarities, owners - first, queries.asked[pairs])
+            stars[pairs] = beyond + means[owners]
+        return stars, totals
 
 
 def _centred(queries: CodedQueries, num_items: int) -> tuple[sparse.csr_array, np.ndarray]:
@@ -223,7 +235,10 @@ class BiasedMFConfig(BaseConfig):
 
 
 class BiasedMFRecommender(LensKitRecommender):
-    """Biased matrix factorisation by alternating least squares; a new user's vector is one ridge solve (Zhou 2008)."""
+    """Biased matrix factorisation by alternating least squares; a new user's vector is one ridge solve (Zhou 2008).
+
+    Its evidence is that of :class:`BiasRecommender`.
+    """
 
     name = "biased-mf"
     Config = BiasedMFConfig
@@ -240,11 +255,12 @@ class BiasedMFRecommender(LensKitRecommender):
     def _unpack(self) -> None:
         self._vectors = self._scorer.item_embeddings.astype(np.float64)
 
-    def predict_stars(self, queries: CodedQueries) -> np.ndarray:
+    def predict_stars(self, queries: CodedQueries) -> tuple[np.ndarray, np.ndarray]:
         items, users = _biases(self._scorer.bias, queries)
         residuals = STARS * queries.unit - items[queries.items] - users[queries.history_owners]
         penalties = self.config.regularization * queries.lengths
         vectors = ridge_vectors(self._vectors, queries.items, residuals, queries.lengths, penalties)
         beyond = np.einsum("pf,pf->p", self._vectors[queries.asked], vectors[queries.owners])
         stars = items[queries.asked] + users[queries.owners] + beyond
-        return np.where(queries.lengths[queries.owners] > 0, stars, np.nan)
+        stars = np.where(queries.lengths[queries.owners] > 0, stars, np.nan)
+        return stars, queries.ratings_behind(self._counts)

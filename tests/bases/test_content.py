@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from metarec.bases import make_base
+from metarec.bases import HistoryQuery, answer_queries, make_base
 from metarec.bases.content import item_features
 from metarec.ratings import Domain, RatingScale
 
@@ -47,6 +47,22 @@ def test_equals_the_gaussian_process_written_out():
     residuals = (history["rating"].to_numpy() - 1) / 4 - expected[rated]
     beyond = kernel[np.ix_(wanted, rated)] @ np.linalg.inv(kernel[np.ix_(rated, rated)] + np.eye(3)) @ residuals
     np.testing.assert_allclose(base.predict(history, asked), 1 + 4 * (expected[wanted] + beyond), rtol=1e-10)
+
+    prior = np.diag(kernel)[wanted]
+    names = history["item"].to_numpy(dtype=object)
+    for length in (1, 3):
+        seen = rated[:length]
+        # The mean residual has the mean covariance with an item, the mean of its own, and 1/n of the noise.
+        with_mean = kernel[np.ix_(wanted, seen)].mean(axis=1)
+        posterior = prior - with_mean**2 / (kernel[np.ix_(seen, seen)].mean() + 1 / length)
+        query = HistoryQuery(names[:length], history["rating"].to_numpy()[:length], asked)
+        evidence = answer_queries(base, [query])[0].evidence
+        np.testing.assert_allclose(evidence, prior / posterior - 1, rtol=1e-10)
+        solved = np.linalg.solve(kernel[np.ix_(seen, seen)] + np.eye(length), kernel[np.ix_(seen, wanted)])
+        exact = prior / (prior - (kernel[np.ix_(wanted, seen)] * solved.T).sum(axis=1)) - 1
+        assert (evidence <= exact + 1e-12).all()
+        if length == 1:
+            np.testing.assert_allclose(evidence, exact, rtol=1e-10)
 
 
 def test_an_item_without_ratings_is_predicted_from_its_features():

@@ -4,7 +4,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from metarec.bases import BASES, BaseRecommender, HistoryQuery, applicable_bases, make_base, predict_queries
+from metarec.bases import (
+    BASES,
+    BaseRecommender,
+    HistoryQuery,
+    answer_queries,
+    applicable_bases,
+    make_base,
+    predict_queries,
+)
 from metarec.errors import InputError
 from metarec.ratings import Domain, RatingScale, simulate_domains
 
@@ -90,6 +98,61 @@ def test_many_queries_are_answered_as_one_by_one(base, movies, held_out):
         np.testing.assert_allclose(answer, base.predict_queries([query])[0], rtol=1e-5, atol=1e-6)
 
 
+def test_evidence_is_finite_and_zero_where_it_cannot_say(base, movies, held_out):
+    nothing = np.array([], dtype=object)
+    for history, future in list(histories(movies, held_out))[:5]:
+        rated, ratings = history["item"].to_numpy(dtype=object), history["rating"].to_numpy()
+        asked = np.array(["no such item", *future["item"]], dtype=object)
+        queries = [HistoryQuery(rated[:length], ratings[:length], asked) for length in (0, 1, 3, 10)]
+        answers = answer_queries(base, [*queries, HistoryQuery(rated, ratings, nothing)])
+        for (predictions, evidence), same in zip(answers, predict_queries(base, queries), strict=False):
+            np.testing.assert_array_equal(predictions, same)
+            assert evidence.shape == predictions.shape
+            assert np.isfinite(evidence).all()
+            assert (evidence[np.isnan(predictions)] == 0).all()
+        assert not answers[0].evidence.any()
+        for predictions, evidence in answers[1:-1]:
+            np.testing.assert_array_equal(evidence > 0, np.isfinite(predictions))
+        assert answers[-1].evidence.shape == (0,)
+
+
+def test_evidence_of_many_queries_is_that_of_each(base, movies, held_out):
+    queries = [
+        HistoryQuery(
+            history["item"].to_numpy(dtype=object)[:length],
+            history["rating"].to_numpy()[:length],
+            future["item"].to_numpy(dtype=object)[:asked],
+        )
+        for length, asked, (history, future) in zip(
+            [0, 1, 5, 10, 10], [3, 1, 4, 0, 3], histories(movies, held_out), strict=False
+        )
+    ]
+    for query, answer in zip(queries, answer_queries(base, queries), strict=True):
+        np.testing.assert_allclose(answer.evidence, answer_queries(base, [query])[0].evidence, rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["bias", "biased-mf", "autoencoder", "item-knn"])
+def test_a_longer_history_is_no_less_evidence(name, movies, held_out):
+    base = make_base(name, seed=1).fit(movies.without(held_out))
+    history, future = next(histories(movies, held_out))
+    rated, ratings, asked = (history["item"].to_numpy(object), history["rating"].to_numpy(), future["item"].to_numpy())
+    answers = answer_queries(base, [HistoryQuery(rated[:n], ratings[:n], asked) for n in range(len(rated) + 1)])
+    growth = np.diff([answer.evidence for answer in answers], axis=0)
+    assert (growth >= -1e-6).all()
+    assert growth.max() > 0
+
+
+@pytest.mark.parametrize("name", ["bias", "biased-mf", "autoencoder"])
+def test_evidence_of_means_is_the_number_of_ratings_behind_them(name, movies, held_out):
+    fit_on = movies.without(held_out)
+    history, future = next(histories(movies, held_out))
+    rated = np.array(["no such item", *history["item"][:4]], dtype=object)
+    query = HistoryQuery(rated, np.full(5, movies.scale.high), future["item"].to_numpy(dtype=object))
+    counts = fit_on.ratings["item"].value_counts().reindex(query.items).to_numpy()
+    answer = answer_queries(make_base(name).fit(fit_on), [query])[0]
+    np.testing.assert_allclose(answer.evidence, np.nan_to_num(1 / (1 / 4 + 1 / counts)))
+
+
 @pytest.mark.parametrize("name", BASES.names())
 def test_same_seed_same_model_whatever_the_order_of_rows(name, movies, held_out):
     fit_on = movies.without(held_out)
@@ -173,3 +236,50 @@ def test_a_plain_plug_in_is_asked_one_by_one():
 
     with pytest.raises(ValueError, match=r"must return 2 predictions but returned an array of shape \(3,\)"):
         predict_queries(Wrong(), queries)
+
+
+class Parity:
+    """A plug-in that cannot say anything of the item "odd"."""
+
+    name = "parity"
+
+    def fit(self, domain):
+        return self
+
+    def predict(self, history, items):
+        return np.where(items == "odd", np.nan, 3.0)
+
+
+ASKED = HistoryQuery(np.array(["a", "b"], object), np.array([1.0, 2.0]), np.array(["c", "odd"], object))
+
+
+def test_a_plug_in_has_evidence_one_where_it_says_something():
+    answers = answer_queries(Parity(), [ASKED, ASKED])
+    for predictions, evidence in answers:
+        np.testing.assert_array_equal(predictions, [3.0, np.nan])
+        np.testing.assert_array_equal(evidence, [1.0, 0.0])
+
+
+def test_a_plug_in_may_tell_its_evidence():
+    class Telling(Parity):
+        def evidence(self, history, items):
+            assert list(history.columns) == ["item", "rating"]
+            return [len(history), 7]
+
+    assert isinstance(Telling(), BaseRecommender)
+    np.testing.assert_array_equal(answer_queries(Telling(), [ASKED])[0].evidence, [2.0, 0.0])
+
+
+@pytest.mark.parametrize(
+    ("told", "problem"),
+    [([1.0], r"has the shape \(1,\)"), ([1.0, np.inf], "has inf"), ([np.nan, 1.0], "has nan"), ([-2, 1], "has -2.0")],
+)
+def test_evidence_that_is_none_is_refused(told, problem):
+    class Wrong(Parity):
+        def evidence(self, history, items):
+            return told
+
+    with pytest.raises(
+        ValueError, match=f"evidence of base recommender parity must be 2 finite numbers >= 0 but {problem}"
+    ):
+        answer_queries(Wrong(), [ASKED])

@@ -99,9 +99,14 @@ def test_ties_for_the_last_places_share_them():
     weights = np.array([[0.5, 0.9, 0.5, 0.0, 0.5], [0.5, 0.9, 0.4, 0.2, 0.0]], dtype=np.float32)
     values = np.array([[1.0, 2.0, 3.0, 9.0, 8.0], [1.0, 2.0, 9.0, 9.0, 9.0]])
     shared = (0.9 * 2 + 0.5 * (1 + 3 + 8) / 3) / 1.4
-    np.testing.assert_allclose(nearest_means(weights, values, most=2, least=1), [shared, 2.3 / 1.4], rtol=1e-6)
-    np.testing.assert_allclose(nearest_means(weights[:, ::-1].copy(), values[:, ::-1], most=2, least=1)[0], shared)
-    assert np.isnan(nearest_means(weights, values, most=2, least=3)).all()
+    means, totals = nearest_means(weights, values, most=2, least=1)
+    np.testing.assert_allclose(means, [shared, 2.3 / 1.4], rtol=1e-6)
+    np.testing.assert_allclose(totals, [1.4, 1.4], rtol=1e-6)
+    mirrored, _ = nearest_means(weights[:, ::-1].copy(), values[:, ::-1], most=2, least=1)
+    np.testing.assert_allclose(mirrored[0], shared)
+    means, totals = nearest_means(weights, values, most=2, least=3)
+    assert np.isnan(means).all()
+    assert not totals.any()
 
 
 @settings(max_examples=25, deadline=None)

@@ -7,7 +7,7 @@ from lenskit.basic import BiasScorer
 from lenskit.data import ItemList, RecQuery, from_interactions_df
 from lenskit.knn import ItemKNNScorer, UserKNNScorer
 
-from metarec.bases import make_base
+from metarec.bases import HistoryQuery, answer_queries, make_base
 from metarec.ratings import Domain, RatingScale
 
 
@@ -39,3 +39,42 @@ def test_equals_lenskit_asked_directly(name, scorer, domain):
     query = RecQuery(history_items=ItemList(item_ids=history["item"], rating=history["rating"].to_numpy()))
     direct = scorer(query, ItemList(item_ids=asked)).scores()
     np.testing.assert_allclose(make_base(name).fit(domain).predict(history, asked), direct, rtol=1e-4)
+
+
+TABLE = np.array([[5, 4, 1, 2], [4, 5, 2, 1], [1, 2, 5, 4], [2, 1, 4, 3.0], [5, 3, 1, 4]])
+
+
+@pytest.fixture(scope="module")
+def whole():
+    """Five users who rated all four items."""
+    rows = [(f"u{u}", f"i{i}", TABLE[u, i]) for u in range(5) for i in range(4)]
+    return Domain("whole", pd.DataFrame(rows, columns=["user", "item", "rating"]), RatingScale(1, 5))
+
+
+def cosines(rows, others):
+    return rows @ others.T / np.outer(np.linalg.norm(rows, axis=1), np.linalg.norm(others, axis=1))
+
+
+def test_evidence_of_item_knn_is_the_sum_of_the_neighbours_similarities(whole):
+    centred = (TABLE - TABLE.mean(axis=0)).T
+    similarities = cosines(centred[[0]], centred[[1, 2, 3]])[0]
+    positive = similarities[similarities > 0]
+    assert len(positive) == 1
+    query = HistoryQuery(np.array(["i1", "i2", "i3"], object), np.array([5.0, 1.0, 2.0]), np.array(["i0"], object))
+    alone = make_base("item-knn", min_neighbours=1).fit(whole)
+    np.testing.assert_allclose(answer_queries(alone, [query])[0].evidence, positive, rtol=1e-5)
+    few = answer_queries(make_base("item-knn", min_neighbours=2).fit(whole), [query])[0]
+    assert np.isnan(few.predictions[0])
+    assert few.evidence[0] == 0
+
+
+def test_evidence_of_user_knn_is_the_sum_of_the_nearest_users_similarities(whole):
+    history = np.array([5.0, 3.0, 1.0])
+    centred = TABLE - TABLE.mean(axis=1, keepdims=True)
+    mine = np.append(history - history.mean(), 0.0)
+    # A user's similarity to a history is the product of the user's vector of length 1 with the history as it is.
+    similarities = centred @ mine / np.linalg.norm(centred, axis=1)
+    nearest = np.sort(similarities)[-2:]
+    query = HistoryQuery(np.array(["i0", "i1", "i2"], object), history, np.array(["i3"], object))
+    answer = answer_queries(make_base("user-knn", neighbours=2).fit(whole), [query])[0]
+    np.testing.assert_allclose(answer.evidence, [nearest.sum()], rtol=1e-5)
