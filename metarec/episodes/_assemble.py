@@ -40,7 +40,8 @@ def assemble(
     Args:
         roles: user -> role, of every user with an episode. cuts: T episodes; draws above 0 of train users only.
         arrays: in the order of `cuts`; "support" [T, K, A] and "query" [T, N, A] predictions in the domain's units,
-            "support_facts" [T, K, 4] and "query_facts" [T, N, 4] (see :class:`ItemFacts`).
+            "support_evidence" and "query_evidence" of the same shapes, "support_facts" [T, K, 5] and "query_facts"
+            [T, N, 5] (see :class:`ItemFacts`).
     """
     shots, scale = settings.shots, domain.scale
     tasks = [cut.task for cut in cuts]
@@ -58,8 +59,13 @@ def assemble(
     )
     query_items, query_ratings = _padded([task.query_items for task in tasks], [cut.ratings for cut in cuts], width)
     targets = scale.to_unit(query_ratings)
-    support = Rows(unit["support"], ItemFacts.of(arrays["support_facts"]), support_mask)
-    query = Rows(unit["query"][:, :width], ItemFacts.of(arrays["query_facts"][:, :width]), query_mask)
+    support = Rows(unit["support"], arrays["support_evidence"], ItemFacts.of(arrays["support_facts"]), support_mask)
+    query = Rows(
+        unit["query"][:, :width],
+        arrays["query_evidence"][:, :width],
+        ItemFacts.of(arrays["query_facts"][:, :width]),
+        query_mask,
+    )
 
     train_rows = query_mask & (role == "train")[:, None]
     errors = np.abs(query.predictions - targets[..., None])[train_rows]

@@ -82,11 +82,14 @@ def _predict(
     run: Map,
     on_progress: Progress | None,
 ) -> dict[str, np.ndarray]:
-    """Everything that takes long, as padded arrays in the order of `cuts`: predictions and item facts."""
-    support = np.full((len(cuts), max(settings.shots, 1), len(bases)), np.nan)
-    query = np.full((len(cuts), settings.max_query, len(bases)), np.nan)
-    support_facts = np.zeros((len(cuts), max(settings.shots, 1), len(ItemFacts._fields)))
-    query_facts = np.zeros((len(cuts), settings.max_query, len(ItemFacts._fields)))
+    """Everything that takes long, as padded arrays in the order of `cuts`: answers of the bases and item facts."""
+    widths = {"support": max(settings.shots, 1), "query": settings.max_query}
+    arrays = {
+        f"{side}{what}": np.full((len(cuts), width, len(bases)), np.nan)
+        for side, width in widths.items()
+        for what in ("", "_evidence")
+    }
+    support_facts, query_facts = (np.zeros((len(cuts), width, len(ItemFacts._fields))) for width in widths.values())
 
     groups: list[tuple[Domain, list[int]]] = []
     for fold in [*range(roles.num_folds), None]:
@@ -96,9 +99,9 @@ def _predict(
             groups.append((fit_on, own))
             facts = item_facts(fit_on, settings.damping)
             for row in own:
-                task = cuts[row].task
-                support_facts[row, : len(task.support_items)] = facts(task.support_items)
-                query_facts[row, : len(task.query_items)] = facts(task.query_items)
+                cut = cuts[row]
+                support_facts[row, : len(cut.task.support_items)] = facts(cut.task.support_items, cut.support_times)
+                query_facts[row, : len(cut.ratings)] = facts(cut.task.query_items, cut.query_times)
 
     calls = [(group, base) for group in range(len(groups)) for base in range(len(bases))]
     names = list(bases)
@@ -112,7 +115,8 @@ def _predict(
     )
     for done, ((group, base), answer) in enumerate(zip(calls, answers, strict=True), start=1):
         rows = groups[group][1]
-        support[rows, :, base], query[rows, :, base] = answer.padded(support.shape[1], query.shape[1])
+        for name, table in answer.padded(*widths.values()).items():
+            arrays[name][rows, :, base] = table
         if on_progress:
             on_progress(done, len(calls), f"{domain.name}: {names[base]}")
-    return {"support": support, "query": query, "support_facts": support_facts, "query_facts": query_facts}
+    return {**arrays, "support_facts": support_facts, "query_facts": query_facts}

@@ -14,7 +14,7 @@ from metarec.episodes._assemble import DomainEpisodes, assemble
 from metarec.episodes._cache import cache_key, load_arrays, save_arrays
 from metarec.episodes._features import ItemFacts
 from metarec.episodes._item_facts import item_facts
-from metarec.episodes._predictions import BasePredictions, base_predictions
+from metarec.episodes._predictions import base_predictions
 from metarec.episodes._split import MIN_USERS, Cut, Role, UserRoles, cut_tasks, deal_folds, eligible_users, too_few
 from metarec.episodes._workers import worker_map
 from metarec.episodes.settings import EpisodeSettings, Progress
@@ -135,17 +135,20 @@ def cross_validate(
     for fit in fits:
         facts = item_facts(_fitted_on(domain, own, fit), settings.damping)
         for count in shots:
-            members = [cut.task for cut in _members(cuts[count], own, fit)]
-            widths = {"support": max(count, 1), "query": settings.max_query}
+            members = _members(cuts[count], own, fit)
             arrays = {
                 side: np.stack([base_arrays[fit, name][f"{side}-{count}"] for name in bases], axis=-1)
-                for side in widths
+                for side in ("support", "query", "support_evidence", "query_evidence")
             }
-            for side, width in widths.items():
+            for side, width in (("support", max(count, 1)), ("query", settings.max_query)):
                 table = np.zeros((len(members), width, len(ItemFacts._fields)))
-                for row, task in enumerate(members):
-                    items = task.support_items if side == "support" else task.query_items
-                    table[row, : len(items)] = facts(items)
+                for row, cut in enumerate(members):
+                    items, times = (
+                        (cut.task.support_items, cut.support_times)
+                        if side == "support"
+                        else (cut.task.query_items, cut.query_times)
+                    )
+                    table[row, : len(items)] = facts(items, times)
                 arrays[f"{side}_facts"] = table
             answers[fit, count] = arrays
     return CrossValidation(domain, settings, tuple(bases), shots, own, folds, cuts, answers)
@@ -171,7 +174,7 @@ def _predict(
     jobs: int,
     on_progress: Progress | None,
 ) -> dict[tuple[Fit, str], dict[str, np.ndarray]]:
-    """Each fit's predictions: "support-K" [T, K] and "query-K" [T, N] for every number of shots K."""
+    """Each fit's predictions: of K shots "support-K" [T, K], "query-K" [T, N], and their evidence."""
     facts = {
         "domain": domain.fingerprint(),
         "settings": settings.model_dump(exclude={"shots", "validation_fraction", "test_fraction", "folds"}),
@@ -207,9 +210,8 @@ def _predict(
             start = 0
             for count in cuts:
                 end = start + len(groups[fit, count])
-                part = BasePredictions(answer.support[start:end], answer.query[start:end])
-                support, query = part.padded(max(count, 1), settings.max_query)
-                arrays[fit, name] |= {f"support-{count}": support, f"query-{count}": query}
+                tables = answer.part(start, end).padded(max(count, 1), settings.max_query)
+                arrays[fit, name] |= {f"{side}-{count}": table for side, table in tables.items()}
                 start = end
             if cache:
                 save_arrays(paths[fit, name], arrays[fit, name])

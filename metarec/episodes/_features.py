@@ -12,7 +12,7 @@ import numpy as np
 
 __all__ = ["CONTEXT_NAMES", "FEATURE_NAMES", "Features", "ItemFacts", "Priors", "Rows", "make_features"]
 
-FEATURE_NAMES = ("prediction", "deviation", "says", "support_error", "support_absolute_error")
+FEATURE_NAMES = ("prediction", "deviation", "says", "evidence", "support_error", "support_absolute_error")
 CONTEXT_NAMES = (
     "shots",
     "support_mean",
@@ -20,6 +20,7 @@ CONTEXT_NAMES = (
     "item_count",
     "item_offset",
     "item_spread",
+    "item_age",
     "disagreement",
     "share_saying",
     "fallback",
@@ -29,13 +30,15 @@ CONTEXT_NAMES = (
 class ItemFacts(NamedTuple):
     """What the ratings that the bases were fitted on say of each row's item; all [T, rows], 0 for an unknown item.
 
-    `mean` is the mean rating of those ratings, the same for all rows of a task.
+    `mean` is the mean rating of those ratings, the same for all rows of a task. `age` is the logarithm of one plus the
+    days between the item's first rating and this one; 0 where there are no timestamps.
     """
 
     mean: np.ndarray
     offset: np.ndarray
     num_ratings: np.ndarray
     spread: np.ndarray
+    age: np.ndarray
 
     @classmethod
     def of(cls, table: np.ndarray) -> ItemFacts:
@@ -44,9 +47,10 @@ class ItemFacts(NamedTuple):
 
 
 class Rows(NamedTuple):
-    """One side of T episodes: predictions [T, n, A] (NaN: cannot say), item facts, mask [T, n]."""
+    """One side of T episodes: predictions [T, n, A] (NaN: cannot say), their evidence, item facts, mask [T, n]."""
 
     predictions: np.ndarray
+    evidence: np.ndarray
     facts: ItemFacts
     mask: np.ndarray
 
@@ -149,7 +153,15 @@ def _side(rows: Rows, user_offset: np.ndarray, user: _Portrait) -> Features:
         return np.broadcast_to(values, mean.shape)
 
     algorithm = np.stack(
-        [filled, deviation, says.astype(float), per_base(user.error), per_base(user.absolute_error)], axis=-1
+        [
+            filled,
+            deviation,
+            says.astype(float),
+            np.log1p(np.where(says, rows.evidence, 0.0)),
+            per_base(user.error),
+            per_base(user.absolute_error),
+        ],
+        axis=-1,
     )
     context = np.stack(
         [
@@ -159,6 +171,7 @@ def _side(rows: Rows, user_offset: np.ndarray, user: _Portrait) -> Features:
             np.log1p(facts.num_ratings),
             facts.offset,
             facts.spread,
+            facts.age,
             np.sqrt((deviation**2).sum(-1) / np.maximum(saying, 1)),
             saying / rows.predictions.shape[-1],
             fallback,

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from metarec.bases import HistoryQuery, make_base, predict_queries
+from metarec.bases import HistoryQuery, answer_queries, make_base
 from metarec.episodes._split import Task
 from metarec.ratings import Domain
 from metarec.threads import one_thread
@@ -16,19 +16,30 @@ __all__ = ["BasePredictions", "base_predictions", "leave_one_out_queries"]
 
 
 class BasePredictions(NamedTuple):
-    """One base's predictions for some tasks, an array a task, in the domain's own units; NaN where it cannot say."""
+    """One base's answers for some tasks, an array a task.
+
+    Attributes:
+        support, query: predictions in the domain's own units; NaN where it cannot say.
+        support_evidence, query_evidence: how much each rests on, see :class:`metarec.bases.Answer`.
+    """
 
     support: list[np.ndarray]
     query: list[np.ndarray]
+    support_evidence: list[np.ndarray]
+    query_evidence: list[np.ndarray]
 
-    def padded(self, shots: int, queries: int) -> tuple[np.ndarray, np.ndarray]:
-        """[T, shots] and [T, queries] predictions, NaN in padding; float32, which is enough for a rating."""
-        support = np.full((len(self.support), shots), np.nan, dtype=np.float32)
-        query = np.full((len(self.query), queries), np.nan, dtype=np.float32)
-        for place, (support_row, query_row) in enumerate(zip(self.support, self.query, strict=True)):
-            support[place, : len(support_row)] = support_row
-            query[place, : len(query_row)] = query_row
-        return support, query
+    def part(self, start: int, end: int) -> BasePredictions:
+        """The answers for the tasks from `start` to `end`."""
+        return BasePredictions(*(side[start:end] for side in self))
+
+    def padded(self, shots: int, queries: int) -> dict[str, np.ndarray]:
+        """Each side by its name, [T, shots] or [T, queries], NaN in padding; float32, which is enough for a rating."""
+        tables = {}
+        for name, rows in self._asdict().items():
+            tables[name] = np.full((len(rows), shots if "support" in name else queries), np.nan, dtype=np.float32)
+            for place, row in enumerate(rows):
+                tables[name][place, : len(row)] = row
+        return tables
 
 
 def leave_one_out_queries(task: Task) -> Iterator[HistoryQuery]:
@@ -53,9 +64,13 @@ def base_predictions(
         raise AssertionError(f"base {name} would be fitted on {len(held_out)} of the users that it predicts")
     with one_thread():
         base = make_base(name, seed=seed, **options).fit(fit_on)
-        answers = iter(predict_queries(base, [query for task in tasks for query in leave_one_out_queries(task)]))
-    support, query = [], []
+        answers = iter(answer_queries(base, [query for task in tasks for query in leave_one_out_queries(task)]))
+    predictions = BasePredictions([], [], [], [])
     for task in tasks:
-        query.append(next(answers))
-        support.append(np.array([next(answers)[0] for _ in task.support_items]))
-    return BasePredictions(support, query)
+        answer = next(answers)
+        predictions.query.append(answer.predictions)
+        predictions.query_evidence.append(answer.evidence)
+        left_out = [next(answers) for _ in task.support_items]
+        predictions.support.append(np.array([answer.predictions[0] for answer in left_out]))
+        predictions.support_evidence.append(np.array([answer.evidence[0] for answer in left_out]))
+    return predictions

@@ -69,11 +69,14 @@ class Cut(NamedTuple):
     Attributes:
         task: what bases may see.
         ratings: [n] of the query items, in the domain's own units.
+        support_times: [k] and query_times: [n] when the items were rated; None where there are no timestamps.
         draw: 0 for the episode that a user is judged on; 1 and above for more episodes of a train user.
     """
 
     task: Task
     ratings: np.ndarray
+    support_times: np.ndarray | None
+    query_times: np.ndarray | None
     draw: int
 
 
@@ -148,7 +151,11 @@ def cut_tasks(domain: Domain, roles: UserRoles, settings: EpisodeSettings, seed:
                 continue
             rows = order[start + skipped[code] : end]
             support, query = rows[: settings.shots], rows[settings.shots :][: settings.max_query]
-            cuts.append(Cut(Task(user, items[support], values[support], items[query]), values[query], draw))
+            task = Task(user, items[support], values[support], items[query])
+            dated = domain.has_timestamps
+            cuts.append(
+                Cut(task, values[query], times[support] if dated else None, times[query] if dated else None, draw)
+            )
     return sorted(cuts, key=lambda cut: (cut.task.user, cut.draw))
 
 

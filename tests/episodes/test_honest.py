@@ -8,12 +8,13 @@ from hypothesis import given
 from hypothesis import settings as budget
 from hypothesis import strategies as st
 
-from metarec.bases import HistoryQuery
+from metarec.bases import HistoryQuery, answer_queries, make_base
 from metarec.episodes import _build, _predictions, build_episodes
 from metarec.episodes._features import ItemFacts, Priors, Rows, make_features
-from metarec.episodes._predictions import base_predictions
+from metarec.episodes._item_facts import item_facts
+from metarec.episodes._predictions import base_predictions, leave_one_out_queries
 from metarec.episodes._split import UserRoles, assign_roles, cut_tasks
-from metarec.ratings import Domain
+from metarec.ratings import Domain, RatingScale
 from tests.episodes.conftest import BASES, make_domain
 
 
@@ -138,12 +139,13 @@ def test_support_predictions_never_saw_the_item(domain, settings, monkeypatch):
 @given(st.integers(1, 6), st.integers(1, 3), st.integers(0, 10_000))
 def test_a_support_rows_features_do_not_depend_on_its_own_rating(shots, bases, seed):
     rng = np.random.default_rng(seed)
-    facts = [ItemFacts(*rng.random((4, 2, rows))) for rows in (shots, 4)]
+    facts = [ItemFacts(*rng.random((5, 2, rows))) for rows in (shots, 4)]
     predictions = [
         np.where(rng.random((2, rows, bases)) < 0.2, np.nan, rng.random((2, rows, bases))) for rows in (shots, 4)
     ]
     masks = [np.ones((2, rows), bool) for rows in (shots, 4)]
-    support, query = (Rows(*side) for side in zip(predictions, facts, masks, strict=True))
+    evidence = [rng.random(said.shape) for said in predictions]
+    support, query = (Rows(*side) for side in zip(predictions, evidence, facts, masks, strict=True))
     ratings = rng.random((2, shots))
     changed = ratings.copy()
     changed[0, 0] = 1 - changed[0, 0]
@@ -161,8 +163,8 @@ def test_a_support_rows_features_do_not_depend_on_its_own_rating(shots, bases, s
 def test_support_comes_before_query(domain, settings):
     times = domain.ratings.set_index(["user", "item"])["timestamp"]
     roles = assign_roles({"tiny": domain}, "tiny", settings, 0)
-    for task, ratings, _ in cut_tasks(domain, roles, settings, 0):
-        user = task.user
+    for cut in cut_tasks(domain, roles, settings, 0):
+        task, ratings, user = cut.task, cut.ratings, cut.task.user
         support = [times[user, item] for item in task.support_items]
         query = [times[user, item] for item in task.query_items]
         assert max(support) < min(query)
@@ -226,3 +228,32 @@ def inverted(domain, rows):
     chosen = rows(ratings)
     ratings.loc[chosen, "rating"] = domain.scale.low + domain.scale.high - ratings.loc[chosen, "rating"]
     return Domain(domain.name, ratings, domain.scale, items=domain.items)
+
+
+def test_item_facts_by_hand():
+    """Age counts from the item's first rating by those the bases saw; what is unknown or undated is new."""
+    day = 86_400
+    rows = [("a", "x", 1, 0), ("b", "x", 5, 3 * day), ("a", "y", 3, 10 * day)]
+    table = pd.DataFrame(rows, columns=["user", "item", "rating", "timestamp"])
+    facts = item_facts(Domain("tiny", table, RatingScale(1, 5)), damping=2.0)
+    items, times = np.array(["x", "y", "new"], dtype=object), np.array([4 * day, 9 * day, 9 * day])
+    mean = 0.5
+    x_offset, y_offset = 0.0, 0.0
+    found = facts(items, times)
+    np.testing.assert_allclose(found[:, :3], [[mean, x_offset, 2], [mean, y_offset, 1], [mean, 0, 0]])
+    np.testing.assert_allclose(found[:, 4], [np.log1p(4), 0, 0])
+    undated = item_facts(Domain("tiny", table.drop(columns="timestamp"), RatingScale(1, 5)), damping=2.0)
+    np.testing.assert_allclose(undated(items, None)[:, 4], 0)
+
+
+def test_evidence_is_that_of_the_prediction_itself(domain, settings):
+    """A query row's evidence is what the base says of the whole support, a support row's of the other ones."""
+    roles = assign_roles({"tiny": domain}, "tiny", settings, 0)
+    task = cut_tasks(domain, roles, settings, 0)[0].task
+    nobody = domain.without([task.user])
+    answer = base_predictions(nobody, "item-knn", {"min_neighbours": 1}, 0, [task])
+    base = make_base("item-knn", min_neighbours=1).fit(nobody)
+    whole = answer_queries(base, list(leave_one_out_queries(task)))
+    np.testing.assert_array_equal(answer.query_evidence[0], whole[0].evidence)
+    np.testing.assert_array_equal(answer.support_evidence[0], [left_out.evidence[0] for left_out in whole[1:]])
+    assert len(set(answer.query_evidence[0])) > 1
