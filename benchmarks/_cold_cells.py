@@ -10,20 +10,23 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 import metarec
 from benchmarks._cells import Cell, CellResult, Store, code_digest
+from benchmarks._models import Stacked
 from benchmarks._ranking import ndcg_by_user
 from benchmarks._sets import RatingSet
 from benchmarks._statistics import Outcome, gather
 from metarec.bases import BASES, applicable_bases
-from metarec.episodes import DomainEpisodes, EpisodeSettings
+from metarec.episodes import DomainEpisodes, Episodes, EpisodeSettings
 from metarec.ratings import Domain, RatingScale
 from metarec.study.evaluation import KEYS, METAREC, base_unit_predictions, prediction_rows
 
-__all__ = ["LIBRARIES", "Models", "Plan", "bases_of", "cells_of", "folds_of", "outcome_of", "predict_cell"]
+__all__ = ["BASELINES", "LIBRARIES", "Models", "Plan", "bases_of", "cells_of", "folds_of", "outcome_of", "predict_cell"]
 
 BASELINES = "baselines"
+"""The cells of all baselines together."""
 
 LIBRARIES = ("lenskit", "lightgbm", "numpy", "scikit-learn", "scipy", "torch")
 
@@ -46,13 +49,13 @@ class Models:
 
     Attributes:
         cross_validate: as :func:`metarec.episodes.cross_validate`.
-        baselines: (episodes, seed) -> name: [T, N] unit-scale predictions of the test query rows, and settings.
-        metarec: (episodes, seed) -> [T, N] the same, and settings.
+        baselines: (episodes, seed) -> their unit-scale predictions of the validation and test query rows, and settings.
+        metarec: (episodes, seed, what the baselines say) -> [R] the same of the test query rows, and settings.
     """
 
     cross_validate: Callable[..., Any]
-    baselines: Callable[[DomainEpisodes, int], tuple[Mapping[str, np.ndarray], Settings]]
-    metarec: Callable[[DomainEpisodes, int], tuple[np.ndarray, Settings]]
+    baselines: Callable[[DomainEpisodes, int], tuple[Stacked, Settings]]
+    metarec: Callable[[DomainEpisodes, int, Stacked], tuple[np.ndarray, Settings]]
 
 
 @dataclass(frozen=True)
@@ -110,27 +113,57 @@ def cells_of(plan: Plan, domain: Domain) -> list[Cell]:
 def predict_cell(plan: Plan, cell: Cell) -> CellResult:
     """Fit what the cell is about on its fold's train and validation users, and predict its test users.
 
-    The frames: `rows`, the test query rows with a column for each model, and `ndcg`, one line a user.
+    The frames: `rows`, the test query rows with a column for each model, and `ndcg`, one line a user; of baselines
+    also `validation`, the same rows of validation users, on which metarec decides how far to lean on them. Those cells
+    must be finished before metarec's.
     """
     key = cell.key
     episodes = _episodes(plan, key["set"], key["fold"], key["shots"])
     test = episodes.test
+    frames = {}
     if key["model"] == BASELINES:
-        predictions, settings = plan.models.baselines(episodes, key["seed"])
+        stacked, settings = plan.models.baselines(episodes, key["seed"])
         bases = base_unit_predictions(test)
-        twice = sorted(set(bases) & set(predictions))
+        twice = sorted(set(bases) & set(stacked.test))
         if twice:
             raise ValueError(f"a baseline and a base are both called {twice[0]}")
-        unit = {**predictions, **bases}
-        notes = {"settings": settings, "baselines": list(predictions), "bases": list(bases)}
+        unit = {**_placed(stacked.test, test), **bases}
+        notes = {"settings": settings, "baselines": list(stacked.test), "bases": list(bases)}
+        frames["validation"] = _rows(episodes.validation, _placed(stacked.validation, episodes.validation))
     else:
-        ours, settings = plan.models.metarec(episodes, key["seed"])
-        unit, notes = {METAREC: ours}, {"settings": settings}
-    rows = prediction_rows(test, unit)
-    ndcg = ndcg_by_user(rows, lowest=test.scale.low).reset_index()
+        ours, settings = plan.models.metarec(episodes, key["seed"], _stacked(plan, cell, test.scale))
+        unit, notes = _placed({METAREC: ours}, test), {"settings": settings}
+    frames["rows"] = _rows(test, unit)
+    frames["ndcg"] = ndcg_by_user(frames["rows"], lowest=test.scale.low).reset_index()
+    return CellResult(frames, notes)
+
+
+def _placed(flat: Mapping[str, np.ndarray], episodes: Episodes) -> dict[str, np.ndarray]:
+    """From [R] to [T, N] predictions; 0.5 in padding."""
+    mask = episodes.batch.query.mask.numpy()
+    placed = {}
+    for name, values in flat.items():
+        placed[name] = np.full(mask.shape, 0.5)
+        placed[name][mask] = values
+    return placed
+
+
+def _rows(episodes: Episodes, unit: Mapping[str, np.ndarray]) -> pd.DataFrame:
+    rows = prediction_rows(episodes, unit)
     # They come as objects; a column of one type is what a file gives back.
     rows["user"], rows["item"] = rows["user"].astype(str), rows["item"].astype(str)
-    return CellResult({"rows": rows, "ndcg": ndcg}, notes)
+    return rows
+
+
+def _stacked(plan: Plan, cell: Cell, scale: RatingScale) -> Stacked:
+    """What the baselines of the same fold and shots said."""
+    facts = {**cell.facts, "code": code_digest(ROOT, CODE[BASELINES])}
+    (result,) = _loaded(plan.store, [Cell({**cell.key, "model": BASELINES, "seed": 0}, facts)])
+
+    def unit(frame: pd.DataFrame) -> dict[str, np.ndarray]:
+        return {name: scale.to_unit(frame[name].to_numpy()) for name in result.notes["baselines"]}
+
+    return Stacked(unit(result.frames["validation"]), unit(result.frames["rows"]))
 
 
 def outcome_of(store: Store, cells: Sequence[Cell], shots: int, scale: RatingScale) -> Outcome:

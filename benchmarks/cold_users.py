@@ -51,7 +51,7 @@ def run(
         InputError: an option, or a set, is wrong or missing.
     """
     from benchmarks._cells import run_cells
-    from benchmarks._cold_cells import Plan, cells_of, folds_of, outcome_of, predict_cell
+    from benchmarks._cold_cells import BASELINES, Plan, cells_of, folds_of, outcome_of, predict_cell
     from benchmarks._sets import FOLDER, find_sets
     from benchmarks._statistics import compare
     from benchmarks._terminal import Board
@@ -76,7 +76,10 @@ def run(
                 if missing:
                     folds_of(plan, domain, jobs=jobs, on_progress=board.show)
                     done = Counter(board, name, len(missing))
-                    run_cells(missing, partial(predict_cell, plan), plan.store, jobs=jobs, on_done=done)
+                    # metarec may lean on the baselines, so theirs come first.
+                    for first in (True, False):
+                        stage = [cell for cell in missing if (cell.key["model"] == BASELINES) == first]
+                        run_cells(stage, partial(predict_cell, plan), plan.store, jobs=jobs, on_done=done)
         except KeyboardInterrupt:
             board.say("interrupted; the same command goes on from here")
             raise

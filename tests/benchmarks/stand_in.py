@@ -13,6 +13,7 @@ import torch
 
 from benchmarks import cold_users
 from benchmarks._cold_cells import Models
+from benchmarks._models import Stacked
 from metarec.episodes import DomainEpisodes, EpisodeBatch, Episodes, FusionInputs
 
 # Named by the tests: a file to which each computed cell adds a line, and the seconds that a cell takes.
@@ -94,13 +95,16 @@ def cross_validate(domain, settings, bases, *, shots, folds, seed, cache, jobs, 
 
 def baseline_predictions(episodes, seed):
     _computed("baselines", episodes)
-    predictions = episodes.test.batch.query.predictions.numpy()
-    return {"mean": predictions.mean(-1), "best-single": predictions[..., 0]}, {"mean": {"chosen": np.float64(0.5)}}
+    sides = []
+    for part in (episodes.validation, episodes.test):
+        predictions = part.batch.query.predictions[part.batch.query.mask].numpy()
+        sides.append({"mean": predictions.mean(-1), "best-single": predictions[..., 0]})
+    return Stacked(*sides), {"mean": {"chosen": np.float64(0.5)}}
 
 
-def metarec_predictions(episodes, seed):
+def metarec_predictions(episodes, seed, stacked):
     _computed(f"metarec {seed}", episodes)
-    mean = episodes.test.batch.query.predictions.numpy().mean(-1)
+    mean = stacked.test["mean"]
     noise = np.random.default_rng(seed).normal(0, 0.02, mean.shape)
     return np.clip(mean + noise, 0, 1), {"seed": seed}
 

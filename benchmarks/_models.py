@@ -1,0 +1,116 @@
+"""The models that are compared: metarec as it is proposed, and every baseline at its best."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from metarec.episodes import DomainEpisodes, Episodes
+from metarec.fusion import NETWORKS
+from metarec.fusion.blend import convex_weights
+from metarec.fusion.stackers import STACKERS
+from metarec.meta import MetaLearner, MetaLearningTrainer, make_engine
+
+__all__ = ["MEMBERS", "Stacked", "baseline_predictions", "metarec_predictions"]
+
+
+class Member(NamedTuple):
+    """One fusion network of metarec's: its options, and how it is meta-learned."""
+
+    hidden_dim: int
+    dropout: float
+    inner_steps: int
+    inner_lr: float = 0.02
+    outer_lr: float = 2e-3
+
+
+MEMBERS: Mapping[str, Member] = {
+    "static": Member(hidden_dim=64, dropout=0.5, inner_steps=0),
+    "adaptive": Member(hidden_dim=32, dropout=0.2, inner_steps=1),
+    "adaptive-2": Member(hidden_dim=32, dropout=0.2, inner_steps=1),
+}
+"""Gated networks, the same for every set and every number of shots. One trusts the features alone, two take a step on
+the user's support; their errors differ, so their mean is better than each."""
+
+STACKED = ("ridge", "fwls", "greedy", "gbm")
+"""The stackers that metarec may lean on: where there is little to learn from, they are hard to beat."""
+
+EPOCHS = 60
+BATCH_SIZE = 128
+PATIENCE = 12
+
+
+class Stacked(NamedTuple):
+    """What the baselines say: name -> [R] unit-scale predictions of the query rows, row by row and user by user."""
+
+    validation: Mapping[str, np.ndarray]
+    test: Mapping[str, np.ndarray]
+
+
+def baseline_predictions(episodes: DomainEpisodes, seed: int) -> tuple[Stacked, dict[str, Any]]:
+    """Every baseline, tuned on the validation users: its predictions, and what was chosen."""
+    stacked, settings = Stacked({}, {}), {}
+    for name in STACKERS.names():
+        stacker = STACKERS.get(name)().fit(episodes.train, episodes.validation, seed=seed)
+        settings[name] = {**stacker.settings, "validation_unit_rmse": stacker.validation_rmse}
+        for role in Stacked._fields:
+            part: Episodes = getattr(episodes, role)
+            getattr(stacked, role)[name] = stacker.predict(part)[part.batch.query.mask.numpy()]
+    return stacked, settings
+
+
+def metarec_predictions(episodes: DomainEpisodes, seed: int, stacked: Stacked) -> tuple[np.ndarray, dict[str, Any]]:
+    """metarec: [R] unit-scale predictions of the test query rows, and how they were made.
+
+    Its networks are meta-learned on train users and stopped by validation users; what they and the stackers say is
+    combined with convex weights that validation users choose.
+    """
+    members = {
+        name: _meta_learn(member, episodes, seed * len(MEMBERS) + place)
+        for place, (name, member) in enumerate(MEMBERS.items())
+    }
+    columns: dict[str, dict[str, np.ndarray]] = {}
+    for role in Stacked._fields:
+        part: Episodes = getattr(episodes, role)
+        own = {name: _predict(learner, part) for name, learner in members.items()}
+        columns[role] = own | {name: getattr(stacked, role)[name] for name in STACKED}
+    validation = episodes.validation.batch.query
+    weights = convex_weights(
+        np.stack(list(columns["validation"].values()), axis=1), validation.targets[validation.mask].numpy()
+    )
+    return np.stack(list(columns["test"].values()), axis=1) @ weights, {
+        "weights": dict(zip(columns["test"], weights.tolist(), strict=True)),
+        "members": {name: member._asdict() for name, member in MEMBERS.items()},
+    }
+
+
+def _meta_learn(member: Member, episodes: DomainEpisodes, seed: int) -> MetaLearner:
+    inputs = episodes.train.batch.query
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        network = NETWORKS.get("gated").for_episodes(
+            inputs.predictions.shape[-1],
+            inputs.algorithm_features.shape[-1],
+            inputs.context.shape[-1],
+            hidden_dim=member.hidden_dim,
+            dropout=member.dropout,
+        )
+    learner = make_engine("batched", network, inner_lr=member.inner_lr, inner_steps=member.inner_steps)
+    MetaLearningTrainer(learner, seed=seed).fit(
+        episodes.train.batch,
+        episodes.validation.batch,
+        num_epochs=EPOCHS,
+        learning_rate=member.outer_lr,
+        batch_size=BATCH_SIZE,
+        patience=PATIENCE,
+    )
+    return learner
+
+
+def _predict(learner: MetaLearner, episodes: Episodes) -> np.ndarray:
+    query = episodes.batch.query
+    predicted = learner.adapt(episodes.batch.support).predict(query)[query.mask]
+    return predicted.numpy().astype(np.float64)
