@@ -30,9 +30,8 @@ class Member(NamedTuple):
 MEMBERS: Mapping[str, Member] = {
     "static": Member(hidden_dim=64, dropout=0.5, inner_steps=0),
     "adaptive": Member(hidden_dim=32, dropout=0.2, inner_steps=1),
-    "adaptive-2": Member(hidden_dim=32, dropout=0.2, inner_steps=1),
 }
-"""Gated networks, the same for every set and every number of shots. One trusts the features alone, two take a step on
+"""Gated networks, the same for every set and every number of shots. One trusts the features alone, one takes a step on
 the user's support; their errors differ, so their mean is better than each."""
 
 STACKED = ("ridge", "fwls", "greedy", "gbm")
@@ -40,7 +39,9 @@ STACKED = ("ridge", "fwls", "greedy", "gbm")
 
 EPOCHS = 60
 BATCH_SIZE = 128
-PATIENCE = 12
+PATIENCE = range(4, 13)
+"""Epochs without progress after which training stops: as many as make PATIENCE_STEPS steps, but one of these."""
+PATIENCE_STEPS = 100
 
 
 class Stacked(NamedTuple):
@@ -99,13 +100,14 @@ def _meta_learn(member: Member, episodes: DomainEpisodes, seed: int) -> MetaLear
             dropout=member.dropout,
         )
     learner = make_engine("batched", network, inner_lr=member.inner_lr, inner_steps=member.inner_steps)
+    epochs_of_patience = round(PATIENCE_STEPS * BATCH_SIZE / len(episodes.train))
     MetaLearningTrainer(learner, seed=seed).fit(
         episodes.train.batch,
         episodes.validation.batch,
         num_epochs=EPOCHS,
         learning_rate=member.outer_lr,
         batch_size=BATCH_SIZE,
-        patience=PATIENCE,
+        patience=min(max(epochs_of_patience, PATIENCE[0]), PATIENCE[-1]),
     )
     return learner
 
