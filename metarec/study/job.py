@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import optuna
 import pandas as pd
 import torch
@@ -25,6 +24,7 @@ from metarec.meta import MetaLearner
 from metarec.ratings import Domain, read_domain, simulate_domains
 from metarec.registry import suggest
 from metarec.study.engine_check import check_engines
+from metarec.study.ensemble import combine, member_name, member_trials
 from metarec.study.evaluation import (
     METAREC,
     base_unit_predictions,
@@ -187,14 +187,16 @@ def _score(
             f'none of the {len(trials)} trials of study "{job.study_name}" came to an end that can be scored; '
             "their runs say why"
         )
-    best = min(complete, key=lambda trial: (trial.value, trial.number))
-    job.watcher.on_stage(f"scoring trial {best.number} and the baselines on the test users")
-    learner = _winner(objective, best)
-    table, frames, settings = {}, [], {}
+    members = member_trials(complete)
+    best = members[0]
+    job.watcher.on_stage(f"scoring the best {len(members)} trials and the baselines on the test users")
+    learners = {member_name(trial): _network_of(objective, trial) for trial in members}
+    table, frames = {}, []
+    settings: dict[str, Mapping[str, Mapping[str, Any]]] = {}
     for name, domain in episodes.items():
         if not len(domain.test):
             continue
-        rows, chosen = _test_rows(spec, learner, domain)
+        rows, chosen = _test_rows(spec, learners, domain)
         settings[name] = chosen
         table[name] = DomainResult(
             scores(rows, domain.test.scale.span), gains(rows, seed=spec.seed), str(domain.test.scale)
@@ -220,30 +222,28 @@ def _score(
     )
 
 
-def _winner(objective: Objective, best: FrozenTrial) -> MetaLearner:
-    """The network of the best trial: kept by the trial, or learned again where the file is gone."""
-    weights = objective.weights(best.number)
+def _network_of(objective: Objective, trial: FrozenTrial) -> MetaLearner:
+    """The network of a trial: kept by the trial, or learned again where the file is gone."""
+    weights = objective.weights(trial.number)
     if not weights.exists():
-        logger.warning("the network of trial %d is not in %s; it is learned again", best.number, weights.parent)
-        return objective.fit(best.params)[0]
-    learner = make_learner(objective.spec, objective.validation, best.params, engine=objective.spec.engine)
+        logger.warning("the network of trial %d is not in %s; it is learned again", trial.number, weights.parent)
+        return objective.fit(trial.params)[0]
+    learner = make_learner(objective.spec, objective.validation, trial.params, engine=objective.spec.engine)
     learner.load_state_dict(torch.load(weights, weights_only=True))
     return learner
 
 
 def _test_rows(
-    spec: StudySpec, learner: MetaLearner, domain: DomainEpisodes
+    spec: StudySpec, learners: Mapping[str, MetaLearner], domain: DomainEpisodes
 ) -> tuple[pd.DataFrame, dict[str, Mapping[str, Any]]]:
-    """The test predictions of every model on one domain, and the settings that each baseline chose."""
-    test = domain.test
-    unit: dict[str, np.ndarray] = {METAREC: learner.adapt(test.batch.support).predict(test.batch.query).numpy()}
-    settings = {}
-    baselines = {}
-    for name in spec.baselines:
-        stacker = STACKERS.get(name)().fit(domain.train, domain.validation, seed=spec.seed)
-        baselines[name] = stacker.predict(test)
-        settings[name] = stacker.settings
-    return prediction_rows(test, {**unit, **baselines, **base_unit_predictions(test)}), settings
+    """The test predictions of every model on one domain, and the settings that each of them chose."""
+    stackers = {
+        name: STACKERS.get(name)().fit(domain.train, domain.validation, seed=spec.seed) for name in spec.baselines
+    }
+    ours, weights = combine(domain, learners, stackers)
+    baselines = {name: stacker.predict(domain.test) for name, stacker in stackers.items()}
+    settings = {METAREC: weights, **{name: stacker.settings for name, stacker in stackers.items()}}
+    return prediction_rows(domain.test, {METAREC: ours, **baselines, **base_unit_predictions(domain.test)}), settings
 
 
 def _make_folders(job: Job) -> None:

@@ -44,7 +44,7 @@ def record_result(run: StudyRun, spec: StudySpec, result: StudyResult, domains: 
     run.describe(_story(spec, result, domains))
     with run.artifacts() as folder:
         (folder / "study.yaml").write_text(yaml.safe_dump(spec.model_dump(mode="json"), sort_keys=False))
-        (folder / "baseline_settings.yaml").write_text(
+        (folder / "chosen_settings.yaml").write_text(
             yaml.safe_dump(_plain({domain: dict(chosen) for domain, chosen in result.settings.items()}))
         )
         (folder / "test_predictions.parquet").write_bytes(result.predictions.read_bytes())

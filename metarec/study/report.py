@@ -139,7 +139,9 @@ def show_result(console: Console, result: StudyResult) -> None:
         f"{name}={value:.4g}" if isinstance(value, float) else f"{name}={value}"
         for name, value in result.best.params.items()
     )
-    console.print(Text(f"metarec is trial {result.best.number} of study {result.name}: {parameters}"))
+    shares = ", ".join(f"{weight:.2f} {name}" for name, weight in result.members.items() if weight >= 0.005)
+    console.print(Text(f"metarec is study {result.name}'s combination of {shares}"))
+    console.print(Text(f"best single trial, {result.best.number}: {parameters}"))
 
 
 def show_where(console: Console, result: StudyResult, tracking_uri: str) -> None:

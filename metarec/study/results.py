@@ -10,7 +10,7 @@ from typing import Any
 from optuna.trial import FrozenTrial, TrialState
 
 from metarec.study.engine_check import EngineCheck
-from metarec.study.evaluation import Gain, Scores
+from metarec.study.evaluation import METAREC, Gain, Scores
 from metarec.study.objective import METRIC, RUN_ID
 
 __all__ = ["DomainResult", "StudyResult"]
@@ -29,18 +29,28 @@ class DomainResult:
 
 @dataclass(frozen=True)
 class StudyResult:
-    """A finished study."""
+    """A finished study.
+
+    Attributes:
+        best: the trial with the best network. test: domain -> scores of all models on its test users.
+        settings: domain -> model -> what it chose on validation users; of metarec the weights of its members.
+    """
 
     name: str
     target: str
     trials: list[FrozenTrial]
     best: FrozenTrial
     test: Mapping[str, DomainResult]
-    settings: Mapping[str, Mapping[str, Any]]
+    settings: Mapping[str, Mapping[str, Mapping[str, Any]]]
     engines: list[EngineCheck]
     predictions: Path
     experiment_id: str | None = None
     run_id: str | None = None
+
+    @property
+    def members(self) -> Mapping[str, float]:
+        """What metarec is made of on the target: the weight of each trial's network and of each stacker."""
+        return self.settings[self.target][METAREC]
 
     def to_json(self) -> dict[str, Any]:
         """The contract of ``--json``."""
@@ -74,6 +84,7 @@ class StudyResult:
                 domain: {model: gain._asdict() for model, gain in result.gains.items()}
                 for domain, result in self.test.items()
             },
+            "members": {domain: dict(chosen[METAREC]) for domain, chosen in self.settings.items()},
             "engines": [check._asdict() for check in self.engines],
             "predictions": str(self.predictions),
         }

@@ -125,6 +125,10 @@ NETWORK_PARAMETERS: Mapping[str, Mapping[str, Parameter]] = {
         "confidence_weight": Parameter(0.1, RealRange(low=1e-3, high=1.0, log=True), "weight of the confidence loss"),
         "combine": Parameter("product", Choice(choices=["softmax", "product"]), "how attention and confidence meet"),
     },
+    "gated": {
+        "hidden_dim": Parameter(64, Choice(choices=[16, 32, 64, 128]), "width of the hidden layers"),
+        "dropout": Parameter(0.5, RealRange(low=0.0, high=0.7), "share of hidden outputs dropped in training"),
+    },
 }
 """By network: those of its constructor's options that are searched. A network that is not here has none."""
 

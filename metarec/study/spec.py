@@ -34,9 +34,9 @@ class _Part(BaseModel):
 class FusionSpec(_Part):
     """Which fusion network, and what of it the search does not decide."""
 
-    network: str = "attention"
+    network: str = "gated"
     "Name of a fusion network."
-    options: dict[str, Any] = Field(default_factory=lambda: {"anchored": True, "hidden_dim": 32, "meta_hidden_dim": 32})
+    options: dict[str, Any] = Field(default_factory=dict)
     "Arguments of its constructor. One that would be searched is fixed by standing here."
 
     def check(self) -> None:

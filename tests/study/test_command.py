@@ -143,11 +143,11 @@ def test_a_rating_out_of_the_given_scale(here, refused):
         ("search: {inner_steps: {low: 0, high: 3}}\n", ["search.inner_steps must be whole numbers", "0..3"]),
         ("training: {loss: mse}\n", ["training.loss is now the parameter loss", "search.loss={choices: [mse]}"]),
         (
-            "fusion: {options: {combine: softmax}}\nsearch: {combine: {choices: [product]}}\n",
+            "fusion: {network: attention, options: {combine: softmax}}\nsearch: {combine: {choices: [product]}}\n",
             ["search.combine: fusion.options.combine already fixes it", "remove one of them"],
         ),
         (
-            "fusion: {options: {combine: softmax}}\ndefaults: {combine: softmax}\n",
+            "fusion: {network: attention, options: {combine: softmax}}\ndefaults: {combine: softmax}\n",
             ["defaults.combine: fusion.options.combine already fixes it"],
         ),
         ("columns: {usr: who}\n", ['"usr"', 'did you mean "user"?']),

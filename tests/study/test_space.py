@@ -63,7 +63,8 @@ def test_every_default_lies_in_its_usual_range():
 
 
 def test_each_network_is_searched_for_its_own(plugged_in):
-    assert list(StudySpec().space) == [*COMMON, *OF_ATTENTION]
+    assert list(StudySpec().space) == [*COMMON, "hidden_dim", "dropout"]
+    assert list(StudySpec(fusion={"network": "attention"}).space) == [*COMMON, *OF_ATTENTION]
     plain = StudySpec(fusion={"network": "only-a-bias", "options": {}})
     assert list(plain.space) == list(plain.trial_zero) == COMMON
     with pytest.raises(ValueError, match=r'unknown parameter "combine" of the network only-a-bias; .*Known: adapted, '):
@@ -78,14 +79,14 @@ def test_trial_zero_is_the_default_configuration():
         "adapted": "all",
         "loss": "fusion",
         "outer_lr": 3e-3,
-        "diversity_weight": 0.01,
-        "confidence_weight": 0.1,
-        "combine": "product",
+        "hidden_dim": 64,
+        "dropout": 0.5,
     }
 
 
 def test_an_option_of_the_network_fixes_its_parameter(small_inputs):
-    fixed = StudySpec(fusion={"options": {"hidden_dim": 8, "combine": "softmax", "diversity_weight": 0.5}})
+    options = {"hidden_dim": 8, "combine": "softmax", "diversity_weight": 0.5}
+    fixed = StudySpec(fusion={"network": "attention", "options": options})
     assert list(fixed.space) == list(fixed.trial_zero) == [*COMMON, "confidence_weight"]
     network = make_learner(
         fixed, small_inputs, {**fixed.trial_zero, "confidence_weight": 0.7}, engine="batched"
