@@ -177,7 +177,8 @@ def _report(data: Path, work: Path, out: Path, target: Path, arguments: Sequence
     with one_thread():
         outcome = run(table, WARM_BASES, settings, parts=parts, seed=seed, work=work, say=typer.echo)
     described = {
-        **describe_run("benchmarks.warm_ml100k", arguments, LIBRARIES, ROOT),
+        # Where the folders lie is nobody's business but this machine's.
+        **describe_run("benchmarks.warm_ml100k", [Path(argument).name for argument in arguments], LIBRARIES, ROOT),
         "duration_s": time.perf_counter() - start,
         "settings": {
             "inner_parts": parts,
