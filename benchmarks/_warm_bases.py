@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
+from benchmarks._gibbs import SideInformation, gibbs_samples, implicit_features, side_information
 from benchmarks._warm_data import Asked, Known, Table
 from metarec.bases import HistoryQuery, make_base, predict_queries
-from metarec.bases._gibbs import SideInformation, gibbs_samples, implicit_features, side_information
 from metarec.ratings import Domain, RatingScale
 
 __all__ = ["WARM_BASES", "Predicted", "WarmBase", "rows_of_users"]

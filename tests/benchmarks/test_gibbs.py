@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from metarec.bases._gibbs import draw_vectors, gibbs_samples, implicit_features, side_information
+from benchmarks._gibbs import draw_vectors, gibbs_samples, implicit_features, side_information
 
 
 def test_draws_have_the_mean_and_the_covariance_of_their_distribution():
