@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -83,7 +84,7 @@ def bayesian_mf(
         decades: a user has an offset for each release period.
     """
     mean, spread = known.ratings.mean(), max(float(known.ratings.std()), 1e-9)
-    grouped = [_user_groups(known, asked, lambda rows, m=MINUTES[period]: _period(rows, m)) for period in periods]
+    grouped = [_user_groups(known, asked, partial(_period, minutes=MINUTES[period])) for period in periods]
     if decades:
         grouped.append(_user_groups(known, asked, lambda rows: table.decades[rows.items]))
     total, squares = np.zeros(len(asked.users)), np.zeros(len(asked.users))

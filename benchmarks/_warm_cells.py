@@ -26,7 +26,7 @@ LIBRARIES = ("numpy", "scipy", "lenskit", "lightgbm", "scikit-learn", "torch")
 CODE = (
     "benchmarks/_warm_bases.py",
     "benchmarks/_warm_data.py",
-    "metarec/bases/_gibbs.py",
+    "benchmarks/_gibbs.py",
     "metarec/bases/lenskit.py",
 )
 TEST = "test"

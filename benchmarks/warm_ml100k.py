@@ -119,14 +119,12 @@ def markdown(outcome: Outcome, about: Mapping[str, str], described: Mapping[str,
         "|---|---|---|---|---|---|---|---|",
     ]
     rows = [
-        (np.mean(values), [name, *(f"{value:.4f}" for value in values), np.mean(values), np.mean(outcome.mae[name])])
+        (float(np.mean(values)), float(np.mean(outcome.mae[name])), [name, *(f"{value:.4f}" for value in values)])
         for name, values in outcome.rmse.items()
     ]
     if published:
-        rows += [(rmse, [f"*{name}*", *[""] * 5, rmse, mae]) for name, rmse, mae in PUBLISHED]
-    for _, cells in sorted(rows, key=lambda row: row[0]):
-        *first, rmse, mae = cells
-        lines.append(f"| {' | '.join(first)} | {rmse:.4f} | {mae:.4f} |")
+        rows += [(rmse, mae, [f"*{name}*", *[""] * 5]) for name, rmse, mae in PUBLISHED]
+    lines += [f"| {' | '.join(cells)} | {rmse:.4f} | {mae:.4f} |" for rmse, mae, cells in sorted(rows)]
     lines += ["", "In italics: as published. Bases:", ""]
     lines += [f"- {name}: {text}" for name, text in about.items()]
     lines += ["", "What was chosen on the validation rows of each fold:", ""]
