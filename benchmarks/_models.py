@@ -14,7 +14,14 @@ from metarec.fusion.blend import convex_weights
 from metarec.fusion.stackers import STACKERS
 from metarec.meta import MetaLearner, MetaLearningTrainer, make_engine
 
-__all__ = ["MEMBERS", "Stacked", "baseline_predictions", "metarec_predictions"]
+__all__ = [
+    "MEMBERS",
+    "Stacked",
+    "baseline_predictions",
+    "metarec_predictions",
+    "metarec_with_weights",
+    "network_predictions",
+]
 
 
 class Member(NamedTuple):
@@ -69,14 +76,41 @@ def metarec_predictions(episodes: DomainEpisodes, seed: int, stacked: Stacked) -
     Its networks are meta-learned on train users and stopped by validation users; what they and the stackers say is
     combined with convex weights that validation users choose.
     """
-    members = {
+    return _combined(episodes, _learners(episodes, seed), stacked)
+
+
+def metarec_with_weights(episodes: DomainEpisodes, seed: int, stacked: Stacked) -> tuple[np.ndarray, np.ndarray]:
+    """metarec's predictions of the test query rows [R], and how far its networks trusted each base there [R, A]."""
+    learners = _learners(episodes, seed)
+    support, query = episodes.test.batch
+    weights = []
+    for learner in learners.values():
+        given = learner.adapt(support).fuse(query).weights
+        assert given is not None, "a gated network says how far it trusts each base"
+        weights.append(given[query.mask].numpy())
+    return _combined(episodes, learners, stacked)[0], np.mean(weights, axis=0)
+
+
+def network_predictions(name: str, episodes: DomainEpisodes, seed: int) -> np.ndarray:
+    """[T, N] unit-scale predictions of the test query rows by one of `MEMBERS` alone."""
+    learner = _meta_learn(MEMBERS[name], episodes, seed)
+    return learner.adapt(episodes.test.batch.support).predict(episodes.test.batch.query).numpy()
+
+
+def _learners(episodes: DomainEpisodes, seed: int) -> dict[str, MetaLearner]:
+    return {
         name: _meta_learn(member, episodes, seed * len(MEMBERS) + place)
         for place, (name, member) in enumerate(MEMBERS.items())
     }
+
+
+def _combined(
+    episodes: DomainEpisodes, learners: Mapping[str, MetaLearner], stacked: Stacked
+) -> tuple[np.ndarray, dict[str, Any]]:
     columns: dict[str, dict[str, np.ndarray]] = {}
     for role in Stacked._fields:
         part: Episodes = getattr(episodes, role)
-        own = {name: _predict(learner, part) for name, learner in members.items()}
+        own = {name: _predict(learner, part) for name, learner in learners.items()}
         columns[role] = own | {name: getattr(stacked, role)[name] for name in STACKED}
     validation = episodes.validation.batch.query
     weights = convex_weights(
