@@ -11,9 +11,9 @@ STAMP := $(VENV)/.installed
 study: $(STAMP)
 	$(BIN)/python -m metarec.study
 
-# Tests on real ratings run where METAREC_DATA names their folder.
+# Tests on real ratings run where METAREC_DATA names their folder. Two processes; a file's tests stay together.
 test: $(STAMP)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

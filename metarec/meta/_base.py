@@ -85,15 +85,19 @@ def evaluating(module: nn.Module) -> Iterator[None]:
 class AdaptedNetwork:
     """T copies of a fusion network, each adapted to one task. Holds no graph, and never trains.
 
-    Made by :meth:`MetaLearner.adapt`. What is not adapted is shared with the network itself.
+    Made by :meth:`MetaLearner.adapt`. What is not adapted is shared with the network itself; where `shared`, that is
+    everything.
 
     Attributes:
         fast_weights: name -> [T, ...] each task's own parameters, under the network's names.
     """
 
-    def __init__(self, losses: RowLosses, parameters: Mapping[str, Tensor], num_tasks: int) -> None:
+    def __init__(
+        self, losses: RowLosses, parameters: Mapping[str, Tensor], num_tasks: int, *, shared: bool = False
+    ) -> None:
         self.num_tasks = num_tasks
         self._losses = losses
+        self._shared = shared
         self._fast = {name: tensor.detach() for name, tensor in parameters.items()}
 
     @property
@@ -118,8 +122,8 @@ class AdaptedNetwork:
         if query.mask.shape[0] != self.num_tasks:
             raise InputError(f"query must have the {self.num_tasks} tasks of the support but got {query.mask.shape[0]}")
 
-        if not self._fast:
-            # Nobody has parameters of their own, and the network takes all rows as they are.
+        if self._shared:
+            # Nobody has parameters of their own, and the network takes the rows of all tasks as they are.
             with torch.no_grad(), evaluating(module):
                 answer = module(query)
             return _said(answer) if isinstance(answer, FusionOutput) else answer

@@ -45,18 +45,20 @@ class BatchedMetaLearner(MetaLearner):
         return masked_mean(losses, batch.query.mask)
 
     def adapt(self, support: FusionInputs) -> AdaptedNetwork:
-        if self.inner_steps == 0:
-            return AdaptedNetwork(self._row_losses, {}, support.mask.shape[0])
         # Without a gradient to ask for, there is no graph beyond that of the inner gradient itself.
         start = _detached(self._start())
         rates = _detached({name: self._rate(name) for name in self._adapted_names()})
+        tasks = support.mask.shape[0]
+        if self.inner_steps == 0:
+            same = {name: start[name].expand(tasks, *start[name].shape) for name in rates}
+            return AdaptedNetwork(self._row_losses, same, tasks, shared=True)
 
         def descend(support: FusionInputs) -> dict[str, Tensor]:
             parameters = self._descend(start, support, rates)
             return {name: parameters[name] for name in rates}
 
         fast = vmap(descend, chunk_size=TASK_CHUNK)(support)
-        return AdaptedNetwork(self._row_losses, fast, support.mask.shape[0])
+        return AdaptedNetwork(self._row_losses, fast, tasks)
 
     def _unadapted_loss(self, query: FusionInputs) -> Tensor:
         """The meta-loss where all tasks share one network: their rows go through it together, without padding."""

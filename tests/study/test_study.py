@@ -100,9 +100,9 @@ def test_the_table_holds_every_query_of_every_test_user_with_the_ratings_of_the_
     for name, domain in domains.items():
         tasks = cut_tasks(domain, roles, spec.episodes, spec.seed)
         expected = {
-            (user, item)
-            for user, (task, _) in tasks.items()
-            if roles.roles[user] == "test"
+            (task.user, item)
+            for task, *_ in tasks
+            if roles.roles[task.user] == "test"
             for item in task.query_items
         }
         own = rows[rows["domain"] == name]
@@ -207,7 +207,7 @@ def test_inverting_what_test_users_are_asked_moves_no_prediction(movies, tmp_pat
     domain = movies["movies"]
     roles = assign_roles(movies, "movies", spec.episodes, spec.seed)
     tasks = cut_tasks(domain, roles, spec.episodes, spec.seed)
-    support = {(user, item) for user, (task, _) in tasks.items() for item in task.support_items}
+    support = {(task.user, item) for task, *_ in tasks for item in task.support_items}
     ratings = domain.ratings.copy()
     asked = [
         roles.roles.get(user) == "test" and (user, item) not in support
