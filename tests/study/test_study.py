@@ -100,10 +100,7 @@ def test_the_table_holds_every_query_of_every_test_user_with_the_ratings_of_the_
     for name, domain in domains.items():
         tasks = cut_tasks(domain, roles, spec.episodes, spec.seed)
         expected = {
-            (task.user, item)
-            for task, *_ in tasks
-            if roles.roles[task.user] == "test"
-            for item in task.query_items
+            (task.user, item) for task, *_ in tasks if roles.roles[task.user] == "test" for item in task.query_items
         }
         own = rows[rows["domain"] == name]
         assert set(zip(own["user"], own["item"], strict=True)) == expected
