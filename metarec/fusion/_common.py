@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from metarec.episodes import FusionInputs
 from metarec.errors import InputError
 
 __all__ = [
@@ -13,6 +14,7 @@ __all__ = [
     "available_mean",
     "check_at_least",
     "check_ends",
+    "check_inputs",
     "equal_weights",
     "filled",
     "masked_softmax",
@@ -89,3 +91,10 @@ def check_ends(name: str, tensor: Tensor, *expected: int) -> None:
     """Raise ValueError where the last axes of a tensor are not as expected."""
     if tensor.shape[-len(expected) :] != expected:
         raise ValueError(f"{name} must end in {list(expected)} but got {list(tensor.shape)}")
+
+
+def check_inputs(inputs: FusionInputs, num_algorithms: int, feature_dim: int, context_dim: int) -> None:
+    """Raise ValueError where the last axes of what a network sees are not those that it was built for."""
+    check_ends("predictions", inputs.predictions, num_algorithms)
+    check_ends("algorithm_features", inputs.algorithm_features, num_algorithms, feature_dim)
+    check_ends("context", inputs.context, context_dim)

@@ -8,7 +8,7 @@ from torch import nn
 from metarec.episodes import FusionInputs
 from metarec.errors import InputError
 from metarec.fusion._base import FusionNetwork, FusionOutput
-from metarec.fusion._common import all_features, check_at_least, check_ends, masked_softmax, weighted_sum, zeroed
+from metarec.fusion._common import all_features, check_at_least, check_inputs, masked_softmax, weighted_sum, zeroed
 
 __all__ = ["LinearFusion"]
 
@@ -59,9 +59,7 @@ class LinearFusion(FusionNetwork):
         Raises:
             ValueError: the last axes do not fit the network.
         """
-        check_ends("predictions", inputs.predictions, self.num_algorithms)
-        check_ends("algorithm_features", inputs.algorithm_features, self.num_algorithms, self.feature_dim)
-        check_ends("context", inputs.context, self.context_dim)
+        check_inputs(inputs, self.num_algorithms, self.feature_dim, self.context_dim)
         available = inputs.predictions.isfinite()
         weights = masked_softmax(self.logits.expand(available.shape), available)
         prediction = weighted_sum(weights, inputs.predictions) + self.bias

@@ -8,7 +8,7 @@ from torch import nn
 from metarec.episodes import FusionInputs
 from metarec.errors import InputError
 from metarec.fusion._base import FusionNetwork, FusionOutput
-from metarec.fusion._common import all_features, available_mean, check_at_least, check_ends, equal_weights, zeroed
+from metarec.fusion._common import all_features, available_mean, check_at_least, check_inputs, equal_weights, zeroed
 
 __all__ = ["ResidualFusion"]
 
@@ -68,9 +68,7 @@ class ResidualFusion(FusionNetwork):
             ValueError: the last axes do not fit the network.
         """
         predictions = inputs.predictions
-        check_ends("predictions", predictions, self.num_algorithms)
-        check_ends("algorithm_features", inputs.algorithm_features, self.num_algorithms, self.feature_dim)
-        check_ends("context", inputs.context, self.context_dim)
+        check_inputs(inputs, self.num_algorithms, self.feature_dim, self.context_dim)
         available = predictions.isfinite()
         anchored = available[..., self.anchor]
         anchor = torch.where(anchored, predictions[..., self.anchor], available_mean(predictions))
