@@ -11,9 +11,10 @@ STAMP := $(VENV)/.installed
 study: $(STAMP)
 	$(BIN)/python -m metarec.study
 
-# Tests on real ratings run where METAREC_DATA names their folder. Two processes; a file's tests stay together.
+# Tests on real ratings run where METAREC_DATA names their folder. Two processes; a file's tests stay together. Each has
+# one thread: two processes with two threads each wait for each other, and took many times as long.
 test: $(STAMP)
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
