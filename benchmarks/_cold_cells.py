@@ -23,7 +23,18 @@ from metarec.episodes import DomainEpisodes, Episodes, EpisodeSettings
 from metarec.ratings import Domain, RatingScale
 from metarec.study.evaluation import KEYS, METAREC, base_unit_predictions, prediction_rows
 
-__all__ = ["BASELINES", "LIBRARIES", "Models", "Plan", "bases_of", "cells_of", "folds_of", "outcome_of", "predict_cell"]
+__all__ = [
+    "BASELINES",
+    "LIBRARIES",
+    "ROOT",
+    "Models",
+    "Plan",
+    "bases_of",
+    "cells_of",
+    "folds_of",
+    "outcome_of",
+    "predict_cell",
+]
 
 BASELINES = "baselines"
 """The cells of all baselines together."""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import TaskID
 from rich.text import Text
+
+from metarec.study.report import progress_line
 
 __all__ = ["Board"]
 
@@ -13,17 +15,7 @@ class Board:
     """Lines that stay, and one line of progress where there is a terminal. Use it as a context."""
 
     def __init__(self) -> None:
-        console = Console(stderr=True)
-        self._progress = Progress(
-            SpinnerColumn(),
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=30),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            console=console,
-            transient=True,
-            disable=not console.is_terminal,
-        )
+        self._progress = progress_line(Console(stderr=True))
         self._task: TaskID | None = None
         self._total = 0
 

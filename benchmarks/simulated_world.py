@@ -48,6 +48,13 @@ def run(seeds: int, users: int, folds: int, shots: int) -> dict[str, Any]:
     return {"benchmark": "simulated_world", "users": users, "folds": folds, "shots": shots, "worlds": worlds}
 
 
+def _described() -> dict[str, Any]:
+    from benchmarks._cold_cells import LIBRARIES, ROOT
+    from benchmarks._machine import describe_run
+
+    return describe_run("benchmarks.simulated_world", sys.argv[1:], LIBRARIES, ROOT)
+
+
 def _describe(report: dict[str, Any]) -> str:
     lines = [
         "| world | best-single | oracle | metarec | gap closed | rank correlation | its 95 % interval |",
@@ -76,7 +83,7 @@ def main(
                 raise InputError(f"{name} must be >= {least} but got {value}")
         if json_file and not json_file.absolute().parent.is_dir():
             raise InputError(f"--json {json_file}: cannot be written there; name a file in a folder that exists")
-        report = run(seeds, users, folds, shots)
+        report = {**run(seeds, users, folds, shots), "run": _described()}
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(BAD_INPUT) from None

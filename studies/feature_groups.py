@@ -19,7 +19,8 @@ import numpy as np
 import pandas as pd
 import typer
 
-from benchmarks._cold_cells import bases_of
+from benchmarks._cold_cells import LIBRARIES, ROOT, bases_of
+from benchmarks._machine import describe_run
 from benchmarks._models import network_predictions
 from benchmarks._sets import FOLDER, find_sets
 from benchmarks._statistics import signed_rank
@@ -30,6 +31,8 @@ from metarec.study.evaluation import paired_gains, prediction_rows, squared_erro
 from metarec.threads import one_thread
 
 __all__ = ["GROUPS", "main", "without"]
+
+FOLDS = 5
 
 GROUPS: Mapping[str, Collection[str]] = {
     "evidence of the bases": ("says", "evidence", "share_saying"),
@@ -115,7 +118,7 @@ def main(
         for chosen in find_sets(sets.split(","), Path(data) if data else None, ml100k):
             domain = chosen.read()
             cross = cross_validate(
-                domain, EpisodeSettings(), bases_of(domain), shots=(shots,), folds=5, cache=cache, jobs=2
+                domain, EpisodeSettings(), bases_of(domain), shots=(shots,), folds=FOLDS, cache=cache, jobs=2
             )
             with one_thread():
                 results[chosen.name] = compare(cross, shots)
@@ -123,7 +126,9 @@ def main(
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(2) from None
     if json_file:
-        json_file.write_text(json.dumps({"shots": shots, "sets": results}, indent=1) + "\n", encoding="utf-8")
+        described = describe_run("studies.feature_groups", sys.argv[1:], LIBRARIES, ROOT)
+        report = {"run": described, "shots": shots, "folds": FOLDS, "seed": 0, "sets": results}
+        json_file.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     print(_table(results))
 
 

@@ -22,7 +22,7 @@ from metarec.study.job import Watcher
 from metarec.study.results import DomainResult, StudyResult
 from metarec.study.tracking import runs_address, shown_uri, ui_command
 
-__all__ = ["TerminalWatcher", "show_data", "show_result", "show_where", "telling"]
+__all__ = ["TerminalWatcher", "progress_line", "show_data", "show_result", "show_where", "telling"]
 
 
 class Messages(MemoryHandler):
@@ -65,22 +65,27 @@ def _say_level(record: logging.LogRecord) -> bool:
     return True
 
 
+def progress_line(console: Console) -> Progress:
+    """One line of progress that goes when it is done; nothing where there is no terminal."""
+    return Progress(
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=30),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    )
+
+
 class TerminalWatcher(Watcher):
     """One line of progress on a terminal; where there is none, a line for each trial."""
 
     def __init__(self, console: Console, messages: Messages) -> None:
         self._console = console
         self._messages = messages
-        self._progress = Progress(
-            SpinnerColumn(),
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=30),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            console=console,
-            transient=True,
-            disable=not console.is_terminal,
-        )
+        self._progress = progress_line(console)
         self._task: TaskID | None = None
         self._best = float("inf")
 
