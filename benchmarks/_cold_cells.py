@@ -13,8 +13,8 @@ import numpy as np
 import pandas as pd
 
 import metarec
+from benchmarks._baselines import Stacked
 from benchmarks._cells import Cell, CellResult, Store, code_digest
-from benchmarks._models import Stacked
 from benchmarks._ranking import ndcg_by_user
 from benchmarks._sets import RatingSet
 from benchmarks._statistics import Outcome, gather
@@ -44,11 +44,11 @@ LIBRARIES = ("lenskit", "lightgbm", "numpy", "scikit-learn", "scipy", "torch")
 ROOT = Path(metarec.__file__).parent.parent
 
 _SHARED = (
-    *(f"metarec/{part}" for part in ("errors.py", "registry.py", "ratings", "bases", "episodes", "fusion")),
+    *(f"metarec/{part}" for part in ("errors.py", "registry.py", "ratings", "bases", "episodes", "fusion/stackers")),
     "metarec/study/evaluation.py",
-    *(f"benchmarks/{part}.py" for part in ("_cold_cells", "_models", "_ranking", "_sets")),
+    *(f"benchmarks/{part}.py" for part in ("_baselines", "_cold_cells", "_ranking", "_sets")),
 )
-CODE = {BASELINES: _SHARED, METAREC: (*_SHARED, "metarec/meta", "metarec/transfer")}
+CODE = {BASELINES: _SHARED, METAREC: (*_SHARED, "metarec/fusion", "metarec/meta", "benchmarks/_models.py")}
 """What a cell's result depends on. A baseline does not depend on how metarec learns, and keeps when that changes."""
 
 Settings = Mapping[str, Any]

@@ -1,4 +1,4 @@
-"""The models that are compared: metarec as it is proposed, and every baseline at its best."""
+"""metarec as it is proposed."""
 
 from __future__ import annotations
 
@@ -8,16 +8,14 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
+from benchmarks._baselines import Stacked
 from metarec.episodes import DomainEpisodes, Episodes
 from metarec.fusion import NETWORKS
 from metarec.fusion.blend import convex_weights
-from metarec.fusion.stackers import STACKERS
 from metarec.meta import MetaLearner, MetaLearningTrainer, make_engine
 
 __all__ = [
     "MEMBERS",
-    "Stacked",
-    "baseline_predictions",
     "metarec_predictions",
     "metarec_with_weights",
     "network_predictions",
@@ -49,25 +47,6 @@ BATCH_SIZE = 128
 PATIENCE = range(4, 13)
 """Epochs without progress after which training stops: as many as make PATIENCE_STEPS steps, but one of these."""
 PATIENCE_STEPS = 100
-
-
-class Stacked(NamedTuple):
-    """What the baselines say: name -> [R] unit-scale predictions of the query rows, row by row and user by user."""
-
-    validation: Mapping[str, np.ndarray]
-    test: Mapping[str, np.ndarray]
-
-
-def baseline_predictions(episodes: DomainEpisodes, seed: int) -> tuple[Stacked, dict[str, Any]]:
-    """Every baseline, tuned on the validation users: its predictions, and what was chosen."""
-    stacked, settings = Stacked({}, {}), {}
-    for name in STACKERS.names():
-        stacker = STACKERS.get(name)().fit(episodes.train, episodes.validation, seed=seed)
-        settings[name] = {**stacker.settings, "validation_unit_rmse": stacker.validation_rmse}
-        for role in Stacked._fields:
-            part: Episodes = getattr(episodes, role)
-            getattr(stacked, role)[name] = stacker.predict(part)[part.batch.query.mask.numpy()]
-    return stacked, settings
 
 
 def metarec_predictions(episodes: DomainEpisodes, seed: int, stacked: Stacked) -> tuple[np.ndarray, dict[str, Any]]:

@@ -214,8 +214,9 @@ def _numbers(text: str) -> list[int]:
 
 def real_models() -> Any:
     """metarec and its baselines."""
+    from benchmarks._baselines import baseline_predictions
     from benchmarks._cold_cells import Models
-    from benchmarks._models import baseline_predictions, metarec_predictions
+    from benchmarks._models import metarec_predictions
     from metarec.episodes import cross_validate
 
     return Models(cross_validate, baseline_predictions, metarec_predictions)

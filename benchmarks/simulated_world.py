@@ -24,7 +24,8 @@ BAD_INPUT = 2
 
 def run(seeds: int, users: int, folds: int, shots: int) -> dict[str, Any]:
     """One entry for each world: errors on the unit scale over all test users of all folds, and rank correlations."""
-    from benchmarks._models import baseline_predictions, metarec_with_weights
+    from benchmarks._baselines import baseline_predictions
+    from benchmarks._models import metarec_with_weights
     from benchmarks._oracle import judge, summary
     from metarec.bases import BASES
     from metarec.episodes import EpisodeSettings, cross_validate

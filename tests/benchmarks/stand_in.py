@@ -12,8 +12,8 @@ import numpy as np
 import torch
 
 from benchmarks import cold_users
+from benchmarks._baselines import Stacked
 from benchmarks._cold_cells import Models
-from benchmarks._models import Stacked
 from metarec.episodes import DomainEpisodes, EpisodeBatch, Episodes, FusionInputs
 
 # Named by the tests: a file to which each computed cell adds a line, and the seconds that a cell takes.
