@@ -1,6 +1,7 @@
 """Fusion networks: one prediction from those of many bases, and how far each of them was trusted."""
 
 from metarec.fusion._base import FusionNetwork, FusionOutput
+from metarec.fusion._layers import ParallelLinear
 from metarec.fusion.attention import MetaRecommenderFusion
 from metarec.fusion.gated import GatedFusion
 from metarec.fusion.hypernetwork import HyperNetworkFusion
@@ -18,6 +19,7 @@ __all__ = [
     "LinearFusion",
     "MAMLRecommenderFusion",
     "MetaRecommenderFusion",
+    "ParallelLinear",
     "ResidualFusion",
 ]
 

@@ -157,7 +157,8 @@ class MetaRecommenderFusion(FusionNetwork):
             combined = masked_softmax(attention_logits + functional.logsigmoid(confidence_logits), available)
         else:
             combined = masked_softmax(attention * confidence, available)
-        prediction = self.head(torch.einsum("...a,...ae->...e", combined, encodings))
+        # Not a product of matrices: one row times a handful of encodings is a call each.
+        prediction = self.head((combined.unsqueeze(-1) * encodings).sum(-2))
         if self.anchored and predictions is not None:
             anchor = weighted_sum(combined, predictions).unsqueeze(-1)
             prediction = prediction + anchor + self.correction(all_features(algorithm_features, context_features))

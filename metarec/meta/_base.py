@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from metarec.episodes import EpisodeBatch, FusionInputs
 from metarec.errors import InputError
@@ -27,7 +28,10 @@ __all__ = [
     "MetaLearner",
     "RowLosses",
     "check_adaptation",
+    "each_task",
     "evaluating",
+    "said",
+    "twice_differentiable",
 ]
 
 Adapted = Literal["all", "head"]
@@ -82,6 +86,12 @@ def evaluating(module: nn.Module) -> Iterator[None]:
             part.training = mode
 
 
+def twice_differentiable() -> AbstractContextManager[None]:
+    """Attention inside is computed by the plain kernel, the only one of torch's that has a second derivative."""
+    kernel: AbstractContextManager[None] = sdpa_kernel(SDPBackend.MATH)
+    return kernel
+
+
 class AdaptedNetwork:
     """T copies of a fusion network, each adapted to one task. Holds no graph, and never trains.
 
@@ -121,24 +131,42 @@ class AdaptedNetwork:
     def _each_task(self, module: nn.Module, query: FusionInputs) -> Any:
         if query.mask.shape[0] != self.num_tasks:
             raise InputError(f"query must have the {self.num_tasks} tasks of the support but got {query.mask.shape[0]}")
+        with torch.no_grad(), evaluating(module):
+            return self._answer(module, query)
 
+    def _answer(self, module: nn.Module, query: FusionInputs) -> Any:
+        """What a module around the network answers; of a FusionOutput what is said, by name."""
         if self._shared:
             # Nobody has parameters of their own, and the network takes the rows of all tasks as they are.
-            with torch.no_grad(), evaluating(module):
-                answer = module(query)
-            return _said(answer) if isinstance(answer, FusionOutput) else answer
-
-        def one_task(parameters: dict[str, Tensor], inputs: FusionInputs) -> Any:
-            answer = functional_call(module, parameters, (inputs,))
-            return _said(answer) if isinstance(answer, FusionOutput) else answer
-
-        with torch.no_grad(), evaluating(module):
-            return vmap(one_task, chunk_size=TASK_CHUNK)(self._fast, query)
+            return said(module(query))
+        return each_task(module, self._fast, query, chunk_size=TASK_CHUNK)
 
 
-def _said(output: FusionOutput) -> dict[str, Tensor]:
-    """What a network says; vmap hands back tensors only, so what it does not say is left out."""
-    return {name: value for name, value in output._asdict().items() if value is not None}
+def each_task(
+    module: nn.Module,
+    fast: Mapping[str, Tensor],
+    inputs: FusionInputs,
+    *,
+    randomness: str = "error",
+    chunk_size: int | None = None,
+) -> Any:
+    """What a module answers to each task's rows with that task's parameters; it shares the others.
+
+    Args:
+        fast: name -> [T, ...] parameters. randomness, chunk_size: of ``vmap``.
+    """
+
+    def one_task(parameters: dict[str, Tensor], rows: FusionInputs) -> Any:
+        return said(functional_call(module, parameters, (rows,)))
+
+    return vmap(one_task, randomness=randomness, chunk_size=chunk_size)(dict(fast), inputs)
+
+
+def said(answer: FusionOutput | Tensor) -> dict[str, Tensor] | Tensor:
+    """Of a FusionOutput what a network says, by name: vmap hands back tensors only. Losses are left as they are."""
+    if isinstance(answer, Tensor):
+        return answer
+    return {name: value for name, value in answer._asdict().items() if value is not None}
 
 
 def check_adaptation(

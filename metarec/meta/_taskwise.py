@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from metarec.episodes import EpisodeBatch, FusionInputs
 from metarec.fusion.losses import masked_mean
-from metarec.meta._base import AdaptedNetwork, MetaLearner
+from metarec.meta._base import AdaptedNetwork, MetaLearner, twice_differentiable
 
 __all__ = ["TaskwiseMetaLearner"]
 
@@ -33,7 +33,8 @@ class TaskwiseMetaLearner(MetaLearner):
         total = torch.zeros((), dtype=batch.query.targets.dtype, device=batch.query.targets.device)
         counted = 0
         for support, query in zip(_tasks(batch.support), _tasks(batch.query), strict=True):
-            adapted = self._adapt_task(support, self._steps(support), keep_graph=True)
+            with twice_differentiable():
+                adapted = self._adapt_task(support, self._steps(support), keep_graph=True)
             for part, original in zip(adapted.modules(), self._row_losses.modules(), strict=True):
                 part.training = original.training
             total = total + masked_mean(adapted(query), query.mask)
