@@ -33,7 +33,7 @@ def make_engine(
     """The engine called `name`, around a fusion network. All engines compute the same; see :class:`MetaLearner`.
 
     Args:
-        name: "batched" (all tasks at once, ten times as fast as the others), "learn2learn", "higher", or a plug-in.
+        name: "batched" (all tasks at once, several times as fast as the others), "learn2learn", "higher", or a plug-in.
         network: what is adapted; its parameters are the start that is learned.
         inner_lr: the rate of the inner gradient descent, > 0.
         inner_steps: how many steps of it, >= 0; 0 means no adaptation.

@@ -1,0 +1,34 @@
+"""The benchmark on engines: contestants that compute the same, and cases that can be told apart."""
+
+from dataclasses import replace
+
+import torch
+
+from benchmarks import _engine_cases
+from benchmarks._engine_cases import BASE, CASES, CONTESTANTS, flops_of, gemm_rate, make_step, measure
+
+
+def test_cases_have_names_of_their_own():
+    assert len({case.name for case in CASES}) == len(set(CASES)) == len(CASES)
+
+
+def test_every_contestant_takes_the_same_step_and_threads_are_left_as_they_were():
+    threads = torch.get_num_threads()
+    small = replace(BASE, tasks=2, steps=2, shots=3, queries=3, threads=2)
+    found = measure(small, rounds=3, seconds=1.0, expected={})
+    assert torch.get_num_threads() == threads
+    counts = {name: sum(row["contestant"] == name for row in found) for name in CONTESTANTS}
+    assert all(count >= 3 for name, count in counts.items() if name != "TorchOpt" or count)
+    assert all(row["difference"] < 1e-5 and row["seconds"] > 0 for row in found)
+    assert flops_of(small) > 0
+    assert gemm_rate(1, size=64) > 0
+
+
+def test_who_would_take_too_long_is_left_out():
+    small = replace(BASE, tasks=2, steps=1, shots=2, queries=2)
+    found = measure(small, rounds=3, seconds=0.1, expected={"higher": 1000 * _engine_cases.LIMIT})
+    assert "higher" not in {row["contestant"] for row in found}
+
+
+def test_torchopt_takes_no_part_in_first_order():
+    assert make_step("TorchOpt", replace(BASE, first_order=True)) is None
