@@ -125,7 +125,10 @@ class BatchedMetaLearner(MetaLearner):
         # Without support rows there is nothing to try, and the next batch decides; the general path serves meanwhile.
         path: Path = "low-rank" if self.why is None else "vmap"
         if len(tasks) or self.why:
-            logger.info("%s goes the %s path%s", type(self.network).__name__, path, f": {self.why}" if self.why else "")
+            # Only the slower path is worth a line where people watch a study.
+            level = logging.DEBUG if self.why is None else logging.INFO
+            reason = f": {self.why}" if self.why else ""
+            logger.log(level, "%s goes the %s path%s", type(self.network).__name__, path, reason)
             self.path = path
 
     def _tried(self, batch: EpisodeBatch) -> str | None:
