@@ -22,7 +22,8 @@ from torch.func import functional_call
 from metarec.episodes import FusionInputs
 from metarec.fusion.losses import task_means
 from metarec.meta._base import RowLosses, evaluating
-from metarec.meta._stepped_layers import KINDS, Layer, Rate
+from metarec.meta._inner_steps import Descent, Rate, Rates
+from metarec.meta._stepped_layers import KINDS, Layer
 
 __all__ = ["InnerSteps", "why_not"]
 
@@ -60,12 +61,15 @@ class InnerSteps:
         self._start = dict(start)
         self._rates = dict(rates)
         self._keep_graph = keep_graph
+        self._descent = Descent()
         self._layers: dict[str, Layer] = {}
         in_layers = set()
         for name, module in losses.named_modules():
             weight, bias = f"{name}.weight", f"{name}.bias"
             if type(module) in KINDS and (weight in rates or bias in rates):
-                self._layers[name] = KINDS[type(module)](module, rates.get(weight), rates.get(bias))
+                self._layers[name] = KINDS[type(module)](
+                    module, Rates(rates.get(weight), rates.get(bias)), self._descent
+                )
                 in_layers |= {weight, bias}
         # What is in no layer is small. It is built: name -> [T, 1, ...] what the steps added, for all rows of a task.
         self._added: dict[str, Tensor | None] = {name: None for name in rates if name not in in_layers}
@@ -109,7 +113,8 @@ class InnerSteps:
         points = [*(output for layer in self._layers.values() for output in layer.outputs), *own.values()]
         if not total.requires_grad or not points:
             return
-        found = torch.autograd.grad(total, points, create_graph=self._keep_graph, allow_unused=True)
+        with self._descent:
+            found = torch.autograd.grad(total, points, create_graph=self._keep_graph, allow_unused=True)
         gradients = iter(found)
         for layer in self._layers.values():
             layer.step(gradients, keep_graph=self._keep_graph)

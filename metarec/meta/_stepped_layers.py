@@ -4,59 +4,45 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
-import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from metarec.fusion import ParallelLinear
+from metarec.meta._inner_steps import BuiltSteps, Descent, KeptSteps, Rates, Start, StepsOfLayer
 
-__all__ = ["KINDS", "Layer", "Rate"]
-
-Rate = Tensor | float
-
-
-class _Steps(NamedTuple):
-    """X [B, M, in] and D [B, M, out] of one step or several; B is the tasks, or the copies of the layer times them."""
-
-    rows: Tensor
-    gradients: Tensor
+__all__ = ["KINDS", "Layer"]
 
 
 class Layer(ABC):
-    """One linear layer, and the steps that T tasks have taken in it.
+    """One linear layer, and the steps that T tasks have taken in it. It may be called several times in a pass.
 
-    It may be called several times in a pass: each call has rows of its own. Where what a call is given does not depend
-    on anything that is adapted, it is the same in every step. Then what the shared weight answers to it, and its
-    products with itself, are computed once, and its steps are one step with the sum of their gradients.
+    A weight that is no larger than what a single step would keep of it is built for each task; of others the steps are
+    kept. A is how many copies the layer has, B = A * T, R the rows of a task in one call.
     """
 
-    def __init__(self, module: Any, weight_rate: Rate | None, bias_rate: Rate | None) -> None:
+    def __init__(self, module: Any, rates: Rates, descent: Descent) -> None:
         self.module = module
         self.outputs: list[Tensor] = []
-        self._rates = self._rates_now = (weight_rate, bias_rate)
+        self._rates = self._rates_now = rates
+        self._descent = descent
+        self._steps: StepsOfLayer | None = None
         self._learning = False
         self._calls = 0
         self._inputs: list[Tensor] = []
-        self._fixed: dict[int, _Fixed] = {}
-        self._steps: dict[int | tuple[int, int], _Steps] = {}
 
     def __call__(self, inputs: Tensor) -> Tensor:
         """The layer's answer for [T, ..., in]."""
         call, self._calls = self._calls, self._calls + 1
+        rows, start = self._as_rows(inputs), self._start()
         if not self._learning:
-            rows = self._as_rows(inputs)
-            return self._as_inputs(self._corrected(rows, self._plain(rows)), inputs)
-        fixed = self._fixed.get(call)
-        if fixed is None:
-            rows = self._as_rows(inputs)
-            plain = self._plain(rows)
-            if not inputs.requires_grad:
-                fixed = self._fixed[call] = _Fixed(rows, plain)
-        else:
-            rows, plain = fixed.rows, fixed.plain
-        output = self._corrected(rows, plain, fixed)
+            answer = start.answer(rows) if self._steps is None else self._steps.answer(rows, start, self._rates_now)
+            return self._as_inputs(answer, inputs)
+        if self._steps is None:
+            narrow = _is_narrow(start.weight, rows)
+            self._steps = BuiltSteps() if narrow or self._rates.weight is None else KeptSteps(self._descent)
+        same = None if inputs.requires_grad else call
+        output = self._steps.answer(rows, start, self._rates_now, call=same)
         if not output.requires_grad:
             output = output.detach().requires_grad_()
         self._inputs.append(rows)
@@ -67,42 +53,38 @@ class Layer(ABC):
         """Another pass begins. `learning`: it is on the support rows; `constant`: the rates are numbers in it."""
         self._learning, self._calls = learning, 0
         self._inputs, self.outputs = [], []
-        weight, bias = self._rates
-        self._rates_now = (_constant(weight), _constant(bias)) if constant else self._rates
+        self._rates_now = self._rates.constant() if constant else self._rates
 
     def step(self, gradients: Iterator[Tensor | None], *, keep_graph: bool) -> None:
         """Take one step, with the gradient at the output of each call of the pass before."""
         for call, (rows, gradient) in enumerate(zip(self._inputs, gradients, strict=False)):
-            if gradient is None:
-                continue
-            if call in self._fixed:
-                before = self._steps.get(call)
-                self._steps[call] = _Steps(rows, gradient if before is None else before.gradients + gradient)
-            else:
-                self._steps[call, len(self._steps)] = _Steps(rows if keep_graph else rows.detach(), gradient)
+            if gradient is not None:
+                assert self._steps is not None, "there is a gradient, so there was a pass"
+                self._steps.take(call, rows if keep_graph else rows.detach(), gradient, self._rates)
         self._inputs, self.outputs = [], []
 
     def forget(self) -> None:
         """The inner steps are over, and with them what was computed once for all of them."""
-        self._fixed = {}
         self._inputs, self.outputs = [], []
+        if self._steps is not None:
+            self._steps.forget()
 
     def built(self, start: Mapping[str, Tensor], tasks: int) -> dict[str, Tensor]:
         """The adapted ones of "weight" and "bias", [T, ...], from those of the start."""
-        steps = self._all_steps()
+        added = (None, None) if self._steps is None else self._steps.added(self._rates)
         built = {}
-        for own, rate in zip(("weight", "bias"), self._rates, strict=True):
+        for own, moved, rate in zip(("weight", "bias"), added, self._rates, strict=True):
             if rate is not None:
                 value = start[own].expand(tasks, *start[own].shape)
-                if steps is not None:
-                    moved = steps.gradients.mT @ steps.rows if own == "weight" else steps.gradients.sum(1)
-                    value = value - rate * self._by_task(moved, tasks)
+                if moved is not None:
+                    by_task = moved.unflatten(0, (len(moved) // max(tasks, 1), tasks)).transpose(0, 1)
+                    value = value + by_task.reshape(value.shape)
                 built[own] = value
         return built
 
     @abstractmethod
-    def _by_task(self, values: Tensor, tasks: int) -> Tensor:
-        """[T, ...] from [B, ...]."""
+    def _start(self) -> Start:
+        """What all tasks start from."""
 
     @abstractmethod
     def _as_rows(self, inputs: Tensor) -> Tensor:
@@ -112,64 +94,13 @@ class Layer(ABC):
     def _as_inputs(self, rows: Tensor, inputs: Tensor) -> Tensor:
         """[T, ..., out] from [B, R, out], in the order of the inputs."""
 
-    @abstractmethod
-    def _plain(self, rows: Tensor) -> Tensor:
-        """[B, R, out] what the start answers."""
-
-    def _all_steps(self) -> _Steps | None:
-        if not self._steps:
-            return None
-        if len(self._steps) == 1:
-            return next(iter(self._steps.values()))
-        return _Steps(*(torch.cat(parts, 1) for parts in zip(*self._steps.values(), strict=True)))
-
-    def _corrected(self, rows: Tensor, plain: Tensor, fixed: _Fixed | None = None) -> Tensor:
-        steps = self._all_steps()
-        if steps is None:
-            return plain
-        weight, bias = self._rates_now
-        if weight is None:
-            assert bias is not None, "a layer is here because one of the two is adapted"
-            return plain - bias * steps.gradients.sum(1, keepdim=True)
-        if fixed is not None and steps.rows is rows:
-            if fixed.products is None:
-                fixed.products = _products(rows, rows, weight, bias)
-            products = fixed.products
-        else:
-            products = _products(rows, steps.rows, weight, bias)
-        # A rate that is a number is taken along by the product; one that is learned is in `products` already.
-        scale = -weight if isinstance(weight, float) else -1.0
-        return torch.baddbmm(plain, products, steps.gradients, alpha=scale)
-
-
-class _Fixed:
-    """What is the same in every step for one call of a layer."""
-
-    def __init__(self, rows: Tensor, plain: Tensor) -> None:
-        self.rows = rows
-        self.plain = plain
-        self.products: Tensor | None = None
-
-
-def _products(rows: Tensor, before: Tensor, weight: Rate, bias: Rate | None) -> Tensor:
-    """[B, R, M] how far each row goes along with each earlier one: x X^T, and the bias's share.
-
-    In units of the weight's rate where that is a number, else multiplied by the rates.
-    """
-    other = before.transpose(1, 2)
-    if isinstance(weight, float):
-        share = None if bias is None else bias / weight
-        return torch.bmm(rows, other) if share is None else torch.baddbmm(rows.new_tensor(share), rows, other)
-    products = weight * torch.bmm(rows, other)
-    return products if bias is None else products + bias
-
-
-def _constant(rate: Rate | None) -> Rate | None:
-    return rate.detach() if isinstance(rate, Tensor) else rate
-
 
 class _LinearLayer(Layer):
     """Of ``torch.nn.Linear``. B is T."""
+
+    def _start(self) -> Start:
+        weight, bias = self.module.weight, self.module.bias
+        return Start(weight.unsqueeze(0), None if bias is None else bias.view(1, 1, -1))
 
     def _as_rows(self, inputs: Tensor) -> Tensor:
         return inputs.flatten(1, -2)
@@ -177,15 +108,12 @@ class _LinearLayer(Layer):
     def _as_inputs(self, rows: Tensor, inputs: Tensor) -> Tensor:
         return rows.reshape(*inputs.shape[:-1], rows.shape[-1])
 
-    def _plain(self, rows: Tensor) -> Tensor:
-        return functional.linear(rows, self.module.weight, self.module.bias)
-
-    def _by_task(self, values: Tensor, tasks: int) -> Tensor:
-        return values
-
 
 class _ParallelLayer(Layer):
     """Of :class:`~metarec.fusion.ParallelLinear` with A copies. B is A * T, so that each copy's rows lie together."""
+
+    def _start(self) -> Start:
+        return Start(self.module.weight, self.module.bias.unsqueeze(1))
 
     def _as_rows(self, inputs: Tensor) -> Tensor:
         return inputs.movedim(-2, 0).flatten(2, -2).flatten(0, 1)
@@ -194,14 +122,11 @@ class _ParallelLayer(Layer):
         by_copy = rows.reshape(inputs.shape[-2], *inputs.shape[:-2], rows.shape[-1])
         return by_copy.movedim(0, -2)
 
-    def _plain(self, rows: Tensor) -> Tensor:
-        weight, bias = self.module.weight, self.module.bias
-        tasks = rows.shape[0] // len(weight)
-        by_copy = rows.unflatten(0, (len(weight), tasks)).flatten(1, 2)
-        return torch.baddbmm(bias.unsqueeze(1), by_copy, weight.mT).reshape(*rows.shape[:2], weight.shape[1])
 
-    def _by_task(self, values: Tensor, tasks: int) -> Tensor:
-        return values.unflatten(0, (values.shape[0] // max(tasks, 1), tasks)).transpose(0, 1)
+def _is_narrow(weight: Tensor, rows: Tensor) -> bool:
+    """Whether a task's weight has no more entries than what one step would keep: its rows, and their gradients."""
+    outputs, inputs = weight.shape[1:]
+    return outputs * inputs <= rows.shape[1] * (outputs + inputs)
 
 
 KINDS: Mapping[type[nn.Module], type[Layer]] = {nn.Linear: _LinearLayer, ParallelLinear: _ParallelLayer}

@@ -15,6 +15,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from metarec.episodes import EpisodeBatch
 from metarec.fusion import NETWORKS, FusionNetwork, FusionOutput
 from metarec.meta import batched, make_engine
+from metarec.meta._inner_steps import BuiltSteps, KeptSteps
 from tests.fusion.conftest import build, stirred
 from tests.meta.reference import apart, gradient, loop
 
@@ -100,6 +101,14 @@ class Linears(FusionNetwork):
 
     def fuse(self, inputs):
         return FusionOutput(self.last(self.hidden(inputs.context)).squeeze(-1))
+
+
+class Wide(Linears):
+    """As many hidden numbers as features, so that the first layer is as large as they are many."""
+
+    def __init__(self, features: int) -> None:
+        super().__init__(features)
+        self.first, self.last = nn.Linear(features, features), nn.Linear(features, 1)
 
 
 class Normed(Linears):
@@ -199,6 +208,40 @@ def test_any_other_network_has_the_same_gradient(kind, first_order, make_batch):
         torch.testing.assert_close(value, torch.stack([task[f"network.{name}"].detach() for task in weights]))
 
 
+def test_a_gradient_of_the_gradient_is_the_same_on_both_paths(make_batch):
+    """Nobody's engine needs it, but a gradient that can be asked for must be true."""
+    batch = make_batch(shots=(2, 1), queries=(3, 2))
+    network = fitting("attention", batch)
+    found = []
+    for path in ("low-rank", "vmap"):
+        learner = make_engine("batched", network, inner_lr=0.1, inner_steps=3, learn_rates=True)
+        learner.path = path
+        parameters = list(learner.parameters())
+        gradients = torch.autograd.grad(
+            learner.meta_loss(batch), parameters, create_graph=True, allow_unused=True, materialize_grads=True
+        )
+        found.append(gradient(sum(own.square().sum() for own in gradients), learner))
+    assert apart(*found) <= 1e-9
+
+
+@pytest.mark.parametrize(("width", "kind"), [(2, BuiltSteps), (40, KeptSteps)])
+def test_small_weights_are_built_and_of_large_ones_the_steps_are_kept(width, kind, make_batch, monkeypatch):
+    batch = make_batch(context=width)
+    taken = []
+    monkeypatch.setattr(kind, "take", lambda self, *rest, take=kind.take: taken.append(take(self, *rest)))
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = Wide(width).double().eval()
+    how = {"inner_lr": 0.2, "inner_steps": 3, "first_order": False, "loss": "mse"}
+    expected, _ = loop(network, batch, **how)
+    learner = make_engine("batched", network, **how)
+    actual = learner.meta_loss(batch)
+    assert learner.path == "low-rank"
+    # Three steps of a layer, in the trial of the path and in earnest.
+    assert len(taken) == 2 * 3 * (2 if kind is BuiltSteps else 1)
+    assert apart(gradient(actual, network), gradient(expected, network)) <= 1e-10
+
+
 def test_what_cannot_be_low_rank_is_said(make_batch, caplog):
     batch = make_batch(context=5)
     caplog.set_level("INFO", logger="metarec")
@@ -216,6 +259,19 @@ def test_a_frozen_layer_of_another_kind_is_no_obstacle(make_batch):
     learner = make_engine("batched", network, inner_lr=0.1, inner_steps=1)
     learner.meta_loss(batch)
     assert learner.path == "low-rank"
+
+
+@pytest.mark.parametrize("path", ["low-rank", "vmap"])
+@pytest.mark.parametrize("shots", [(0,), (0, 0, 0)])
+def test_support_without_a_single_row_changes_nothing(path, shots, make_batch):
+    batch = make_batch(shots=shots, queries=(3,) * len(shots))
+    network = fitting("attention", batch)
+    learner, still = (make_engine("batched", network, inner_lr=0.1, inner_steps=steps) for steps in (2, 0))
+    learner.path = path
+    torch.testing.assert_close(learner.meta_loss(batch), still.meta_loss(batch))
+    torch.testing.assert_close(
+        learner.adapt(batch.support).predict(batch.query), still.adapt(batch.support).predict(batch.query)
+    )
 
 
 @pytest.mark.parametrize("path", ["low-rank", "vmap"])
