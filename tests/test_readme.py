@@ -151,3 +151,11 @@ def python(arguments, folder):
     ended = subprocess.run([sys.executable, *arguments], cwd=folder, capture_output=True, text=True, timeout=300)
     assert ended.returncode == 0, ended.stderr
     return ended.stdout
+
+
+def test_the_lines_that_change_are_those_of_the_examples():
+    (shown,) = blocks("diff")
+    for sign, name in (("-", "learn2learn"), ("+", "metarec")):
+        script = (ROOT / "docs" / "examples" / f"sines_{name}.py").read_text(encoding="utf-8").splitlines()
+        for line in (line[1:] for line in shown.splitlines() if line.startswith(sign)):
+            assert line in script

@@ -2,11 +2,13 @@
 
 from metarec.meta._base import AdaptedNetwork, MetaLearner
 from metarec.meta.engines import ENGINES, make_engine
+from metarec.meta.maml import BatchedMAML
 from metarec.meta.trainer import MetaLearningTrainer, NonFiniteLossError
 
 __all__ = [
     "ENGINES",
     "AdaptedNetwork",
+    "BatchedMAML",
     "MetaLearner",
     "MetaLearningTrainer",
     "NonFiniteLossError",

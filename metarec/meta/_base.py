@@ -6,7 +6,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from typing import Any, Literal, get_args
+from typing import Any, Literal, Protocol, get_args
 
 import torch
 from torch import Tensor, nn
@@ -27,6 +27,7 @@ __all__ = [
     "Loss",
     "MetaLearner",
     "RowLosses",
+    "Rows",
     "check_adaptation",
     "each_task",
     "evaluating",
@@ -41,6 +42,15 @@ Loss = Literal["mse", "mae", "huber", "fusion"] | Callable[[FusionOutput, Fusion
 
 TASK_CHUNK = 256
 """How many tasks are adapted or asked at once where no gradient is kept: enough to be fast, few enough for memory."""
+
+
+class Rows(Protocol):
+    """A NamedTuple of tensors [T, N, ...] such as FusionInputs; `mask` [T, N] says which of the rows count."""
+
+    def __init__(self, *tensors: Tensor) -> None: ...
+    def __iter__(self) -> Iterator[Tensor]: ...
+    @property
+    def mask(self) -> Tensor: ...
 
 
 class RowLosses(nn.Module):
@@ -145,7 +155,7 @@ class AdaptedNetwork:
 def each_task(
     module: nn.Module,
     fast: Mapping[str, Tensor],
-    inputs: FusionInputs,
+    inputs: Rows,
     *,
     randomness: str = "error",
     chunk_size: int | None = None,
@@ -156,7 +166,7 @@ def each_task(
         fast: name -> [T, ...] parameters. randomness, chunk_size: of ``vmap``.
     """
 
-    def one_task(parameters: dict[str, Tensor], rows: FusionInputs) -> Any:
+    def one_task(parameters: dict[str, Tensor], rows: Rows) -> Any:
         return said(functional_call(module, parameters, (rows,)))
 
     return vmap(one_task, randomness=randomness, chunk_size=chunk_size)(dict(fast), inputs)

@@ -19,23 +19,26 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from metarec.episodes import FusionInputs
 from metarec.fusion.losses import task_means
-from metarec.meta._base import RowLosses, evaluating
+from metarec.meta._base import Rows, evaluating
 from metarec.meta._inner_steps import Descent, Rate, Rates
 from metarec.meta._stepped_layers import KINDS, Layer
 
 __all__ = ["InnerSteps", "why_not"]
 
 
-def why_not(losses: RowLosses, rates: Mapping[str, Rate]) -> str | None:
-    """Why the steps cannot be kept this way: an adapted parameter of another kind. None where they can be.
+def why_not(losses: Any, rates: Mapping[str, Rate]) -> str | None:
+    """Why a network cannot be served this way, as far as can be seen from outside; None if nothing speaks against it.
 
-    Adapted parameters must belong to linear layers, or to the fusion network itself, which then must use them in a way
-    that broadcasts over leading axes. That, and that a layer's weight is not used behind the layer's back, cannot be
-    seen here: it must be tried.
+    Adapted parameters must belong to linear layers, or to the network itself, which then must use them in a way that
+    broadcasts over leading axes. That, and that a layer's weight is not used behind the layer's back, cannot be seen
+    here: it must be tried. Nothing may look at the rows of other tasks; batch normalisation does so in training only,
+    where a trial without dropout and the like would not notice.
     """
     modules = dict(losses.named_modules())
+    for name, module in modules.items():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            return f"{name.removeprefix('network.')}, a {type(module).__name__}, mixes the rows of different tasks"
     for name in rates:
         owner, _, own = name.rpartition(".")
         module = modules[owner]
@@ -48,14 +51,14 @@ class InnerSteps:
     """The inner steps that T tasks have taken from one start.
 
     Args:
-        losses: the network and its loss.
+        losses: the network and its loss, which is its attribute ``network``.
         start: name -> every trainable parameter.
         rates: name -> the inner rate of every adapted parameter.
         keep_graph: whether a gradient is to flow through the steps; without it they are constants, all but the rates.
     """
 
     def __init__(
-        self, losses: RowLosses, start: Mapping[str, Tensor], rates: Mapping[str, Rate], *, keep_graph: bool
+        self, losses: Any, start: Mapping[str, Tensor], rates: Mapping[str, Rate], *, keep_graph: bool
     ) -> None:
         self._losses = losses
         self._start = dict(start)
@@ -74,7 +77,7 @@ class InnerSteps:
         # What is in no layer is small. It is built: name -> [T, 1, ...] what the steps added, for all rows of a task.
         self._added: dict[str, Tensor | None] = {name: None for name in rates if name not in in_layers}
 
-    def descend(self, support: FusionInputs, steps: int) -> InnerSteps:
+    def descend(self, support: Rows, steps: int) -> InnerSteps:
         """Take steps on the mean loss of each task's unmasked rows, dropout off."""
         with evaluating(self._losses), torch.enable_grad():
             for _ in range(steps):
@@ -83,10 +86,11 @@ class InnerSteps:
             layer.forget()
         return self
 
-    def __call__(self, module: nn.Module, inputs: FusionInputs) -> Any:
+    def __call__(self, module: nn.Module, inputs: Rows) -> Any:
         """What a module around the network says of each task's rows after the steps."""
-        own = {name: self._value(name, inputs.mask.shape[0]) for name in self._added}
-        with self._in_place(learning=False):
+        tasks = len(inputs.mask)
+        own = {name: self._value(name, tasks) for name in self._added}
+        with self._in_place(tasks, learning=False):
             return functional_call(module, {**self._start, **own}, (inputs,))
 
     def fast_weights(self, tasks: int) -> dict[str, Tensor]:
@@ -102,12 +106,13 @@ class InnerSteps:
         value = start.expand(tasks, 1, *start.shape)
         return value if added is None else value + added
 
-    def _step(self, support: FusionInputs) -> None:
-        parameters = self._start | {name: self._value(name, support.mask.shape[0]) for name in self._added}
+    def _step(self, support: Rows) -> None:
+        tasks = len(support.mask)
+        parameters = self._start | {name: self._value(name, tasks) for name in self._added}
         if not self._keep_graph:
             parameters = {name: value.detach() for name, value in parameters.items()}
         own = {name: parameters[name].requires_grad_() for name in self._added}
-        with self._in_place(learning=True):
+        with self._in_place(tasks, learning=True):
             losses = functional_call(self._losses, parameters, (support,))
         total = task_means(losses, support.mask).sum()
         points = [*(output for layer in self._layers.values() for output in layer.outputs), *own.values()]
@@ -125,10 +130,10 @@ class InnerSteps:
                 self._added[name] = step if before is None else before + step
 
     @contextmanager
-    def _in_place(self, *, learning: bool) -> Iterator[None]:
+    def _in_place(self, tasks: int, *, learning: bool) -> Iterator[None]:
         """The network's layers answer with what the steps have added to them."""
         for layer in self._layers.values():
-            layer.start_pass(learning=learning, constant=learning and not self._keep_graph)
+            layer.start_pass(tasks, learning=learning, constant=learning and not self._keep_graph)
             layer.module.forward = layer
         try:
             yield

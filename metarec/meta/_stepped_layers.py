@@ -27,12 +27,13 @@ class Layer(ABC):
         self._rates = self._rates_now = rates
         self._descent = descent
         self._steps: StepsOfLayer | None = None
+        self._tasks = 0
         self._learning = False
         self._calls = 0
         self._inputs: list[Tensor] = []
 
     def __call__(self, inputs: Tensor) -> Tensor:
-        """The layer's answer for [T, ..., in]."""
+        """The layer's answer for [T, ..., in]; the leading axes may be flattened, task by task."""
         call, self._calls = self._calls, self._calls + 1
         rows, start = self._as_rows(inputs), self._start()
         if not self._learning:
@@ -49,9 +50,9 @@ class Layer(ABC):
         self.outputs.append(output)
         return self._as_inputs(output, inputs)
 
-    def start_pass(self, *, learning: bool, constant: bool) -> None:
+    def start_pass(self, tasks: int, *, learning: bool, constant: bool) -> None:
         """Another pass begins. `learning`: it is on the support rows; `constant`: the rates are numbers in it."""
-        self._learning, self._calls = learning, 0
+        self._tasks, self._learning, self._calls = tasks, learning, 0
         self._inputs, self.outputs = [], []
         self._rates_now = self._rates.constant() if constant else self._rates
 
@@ -88,11 +89,11 @@ class Layer(ABC):
 
     @abstractmethod
     def _as_rows(self, inputs: Tensor) -> Tensor:
-        """[B, R, in] from [T, ..., in]."""
+        """[B, R, in] from the inputs."""
 
     @abstractmethod
     def _as_inputs(self, rows: Tensor, inputs: Tensor) -> Tensor:
-        """[T, ..., out] from [B, R, out], in the order of the inputs."""
+        """[B, R, out] in the shape and order of the inputs."""
 
 
 class _LinearLayer(Layer):
@@ -103,7 +104,7 @@ class _LinearLayer(Layer):
         return Start(weight.unsqueeze(0), None if bias is None else bias.view(1, 1, -1))
 
     def _as_rows(self, inputs: Tensor) -> Tensor:
-        return inputs.flatten(1, -2)
+        return inputs.reshape(self._tasks, inputs.shape[:-1].numel() // max(self._tasks, 1), inputs.shape[-1])
 
     def _as_inputs(self, rows: Tensor, inputs: Tensor) -> Tensor:
         return rows.reshape(*inputs.shape[:-1], rows.shape[-1])
@@ -116,7 +117,9 @@ class _ParallelLayer(Layer):
         return Start(self.module.weight, self.module.bias.unsqueeze(1))
 
     def _as_rows(self, inputs: Tensor) -> Tensor:
-        return inputs.movedim(-2, 0).flatten(2, -2).flatten(0, 1)
+        copies, width = inputs.shape[-2:]
+        rows = inputs.shape[:-2].numel() // max(self._tasks, 1)
+        return inputs.movedim(-2, 0).reshape(copies * self._tasks, rows, width)
 
     def _as_inputs(self, rows: Tensor, inputs: Tensor) -> Tensor:
         by_copy = rows.reshape(inputs.shape[-2], *inputs.shape[:-2], rows.shape[-1])

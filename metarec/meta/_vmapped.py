@@ -5,20 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from metarec.episodes import FusionInputs
 from metarec.fusion.losses import task_means
-from metarec.meta._base import RowLosses, each_task, evaluating, twice_differentiable
+from metarec.meta._base import Rows, each_task, evaluating, twice_differentiable
 
 __all__ = ["fast_weights"]
 
 
 def fast_weights(
-    losses: RowLosses,
+    losses: nn.Module,
     start: Mapping[str, Tensor],
     rates: Mapping[str, Tensor | float],
-    support: FusionInputs,
+    support: Rows,
     *,
     steps: int,
     keep_graph: bool,

@@ -14,7 +14,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from metarec.episodes import EpisodeBatch
 from metarec.fusion import NETWORKS, FusionNetwork, FusionOutput
-from metarec.meta import batched, make_engine
+from metarec.meta import _paths, batched, make_engine
 from metarec.meta._inner_steps import BuiltSteps, KeptSteps
 from tests.fusion.conftest import build, stirred
 from tests.meta.reference import apart, gradient, loop
@@ -282,7 +282,7 @@ def test_a_batch_in_parts_is_the_batch(path, make_batch, monkeypatch):
     learner.path = path
     whole = learner.meta_loss(batch)
     expected = gradient(whole, learner)
-    monkeypatch.setattr(batched, "TASKS_AT_ONCE", 2)
+    monkeypatch.setattr(_paths, "TASKS_AT_ONCE", 2)
     parts = learner.meta_loss(batch)
     torch.testing.assert_close(parts, whole)
     torch.testing.assert_close(gradient(3 * parts, learner), 3 * expected)

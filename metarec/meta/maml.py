@@ -1,0 +1,232 @@
+"""MAML around any module, with learn2learn's manners, and many tasks at once."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from metarec.errors import InputError
+from metarec.meta._paths import InnerLoop, MetaLoss, Path
+
+__all__ = ["BatchedMAML"]
+
+RowLoss = Callable[[Tensor, Tensor], Tensor]
+
+
+class BatchedMAML(nn.Module):
+    """Model-agnostic meta-learning (Finn et al. 2017), to take the place of ``learn2learn.algorithms.MAML``.
+
+    :meth:`clone` and :meth:`adapt` are used as learn2learn's, for one task after the other. :meth:`meta_loss` does the
+    same for all tasks of a batch at once, which is several times faster, with the same gradient; see
+    :class:`~metarec.meta.batched.BatchedMetaLearner` for how. Which of its two paths it takes, and what spoke against
+    the faster one, is in :attr:`path` and :attr:`why`.
+
+    Args:
+        model: the module whose parameters are the start; those that need no gradient are not adapted.
+        lr: the rate of the inner gradient descent, > 0.
+        first_order: treat the inner gradients as constants.
+        allow_unused: whether the inner loss may leave parameters without a gradient; they stay as they are.
+            As `allow_nograd` unless said.
+        allow_nograd: whether the model may have parameters that need no gradient.
+
+    Raises:
+        InputError: an argument breaks its rule.
+
+    >>> maml = BatchedMAML(nn.Linear(3, 1), lr=0.1)
+    >>> inputs, targets = torch.rand(8, 5, 3), torch.rand(8, 5, 1)
+    >>> loss = maml.meta_loss((inputs, targets), (inputs, targets), loss=nn.MSELoss(reduction="none"), steps=2)
+    >>> loss.backward()
+    >>> task = maml.clone()
+    >>> task.adapt((task(inputs[0]) - targets[0]).square().mean())
+    >>> task(inputs[0]).shape
+    torch.Size([5, 1])
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        lr: float,
+        first_order: bool = False,
+        allow_unused: bool | None = None,
+        allow_nograd: bool = False,
+    ) -> None:
+        super().__init__()
+        if not isinstance(model, nn.Module):
+            raise InputError(f"model must be a torch.nn.Module but got {type(model).__name__}")
+        if isinstance(lr, bool) or not isinstance(lr, int | float) or not 0 < lr < math.inf:
+            raise InputError(f"lr must be a finite number > 0 but got {lr!r}")
+        self.module = model
+        self.lr = float(lr)
+        self.first_order = first_order
+        self.allow_nograd = allow_nograd
+        self.allow_unused = allow_nograd if allow_unused is None else allow_unused
+        self._meta_loss: MetaLoss | None = None
+
+    @property
+    def path(self) -> Path | None:
+        """The path that :meth:`meta_loss` takes, "low-rank" or "vmap"; None before its first batch."""
+        return None if self._meta_loss is None else self._meta_loss.path
+
+    @property
+    def why(self) -> str | None:
+        """What spoke against the low-rank path, None if nothing did."""
+        return None if self._meta_loss is None else self._meta_loss.why
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        return self.module(*args, **kwargs)
+
+    def clone(
+        self,
+        first_order: bool | None = None,
+        allow_unused: bool | None = None,
+        allow_nograd: bool | None = None,
+    ) -> BatchedMAML:
+        """A copy to adapt to one task: its parameters have a graph to these. What is not said is as it is here."""
+        twins: dict[int, Any] = {id(own): own.clone() for own in self.module.parameters()}
+        return BatchedMAML(
+            _with_parameters(self.module, twins),
+            self.lr,
+            self.first_order if first_order is None else first_order,
+            self.allow_unused if allow_unused is None else allow_unused,
+            self.allow_nograd if allow_nograd is None else allow_nograd,
+        )
+
+    def adapt(
+        self,
+        loss: Tensor,
+        first_order: bool | None = None,
+        allow_unused: bool | None = None,
+        allow_nograd: bool | None = None,
+    ) -> None:
+        """Take a step of gradient descent on a loss, a scalar, in place.
+
+        Raises:
+            InputError: this is no clone, or a parameter needs no gradient and that is not allowed.
+            RuntimeError: a parameter has no part in the loss and that is not allowed.
+        """
+        first_order = self.first_order if first_order is None else first_order
+        allow_nograd = self.allow_nograd if allow_nograd is None else allow_nograd
+        learned: dict[int, Tensor] = {}
+        for name, parameter in self.module.named_parameters():
+            if isinstance(parameter, nn.Parameter):
+                raise InputError("adapt must be called on a clone: it would leave no start to learn; use clone()")
+            if parameter.requires_grad:
+                learned[id(parameter)] = parameter
+            elif not allow_nograd:
+                raise InputError(f"{name} must require a gradient, or allow_nograd be True")
+        gradients = torch.autograd.grad(
+            loss,
+            list(learned.values()),
+            create_graph=not first_order,
+            allow_unused=self.allow_unused if allow_unused is None else allow_unused,
+        )
+        self.module = _with_parameters(
+            self.module,
+            {
+                place: parameter if gradient is None else parameter - self.lr * gradient
+                for (place, parameter), gradient in zip(learned.items(), gradients, strict=True)
+            },
+        )
+
+    def meta_loss(
+        self,
+        support: tuple[Tensor, ...],
+        query: tuple[Tensor, ...],
+        *,
+        loss: RowLoss,
+        steps: int = 1,
+    ) -> Tensor:
+        """The mean loss of each task's query rows after `steps` inner steps on its support rows; then over tasks.
+
+        Dropout and the like are off in the inner steps; in the query rows they are on if the model is training.
+
+        Args:
+            support, query: inputs [T, N, ...] and targets [T, N, ...] of T tasks with N rows each, and, where tasks
+                have different numbers of rows, a mask [T, N] that says which of them count. The model gets the rows
+                of its tasks as a batch [rows, ...], as it would one by one.
+            loss: of predictions and targets, one number for each row (or several, of which the mean is taken), such as
+                ``torch.nn.MSELoss(reduction="none")``. Give the same object every time: a new one is tried anew.
+
+        Raises:
+            InputError: the tensors do not fit each other, or `steps` is no integer >= 0.
+            RuntimeError: the model cannot be mapped over tasks; or the loss is not one of each row.
+        """
+        if isinstance(steps, bool) or not isinstance(steps, int) or steps < 0:
+            raise InputError(f"steps must be an integer >= 0 but got {steps!r}")
+        before, after = _rows("support", support), _rows("query", query)
+        if len(before.mask) != len(after.mask):
+            raise InputError(f"query must have the {len(before.mask)} tasks of support but got {len(after.mask)}")
+        if self._meta_loss is None or self._meta_loss.losses.loss is not loss:
+            # What was tried with one loss need not hold for another.
+            self._meta_loss = MetaLoss(_RowLosses(self.module, loss))
+        start = {name: own for name, own in self._meta_loss.losses.named_parameters() if own.requires_grad}
+        loop = InnerLoop(start, dict.fromkeys(start, self.lr), steps, self.first_order)
+        return self._meta_loss(before, after, lambda: loop, list(start.values()))
+
+
+class _Rows(NamedTuple):
+    inputs: Tensor
+    targets: Tensor
+    mask: Tensor
+
+
+class _RowLosses(nn.Module):
+    """A model and a loss: rows of many tasks [T, N, ...] or of one [N, ...] -> their losses, [T, N] or [N]."""
+
+    def __init__(self, model: nn.Module, loss: RowLoss) -> None:
+        super().__init__()
+        self.network = model
+        self.loss = loss
+
+    def forward(self, rows: _Rows) -> Tensor:
+        apart = rows.mask.dim() - 1
+        inputs, targets = (tensor.flatten(0, apart) for tensor in (rows.inputs, rows.targets))
+        losses = self.loss(self.network(inputs), targets)
+        if losses.shape[:1] != targets.shape[:1]:
+            raise InputError(
+                f"loss must be one of each row, with {len(targets)} in front, but has the shape {list(losses.shape)}; "
+                'use reduction="none"'
+            )
+        return losses.reshape(*rows.mask.shape, -1).mean(-1)
+
+
+def _rows(name: str, side: tuple[Tensor, ...]) -> _Rows:
+    if len(side) not in (2, 3):
+        raise InputError(f"{name} must be (inputs, targets) or (inputs, targets, mask) but has {len(side)} parts")
+    inputs, targets = side[:2]
+    mask = side[2] if len(side) == 3 else torch.ones(inputs.shape[:2], dtype=torch.bool, device=inputs.device)
+    for part, tensor in (("inputs", inputs), ("targets", targets), ("mask", mask)):
+        if tensor.dim() < 2 or tensor.shape[:2] != inputs.shape[:2]:
+            expected = list(inputs.shape[:2])
+            raise InputError(f"{part} of {name} must begin with [tasks, rows] {expected} but got {list(tensor.shape)}")
+    if mask.dtype != torch.bool or mask.dim() != 2:
+        raise InputError(f"mask of {name} must be [tasks, rows] of bool but got {list(mask.shape)} of {mask.dtype}")
+    return _Rows(inputs, targets, mask)
+
+
+def _with_parameters(module: nn.Module, parameters: Mapping[int, Tensor]) -> nn.Module:
+    """A copy of a module with other tensors in the place of parameters, named by the identity of those.
+
+    All else is shared. The tensors need not be leaves: they are what the copy computes with, and may have a graph.
+    """
+    twins: dict[int, nn.Module] = {}
+
+    def copied(own: nn.Module) -> nn.Module:
+        twin = twins.get(id(own))
+        if twin is None:
+            twin = twins[id(own)] = copy.copy(own)
+            vars(twin).update(
+                _parameters={name: parameters.get(id(p), p) for name, p in own._parameters.items()},
+                _modules={name: None if child is None else copied(child) for name, child in own._modules.items()},
+            )
+            if isinstance(twin, nn.RNNBase):
+                # It computes with a list of its own of the same tensors.
+                twin._init_flat_weights()
+        return twin
+
+    return copied(module)
