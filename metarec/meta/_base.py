@@ -28,6 +28,7 @@ __all__ = [
     "MetaLearner",
     "RowLosses",
     "Rows",
+    "call_with",
     "check_adaptation",
     "each_task",
     "evaluating",
@@ -167,9 +168,24 @@ def each_task(
     """
 
     def one_task(parameters: dict[str, Tensor], rows: Rows) -> Any:
-        return said(functional_call(module, parameters, (rows,)))
+        return said(call_with(module, parameters, rows))
 
     return vmap(one_task, randomness=randomness, chunk_size=chunk_size)(dict(fast), inputs)
+
+
+def call_with(module: nn.Module, parameters: Mapping[str, Tensor], inputs: Any) -> Any:
+    """What a module answers with other tensors in the place of its parameters, wherever each of these is used.
+
+    ``functional_call`` ties weights by itself too, but where a submodule has two names it leaves the other tensors in
+    the module (torch 2.14); so it is told each place once.
+    """
+    places: dict[int, list[str]] = {}
+    for owner, part in module.named_modules():
+        for own, parameter in part._parameters.items():
+            places.setdefault(id(parameter), []).append(f"{owner}.{own}" if owner else own)
+    first = {names[0]: names for names in places.values()}
+    everywhere = {place: value for name, value in parameters.items() for place in first[name]}
+    return functional_call(module, everywhere, (inputs,), tie_weights=False)
 
 
 def said(answer: FusionOutput | Tensor) -> dict[str, Tensor] | Tensor:

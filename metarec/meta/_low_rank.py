@@ -17,10 +17,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from metarec.fusion.losses import task_means
-from metarec.meta._base import Rows, evaluating
+from metarec.meta._base import Rows, call_with, evaluating
 from metarec.meta._inner_steps import Descent, Rate, Rates
 from metarec.meta._stepped_layers import KINDS, Layer
 
@@ -91,7 +90,7 @@ class InnerSteps:
         tasks = len(inputs.mask)
         own = {name: self._value(name, tasks) for name in self._added}
         with self._in_place(tasks, learning=False):
-            return functional_call(module, {**self._start, **own}, (inputs,))
+            return call_with(module, {**self._start, **own}, inputs)
 
     def fast_weights(self, tasks: int) -> dict[str, Tensor]:
         """name -> [T, ...] each adapted parameter, built after all."""
@@ -113,7 +112,7 @@ class InnerSteps:
             parameters = {name: value.detach() for name, value in parameters.items()}
         own = {name: parameters[name].requires_grad_() for name in self._added}
         with self._in_place(tasks, learning=True):
-            losses = functional_call(self._losses, parameters, (support,))
+            losses = call_with(self._losses, parameters, support)
         total = task_means(losses, support.mask).sum()
         points = [*(output for layer in self._layers.values() for output in layer.outputs), *own.values()]
         if not total.requires_grad or not points:

@@ -44,10 +44,22 @@ class Scaled(nn.Linear):
         return 2 * super().forward(x)
 
 
+class TiedWeights(nn.Module):
+    """Two layers with the same weight."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.again, self.last = nn.Linear(16, 16), nn.Linear(16, 16), nn.Linear(16, 1)
+        self.again.weight = self.first.weight
+
+    forward = Tied.forward
+
+
 MODELS = {
     "mlp": (lambda: nn.Sequential(nn.Linear(16, 24), nn.Tanh(), nn.Linear(24, 1)), "low-rank"),
     "flat": (lambda: nn.Sequential(nn.Flatten(), nn.Linear(16, 24), nn.ReLU(), nn.Linear(24, 5)), "low-rank"),
     "tied": (Tied, "low-rank"),
+    "tied weights": (TiedWeights, "vmap"),
     "dropout": (lambda: nn.Sequential(nn.Linear(16, 24), nn.Dropout(0.5), nn.Linear(24, 1)).eval(), "low-rank"),
     "conv": (lambda: nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU(), nn.Flatten(), nn.Linear(8, 5)), "vmap"),
     "norm": (lambda: nn.Sequential(nn.Linear(16, 4), nn.LayerNorm(4), nn.Linear(4, 1)), "vmap"),
@@ -116,6 +128,7 @@ def test_clone_adapt_and_many_tasks_are_learn2learns(name, first_order, learn2le
         torch.testing.assert_close(actual, expected, rtol=1e-12, atol=0)
         assert apart(gradient(actual, model), exact) <= 1e-10
     assert maml.path == MODELS[name][1], maml.why
+    assert all(isinstance(parameter, nn.Parameter) for parameter in model.parameters())
 
 
 @settings(max_examples=40, deadline=None)
@@ -135,6 +148,7 @@ def test_ragged_tasks_are_learn2learns(learn2learn_maml, data, name, number, ste
     actual = BatchedMAML(model, lr=0.1, first_order=first_order).meta_loss(support, query, loss=loss, steps=steps)
     torch.testing.assert_close(actual, expected, rtol=1e-12, atol=0)
     assert apart(gradient(actual, model), gradient(expected, model)) <= 1e-10
+    assert all(isinstance(parameter, nn.Parameter) for parameter in model.parameters())
 
 
 @pytest.mark.parametrize("number", [1, 2])
