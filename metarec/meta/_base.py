@@ -17,6 +17,7 @@ from metarec.episodes import EpisodeBatch, FusionInputs
 from metarec.errors import InputError
 from metarec.fusion import FusionNetwork, FusionOutput
 from metarec.fusion.losses import PREDICTION_LOSSES
+from metarec.meta._inner_optimizers import INNER_OPTIMIZERS, InnerOptimizer
 from metarec.registry import suggest
 
 __all__ = [
@@ -203,6 +204,7 @@ def check_adaptation(
     loss: Loss,
     learn_rates: bool = False,
     adapted: Adapted = "all",
+    inner_optimizer: InnerOptimizer = "sgd",
 ) -> None:
     """Raise InputError where an argument of a meta-learner breaks its rule."""
     if isinstance(inner_lr, bool) or not isinstance(inner_lr, int | float) or not 0 < inner_lr < math.inf:
@@ -214,6 +216,10 @@ def check_adaptation(
             raise InputError(f"{name} must be True or False but got {flag!r}")
     if adapted not in ADAPTED:
         raise InputError(f'adapted must be "all" or "head" but got {adapted!r}')
+    if inner_optimizer not in INNER_OPTIMIZERS:
+        raise InputError(
+            f'unknown inner_optimizer "{inner_optimizer}"; {suggest(str(inner_optimizer), INNER_OPTIMIZERS)}'
+        )
     known = [*PREDICTION_LOSSES, "fusion"]
     if not callable(loss) and loss not in known:
         raise InputError(f'unknown loss "{loss}"; {suggest(str(loss), known)}')
@@ -231,7 +237,8 @@ class MetaLearner(nn.Module, ABC):
     et al. 2017, has one for every entry: more numbers than a few hundred users can tell apart). Its logarithm is what
     is learned: so a rate stays positive and the inner loop a descent, and a step of the outer loop changes a small rate
     and a large one by the same factor. With adapted="head" only the network's last layers are adapted (ANIL, Raghu et
-    al. 2020), and the outer loop trains everything.
+    al. 2020), and the outer loop trains everything. With inner_optimizer="momentum" or "adam" the inner loop is that of
+    the optimizer, begun anew for each task, and the meta-gradient goes through its state.
 
     Being a module, it has ``parameters()`` (the network's, and whatever an engine learns beside them), ``to()`` and
     ``state_dict()``. The arguments are those of :func:`make_engine`.
@@ -254,6 +261,7 @@ class MetaLearner(nn.Module, ABC):
         loss: Loss = "mse",
         learn_rates: bool = False,
         adapted: Adapted = "all",
+        inner_optimizer: InnerOptimizer = "sgd",
     ) -> None:
         super().__init__()
         if not isinstance(network, FusionNetwork):
@@ -267,6 +275,7 @@ class MetaLearner(nn.Module, ABC):
             loss=loss,
             learn_rates=learn_rates,
             adapted=adapted,
+            inner_optimizer=inner_optimizer,
         )
         parameters = dict(network.named_parameters())
         self._rated = network.head_names() if adapted == "head" else list(parameters)
@@ -282,6 +291,7 @@ class MetaLearner(nn.Module, ABC):
         self.loss = loss
         self.learn_rates = learn_rates
         self.adapted = adapted
+        self.inner_optimizer = inner_optimizer
         log_rates = parameters[self._rated[0]].new_full([len(self._rated)], math.log(inner_lr))
         self.log_rates = nn.Parameter(log_rates) if learn_rates else None
         # Not a submodule: the network's parameters would appear in the state twice.
@@ -302,7 +312,7 @@ class MetaLearner(nn.Module, ABC):
             return {name.removeprefix("network."): float(self._rate(name)) for name in self._adapted_names()}
 
     def extra_repr(self) -> str:
-        names = ("inner_lr", "inner_steps", "first_order", "learn_rates", "adapted")
+        names = ("inner_lr", "inner_steps", "first_order", "learn_rates", "adapted", "inner_optimizer")
         return ", ".join(f"{name}={getattr(self, name)!r}" for name in names)
 
     def _adapted_names(self) -> list[str]:

@@ -12,6 +12,7 @@ from torch.autograd.function import once_differentiable
 
 from metarec.fusion.losses import task_means
 from metarec.meta._base import Rows, each_task, evaluating
+from metarec.meta._inner_optimizers import InnerOptimizer
 from metarec.meta._inner_steps import Rate
 from metarec.meta._low_rank import InnerSteps, why_not
 from metarec.meta._vmapped import fast_weights
@@ -38,12 +39,19 @@ class InnerLoop(NamedTuple):
     Attributes:
         start: name -> every trainable parameter; rates: name -> the inner rate of every adapted one.
         steps: how many; first_order: whether their gradients are constants to the outer loop.
+        optimizer: how a step follows from the gradients.
     """
 
     start: Mapping[str, Tensor]
     rates: Mapping[str, Rate]
     steps: int
     first_order: bool
+    optimizer: InnerOptimizer = "sgd"
+
+    @property
+    def why_not_low_rank(self) -> str | None:
+        """A step that is a sum of products of rows and gradients is plain descent; what else there is needs weights."""
+        return None if self.optimizer == "sgd" else f"inner_optimizer {self.optimizer} has a state for every weight"
 
 
 class MetaLoss:
@@ -91,7 +99,7 @@ class MetaLoss:
         if self.path is not None:
             return
         tasks = (support.mask.any(-1) & query.mask.any(-1)).nonzero().flatten()[:TRIED_TASKS]
-        self.why = why_not(self.losses, loop().rates)
+        self.why = loop().why_not_low_rank or why_not(self.losses, loop().rates)
         if self.why is None and len(tasks):
             self.why = self._tried(_some(support, tasks), _some(query, tasks), loop, parameters)
         # Without support rows there is nothing to try, and the next batch decides; the general path serves meanwhile.
@@ -104,12 +112,20 @@ class MetaLoss:
 
     def _task_losses(self, support: Rows, query: Rows, loop: InnerLoop, path: Path | None) -> Tensor:
         """[T] the mean loss of each task's query rows after its inner steps; 0 for a task without any."""
-        start, rates, steps, first_order = loop
+        start, rates, steps, first_order, optimizer = loop
         if path == "low-rank":
             taken = InnerSteps(self.losses, start, rates, keep_graph=not first_order).descend(support, steps)
             found = taken(self.losses, query)
         else:
-            fast = fast_weights(self.losses, start, rates, support, steps=steps, keep_graph=not first_order)
+            fast = fast_weights(
+                self.losses,
+                start,
+                rates,
+                support,
+                steps=steps,
+                keep_graph=not first_order,
+                optimizer=optimizer,
+            )
             found = each_task(self.losses, fast, query, randomness="different")
         return task_means(found, query.mask)
 

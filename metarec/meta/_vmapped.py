@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from metarec.fusion.losses import task_means
 from metarec.meta._base import Rows, each_task, evaluating, twice_differentiable
+from metarec.meta._inner_optimizers import InnerOptimizer, descent_direction
 
 __all__ = ["fast_weights"]
 
@@ -21,6 +22,7 @@ def fast_weights(
     *,
     steps: int,
     keep_graph: bool,
+    optimizer: InnerOptimizer = "sgd",
 ) -> dict[str, Tensor]:
     """name -> [T, ...] the adapted parameters after each task's inner steps, dropout off.
 
@@ -34,6 +36,7 @@ def fast_weights(
     """
     tasks = support.mask.shape[0]
     fast = {name: start[name].expand(tasks, *start[name].shape) for name in rates}
+    direction = descent_direction(optimizer)
     with evaluating(losses), torch.enable_grad(), twice_differentiable():
         for _ in range(steps):
             point = fast if keep_graph else {name: value.detach() for name, value in fast.items()}
@@ -43,8 +46,6 @@ def fast_weights(
             gradients = torch.autograd.grad(
                 total, list(point.values()), create_graph=keep_graph, allow_unused=True, materialize_grads=True
             )
-            fast = {
-                name: value - rates[name] * gradient
-                for (name, value), gradient in zip(fast.items(), gradients, strict=True)
-            }
+            moves = direction(dict(zip(fast, gradients, strict=True)))
+            fast = {name: value - rates[name] * moves[name] for name, value in fast.items()}
     return fast

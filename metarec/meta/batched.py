@@ -25,7 +25,8 @@ class BatchedMetaLearner(MetaLearner):
     it serves networks whose adapted parameters belong to linear layers or to the network itself. **vmap** maps the
     network over the tasks with ``torch.func``, and serves any network whose operations ``vmap`` knows. Before the
     low-rank path is used for the first time, its loss and gradient are held against the general path's on two tasks;
-    where they differ, the general path is taken. Its choice and the reason are in :attr:`path` and :attr:`why`.
+    where they differ, the general path is taken. It is taken for inner optimizers other than plain descent as well.
+    The choice and the reason are in :attr:`path` and :attr:`why`.
 
     >>> import torch
     >>> from metarec.episodes import EpisodeBatch, FusionInputs
@@ -82,7 +83,15 @@ class BatchedMetaLearner(MetaLearner):
             ]
             return _LowRankNetwork(self._row_losses, taken, tasks)
         built = [
-            fast_weights(self._row_losses, start, rates, part, steps=self.inner_steps, keep_graph=False)
+            fast_weights(
+                self._row_losses,
+                start,
+                rates,
+                part,
+                steps=self.inner_steps,
+                keep_graph=False,
+                optimizer=self.inner_optimizer,
+            )
             for part in parts
         ]
         fast = {name: torch.cat([part[name] for part in built]) for name in rates}
@@ -100,7 +109,7 @@ class BatchedMetaLearner(MetaLearner):
         return [parameter for parameter in self.parameters() if parameter.requires_grad]
 
     def _loop(self) -> InnerLoop:
-        return InnerLoop(self._start(), self._all_rates(), self.inner_steps, self.first_order)
+        return InnerLoop(self._start(), self._all_rates(), self.inner_steps, self.first_order, self.inner_optimizer)
 
     def _start(self) -> dict[str, Tensor]:
         return {name: p for name, p in self._row_losses.named_parameters() if p.requires_grad}

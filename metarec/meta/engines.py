@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from metarec.fusion import FusionNetwork
 from metarec.meta._base import Adapted, Loss, MetaLearner
+from metarec.meta._inner_optimizers import InnerOptimizer
 from metarec.registry import Registry
 
 __all__ = ["ENGINES", "make_engine"]
@@ -29,6 +30,7 @@ def make_engine(
     loss: Loss = "mse",
     learn_rates: bool = False,
     adapted: Adapted = "all",
+    inner_optimizer: InnerOptimizer = "sgd",
 ) -> MetaLearner:
     """The engine called `name`, around a fusion network. All engines compute the same; see :class:`MetaLearner`.
 
@@ -42,6 +44,7 @@ def make_engine(
             (FusionOutput, FusionInputs) that returns one loss per row; inner and outer alike.
         learn_rates: learn an inner rate for each adapted parameter tensor, beginning at `inner_lr`.
         adapted: "all", or "head" for the network's last layers only (all, where a network does not say which they are).
+        inner_optimizer: "sgd" (plain steps), "momentum" (0.9) or "adam", which learn2learn does not have.
 
     Raises:
         InputError: an unknown name, or an argument that breaks its rule.
@@ -61,4 +64,5 @@ def make_engine(
         loss=loss,
         learn_rates=learn_rates,
         adapted=adapted,
+        inner_optimizer=inner_optimizer,
     )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import torch
@@ -10,13 +11,23 @@ from torch import Tensor, nn
 
 from metarec.episodes import FusionInputs
 from metarec.fusion.losses import masked_mean
+from metarec.meta._inner_optimizers import ADAM_BETAS, ADAM_EPSILON, MOMENTUM
 from metarec.meta._taskwise import TaskwiseMetaLearner
 
 __all__ = ["HigherMetaLearner"]
 
 
+OPTIMIZERS: Mapping[str, Callable[..., torch.optim.Optimizer]] = {
+    "sgd": torch.optim.SGD,
+    "momentum": partial(torch.optim.SGD, momentum=MOMENTUM),
+    "adam": partial(torch.optim.Adam, betas=ADAM_BETAS, eps=ADAM_EPSILON),
+}
+"""What higher makes differentiable."""
+
+
 class HigherMetaLearner(TaskwiseMetaLearner):
-    """MAML as higher (Grefenstette et al. 2019) computes it: ``innerloop_ctx`` around SGD.
+    """MAML as higher (Grefenstette et al. 2019) computes it: ``innerloop_ctx`` around one of
+    torch's optimizers.
 
     Raises:
         ImportError: higher is not installed.
@@ -32,12 +43,14 @@ class HigherMetaLearner(TaskwiseMetaLearner):
                 "pip install higher==0.2.1, or use the engine batched"
             ) from error
         self._innerloop = higher.innerloop_ctx
+        self._make_optimizer = OPTIMIZERS[self.inner_optimizer]
 
     def _adapt_task(self, support: FusionInputs, steps: int, *, keep_graph: bool) -> nn.Module:
         parameters = dict(self._row_losses.named_parameters())
         names = self._adapted_names()
         # A group for each parameter, because a rate belongs to a group; what is in no group is not adapted.
-        optimizer = torch.optim.SGD([{"params": [parameters[name]]} for name in names], lr=self.inner_lr)
+        groups = [{"params": [parameters[name]]} for name in names]
+        optimizer = self._make_optimizer(groups, lr=self.inner_lr)
         override = {"lr": [self._rate(name) for name in names]} if self.learn_rates else None
         # With copied initial weights the graph would end at the copies, and no gradient reach the network.
         with self._innerloop(

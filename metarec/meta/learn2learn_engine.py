@@ -11,6 +11,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from metarec.episodes import FusionInputs
+from metarec.errors import InputError
 from metarec.fusion.losses import masked_mean
 from metarec.meta._taskwise import TaskwiseMetaLearner
 
@@ -26,6 +27,7 @@ class Learn2LearnMetaLearner(TaskwiseMetaLearner):
     that is adapted alone, go through its GBML, which hands each parameter's gradient to a transform.
 
     Raises:
+        InputError: as for every engine; or inner steps that are not plain, which learn2learn does not have.
         ImportError: learn2learn is not installed.
     """
 
@@ -33,6 +35,11 @@ class Learn2LearnMetaLearner(TaskwiseMetaLearner):
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
+        if self.inner_optimizer != "sgd":
+            raise InputError(
+                'inner_optimizer must be "sgd" with the engine learn2learn, which takes plain inner steps, but got '
+                f'"{self.inner_optimizer}"; use the engine higher or batched'
+            )
         maml, gbml = _import_algorithms()
         # Frozen and unused parameters are allowed, as in the other engines; this is also the way through adapt that
         # lets its errors out, where the usual way prints them and fails on a name that it never bound.

@@ -1,13 +1,17 @@
 """The engines against a loop written out, against each other, and against finite differences."""
 
+import copy
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.func import functional_call
 
-from metarec.fusion import FusionNetwork, FusionOutput
+from metarec.errors import InputError
+from metarec.fusion import NETWORKS, FusionNetwork, FusionOutput
 from metarec.meta import make_engine
+from tests.fusion.conftest import build, stirred
 from tests.meta.reference import Call, apart, gradient, loop, loss_of, rows_of
 
 ENGINE_NAMES = ["batched", "learn2learn", "higher"]
@@ -110,6 +114,80 @@ def test_engines_agree_on_any_shape(make_batch, make_network, data, tasks, sizes
         torch.testing.assert_close(found, gradients[0], rtol=1e-9, atol=1e-12)
 
 
+@settings(max_examples=40, deadline=None)
+@given(
+    data=st.data(),
+    name=st.sampled_from(NETWORKS.names()),
+    tasks=st.integers(1, 3),
+    sizes=st.tuples(st.integers(1, 3), st.integers(1, 3), st.integers(1, 3)),
+    first_order=st.booleans(),
+    loss=st.sampled_from(["mse", "mae", "huber", "fusion"]),
+    precision=st.sampled_from([(torch.float64, 1e-10), (torch.float32, 1e-5)]),
+)
+def test_engines_agree_on_every_network(make_batch, data, name, tasks, sizes, first_order, loss, precision):
+    dtype, tolerance = precision
+    lengths = st.lists(st.integers(0, 4), min_size=tasks, max_size=tasks)
+    algorithms, features, context = sizes
+    batch = make_batch(
+        data.draw(st.integers(0, 1000)),
+        shots=data.draw(lengths),
+        queries=data.draw(lengths),
+        algorithms=algorithms,
+        features=features,
+        context=context,
+        dtype=dtype,
+    )
+    network = stirred(build(name, algorithms=algorithms, features=features, context=context, dtype=dtype), std=0.3)
+    learners = [
+        make_engine(engine, network, inner_lr=0.05, inner_steps=2, first_order=first_order, loss=loss)
+        for engine in ENGINE_NAMES
+    ]
+    found = [gradient(learner.meta_loss(batch), network) for learner in learners]
+    assert all(own.isfinite().all() for own in found)
+    if found[0].any():
+        for other in found[1:]:
+            assert apart(other, found[0]) <= tolerance
+
+
+@pytest.mark.parametrize("optimizer", ["momentum", "adam"])
+@pytest.mark.parametrize("first_order", [False, True])
+@inner_loops
+def test_inner_optimizers_are_torchs(optimizer, first_order, learn_rates, adapted, make_batch, make_network):
+    """Against higher, and the weights that come out against torch."""
+    batch = make_batch()
+    network = make_network(batch, combine="product", anchored=True)
+    how = {"first_order": first_order, "learn_rates": learn_rates, "adapted": adapted, "inner_optimizer": optimizer}
+    batched, higher = (make_inner_loop(name, network, inner_steps=3, **how) for name in ("batched", "higher"))
+    losses = [learner.meta_loss(batch) for learner in (batched, higher)]
+    torch.testing.assert_close(*losses, rtol=1e-10, atol=1e-13)
+    found = [gradient(loss, learner) for loss, learner in zip(losses, (batched, higher), strict=True)]
+    torch.testing.assert_close(*found, rtol=1e-8, atol=1e-11)
+    assert batched.path == "vmap"
+    assert batched.why == f"inner_optimizer {optimizer} has a state for every weight"
+    adapted_weights = [learner.adapt(batch.support).fast_weights for learner in (batched, higher)]
+    torch.testing.assert_close(*adapted_weights)
+    if optimizer == "adam":
+        # torch adds Adam's epsilon elsewhere than the paper's short form, which higher has.
+        return
+    for task in (0, 1):
+        copied = copy.deepcopy(network)
+        parameters = dict(copied.named_parameters())
+        groups = [{"params": [parameters[name]], "lr": rate} for name, rate in batched.rates.items()]
+        stepper = torch.optim.SGD(groups, momentum=0.9)
+        call = Call(copied, "fuse")
+        for _ in range(3):
+            stepper.zero_grad()
+            loss_of(copied, dict(call.named_parameters()), rows_of(batch.support, task), "mse").mean().backward()
+            stepper.step()
+        for name, value in adapted_weights[0].items():
+            torch.testing.assert_close(value[task], parameters[name].detach())
+
+
+def test_learn2learn_takes_plain_steps_only(make_batch, make_network):
+    with pytest.raises(InputError, match=r'must be "sgd" .* but got "adam"; use the engine higher or batched'):
+        make_engine("learn2learn", make_network(make_batch()), inner_lr=0.1, inner_steps=1, inner_optimizer="adam")
+
+
 @engines
 @pytest.mark.parametrize(
     ("loss", "learn_rates", "adapted"),
@@ -120,6 +198,29 @@ def test_the_gradient_is_that_of_finite_differences(engine, loss, learn_rates, a
     batch = make_batch()
     network = make_network(batch, combine="product", anchored=True)
     learner = make_inner_loop(engine, network, inner_steps=2, loss=loss, learn_rates=learn_rates, adapted=adapted)
+    hold_to_finite_differences(learner, batch)
+
+
+@pytest.mark.parametrize("name", NETWORKS.names())
+@pytest.mark.parametrize("loss", ["mse", "fusion"])
+def test_the_gradient_of_every_network_is_that_of_finite_differences(name, loss, make_batch):
+    batch = make_batch()
+    algorithms, features = batch.query.algorithm_features.shape[-2:]
+    sizes = {"algorithms": algorithms, "features": features, "context": batch.query.context.shape[-1]}
+    network = stirred(build(name, **sizes, dtype=torch.float64), std=0.3)
+    hold_to_finite_differences(make_engine("batched", network, inner_lr=0.1, inner_steps=2, loss=loss), batch)
+
+
+@pytest.mark.parametrize("optimizer", ["momentum", "adam"])
+def test_the_gradient_through_an_optimizer_is_that_of_finite_differences(optimizer, make_batch, make_network):
+    batch = make_batch()
+    network = make_network(batch, combine="product", anchored=True)
+    how = {"inner_lr": 0.01, "inner_steps": 3, "inner_optimizer": optimizer}
+    # A step of Adam has about the same length whatever the gradient, and bends sharply where that is small.
+    hold_to_finite_differences(make_engine("batched", network, **how), batch, length=1e-8, tolerance=1e-4)
+
+
+def hold_to_finite_differences(learner, batch, length=1e-5, tolerance=1e-5):
     exact = gradient(learner.meta_loss(batch), learner)
     start = torch.nn.utils.parameters_to_vector(learner.parameters()).detach().clone()
     generator = torch.Generator().manual_seed(0)
@@ -131,9 +232,9 @@ def test_the_gradient_is_that_of_finite_differences(engine, loss, learn_rates, a
     for _ in range(3):
         direction = torch.randn(start.shape, generator=generator, dtype=start.dtype)
         direction /= direction.norm()
-        step = 1e-5 * direction
-        numeric = (value(start + step) - value(start - step)) / 2e-5
-        assert numeric == pytest.approx(float(exact @ direction), rel=1e-5, abs=1e-9)
+        step = length * direction
+        numeric = (value(start + step) - value(start - step)) / (2 * length)
+        assert numeric == pytest.approx(float(exact @ direction), rel=tolerance, abs=1e-9)
 
 
 @engines
