@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +13,7 @@ from metarec.episodes import EpisodeBatch, FusionInputs
 from metarec.fusion.losses import masked_mean
 from metarec.meta._base import AdaptedNetwork, MetaLearner, twice_differentiable
 
-__all__ = ["TaskwiseMetaLearner"]
+__all__ = ["TaskwiseMetaLearner", "inner_step"]
 
 
 class TaskwiseMetaLearner(MetaLearner):
@@ -54,6 +55,16 @@ class TaskwiseMetaLearner(MetaLearner):
 
     def _steps(self, support: FusionInputs) -> int:
         return self.inner_steps if len(support.mask) else 0
+
+
+@contextmanager
+def inner_step(library: str, step: int, support: FusionInputs) -> Iterator[None]:
+    """A library's error inside is raised as it is, with the place where it happened in front."""
+    try:
+        yield
+    except RuntimeError as error:
+        rows = len(support.mask)
+        raise RuntimeError(f"{library} failed in inner step {step} on {rows} support rows: {error}") from error
 
 
 def _tasks(inputs: FusionInputs) -> list[FusionInputs]:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from metarec.episodes import FusionInputs
 from metarec.fusion.losses import masked_mean
 from metarec.meta._inner_optimizers import ADAM_BETAS, ADAM_EPSILON, MOMENTUM
-from metarec.meta._taskwise import TaskwiseMetaLearner
+from metarec.meta._taskwise import TaskwiseMetaLearner, inner_step
 
 __all__ = ["HigherMetaLearner"]
 
@@ -61,9 +61,10 @@ class HigherMetaLearner(TaskwiseMetaLearner):
             track_higher_grads=keep_graph,
         ) as (adapted, descent):
             adapted.eval()
-            for _ in range(steps):
+            for step in range(steps):
                 loss = masked_mean(adapted(support), support.mask)
-                descent.step(loss, grad_callback=_constant if self.first_order else None)
+                with inner_step("higher", step, support):
+                    descent.step(loss, grad_callback=_constant if self.first_order else None)
         patched: nn.Module = adapted
         return patched
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from metarec.episodes import FusionInputs
 from metarec.errors import InputError
 from metarec.fusion.losses import masked_mean
-from metarec.meta._taskwise import TaskwiseMetaLearner
+from metarec.meta._taskwise import TaskwiseMetaLearner, inner_step
 
 __all__ = ["Learn2LearnMetaLearner"]
 
@@ -64,13 +64,8 @@ class Learn2LearnMetaLearner(TaskwiseMetaLearner):
         clone.eval()
         for step in range(steps):
             loss = masked_mean(clone(support), support.mask)
-            try:
+            with inner_step("learn2learn", step, support):
                 clone.adapt(loss)
-            except RuntimeError as error:
-                rows = len(support.mask)
-                raise RuntimeError(
-                    f"learn2learn failed in inner step {step} on {rows} support rows: {error}"
-                ) from error
         adapted: nn.Module = clone.module
         return adapted
 

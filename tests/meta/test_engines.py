@@ -1,7 +1,9 @@
 """The engines against a loop written out, against each other, and against finite differences."""
 
 import copy
+import gc
 
+import psutil
 import pytest
 import torch
 from hypothesis import given, settings
@@ -365,3 +367,28 @@ def test_dropout_is_on_in_the_query_of_a_training_network_only(engine, make_batc
         moving = {learner.meta_loss(batch).item() for _ in range(3)}
     assert still[0] == still[1]
     assert len(moving) == 3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("engine", "path"), [("batched", "low-rank"), ("batched", "vmap"), ("learn2learn", None), ("higher", None)]
+)
+def test_a_thousand_steps_do_not_grow_the_process(engine, path, make_batch, make_network):
+    batch = make_batch(shots=(3, 2), queries=(2, 3))
+    learner = make_engine(engine, make_network(batch), inner_lr=0.1, inner_steps=2)
+    if path:
+        learner.path = path
+    optimizer = torch.optim.Adam(learner.parameters())
+    process = psutil.Process()
+
+    def steps(count):
+        for _ in range(count):
+            optimizer.zero_grad()
+            learner.meta_loss(batch).backward()
+            optimizer.step()
+        learner.adapt(batch.support).predict(batch.query)
+        gc.collect()
+        return process.memory_info().rss
+
+    before = steps(100)
+    assert steps(1000) - before < 20 * 2**20

@@ -14,16 +14,17 @@ ENGINE_NAMES = ["batched", "learn2learn", "higher"]
 engines = pytest.mark.parametrize("engine", ENGINE_NAMES)
 
 
-def test_learn2learn_says_what_went_wrong(make_batch, make_network):
+@pytest.mark.parametrize("engine", ["learn2learn", "higher"])
+def test_a_library_says_what_went_wrong(engine, make_batch, make_network):
     batch = make_batch()
     learner = make_engine(
-        "learn2learn",
+        engine,
         make_network(batch),
         inner_lr=0.3,
         inner_steps=1,
         loss=lambda output, inputs: output.prediction.detach(),
     )
-    with pytest.raises(RuntimeError, match=r"learn2learn failed in inner step 0 on 4 support rows.*require grad"):
+    with pytest.raises(RuntimeError, match=rf"{engine} failed in inner step 0 on 4 support rows.*require grad"):
         learner.meta_loss(batch)
 
 
