@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -155,7 +156,30 @@ def _report(found: Sequence[Any], memory: Mapping[Any, Any], described: Mapping[
             }
         )
     peaks = [{"contestant": name, "tasks": tasks, **result.notes} for (name, tasks), result in memory.items()]
-    return {"benchmark": "engines", "run": dict(described), "cases": cases, "memory": peaks}
+    growth = [row for key in ("tasks", "steps") for row in _growth(cases, key)]
+    return {"benchmark": "engines", "run": dict(described), "cases": cases, "growth": growth, "memory": peaks}
+
+
+def _growth(cases: Sequence[Mapping[str, Any]], key: str) -> list[dict[str, Any]]:
+    """How `batched` grows along one axis through the base case: each size against the one before it."""
+    from dataclasses import asdict
+
+    from benchmarks._engine_cases import BASE
+
+    base = {name: value for name, value in asdict(BASE).items() if name != key}
+    along = sorted(
+        (case for case in cases if all(case[name] == value for name, value in base.items())), key=lambda case: case[key]
+    )
+    return [
+        {
+            "of": key,
+            "from": before[key],
+            "to": after[key],
+            "times_as_large": after[key] / before[key],
+            "times_as_long": after["contestants"]["batched"]["median_s"] / before["contestants"]["batched"]["median_s"],
+        }
+        for before, after in pairwise(along)
+    ]
 
 
 def _markdown(report: Mapping[str, Any]) -> str:
@@ -186,6 +210,16 @@ def _markdown(report: Mapping[str, Any]) -> str:
         "",
         "How many times slower than `batched` the two libraries are, and how many times the products' time `batched`",
         "takes, stand in the last columns. What would have needed more than 40 s for a step is left out.",
+        "",
+        "How the time of `batched` grows:",
+        "",
+        "| of | from | to | times as large | times as long |",
+        "|---|---|---|---|---|",
+        *(
+            f"| {row['of']} | {row['from']:,} | {row['to']:,} | {row['times_as_large']:.1f} "
+            f"| {row['times_as_long']:.1f} |"
+            for row in report["growth"]
+        ),
         "",
         "| peak memory | tasks | MiB above a process that has done the same for 2 tasks | MiB of the whole process |",
         "|---|---|---|---|",

@@ -1,11 +1,12 @@
 """The benchmark on engines: contestants that compute the same, and cases that can be told apart."""
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import torch
 
 from benchmarks import _engine_cases
 from benchmarks._engine_cases import BASE, CASES, CONTESTANTS, flops_of, gemm_rate, make_step, measure
+from benchmarks.engines import _growth
 
 
 def test_cases_have_names_of_their_own():
@@ -32,3 +33,16 @@ def test_who_would_take_too_long_is_left_out():
 
 def test_torchopt_takes_no_part_in_first_order():
     assert make_step("TorchOpt", replace(BASE, first_order=True)) is None
+
+
+def test_growth_compares_neighbours_along_one_axis_through_the_base_case():
+    def case(seconds, **change):
+        return {**asdict(replace(BASE, **change)), "contestants": {"batched": {"median_s": seconds}}}
+
+    cases = [case(1.0), case(3.0, tasks=64), case(9.0, tasks=64, steps=1), case(0.5, tasks=8), case(2.0, steps=10)]
+    tasks = _growth(cases, "tasks")
+    assert [(row["from"], row["to"], row["times_as_large"], row["times_as_long"]) for row in tasks] == [
+        (8, 32, 4.0, 2.0),
+        (32, 64, 2.0, 3.0),
+    ]
+    assert [row["to"] for row in _growth(cases, "steps")] == [10]
