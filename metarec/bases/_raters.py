@@ -79,7 +79,9 @@ class Raters:
         raters = np.diff(self._ratings.indptr)[asked]
         for rows in _runs(raters, BUDGET):
             positions = flat(self._ratings.indptr[asked[rows]], raters[rows])
-            weights = similarities[np.repeat(owners[rows], raters[rows]), self._ratings.indices[positions]]
+            # One index into the flat table: with two it takes three times as long.
+            users = np.repeat(owners[rows] * self.num_users, raters[rows]) + self._ratings.indices[positions]
+            weights = similarities.ravel().take(users)
             # Most raters are no neighbours, and only neighbours are worth padding.
             near = np.flatnonzero(weights >= self.min_similarity)
             weights, values = weights[near], self._ratings.data[positions[near]]
