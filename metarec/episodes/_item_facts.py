@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 
 from metarec.bases._offsets import item_offsets
 from metarec.ratings import Domain
@@ -18,18 +19,18 @@ class KnownItems:
     It answers [n, 5], in the order of :class:`~metarec.episodes._features.ItemFacts`.
 
     Args:
-        names: [I] the items that are known.
+        items: [I] those that are known.
         table: [I + 1, 4] their facts but for the age; the last row is that of an unknown item.
         first: [I + 1] when each was first rated, in seconds; infinite for what is not known or not dated.
     """
 
-    def __init__(self, names: np.ndarray, table: np.ndarray, first: np.ndarray) -> None:
-        self._where = {item: code for code, item in enumerate(names)}
+    def __init__(self, items: pd.Index, table: np.ndarray, first: np.ndarray) -> None:
+        self._items = items
         self._table = table
         self._first = first
 
     def __call__(self, items: np.ndarray, times: np.ndarray | None) -> np.ndarray:
-        rows = np.array([self._where.get(item, -1) for item in items], dtype=int)
+        rows = self._items.get_indexer(items)
         now = np.zeros(len(rows)) if times is None else times
         age = np.log1p(np.maximum(now - self._first[rows], 0.0) / _DAY)
         return np.column_stack([self._table[rows], age])
@@ -38,13 +39,14 @@ class KnownItems:
 def item_facts(fit_on: Domain, damping: float) -> KnownItems:
     """What the ratings of `fit_on` say of its items."""
     ratings = fit_on.ratings
-    codes, names = ratings["item"].factorize(sort=True)
+    items = fit_on.item_index
+    codes = items.get_indexer(ratings["item"])
     unit = fit_on.scale.to_unit(ratings["rating"].to_numpy())
-    offsets = item_offsets(codes, unit, len(names), damping=damping)
-    known = np.stack([np.full(len(names), offsets.mean), offsets.offsets, offsets.counts, offsets.spreads], axis=1)
+    offsets = item_offsets(codes, unit, len(items), damping=damping)
+    known = np.stack([np.full(len(items), offsets.mean), offsets.offsets, offsets.counts, offsets.spreads], axis=1)
     table = np.concatenate([known, [[offsets.mean, 0.0, 0.0, 0.0]]])
     # What is not known, or not dated, is as new as can be.
-    first = np.full(len(names) + 1, np.inf)
+    first = np.full(len(items) + 1, np.inf)
     if fit_on.has_timestamps:
         np.minimum.at(first, codes, ratings["timestamp"].to_numpy(dtype=np.float64))
-    return KnownItems(np.asarray(names, dtype=object), table, first)
+    return KnownItems(items, table, first)

@@ -9,11 +9,11 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 import pandas as pd
 
-from metarec.bases import BaseRecommender, answer_queries, make_base
+from metarec.bases import BaseRecommender, QueryBatch, answer_queries, make_base
 from metarec.episodes._batch import FusionInputs
 from metarec.episodes._features import Rows, query_features, support_features
 from metarec.episodes._item_facts import KnownItems, item_facts
-from metarec.episodes._predictions import ask_base, padded, whole_query
+from metarec.episodes._predictions import ask_bases, padded, whole_query
 from metarec.episodes._split import Task
 from metarec.episodes._standards import Standards, unit_rows
 from metarec.errors import InputError
@@ -102,7 +102,7 @@ class TaskMaker:
             self._check(history)
         tasks = [Task("", history.items, history.ratings, _NOTHING) for history in histories]
         width = max(1, *(len(history.items) for history in histories))
-        answers = [ask_base(base, tasks) for base in self.bases.values()]
+        answers = ask_bases(self.bases.values(), tasks)
         ratings = np.zeros((len(tasks), width))
         for row, history in enumerate(histories):
             ratings[row, : len(history.items)] = self.scale.to_unit(history.ratings)
@@ -178,7 +178,8 @@ class NewUsers:
         for own in items:
             _check_ids(own)
         maker, standards = self._maker, self._maker.standards
-        queries = [whole_query(task._replace(query_items=own)) for task, own in zip(self._tasks, items, strict=True)]
+        asked = zip(self._tasks, items, strict=True)
+        queries = QueryBatch(whole_query(task._replace(query_items=own)) for task, own in asked)
         answers = [answer_queries(base, queries) for base in maker.bases.values()]
         width = max(len(own) for own in items)
         rows = maker._rows(

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from metarec.bases import BaseRecommender, HistoryQuery, answer_queries, make_base
+from metarec.bases import Answer, BaseRecommender, HistoryQuery, QueryBatch, answer_queries, make_base
 from metarec.episodes._split import Task
 from metarec.ratings import Domain
 from metarec.threads import one_thread
 
-__all__ = ["BasePredictions", "ask_base", "base_predictions", "leave_one_out_queries", "padded", "whole_query"]
+__all__ = ["BasePredictions", "ask_bases", "base_predictions", "leave_one_out_queries", "padded", "whole_query"]
 
 
 class BasePredictions(NamedTuple):
@@ -73,12 +73,17 @@ def base_predictions(
         raise AssertionError(f"base {name} would be fitted on {len(held_out)} of the users that it predicts")
     with one_thread():
         base = make_base(name, seed=seed, **options).fit(fit_on)
-        return ask_base(base, tasks)
+        return ask_bases([base], tasks)[0]
 
 
-def ask_base(base: BaseRecommender, tasks: Sequence[Task]) -> BasePredictions:
-    """What a fitted base says of the tasks: all that a fusion network ever hears from it."""
-    answers = iter(answer_queries(base, [query for task in tasks for query in leave_one_out_queries(task)]))
+def ask_bases(bases: Iterable[BaseRecommender], tasks: Sequence[Task]) -> list[BasePredictions]:
+    """What fitted bases say of the tasks: all that a fusion network ever hears from them."""
+    queries = QueryBatch(query for task in tasks for query in leave_one_out_queries(task))
+    return [_by_task(answer_queries(base, queries), tasks) for base in bases]
+
+
+def _by_task(said: Iterable[Answer], tasks: Sequence[Task]) -> BasePredictions:
+    answers = iter(said)
     predictions = BasePredictions([], [], [], [])
     for task in tasks:
         answer = next(answers)
