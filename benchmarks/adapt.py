@@ -49,7 +49,7 @@ def run(
     from metarec.threads import one_thread
 
     domains = [read_domain(path) for path in paths] or [simulate_domains()["movies"]]
-    began = time.perf_counter()
+    began, load = time.perf_counter(), _load()
     sets = []
     with Board() as board, one_thread():
         for domain in domains:
@@ -86,6 +86,7 @@ def run(
         "run": {
             **describe_run("benchmarks.adapt", arguments, LIBRARIES, HERE.parent),
             "duration_s": time.perf_counter() - began,
+            "load": {"before": load, "after": _load()},
         },
         "rounds": rounds,
         "many": many,
@@ -93,6 +94,11 @@ def run(
         "bars_ms": BARS,
         "sets": sets,
     }
+
+
+def _load() -> float | None:
+    """How many processes want a core, on average over five minutes: whether the machine was ours alone."""
+    return round(os.getloadavg()[1], 1) if hasattr(os, "getloadavg") else None
 
 
 def _alone(case: Any, rows: Any, parts: Sequence[str]) -> dict[str, Any]:
@@ -125,6 +131,7 @@ def _markdown(report: Mapping[str, Any]) -> str:
         "the other 9, each item from all 10), features are made, the network adapts, the items are predicted.",
         "Milliseconds, median and in brackets the 99th percentile. Fusion is adapting and predicting. `rated most` are",
         "the items with the most ratings, for which the bases have the most to look at; `drawn` is any of them.",
+        "It is one network: what a study proposes asks the networks of up to three trials, and the stackers besides.",
     ]
     for one in report["sets"]:
         first = one["one_user_ms"][0]
@@ -164,7 +171,7 @@ def _markdown(report: Mapping[str, Any]) -> str:
                 f"| {sum(per_user[base] for base in one['bases']):.2f} | {per_user['features']:.2f} "
                 f"| {per_user['adapt']:.2f} | {per_user['predict']:.2f} |"
             )
-    described = {key: report["run"][key] for key in ("command", "date", "commit", "versions", "machine")}
+    described = {key: report["run"][key] for key in ("command", "date", "commit", "versions", "machine", "load")}
     lines += ["", "```json", json.dumps(described, indent=1), "```", ""]
     return "\n".join(lines)
 
