@@ -2,13 +2,14 @@
 
 from metarec.bases._base import Answer, BaseRecommender, HistoryQuery, Recommender, predict_queries
 from metarec.bases._catalogue import BASES, applicable_bases, make_base
-from metarec.bases._queries import answer_queries
+from metarec.bases._queries import QueryBatch, answer_queries
 
 __all__ = [
     "BASES",
     "Answer",
     "BaseRecommender",
     "HistoryQuery",
+    "QueryBatch",
     "Recommender",
     "answer_queries",
     "applicable_bases",

@@ -8,14 +8,19 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 
-__all__ = ["BUDGET", "blocks", "nearest_means", "padded", "ridge_vectors"]
+__all__ = ["BUDGET", "blocks", "flat", "nearest_means", "padded", "ridge_vectors"]
 
 BUDGET = 1_000_000
 """Numbers in one padded array."""
 
+SHORT = 40
+"""Rows up to this length are padded together: what that wastes costs less than another block."""
+
 
 def blocks(lengths: np.ndarray, budget: int) -> Iterator[np.ndarray]:
-    """Rows to be padded together: like lengths, at most `budget` numbers a block (but at least one row).
+    """Rows to be padded together: at most `budget` numbers a block (but at least one row), and of like lengths.
+
+    Past `SHORT` a row is padded to at most twice its length: a few long rows would make all others as long.
 
     Args:
         lengths: [N] how long each row is; empty rows are left out.
@@ -31,7 +36,8 @@ def blocks(lengths: np.ndarray, budget: int) -> Iterator[np.ndarray]:
     while first < len(order):
         counts = range(first + 1, len(order) + 1)
         fitting = bisect_right(counts, budget, key=lambda end: (end - first) * ascending[end - 1])
-        last = first + max(fitting, 1)
+        alike = bisect_right(ascending, max(2 * ascending[first], SHORT), lo=first) - first
+        last = first + max(min(fitting, alike), 1)
         yield order[first:last]
         first = last
 
@@ -41,6 +47,16 @@ def padded(starts: np.ndarray, lengths: np.ndarray) -> tuple[np.ndarray, np.ndar
     steps = np.arange(lengths.max(initial=0))
     is_real = steps < lengths[:, None]
     return starts[:, None] + np.minimum(steps, lengths[:, None] - 1), is_real
+
+
+def flat(starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+    """The positions of runs in a flat array, run after run, without padding.
+
+    >>> flat(np.array([5, 0]), np.array([2, 3]))
+    array([5, 6, 0, 1, 2])
+    """
+    ends = np.cumsum(lengths)
+    return np.arange(lengths.sum()) + np.repeat(starts - ends + lengths, lengths)
 
 
 def ridge_vectors(

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -12,10 +14,64 @@ import pandas as pd
 from metarec.bases._base import Answer, BaseRecommender, HistoryQuery, Recommender, predict_queries
 from metarec.ratings import RatingScale
 
-__all__ = ["CodedQueries", "FoldInRecommender", "answer_queries"]
+__all__ = ["CodedQueries", "FoldInRecommender", "QueryBatch", "answer_queries"]
 
 CHUNK = 200_000
 """History entries and asked items that are answered in one go; it bounds the memory, not the number of queries."""
+
+
+class QueryBatch(tuple[HistoryQuery, ...]):
+    """Queries that several bases are asked: what does not depend on the base is worked out once.
+
+    Ids above all. To look up a thousand strings takes as long as what a simple base then does with them.
+    """
+
+    @cached_property
+    def chunks(self) -> list[FlatQueries]:
+        """Runs of queries with about `CHUNK` entries, as flat arrays; a query is never divided."""
+        found = []
+        first = size = 0
+        for position, query in enumerate(self):
+            size += len(query.history_items) + len(query.items) + 1
+            if size >= CHUNK:
+                found.append(FlatQueries.of(self[first : position + 1]))
+                first, size = position + 1, 0
+        return [*found, FlatQueries.of(self[first:])] if first < len(self) else found
+
+
+@dataclass(frozen=True, eq=False)
+class FlatQueries:
+    """B queries as flat arrays, each a run of entries.
+
+    Attributes:
+        ids: [R + P] the items of all histories, then all that are asked for; ratings: [R] those of the histories.
+        history_owners: [R] the query that each history entry belongs to.
+        num_asked: [B] how many items each query asks for.
+    """
+
+    ids: np.ndarray
+    ratings: np.ndarray
+    history_owners: np.ndarray
+    num_asked: np.ndarray
+    _codes: dict[int, tuple[pd.Index, np.ndarray]] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, queries: Sequence[HistoryQuery]) -> FlatQueries:
+        """Lay queries out."""
+        return cls(
+            np.concatenate([*(query.history_items for query in queries), *(query.items for query in queries)]),
+            np.concatenate([query.history_ratings for query in queries]).astype(np.float64),
+            np.repeat(np.arange(len(queries)), [len(query.history_items) for query in queries]),
+            np.array([len(query.items) for query in queries]),
+        )
+
+    def codes(self, index: pd.Index) -> tuple[np.ndarray, np.ndarray]:
+        """[R] and [P] the codes of the ids, -1 for what is not known: one look-up for all bases with the same index."""
+        # The index is kept beside its codes, so that no other object can take its place in memory.
+        if id(index) not in self._codes:
+            self._codes[id(index)] = index, index.get_indexer(self.ids)
+        codes = self._codes[id(index)][1]
+        return codes[: len(self.ratings)], codes[len(self.ratings) :]
 
 
 class CodedQueries(NamedTuple):
@@ -58,7 +114,8 @@ class CodedQueries(NamedTuple):
 class FoldInRecommender(Recommender):
     """A base that predicts from item codes, for many histories at once.
 
-    `fit` sets the rating scale and the items that are known, in the order of their codes.
+    `fit` sets the rating scale and the items that are known, in the order of their codes: the domain's own
+    `item_index` where these are the rated ones, so that bases share its look-ups.
     """
 
     _scale: RatingScale
@@ -74,35 +131,33 @@ class FoldInRecommender(Recommender):
     def answer_queries(self, queries: Sequence[HistoryQuery]) -> list[Answer]:
         """One answer for each query."""
         answers: list[Answer] = []
-        for chunk in _chunks(queries):
-            history_ids = np.concatenate([query.history_items for query in chunk])
-            ratings = np.concatenate([query.history_ratings for query in chunk])
-            asked_ids = np.concatenate([query.items for query in chunk])
-            codes = self._items.get_indexer(np.concatenate([history_ids, asked_ids]))
-            history, asked = codes[: len(history_ids)], codes[len(history_ids) :]
-            history_owners = np.repeat(np.arange(len(chunk)), [len(query.history_items) for query in chunk])
-            num_asked = np.array([len(query.items) for query in chunk])
+        batch = queries if isinstance(queries, QueryBatch) else QueryBatch(queries)
+        for flat in batch.chunks:
+            history, asked = flat.codes(self._items)
             seen, known = history >= 0, asked >= 0
+            count = len(flat.num_asked)
             coded = CodedQueries(
-                np.bincount(history_owners[seen], minlength=len(chunk)),
+                np.bincount(flat.history_owners[seen], minlength=count),
                 history[seen],
-                self._scale.to_unit(ratings[seen].astype(np.float64)),
+                self._scale.to_unit(flat.ratings[seen]),
                 asked[known],
-                np.repeat(np.arange(len(chunk)), num_asked)[known],
+                np.repeat(np.arange(count), flat.num_asked)[known],
             )
             predictions, evidence = np.full(len(asked), np.nan), np.zeros(len(asked))
             unit, evidence[known] = self.predict_coded(coded)
             predictions[known] = self._scale.to_ratings(unit)
-            stops = np.cumsum(num_asked).tolist()
+            stops = np.cumsum(flat.num_asked).tolist()
             answers.extend(
                 Answer(predictions[stop - size : stop], evidence[stop - size : stop])
-                for stop, size in zip(stops, num_asked.tolist(), strict=True)
+                for stop, size in zip(stops, flat.num_asked.tolist(), strict=True)
             )
         return answers
 
 
 def answer_queries(base: BaseRecommender, queries: Sequence[HistoryQuery]) -> list[Answer]:
     """Ask any base as `predict_queries` does, and also how much evidence it has for each prediction.
+
+    Where several bases are asked the same, a :class:`QueryBatch` saves them looking up the same ids.
 
     Raises:
         ValueError: a plug-in answered with another number of predictions or evidences than it was asked for, or with
@@ -131,15 +186,3 @@ def _evidence(base: BaseRecommender, query: HistoryQuery) -> np.ndarray:
     if wrong.any():
         raise ValueError(f"{rule} but has {evidence[wrong][0]}")
     return evidence
-
-
-def _chunks(queries: Sequence[HistoryQuery]) -> Iterator[Sequence[HistoryQuery]]:
-    """Runs of queries with about `CHUNK` entries; a query is never divided."""
-    first = size = 0
-    for position, query in enumerate(queries):
-        size += len(query.history_items) + len(query.items) + 1
-        if size >= CHUNK:
-            yield queries[first : position + 1]
-            first, size = position + 1, 0
-    if first < len(queries):
-        yield queries[first:]

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Self
 
 import numpy as np
-import pandas as pd
 import torch
 from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Tensor, nn
@@ -82,16 +81,16 @@ class AutoencoderRecommender(FoldInRecommender):
         config = self.config
         ratings = domain.ratings
         users, _ = ratings["user"].factorize(sort=True)
-        items, names = ratings["item"].factorize(sort=True)
+        self._items = domain.item_index
+        items = self._items.get_indexer(ratings["item"])
         unit = domain.scale.to_unit(ratings["rating"].to_numpy())
         self._scale = domain.scale
-        self._items = pd.Index(names, dtype=object)
-        self._offsets = item_offsets(items, unit, len(names), damping=config.damping)
+        self._offsets = item_offsets(items, unit, len(self._items), damping=config.damping)
         # On a scale of about one standard deviation, so that the settings fit any domain.
         residuals = unit - self._offsets.mean - self._offsets.offsets[items]
         self._spread = max(float(residuals.std()), 1e-3)
         generator = torch.Generator().manual_seed(config.seed)
-        self._network = _Network(len(names), config.hidden, generator)
+        self._network = _Network(len(self._items), config.hidden, generator)
         order = np.lexsort((items, users))
         self._train(users[order], items[order], residuals[order] / self._spread)
         return self

@@ -52,7 +52,9 @@ class LensKitRecommender(FoldInRecommender):
         # Its own seed, not LensKit's global one: the same fit gives the same model in any process.
         options = TrainingOptions(rng=np.random.default_rng(getattr(self.config, "seed", 0)))
         self._scorer.train(data, options)
-        self._items = pd.Index(data.items.ids(), dtype=object)
+        items = pd.Index(data.items.ids(), dtype=object)
+        # LensKit, too, numbers the items in the order of their ids.
+        self._items = domain.item_index if items.equals(domain.item_index) else items
         self._counts = np.bincount(self._items.get_indexer(ratings["item"]), minlength=len(self._items))
         self._unpack()
         return self

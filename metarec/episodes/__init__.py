@@ -5,7 +5,9 @@ from metarec.episodes._batch import EpisodeBatch, FusionInputs
 from metarec.episodes._build import build_episodes
 from metarec.episodes._cross_validation import CrossValidation, cross_validate
 from metarec.episodes._episodes import Episodes
+from metarec.episodes._new_users import History, NewUsers, TaskMaker
 from metarec.episodes._split import UserRoles, assign_roles
+from metarec.episodes._standards import Standards
 from metarec.episodes.settings import EpisodeSettings
 
 __all__ = [
@@ -15,6 +17,10 @@ __all__ = [
     "EpisodeSettings",
     "Episodes",
     "FusionInputs",
+    "History",
+    "NewUsers",
+    "Standards",
+    "TaskMaker",
     "UserRoles",
     "assign_roles",
     "build_episodes",

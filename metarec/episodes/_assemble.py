@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 
 from metarec.episodes._batch import EpisodeBatch, FusionInputs
 from metarec.episodes._episodes import Episodes
-from metarec.episodes._features import CONTEXT_NAMES, FEATURE_NAMES, Features, ItemFacts, Priors, Rows, make_features
+from metarec.episodes._features import CONTEXT_NAMES, FEATURE_NAMES, Features, Priors, Rows, make_features
 from metarec.episodes._split import ROLES, Cut, Role
+from metarec.episodes._standards import Moments, Standards, unit_rows
 from metarec.episodes.settings import EpisodeSettings
 from metarec.ratings import Domain
 
@@ -20,11 +21,16 @@ __all__ = ["DomainEpisodes", "assemble"]
 
 @dataclass(frozen=True)
 class DomainEpisodes:
-    """One domain's episodes by the role of their users."""
+    """One domain's episodes by the role of their users.
+
+    `standards` is what their features were measured against, and so must be a new user's; None where the episodes were
+    not made from ratings.
+    """
 
     train: Episodes
     validation: Episodes
     test: Episodes
+    standards: Standards | None = field(default=None, kw_only=True)
 
 
 def assemble(
@@ -49,7 +55,6 @@ def assemble(
     role = np.array([roles[user] for user in users], dtype=object)
     lengths = np.array([len(task.query_items) for task in tasks])
     width = int(lengths.max())
-    unit = {side: np.clip(scale.to_unit(arrays[side].astype(np.float64)), 0.0, 1.0) for side in ("support", "query")}
     support_mask = np.broadcast_to(np.arange(max(shots, 1)) < shots, (len(users), max(shots, 1)))
     query_mask = np.arange(width) < lengths[:, None]
     support_items, support_ratings = _padded(
@@ -59,14 +64,14 @@ def assemble(
     )
     query_items, query_ratings = _padded([task.query_items for task in tasks], [cut.ratings for cut in cuts], width)
     targets = scale.to_unit(query_ratings)
-    support = Rows(unit["support"], arrays["support_evidence"], ItemFacts.of(arrays["support_facts"]), support_mask)
-    query = Rows(
-        unit["query"][:, :width],
-        arrays["query_evidence"][:, :width],
-        ItemFacts.of(arrays["query_facts"][:, :width]),
-        query_mask,
-    )
 
+    def rows(side: str, mask: np.ndarray) -> Rows:
+        predictions, evidence, facts = (
+            arrays[f"{side}{what}"][:, : mask.shape[1]] for what in ("", "_evidence", "_facts")
+        )
+        return unit_rows(predictions, evidence, facts, mask, scale)
+
+    support, query = rows("support", support_mask), rows("query", query_mask)
     train_rows = query_mask & (role == "train")[:, None]
     errors = np.abs(query.predictions - targets[..., None])[train_rows]
     said = np.isfinite(errors)
@@ -75,10 +80,17 @@ def assemble(
     train_targets = [targets[row][query_mask[row]] for row in np.flatnonzero(role == "train")]
     priors = Priors(absolute_error, float(np.mean([ratings.var() for ratings in train_targets])))
     sides = make_features(support, support_ratings, query, priors, damping=settings.damping)
-    scaled = [_standardised(side, sides[1], train_rows) for side in sides]
+    known = sides[1]
+    standards = Standards(
+        priors, Moments.of(known.algorithm[train_rows]), Moments.of(known.context[train_rows]), settings.damping
+    )
 
     def episodes(wanted: Role) -> Episodes:
         chosen = np.flatnonzero(role == wanted)
+
+        def inputs(side: Features, ratings: np.ndarray, mask: np.ndarray) -> FusionInputs:
+            return standards.inputs(Features(*(values[chosen] for values in side)), ratings[chosen], mask[chosen])
+
         return Episodes(
             domain=domain.name,
             scale=scale,
@@ -86,8 +98,8 @@ def assemble(
             feature_names=FEATURE_NAMES,
             context_names=CONTEXT_NAMES,
             batch=EpisodeBatch(
-                _inputs(scaled[0], support_ratings, support_mask, chosen),
-                _inputs(scaled[1], targets, query_mask, chosen),
+                inputs(sides[0], support_ratings, support_mask),
+                inputs(sides[1], targets, query_mask),
             ),
             users=users[chosen],
             support_items=support_items[chosen],
@@ -96,7 +108,7 @@ def assemble(
             query_ratings=query_ratings[chosen],
         )
 
-    return DomainEpisodes(*(episodes(wanted) for wanted in ROLES))
+    return DomainEpisodes(*(episodes(wanted) for wanted in ROLES), standards=standards)
 
 
 def _padded(items: Sequence[np.ndarray], ratings: Sequence[np.ndarray], width: int) -> tuple[np.ndarray, np.ndarray]:
@@ -106,35 +118,3 @@ def _padded(items: Sequence[np.ndarray], ratings: Sequence[np.ndarray], width: i
         padded_items[row, : len(own_items)] = own_items
         padded_ratings[row, : len(own_ratings)] = own_ratings
     return padded_items, padded_ratings
-
-
-def _standardised(side: Features, reference: Features, train_rows: np.ndarray) -> Features:
-    """Features with mean 0 and deviation 1 over the train users' query rows; what is constant there becomes 0."""
-
-    def standardise(values: np.ndarray, known: np.ndarray) -> np.ndarray:
-        mean, spread = known.mean(0), known.std(0)
-        varies = spread > 1e-6
-        # Far outside of what training saw a network only extrapolates; five deviations are far enough.
-        return np.where(varies, np.clip((values - mean) / np.where(varies, spread, 1.0), -5, 5), 0.0)
-
-    return side._replace(
-        algorithm=standardise(side.algorithm, reference.algorithm[train_rows]),
-        context=standardise(side.context, reference.context[train_rows]),
-    )
-
-
-def _inputs(side: Features, targets: np.ndarray, mask: np.ndarray, chosen: np.ndarray) -> FusionInputs:
-    rows = mask[chosen]
-
-    def tensor(values: np.ndarray, padding: float) -> torch.Tensor:
-        kept = values[chosen]
-        hidden = ~rows.reshape(rows.shape + (1,) * (kept.ndim - 2))
-        return torch.from_numpy(np.where(hidden, padding, kept)).float()
-
-    return FusionInputs(
-        predictions=tensor(side.predictions, 0.5),
-        algorithm_features=tensor(side.algorithm, 0.0),
-        context=tensor(side.context, 0.0),
-        targets=tensor(targets, 0.0),
-        mask=torch.from_numpy(rows.copy()),
-    )

@@ -10,7 +10,17 @@ from typing import NamedTuple
 
 import numpy as np
 
-__all__ = ["CONTEXT_NAMES", "FEATURE_NAMES", "Features", "ItemFacts", "Priors", "Rows", "make_features"]
+__all__ = [
+    "CONTEXT_NAMES",
+    "FEATURE_NAMES",
+    "Features",
+    "ItemFacts",
+    "Priors",
+    "Rows",
+    "make_features",
+    "query_features",
+    "support_features",
+]
 
 FEATURE_NAMES = ("prediction", "deviation", "says", "evidence", "support_error", "support_absolute_error")
 CONTEXT_NAMES = (
@@ -91,15 +101,30 @@ def make_features(
         priors: what stands for the user on support rows, and what the user's evidence is shrunk to.
         damping: how many ratings the prior is worth in shrunk means.
     """
-    mask = support.mask
-    count = mask.sum(1, keepdims=True).astype(float)
-    residuals = np.where(mask, support_ratings - support.facts.mean - support.facts.offset, 0.0)
-    total = residuals.sum(1, keepdims=True)
-    own_offset = (total - residuals) / (count - mask + damping)
     return (
-        _side(support, own_offset, _Portrait.unknown(support.facts.mean[:, :1], priors)),
-        _side(query, total / (count + damping), _Portrait.of(support, support_ratings, priors, damping)),
+        support_features(support, support_ratings, priors, damping=damping),
+        query_features(support, support_ratings, query, priors, damping=damping),
     )
+
+
+def support_features(support: Rows, ratings: np.ndarray, priors: Priors, *, damping: float) -> Features:
+    """The first half of :func:`make_features`."""
+    residuals, count = _residuals(support, ratings)
+    own_offset = (residuals.sum(1, keepdims=True) - residuals) / (count - support.mask + damping)
+    return _side(support, own_offset, _Portrait.unknown(support.facts.mean[:, :1], priors))
+
+
+def query_features(support: Rows, ratings: np.ndarray, query: Rows, priors: Priors, *, damping: float) -> Features:
+    """The second half of :func:`make_features`; `ratings` are those of the support rows."""
+    residuals, count = _residuals(support, ratings)
+    offset = residuals.sum(1, keepdims=True) / (count + damping)
+    return _side(query, offset, _Portrait.of(support, ratings, priors, damping))
+
+
+def _residuals(support: Rows, ratings: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """[T, K] what a user rates beyond what everyone does, 0 in padding, and [T, 1] how many ratings there are."""
+    residuals = np.where(support.mask, ratings - support.facts.mean - support.facts.offset, 0.0)
+    return residuals, support.mask.sum(1, keepdims=True).astype(float)
 
 
 class _Portrait(NamedTuple):

@@ -2,40 +2,51 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
+import pandas as pd
 
 from metarec.bases._offsets import item_offsets
 from metarec.ratings import Domain
 
-__all__ = ["item_facts"]
-
+__all__ = ["KnownItems", "item_facts"]
 
 _DAY = 86_400.0
 
 
-def item_facts(fit_on: Domain, damping: float) -> Callable[[np.ndarray, np.ndarray | None], np.ndarray]:
-    """A function from [n] items, and when they were rated, to their facts, learned from `fit_on`.
+class KnownItems:
+    """Items' facts, looked up by their ids. Called with [n] items, and when they are rated (None: not dated).
 
-    The facts are [n, 5], in the order of :class:`~metarec.episodes._features.ItemFacts`.
+    It answers [n, 5], in the order of :class:`~metarec.episodes._features.ItemFacts`.
+
+    Args:
+        items: [I] those that are known.
+        table: [I + 1, 4] their facts but for the age; the last row is that of an unknown item.
+        first: [I + 1] when each was first rated, in seconds; infinite for what is not known or not dated.
     """
+
+    def __init__(self, items: pd.Index, table: np.ndarray, first: np.ndarray) -> None:
+        self._items = items
+        self._table = table
+        self._first = first
+
+    def __call__(self, items: np.ndarray, times: np.ndarray | None) -> np.ndarray:
+        rows = self._items.get_indexer(items)
+        now = np.zeros(len(rows)) if times is None else times
+        age = np.log1p(np.maximum(now - self._first[rows], 0.0) / _DAY)
+        return np.column_stack([self._table[rows], age])
+
+
+def item_facts(fit_on: Domain, damping: float) -> KnownItems:
+    """What the ratings of `fit_on` say of its items."""
     ratings = fit_on.ratings
-    codes, names = ratings["item"].factorize(sort=True)
+    items = fit_on.item_index
+    codes = items.get_indexer(ratings["item"])
     unit = fit_on.scale.to_unit(ratings["rating"].to_numpy())
-    offsets = item_offsets(codes, unit, len(names), damping=damping)
-    where = {item: code for code, item in enumerate(names)}
-    known = np.stack([np.full(len(names), offsets.mean), offsets.offsets, offsets.counts, offsets.spreads], axis=1)
+    offsets = item_offsets(codes, unit, len(items), damping=damping)
+    known = np.stack([np.full(len(items), offsets.mean), offsets.offsets, offsets.counts, offsets.spreads], axis=1)
     table = np.concatenate([known, [[offsets.mean, 0.0, 0.0, 0.0]]])
     # What is not known, or not dated, is as new as can be.
-    first = np.full(len(names) + 1, np.inf)
+    first = np.full(len(items) + 1, np.inf)
     if fit_on.has_timestamps:
         np.minimum.at(first, codes, ratings["timestamp"].to_numpy(dtype=np.float64))
-
-    def facts(items: np.ndarray, times: np.ndarray | None) -> np.ndarray:
-        rows = np.array([where.get(item, len(names)) for item in items], dtype=int)
-        now = np.zeros(len(rows)) if times is None else times
-        age = np.log1p(np.maximum(now - first[rows], 0.0) / _DAY)
-        return np.column_stack([table[rows], age])
-
-    return facts
+    return KnownItems(items, table, first)

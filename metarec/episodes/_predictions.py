@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from metarec.bases import HistoryQuery, answer_queries, make_base
+from metarec.bases import Answer, BaseRecommender, HistoryQuery, QueryBatch, answer_queries, make_base
 from metarec.episodes._split import Task
 from metarec.ratings import Domain
 from metarec.threads import one_thread
 
-__all__ = ["BasePredictions", "base_predictions", "leave_one_out_queries"]
+__all__ = ["BasePredictions", "ask_bases", "base_predictions", "leave_one_out_queries", "padded", "whole_query"]
 
 
 class BasePredictions(NamedTuple):
@@ -34,18 +34,27 @@ class BasePredictions(NamedTuple):
 
     def padded(self, shots: int, queries: int) -> dict[str, np.ndarray]:
         """Each side by its name, [T, shots] or [T, queries], NaN in padding; float32, which is enough for a rating."""
-        tables = {}
-        for name, rows in self._asdict().items():
-            tables[name] = np.full((len(rows), shots if "support" in name else queries), np.nan, dtype=np.float32)
-            for place, row in enumerate(rows):
-                tables[name][place, : len(row)] = row
-        return tables
+        widths = {"support": shots, "query": queries}
+        return {name: padded(rows, widths[name.partition("_")[0]]) for name, rows in self._asdict().items()}
+
+
+def padded(rows: Sequence[np.ndarray], width: int) -> np.ndarray:
+    """[T, width] a base's answers, NaN in padding; float32, which is enough for a rating."""
+    table = np.full((len(rows), width), np.nan, dtype=np.float32)
+    for place, row in enumerate(rows):
+        table[place, : len(row)] = row
+    return table
+
+
+def whole_query(task: Task) -> HistoryQuery:
+    """The query items, from the whole support set."""
+    return HistoryQuery(task.support_items, task.support_ratings, task.query_items)
 
 
 def leave_one_out_queries(task: Task) -> Iterator[HistoryQuery]:
     """The calls that one task makes of a base: the query items from the whole support set, then every support item
     from the others. What is predicted is never in the history that it is predicted from."""
-    yield HistoryQuery(task.support_items, task.support_ratings, task.query_items)
+    yield whole_query(task)
     for left_out in range(len(task.support_items)):
         others = np.arange(len(task.support_items)) != left_out
         items = task.support_items[left_out : left_out + 1]
@@ -64,7 +73,17 @@ def base_predictions(
         raise AssertionError(f"base {name} would be fitted on {len(held_out)} of the users that it predicts")
     with one_thread():
         base = make_base(name, seed=seed, **options).fit(fit_on)
-        answers = iter(answer_queries(base, [query for task in tasks for query in leave_one_out_queries(task)]))
+        return ask_bases([base], tasks)[0]
+
+
+def ask_bases(bases: Iterable[BaseRecommender], tasks: Sequence[Task]) -> list[BasePredictions]:
+    """What fitted bases say of the tasks: all that a fusion network ever hears from them."""
+    queries = QueryBatch(query for task in tasks for query in leave_one_out_queries(task))
+    return [_by_task(answer_queries(base, queries), tasks) for base in bases]
+
+
+def _by_task(said: Iterable[Answer], tasks: Sequence[Task]) -> BasePredictions:
+    answers = iter(said)
     predictions = BasePredictions([], [], [], [])
     for task in tasks:
         answer = next(answers)

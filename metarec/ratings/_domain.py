@@ -114,6 +114,11 @@ class Domain:
         """Items that somebody rated."""
         return self.ratings["item"].nunique()
 
+    @cached_property
+    def item_index(self) -> pd.Index:
+        """The items that somebody rated, in the order of their ids: one object for all that is fitted on the domain."""
+        return pd.Index(np.sort(self.ratings["item"].unique()), dtype=object)
+
     def without(self, users: Collection[str]) -> Domain:
         """The same domain with no rating of these users."""
         return self._with_rows(~self._rows_of(users))

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from lenskit.data import ItemList, RecQuery
 
-from metarec.bases import HistoryQuery, _queries, make_base
+from metarec.bases import HistoryQuery, QueryBatch, _queries, make_base
 from metarec.bases._fold_in import blocks, nearest_means, ridge_vectors
 from metarec.bases.lenskit import STARS
 from metarec.ratings import Domain, RatingScale, read_domain
@@ -94,6 +94,22 @@ def test_the_size_of_a_chunk_does_not_matter(name, monkeypatch):
     monkeypatch.setattr(_queries, "CHUNK", 17)
     np.testing.assert_allclose(np.concatenate(base.predict_queries(queries)), np.concatenate(whole), rtol=1e-6)
     assert base.predict_queries([]) == []
+
+
+def test_bases_that_are_asked_together_look_ids_up_once():
+    """And say what they say alone."""
+    domain = DOMAINS["sparse"]
+    bases = [make_base(name).fit(domain) for name in NAMES]
+    bases.append(make_base("autoencoder", epochs=1).fit(domain))
+    assert all(base._items is domain.item_index for base in bases)
+    ids = np.array([*domain.item_index[:30], "new"], dtype=object)
+    queries = [HistoryQuery(ids[:n], np.linspace(1, 5, n), ids[n:]) for n in range(4)]
+    batch = QueryBatch(queries)
+    for base in bases:
+        for together, alone in zip(base.predict_queries(batch), base.predict_queries(queries), strict=True):
+            np.testing.assert_array_equal(together, alone)
+    (flat,) = batch.chunks
+    assert len(flat._codes) == 1
 
 
 def test_ties_for_the_last_places_share_them():

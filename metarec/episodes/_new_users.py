@@ -1,0 +1,198 @@
+"""New users' tasks, made as the episodes of their domain were made: what a trained fusion network is asked in use."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Self
+
+import numpy as np
+import pandas as pd
+
+from metarec.bases import BaseRecommender, QueryBatch, answer_queries, make_base
+from metarec.episodes._batch import FusionInputs
+from metarec.episodes._features import Rows, query_features, support_features
+from metarec.episodes._item_facts import KnownItems, item_facts
+from metarec.episodes._predictions import ask_bases, padded, whole_query
+from metarec.episodes._split import Task
+from metarec.episodes._standards import Standards, unit_rows
+from metarec.errors import InputError
+from metarec.ratings import Domain, RatingScale
+
+__all__ = ["History", "NewUsers", "TaskMaker"]
+
+_NOTHING = np.array([], dtype=object)
+
+
+class History(NamedTuple):
+    """What a user has rated so far: [k] item ids, their ratings in the domain's own units, and when, in seconds.
+
+    `times` is None where nobody knows.
+    """
+
+    items: np.ndarray
+    ratings: np.ndarray
+    times: np.ndarray | None = None
+
+    @classmethod
+    def of(cls, table: pd.DataFrame) -> Self:
+        """From the columns ``item``, ``rating`` and, where there is one, ``timestamp``.
+
+        Raises:
+            InputError: a column is missing.
+        """
+        for column in ("item", "rating"):
+            if column not in table.columns:
+                raise InputError(f'a history needs the columns item and rating, but "{column}" is missing')
+        times = table["timestamp"].to_numpy(dtype=np.float64) if "timestamp" in table.columns else None
+        return cls(table["item"].to_numpy(dtype=object), table["rating"].to_numpy(dtype=np.float64), times)
+
+
+@dataclass(frozen=True)
+class TaskMaker:
+    """Makes the tasks of users whom nobody has seen before, exactly as the episodes of a domain were made.
+
+    It holds no network: :meth:`users` gives the support rows that a meta-learner adapts on, and
+    :meth:`NewUsers.query` the rows that the adapted network predicts.
+
+    Attributes:
+        scale: the domain's rating scale.
+        bases: name -> fitted base recommender, in the order of the tensors' axis.
+        known_items: what the ratings that the bases were fitted on say of items.
+        now: when the latest of these ratings was given, for what is not dated; None where there are no timestamps.
+        standards: what features are measured against, from :attr:`DomainEpisodes.standards`.
+    """
+
+    scale: RatingScale
+    bases: Mapping[str, BaseRecommender]
+    known_items: KnownItems
+    now: float | None
+    standards: Standards
+
+    @classmethod
+    def fit(
+        cls, domain: Domain, bases: Mapping[str, Mapping[str, Any]], standards: Standards, *, seed: int = 0
+    ) -> TaskMaker:
+        """Fit the bases on all ratings of `domain`, which must not hold those of users who are to be judged on.
+
+        Args:
+            bases: name -> options of each base recommender, in the order of the tensors' axis.
+            standards: those of the episodes that the network was trained on. seed: of the bases, as there.
+        """
+        return cls(
+            domain.scale,
+            {name: make_base(name, seed=seed, **options).fit(domain) for name, options in bases.items()},
+            item_facts(domain, standards.damping),
+            float(domain.ratings["timestamp"].max()) if domain.has_timestamps else None,
+            standards,
+        )
+
+    def users(self, histories: Sequence[History]) -> NewUsers:
+        """Fold in T users: every item of a history is predicted from the user's other ratings.
+
+        Histories may be of different lengths, and empty.
+
+        Raises:
+            InputError: no histories; or in one of them an id that is no string, an item that is there twice, or a
+                rating that is not in the domain's scale.
+        """
+        if not histories:
+            raise InputError("histories must hold at least one user's but is empty")
+        for history in histories:
+            self._check(history)
+        tasks = [Task("", history.items, history.ratings, _NOTHING) for history in histories]
+        width = max(1, *(len(history.items) for history in histories))
+        answers = ask_bases(self.bases.values(), tasks)
+        ratings = np.zeros((len(tasks), width))
+        for row, history in enumerate(histories):
+            ratings[row, : len(history.items)] = self.scale.to_unit(history.ratings)
+        rows = self._rows(
+            [padded(answer.support, width) for answer in answers],
+            [padded(answer.support_evidence, width) for answer in answers],
+            [history.items for history in histories],
+            [history.times for history in histories],
+        )
+        features = support_features(rows, ratings, self.standards.priors, damping=self.standards.damping)
+        return NewUsers(self, tasks, rows, ratings, self.standards.inputs(features, ratings, rows.mask))
+
+    def _rows(
+        self,
+        predictions: Sequence[np.ndarray],
+        evidence: Sequence[np.ndarray],
+        items: Sequence[np.ndarray],
+        times: Sequence[np.ndarray | None],
+    ) -> Rows:
+        """One side of T tasks: [T, n] of each base, and the items and times of each task."""
+        width = predictions[0].shape[1]
+        lengths = np.array([len(own) for own in items])
+        # Padding holds what is said of an unknown item: of a user without a history, too, the mean is needed.
+        facts = np.tile(self.known_items(np.array([""], dtype=object), None), (len(items), width, 1))
+        for row, (own, when) in enumerate(zip(items, times, strict=True)):
+            if when is None and self.now is not None:
+                when = np.full(len(own), self.now)
+            facts[row, : len(own)] = self.known_items(own, when)
+        mask = np.arange(width) < lengths[:, None]
+        return unit_rows(np.stack(predictions, -1), np.stack(evidence, -1), facts, mask, self.scale)
+
+    def _check(self, history: History) -> None:
+        items, ratings = history.items, history.ratings
+        if not len(items) == len(ratings) == len(ratings if history.times is None else history.times):
+            raise InputError(f"a history must have a rating for each item but got {len(items)} and {len(ratings)}")
+        _check_ids(items)
+        if len(set(items)) < len(items):
+            twice = next(item for place, item in enumerate(items) if item in items[:place])
+            raise InputError(f'a user rates an item once, but the history holds item "{twice}" again')
+        inside = (ratings >= self.scale.low) & (ratings <= self.scale.high)
+        if not inside.all():
+            wrong = ratings[~inside][0]
+            raise InputError(f"every rating must lie in {self.scale} but the history holds {wrong:g}")
+
+
+@dataclass(frozen=True)
+class NewUsers:
+    """T users who have been folded in. Made by :meth:`TaskMaker.users`.
+
+    Attributes:
+        support: [T, K] rows for a meta-learner to adapt on; K is the longest history, and at least 1.
+    """
+
+    _maker: TaskMaker
+    _tasks: Sequence[Task]
+    _rows: Rows
+    _ratings: np.ndarray
+    support: FusionInputs
+
+    def query(self, items: Sequence[np.ndarray], times: Sequence[np.ndarray] | None = None) -> FusionInputs:
+        """The rows of items to be predicted, each from the user's whole history: [T, N], without targets.
+
+        Args:
+            items: [n] item ids for each user; N is the most that a user asks for. Unknown items are allowed.
+            times: [n] when each would be rated, in seconds, for each user. If left out, as of the latest rating that
+                the bases were fitted on.
+
+        Raises:
+            InputError: not as many arrays as users, or an id that is no string.
+        """
+        if len(items) != len(self._tasks):
+            raise InputError(f"items must hold an array for each of the {len(self._tasks)} users but has {len(items)}")
+        for own in items:
+            _check_ids(own)
+        maker, standards = self._maker, self._maker.standards
+        asked = zip(self._tasks, items, strict=True)
+        queries = QueryBatch(whole_query(task._replace(query_items=own)) for task, own in asked)
+        answers = [answer_queries(base, queries) for base in maker.bases.values()]
+        width = max(len(own) for own in items)
+        rows = maker._rows(
+            [padded([answer.predictions for answer in own], width) for own in answers],
+            [padded([answer.evidence for answer in own], width) for own in answers],
+            items,
+            times if times is not None else [None] * len(items),
+        )
+        features = query_features(self._rows, self._ratings, rows, standards.priors, damping=standards.damping)
+        return standards.inputs(features, np.zeros(rows.mask.shape), rows.mask)
+
+
+def _check_ids(items: np.ndarray) -> None:
+    for item in items:
+        if not isinstance(item, str):
+            raise InputError(f"item ids must be strings but got {item!r}; convert them with str")

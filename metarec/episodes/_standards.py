@@ -1,0 +1,80 @@
+"""What features are measured against, and how they become tensors: the same for episodes and for new users."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple, Self
+
+import numpy as np
+import torch
+
+from metarec.episodes._batch import FusionInputs
+from metarec.episodes._features import Features, ItemFacts, Priors, Rows
+from metarec.ratings import RatingScale
+
+__all__ = ["Moments", "Standards", "unit_rows"]
+
+
+class Moments(NamedTuple):
+    """Mean and standard deviation of features, [...] each."""
+
+    mean: np.ndarray
+    spread: np.ndarray
+
+    @classmethod
+    def of(cls, rows: np.ndarray) -> Self:
+        """Over the leading axis."""
+        return cls(rows.mean(0), rows.std(0))
+
+    def standardise(self, values: np.ndarray) -> np.ndarray:
+        """Features with mean 0 and deviation 1; what is constant becomes 0."""
+        varies = self.spread > 1e-6
+        # Far outside of what training saw a network only extrapolates; five deviations are far enough.
+        return np.where(varies, np.clip((values - self.mean) / np.where(varies, self.spread, 1.0), -5, 5), 0.0)
+
+
+@dataclass(frozen=True)
+class Standards:
+    """What a domain's features are measured against: learned from the query rows of its train users.
+
+    Attributes:
+        priors: what is believed of a user before the support set has spoken.
+        algorithm: moments [A, F]; context: moments [C].
+        damping: how many ratings the prior is worth.
+    """
+
+    priors: Priors
+    algorithm: Moments
+    context: Moments
+    damping: float
+
+    def inputs(self, side: Features, targets: np.ndarray, mask: np.ndarray) -> FusionInputs:
+        """What a network sees of one side's features: standardised, padding hidden.
+
+        Args:
+            targets: [T, n] on the unit scale; mask: [T, n] which rows are real.
+        """
+
+        def tensor(values: np.ndarray, padding: float) -> torch.Tensor:
+            hidden = ~mask.reshape(mask.shape + (1,) * (values.ndim - 2))
+            return torch.from_numpy(np.where(hidden, padding, values)).float()
+
+        return FusionInputs(
+            predictions=tensor(side.predictions, 0.5),
+            algorithm_features=tensor(self.algorithm.standardise(side.algorithm), 0.0),
+            context=tensor(self.context.standardise(side.context), 0.0),
+            targets=tensor(targets, 0.0),
+            mask=torch.from_numpy(mask.copy()),
+        )
+
+
+def unit_rows(
+    predictions: np.ndarray, evidence: np.ndarray, facts: np.ndarray, mask: np.ndarray, scale: RatingScale
+) -> Rows:
+    """One side of T tasks, from what the bases and the item facts say of it.
+
+    Args:
+        predictions: [T, n, A] in the domain's units; evidence: [T, n, A]; facts: [T, n, 5]; mask: [T, n].
+    """
+    unit = np.clip(scale.to_unit(predictions.astype(np.float64)), 0.0, 1.0)
+    return Rows(unit, evidence, ItemFacts.of(facts), mask)
