@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-__all__ = ["BuiltSteps", "Descent", "KeptSteps", "Rate", "Rates", "Start", "StepsOfLayer"]
+__all__ = ["BuiltSteps", "Descent", "KeptSteps", "Rate", "Rates", "Start", "StepsOfLayer", "is_narrow"]
 
 Rate = Tensor | float
 
@@ -90,15 +90,7 @@ class BuiltSteps(StepsOfLayer):
         self._bias: Tensor | None = None
 
     def answer(self, rows: Tensor, start: Start, rates: Rates, *, call: int | None = None) -> Tensor:
-        if self._weight is None:
-            plain = start.answer(rows)
-            return plain if self._bias is None else plain + self._bias
-        tasks = len(rows) // len(start.weight)
-        weight, bias = (None if own is None else own.repeat_interleave(tasks, 0) for own in start)
-        assert weight is not None, "a layer has a weight"
-        answer = torch.bmm(rows, (weight + self._weight).mT)
-        bias = self._bias if bias is None else _sum(self._bias, bias)
-        return answer if bias is None else answer + bias
+        return _answer_with(self._weight, self._bias, rows, start)
 
     def take(self, call: int, rows: Tensor, gradient: Tensor, rates: Rates) -> None:
         if rates.weight is not None:
@@ -135,6 +127,9 @@ class KeptSteps(StepsOfLayer):
             return plain if steps is None else torch.baddbmm(plain, fixed.products(_share(rates)), steps.moves)
         if steps is None:
             return start.answer(rows)
+        if is_narrow(start.weight, rows):
+            # Many rows are worth the weights that they share.
+            return _answer_with(*self.added(rates), rows, start)
         answer: Tensor = _AfterSteps.apply(self._descent, rows, start.weight, *steps, _share(rates))
         return answer if start.bias is None else _plus(answer, start.bias)
 
@@ -227,6 +222,27 @@ class _AfterSteps(torch.autograd.Function):
             torch.bmm(products.mT, gradient) if of_moves else None,
             along.sum() if of_share else None,
         )
+
+
+def is_narrow(weight: Tensor, rows: Tensor) -> bool:
+    """Whether a task's weight has no more entries than its rows and the gradients at them, [B, R, in] and [B, R, out].
+
+    Then it is cheaper built than kept as steps.
+    """
+    outputs, inputs = weight.shape[1:]
+    return outputs * inputs <= rows.shape[1] * (outputs + inputs)
+
+
+def _answer_with(weight: Tensor | None, bias: Tensor | None, rows: Tensor, start: Start) -> Tensor:
+    """[B, R, out] for [B, R, in], by the start and what was added to it: [B, out, in] and [B, 1, out]."""
+    if weight is None:
+        plain = start.answer(rows)
+        return plain if bias is None else plain + bias
+    tasks = len(rows) // len(start.weight)
+    own = (start.weight.repeat_interleave(tasks, 0) + weight).mT
+    if start.bias is not None:
+        bias = _sum(bias, start.bias.repeat_interleave(tasks, 0))
+    return torch.bmm(rows, own) if bias is None else torch.baddbmm(bias, rows, own)
 
 
 def _products(rows: Tensor, seen: Tensor, share: Rate | None) -> Tensor:

@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from metarec.fusion import ParallelLinear
-from metarec.meta._inner_steps import BuiltSteps, Descent, KeptSteps, Rates, Start, StepsOfLayer
+from metarec.meta._inner_steps import BuiltSteps, Descent, KeptSteps, Rates, Start, StepsOfLayer, is_narrow
 
 __all__ = ["KINDS", "Layer"]
 
@@ -40,7 +40,7 @@ class Layer(ABC):
             answer = start.answer(rows) if self._steps is None else self._steps.answer(rows, start, self._rates_now)
             return self._as_inputs(answer, inputs)
         if self._steps is None:
-            narrow = _is_narrow(start.weight, rows)
+            narrow = is_narrow(start.weight, rows)
             self._steps = BuiltSteps() if narrow or self._rates.weight is None else KeptSteps(self._descent)
         same = None if inputs.requires_grad else call
         output = self._steps.answer(rows, start, self._rates_now, call=same)
@@ -124,12 +124,6 @@ class _ParallelLayer(Layer):
     def _as_inputs(self, rows: Tensor, inputs: Tensor) -> Tensor:
         by_copy = rows.reshape(inputs.shape[-2], *inputs.shape[:-2], rows.shape[-1])
         return by_copy.movedim(0, -2)
-
-
-def _is_narrow(weight: Tensor, rows: Tensor) -> bool:
-    """Whether a task's weight has no more entries than what one step would keep: its rows, and their gradients."""
-    outputs, inputs = weight.shape[1:]
-    return outputs * inputs <= rows.shape[1] * (outputs + inputs)
 
 
 KINDS: Mapping[type[nn.Module], type[Layer]] = {nn.Linear: _LinearLayer, ParallelLinear: _ParallelLayer}
