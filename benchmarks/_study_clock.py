@@ -60,6 +60,8 @@ TARGETS: Mapping[str, Mapping[str, Label]] = {
         "read_data": "reading the ratings",
         "run_study": "the study, the rest",
         "_score": "test evaluation",
+        "_get_ready": "opening the store, and imports, while bases are fitted",
+        "_fit_stackers": "baselines, the rest",
     },
     "metarec.episodes._build": {"build_episodes": "features and assembly", "_predict": WAITING},
     "metarec.episodes._predictions": {"base_predictions": "handing over predictions"},
@@ -73,7 +75,13 @@ TARGETS: Mapping[str, Mapping[str, Label]] = {
     "metarec.study.objective": {
         "make_learner": "trainer, the rest",
         "Objective.__call__": "trials, the rest",
-        "Objective._keep": "what a trial keeps",
+        "Objective._files": "what a trial keeps",
+    },
+    "metarec.study.trial_files": {
+        "TrialFiles.write": "what a trial keeps",
+        "FileKeeper.keep": "what a trial keeps",
+        "FileKeeper.__exit__": "what a trial keeps",
+        "FileKeeper._write_and_upload": "what a trial keeps",
     },
     "metarec.study.search": {"open_study": "Optuna", "run_trials": "Optuna", "counted_trials": "Optuna"},
     "metarec.study.space": {"suggest_parameters": "Optuna"},
@@ -82,9 +90,8 @@ TARGETS: Mapping[str, Mapping[str, Label]] = {
     "metarec.study.evaluation": {"gains": "bootstrap"},
     "metarec.study.engine_check": {"check_engines": "comparing the engines"},
     "metarec.study.figures": dict.fromkeys(
-        ("learning_curve", "base_weights", "model_comparison", "search_history"), "figures"
+        ("learning_curve", "base_weights", "model_comparison", "search_history", "save"), "figures"
     ),
-    "matplotlib.figure": {"Figure.savefig": "figures"},
     "metarec.study.tracking._mlflow": {"MlflowTracker.start_study": "MLflow: opening the store"},
     "metarec.study.tracking._mlflow_runs": {
         "_MlflowRun.write": "MLflow: numbers",
