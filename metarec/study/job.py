@@ -84,7 +84,8 @@ class Job:
         study_name: continued where it exists.
         storage: URL of an Optuna storage in place of the journal in `out`.
         tracker: records the runs.
-        jobs: processes that fit base recommenders.
+        jobs: processes that fit base recommenders. While the search runs, all but one of them fit the baselines and
+            write the trials' files; with 1, this process does everything itself.
     """
 
     out: Path
@@ -175,7 +176,8 @@ def run_study(spec: StudySpec, domains: Mapping[str, Domain], job: Job) -> Study
         job.tracker.start_study(
             job.study_name, params=_flat(spec), description=study_description(spec, domains, job.study_name)
         ) as run,
-        worker_pool(job.jobs) if job.jobs > 1 else nullcontext() as processes,
+        # One core is the search's own.
+        worker_pool(job.jobs - 1) if job.jobs > 1 else nullcontext() as processes,
         FileKeeper(processes) as keeper,
     ):
         objective = Objective.of(spec, episodes, run, job.folder / "networks", keeper)
