@@ -22,8 +22,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from metarec.episodes._workers import worker_pool
 from metarec.threads import one_thread
+from metarec.workers import worker_pool
 
 __all__ = ["Cell", "CellResult", "Store", "code_digest", "run_cells"]
 

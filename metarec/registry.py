@@ -46,6 +46,9 @@ class Registry:
 
     def check(self, name: str) -> str:
         """Return `name`, or raise :class:`InputError` with the near miss."""
+        # What is installed is looked through only where it matters: that is reading a few hundred files.
+        if name in self._builtins:
+            return name
         known = self.names()
         if name not in known:
             raise InputError(f'unknown {self.kind} "{name}"; {suggest(name, known)}')

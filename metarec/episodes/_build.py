@@ -14,9 +14,9 @@ from metarec.episodes._features import ItemFacts
 from metarec.episodes._item_facts import item_facts
 from metarec.episodes._predictions import base_predictions
 from metarec.episodes._split import Cut, UserRoles, assign_roles, cut_tasks
-from metarec.episodes._workers import Map, worker_map
 from metarec.episodes.settings import EpisodeSettings, Progress
 from metarec.ratings import Domain
+from metarec.workers import Map, worker_map
 
 __all__ = ["build_episodes"]
 

@@ -16,10 +16,10 @@ from metarec.episodes._features import ItemFacts
 from metarec.episodes._item_facts import item_facts
 from metarec.episodes._predictions import base_predictions
 from metarec.episodes._split import MIN_USERS, Cut, Role, UserRoles, cut_tasks, deal_folds, eligible_users, too_few
-from metarec.episodes._workers import worker_map
 from metarec.episodes.settings import EpisodeSettings, Progress
 from metarec.errors import InputError
 from metarec.ratings import Domain
+from metarec.workers import worker_map
 
 __all__ = ["CrossValidation", "cross_validate"]
 

@@ -5,6 +5,8 @@ Only typer is imported here. All else is imported when a study really runs, so t
 
 from __future__ import annotations
 
+import atexit
+import gc
 import json
 import os
 import sys
@@ -78,14 +80,22 @@ def _run(
     study_name: str | None,
     json_file: Path | None,
 ) -> None:
-    from datetime import datetime
+    from metarec.collection import keeping_all
+    from metarec.workers import start_server
 
-    from rich.console import Console
+    jobs = _cores()
+    if jobs > 1:
+        # First of all: it imports what workers need while this process imports what it needs itself.
+        start_server()
+    with keeping_all():
+        from datetime import datetime
 
-    from metarec.study.job import Job, read_data, run_study
-    from metarec.study.report import TerminalWatcher, show_result, show_where, telling
-    from metarec.study.spec import load_spec
-    from metarec.study.tracking import MlflowTracker, check_uri, sqlite_uri
+        from rich.console import Console
+
+        from metarec.study.job import Job, read_data, run_study
+        from metarec.study.report import TerminalWatcher, show_result, show_where, telling
+        from metarec.study.spec import load_spec
+        from metarec.study.tracking import MlflowTracker, check_uri, sqlite_uri
 
     spec = load_spec(spec_name, overrides, assignments)
     name = f"{spec.name}-{datetime.now():%Y%m%d-%H%M%S}" if study_name is None else study_name
@@ -100,7 +110,7 @@ def _run(
         tracker = MlflowTracker(uri, out / "artifacts")
         try:
             with TerminalWatcher(errors, messages) as watcher:
-                job = Job(out, name, storage=storage, tracker=tracker, jobs=_cores(), watcher=watcher)
+                job = Job(out, name, storage=storage, tracker=tracker, jobs=jobs, watcher=watcher)
                 result = run_study(spec, domains, job)
         except KeyboardInterrupt:
             print(f"interrupted; the same command with --study-name {name} goes on from here", file=sys.stderr)
@@ -158,6 +168,8 @@ def _cores() -> int:
 
 def main() -> None:
     """Run the command; turn what the user can mend into one line and an exit code."""
+    # The end of the process frees everything. Python would first look for garbage, for a second or two.
+    atexit.register(gc.freeze)
     try:
         # Typer hands back the code of an exit that it decided on, such as 130 after Ctrl-C.
         code = app(standalone_mode=False)

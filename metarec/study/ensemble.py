@@ -8,7 +8,6 @@ import numpy as np
 from optuna.trial import FrozenTrial
 
 from metarec.episodes import DomainEpisodes, Episodes
-from metarec.fusion.blend import convex_weights
 from metarec.fusion.stackers import Stacker
 from metarec.meta import MetaLearner
 
@@ -40,6 +39,9 @@ def combine(
     Returns:
         [T, N] its unit-scale predictions of the test users' query rows, and the weight of each member.
     """
+    # It brings scipy's optimizers, which nothing before the end of a search needs.
+    from metarec.fusion.blend import convex_weights
+
     validation = _predictions(episodes.validation, learners, stackers)
     known = episodes.validation.batch.query
     rows = known.mask.numpy()

@@ -1,7 +1,7 @@
 """The pictures of a study, as matplotlib figures without any global state.
 
-Each function returns a :class:`matplotlib.figure.Figure` that is 800 pixels wide at its own resolution; save it with
-``figure.savefig(path)``. Numbers that are not finite leave gaps; where nothing is left to draw, the figure says so.
+Each function returns a :class:`matplotlib.figure.Figure` that is 800 pixels wide at its own resolution, for
+:func:`save`. Numbers that are not finite leave gaps; where nothing is left to draw, the figure says so.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import math
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -18,7 +19,7 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-__all__ = ["TableRow", "TrialPoint", "base_weights", "learning_curve", "model_comparison", "search_history"]
+__all__ = ["TableRow", "TrialPoint", "base_weights", "learning_curve", "model_comparison", "save", "search_history"]
 
 _WIDTH = 8.0
 _DPI = 100
@@ -208,6 +209,13 @@ def search_history(trials: Sequence[TrialPoint], *, metric: str = "value", direc
         axes.set_xlim(trials[0].number - 0.5, trials[0].number + 0.5)
     axes.legend(frameon=False)
     return figure
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Write the figure as PNG: the file that ``savefig`` writes, which lays it out once more than it needs."""
+    canvas = figure.canvas
+    assert isinstance(canvas, FigureCanvasAgg)
+    canvas.print_png(str(path))
 
 
 def _canvas(title: str, *, height: float) -> tuple[Figure, Axes]:

@@ -6,8 +6,12 @@ import hashlib
 import json
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass, field
+from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +21,10 @@ import torch
 from optuna.trial import FrozenTrial, TrialState
 
 from metarec.bases import applicable_bases
-from metarec.episodes import DomainEpisodes, assign_roles, build_episodes
+from metarec.collection import keeping_all
+from metarec.episodes import DomainEpisodes, Episodes, assign_roles, build_episodes
 from metarec.errors import InputError
-from metarec.fusion.stackers import STACKERS
+from metarec.fusion.stackers import STACKERS, Stacker
 from metarec.meta import MetaLearner
 from metarec.ratings import Domain, read_domain, simulate_domains
 from metarec.registry import suggest
@@ -38,11 +43,16 @@ from metarec.study.results import DomainResult, StudyResult
 from metarec.study.search import counted_trials, open_storage, open_study, run_trials
 from metarec.study.spec import SIMULATED, StudySpec
 from metarec.study.tracking import NullTracker, StudyRun, Tracker
+from metarec.study.trial_files import FileKeeper
 from metarec.threads import one_thread
+from metarec.workers import worker_pool
 
 __all__ = ["Job", "StudyFailed", "Watcher", "choose_target", "read_data", "run_study"]
 
 logger = logging.getLogger(__name__)
+
+NEEDED_LATER = ("metarec.study.figures", "metarec.fusion.blend")
+"""Our modules that bring a library which is not needed before the first trial has ended."""
 
 
 class StudyFailed(RuntimeError):
@@ -74,7 +84,8 @@ class Job:
         study_name: continued where it exists.
         storage: URL of an Optuna storage in place of the journal in `out`.
         tracker: records the runs.
-        jobs: processes that fit base recommenders.
+        jobs: processes that fit base recommenders. While the search runs, all but one of them fit the baselines and
+            write the trials' files; with 1, this process does everything itself.
     """
 
     out: Path
@@ -146,30 +157,68 @@ def run_study(spec: StudySpec, domains: Mapping[str, Domain], job: Job) -> Study
     study = open_study(spec, job.study_name, storage, _identity(spec, domains))
 
     job.watcher.on_begin(domains)
-    episodes = build_episodes(
-        domains,
-        target,
-        spec.episodes,
-        bases,
-        seed=spec.seed,
-        cache=job.out / "cache",
-        jobs=job.jobs,
-        on_progress=job.watcher.on_episodes,
-    )
-    job.watcher.on_stage("opening the store of runs")
-    with job.tracker.start_study(
-        job.study_name, params=_flat(spec), description=study_description(spec, domains, job.study_name)
-    ) as run:
-        objective = Objective.of(spec, episodes, run, job.folder / "networks")
+    # However the block ends, the store is not left half made: it waits for the thread.
+    with ThreadPoolExecutor(1) as thread:
+        ready = thread.submit(_get_ready, job.tracker)
+        episodes = build_episodes(
+            domains,
+            target,
+            spec.episodes,
+            bases,
+            seed=spec.seed,
+            cache=job.out / "cache",
+            jobs=job.jobs,
+            on_progress=job.watcher.on_episodes,
+        )
+        job.watcher.on_stage("opening the store of runs")
+        ready.result()
+    with (
+        job.tracker.start_study(
+            job.study_name, params=_flat(spec), description=study_description(spec, domains, job.study_name)
+        ) as run,
+        # One core is the search's own.
+        worker_pool(job.jobs - 1) if job.jobs > 1 else nullcontext() as processes,
+        FileKeeper(processes) as keeper,
+    ):
+        objective = Objective.of(spec, episodes, run, job.folder / "networks", keeper)
+        stackers = _fit_ahead(spec, episodes, processes)
 
         def on_trial(trial: FrozenTrial) -> None:
             job.watcher.on_trial(trial, len(counted_trials(study)), spec.trials)
 
         run_trials(study, objective, job.tracker, storage, on_trial)
         with one_thread():
-            result = _score(spec, study, objective, episodes, job, run)
+            result = _score(spec, study, objective, episodes, stackers, job, run)
         record_result(run, spec, result, domains)
     return result
+
+
+def _get_ready(tracker: Tracker) -> None:
+    """What takes seconds and needs no episodes, done by a thread while the bases are fitted by other processes."""
+    with keeping_all():
+        tracker.open()
+        for module in NEEDED_LATER:
+            import_module(module)
+        # With the first optimizer torch imports its compiler.
+        torch.optim.Adam([torch.zeros(1)])
+
+
+def _fit_ahead(
+    spec: StudySpec, episodes: Mapping[str, DomainEpisodes], processes: Executor | None
+) -> Iterator[tuple[str, dict[str, Stacker]]]:
+    """Each domain's name and baselines. They need nothing of the search: other processes fit them while it runs.
+
+    Without other processes they are fitted when they are asked for.
+    """
+    able = {name: domain for name, domain in episodes.items() if len(domain.train) and len(domain.validation)}
+    sides = [domain.train for domain in able.values()], [domain.validation for domain in able.values()]
+    return zip(able, (processes.map if processes else map)(partial(_fit_stackers, spec), *sides), strict=True)
+
+
+def _fit_stackers(spec: StudySpec, train: Episodes, validation: Episodes) -> dict[str, Stacker]:
+    """Every baseline on one domain. Runs in a worker process, or in this one."""
+    with one_thread():
+        return {name: STACKERS.get(name)().fit(train, validation, seed=spec.seed) for name in spec.baselines}
 
 
 def _score(
@@ -177,6 +226,7 @@ def _score(
     study: optuna.Study,
     objective: Objective,
     episodes: Mapping[str, DomainEpisodes],
+    stackers: Iterable[tuple[str, Mapping[str, Stacker]]],
     job: Job,
     run: StudyRun,
 ) -> StudyResult:
@@ -193,10 +243,13 @@ def _score(
     learners = {member_name(trial): _network_of(objective, trial) for trial in members}
     table, frames = {}, []
     settings: dict[str, Mapping[str, Mapping[str, Any]]] = {}
+    fitted = dict(stackers)
     for name, domain in episodes.items():
         if not len(domain.test):
             continue
-        rows, chosen = _test_rows(spec, learners, domain)
+        # Of a domain that cannot have baselines, fitting them says why.
+        own = fitted.get(name) or _fit_stackers(spec, domain.train, domain.validation)
+        rows, chosen = _test_rows(learners, own, domain)
         settings[name] = chosen
         table[name] = DomainResult(
             scores(rows, domain.test.scale.span), gains(rows, seed=spec.seed), str(domain.test.scale)
@@ -234,15 +287,15 @@ def _network_of(objective: Objective, trial: FrozenTrial) -> MetaLearner:
 
 
 def _test_rows(
-    spec: StudySpec, learners: Mapping[str, MetaLearner], domain: DomainEpisodes
+    learners: Mapping[str, MetaLearner], stackers: Mapping[str, Stacker], domain: DomainEpisodes
 ) -> tuple[pd.DataFrame, dict[str, Mapping[str, Any]]]:
     """The test predictions of every model on one domain, and the settings that each of them chose."""
-    stackers = {
-        name: STACKERS.get(name)().fit(domain.train, domain.validation, seed=spec.seed) for name in spec.baselines
-    }
     ours, weights = combine(domain, learners, stackers)
     baselines = {name: stacker.predict(domain.test) for name, stacker in stackers.items()}
-    settings = {METAREC: weights, **{name: stacker.settings for name, stacker in stackers.items()}}
+    settings: dict[str, Mapping[str, Any]] = {
+        METAREC: weights,
+        **{name: stacker.settings for name, stacker in stackers.items()},
+    }
     return prediction_rows(domain.test, {METAREC: ours, **baselines, **base_unit_predictions(domain.test)}), settings
 
 

@@ -10,16 +10,15 @@ from typing import Any
 import numpy as np
 import optuna
 import torch
-import yaml
 
 from metarec.episodes import DomainEpisodes, EpisodeBatch, Episodes
 from metarec.fusion import NETWORKS, FusionNetwork
 from metarec.meta import MetaLearner, MetaLearningTrainer, NonFiniteLossError, make_engine
-from metarec.study import figures
 from metarec.study.evaluation import METAREC, base_unit_predictions, prediction_rows
 from metarec.study.space import NETWORK_PARAMETERS, suggest_parameters
 from metarec.study.spec import StudySpec
 from metarec.study.tracking import StudyRun, TrialRun
+from metarec.study.trial_files import FileKeeper, TrialFiles
 
 __all__ = ["METRIC", "Objective", "make_learner"]
 
@@ -63,27 +62,42 @@ class Objective:
         validation: the validation episodes of the target.
         run: the record of the study.
         networks: a folder for the weights of each trial.
+        keeper: of the trials' files; by default one that keeps them at once.
     """
 
     def __init__(
-        self, spec: StudySpec, train: Mapping[str, Episodes], validation: Episodes, run: StudyRun | None, networks: Path
+        self,
+        spec: StudySpec,
+        train: Mapping[str, Episodes],
+        validation: Episodes,
+        run: StudyRun | None,
+        networks: Path,
+        keeper: FileKeeper | None = None,
     ) -> None:
         self.spec = spec
         self.train = train
         self.validation = validation
         self.run = run
         self.networks = networks
+        self.keeper = keeper or FileKeeper()
 
     def recorded_by(self, run: StudyRun | None) -> Objective:
         """The same objective, recorded by another run."""
         return Objective(self.spec, self.train, self.validation, run, self.networks)
 
     @classmethod
-    def of(cls, spec: StudySpec, episodes: Mapping[str, DomainEpisodes], run: StudyRun, networks: Path) -> Objective:
+    def of(
+        cls,
+        spec: StudySpec,
+        episodes: Mapping[str, DomainEpisodes],
+        run: StudyRun,
+        networks: Path,
+        keeper: FileKeeper | None = None,
+    ) -> Objective:
         """The objective of a study on these episodes."""
         assert spec.target is not None
         train = {name: domain.train for name, domain in episodes.items()}
-        return cls(spec, train, episodes[spec.target].validation, run, networks)
+        return cls(spec, train, episodes[spec.target].validation, run, networks, keeper)
 
     def __call__(self, trial: optuna.Trial) -> float:
         assert self.run is not None, "an objective needs the record of its study before it runs"
@@ -99,7 +113,7 @@ class Objective:
             except NonFiniteLossError as reason:
                 record.finish("failed", reason=str(reason))
                 raise
-            self._keep(learner, params, record)
+            self.keeper.keep(self._files(learner, params), record)
             record.log_metrics({METRIC: value})
             record.finish("complete", value=value)
         torch.save(learner.state_dict(), self.weights(trial.number))
@@ -141,20 +155,17 @@ class Objective:
         learner, self._history, value = self.fit(params, on_epoch)
         return learner, value
 
-    def _keep(self, learner: MetaLearner, params: Mapping[str, Any], record: TrialRun) -> None:
-        """The trial's artifacts: configuration, validation predictions, and two pictures."""
+    def _files(self, learner: MetaLearner, params: Mapping[str, Any]) -> TrialFiles:
+        """What the trial keeps beside its numbers."""
         validation = self.validation
-        adapted = learner.adapt(validation.batch.support)
-        output = adapted.fuse(validation.batch.query)
+        output = learner.adapt(validation.batch.support).fuse(validation.batch.query)
         unit = {METAREC: output.prediction.detach().numpy(), **base_unit_predictions(validation)}
-        with record.artifacts() as folder:
-            configuration = {"parameters": dict(params), "study": self.spec.model_dump(mode="json")}
-            (folder / "configuration.yaml").write_text(yaml.safe_dump(configuration, sort_keys=False))
-            prediction_rows(validation, unit).to_parquet(folder / "validation_predictions.parquet")
-            best_epoch = int(np.argmin(self._history["val_rmse"]))
-            figures.learning_curve({name: curve for name, curve in self._history.items() if curve}, best_epoch).savefig(
-                folder / "learning_curve.png"
-            )
-            if output.weights is not None:
-                weights = output.weights[validation.batch.query.mask].detach().numpy()
-                figures.base_weights(weights, validation.base_names).savefig(folder / "base_weights.png")
+        mask = validation.batch.query.mask
+        return TrialFiles(
+            configuration={"parameters": dict(params), "study": self.spec.model_dump(mode="json")},
+            predictions=prediction_rows(validation, unit),
+            curves={name: curve for name, curve in self._history.items() if curve},
+            best_epoch=int(np.argmin(self._history["val_rmse"])),
+            weights=None if output.weights is None else output.weights[mask].detach().numpy(),
+            base_names=validation.base_names,
+        )

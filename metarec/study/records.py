@@ -8,7 +8,6 @@ import yaml
 from optuna.trial import TrialState
 
 from metarec.ratings import Domain
-from metarec.study import figures
 from metarec.study.evaluation import METAREC
 from metarec.study.results import StudyResult
 from metarec.study.spec import StudySpec
@@ -30,6 +29,8 @@ def study_description(spec: StudySpec, domains: Mapping[str, Domain], name: str)
 
 def record_result(run: StudyRun, spec: StudySpec, result: StudyResult, domains: Mapping[str, Domain]) -> None:
     """Write a finished study to its parent run."""
+    from metarec.study import figures
+
     metrics: dict[str, float] = {"best_validation_unit_rmse": float(result.best.value or 0.0)}
     for domain, outcome in result.test.items():
         for model, row in outcome.scores.items():
@@ -51,7 +52,7 @@ def record_result(run: StudyRun, spec: StudySpec, result: StudyResult, domains: 
         for domain, outcome in result.test.items():
             rows = [figures.TableRow(model, row.rmse) for model, row in outcome.scores.items()]
             picture = f"test_{domain}".replace("/", "_")
-            figures.model_comparison(rows, domain=domain).savefig(folder / f"{picture}.png")
+            figures.save(figures.model_comparison(rows, domain=domain), folder / f"{picture}.png")
         points = [
             figures.TrialPoint(
                 trial.number,
@@ -60,7 +61,7 @@ def record_result(run: StudyRun, spec: StudySpec, result: StudyResult, domains: 
             )
             for trial in result.trials
         ]
-        figures.search_history(points, metric="validation RMSE (unit scale)").savefig(folder / "search.png")
+        figures.save(figures.search_history(points, metric="validation RMSE (unit scale)"), folder / "search.png")
 
 
 def _story(spec: StudySpec, result: StudyResult, domains: Mapping[str, Domain]) -> str:

@@ -7,6 +7,8 @@ import torch
 
 from metarec.episodes import EpisodeBatch
 from metarec.errors import InputError
+from metarec.fusion import FusionNetwork
+from metarec.fusion.losses import task_means
 from metarec.meta import MetaLearningTrainer, NonFiniteLossError, make_engine
 from metarec.meta import _validation as validation_module
 from metarec.meta import trainer as trainer_module
@@ -189,6 +191,20 @@ def test_validation_pools_rows_and_counts_the_whole_loss(make_batch, make_networ
     assert score.rmse == pytest.approx(error.square().mean().sqrt().item())
     # The meta-loss has the confidence part in it, which validation must not drop.
     assert score.loss == pytest.approx(trainer.model.meta_loss(batch).item())
+
+
+@pytest.mark.parametrize("own_loss", [False, True])
+@pytest.mark.parametrize("loss", ["fusion", "mse", "mae", "huber", lambda output, rows: output.weights[..., 0]])
+def test_validation_asks_once_and_says_the_loss_itself(make_batch, make_network, loss, own_loss):
+    """Where the loss follows from the predictions it is computed from them: the number is the same to the last bit."""
+    batch = make_batch()
+    network = make_network(batch)
+    if not own_loss:
+        # As a network that leaves its loss to the base class.
+        network.__class__ = type("Plain", (type(network),), {"row_losses": FusionNetwork.row_losses})
+    learner = make_engine("batched", network, inner_lr=0.1, inner_steps=1, loss=loss)
+    losses = task_means(learner.adapt(batch.support).row_losses(batch.query), batch.query.mask)
+    assert MetaLearningTrainer(learner).validate(batch).loss == float(losses.mean())
 
 
 def test_a_callback_sees_each_epoch_and_may_stop_the_training(learnable, make_network):

@@ -15,6 +15,7 @@ from metarec.study.figures import (
     base_weights,
     learning_curve,
     model_comparison,
+    save,
     search_history,
 )
 
@@ -106,6 +107,13 @@ def test_any_day_gives_a_picture_of_the_same_width(draw):
     png = BytesIO()
     figure.savefig(png, format="png")
     assert int.from_bytes(png.getvalue()[16:20], "big") == 800
+
+
+@pytest.mark.parametrize("draw", BAD_DAYS.values(), ids=BAD_DAYS.keys())
+def test_a_picture_is_saved_as_matplotlib_saves_it(draw, tmp_path):
+    draw().savefig(tmp_path / "usual.png")
+    save(draw(), tmp_path / "ours.png")
+    assert (tmp_path / "ours.png").read_bytes() == (tmp_path / "usual.png").read_bytes()
 
 
 def test_pyplot_and_its_global_state_are_left_alone():

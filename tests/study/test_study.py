@@ -127,13 +127,13 @@ def test_the_engines_agree(finished):
 
 def test_a_trials_file_holds_all_that_it_learned(movies, tmp_path, monkeypatch):
     kept = []
-    original = objective_module.Objective._keep
+    original = objective_module.Objective._files
 
-    def keep(self, learner, params, record):
+    def files(self, learner, params):
         kept.append(learner)
-        original(self, learner, params, record)
+        return original(self, learner, params)
 
-    monkeypatch.setattr(objective_module.Objective, "_keep", keep)
+    monkeypatch.setattr(objective_module.Objective, "_files", files)
     spec = tiny_spec(trials=1, search={"learn_rates": {"choices": [True]}, "adapted": {"choices": ["head"]}})
     before = predictions(run_study(spec, movies, Job(tmp_path, "s")))
     weights = torch.load(tmp_path / "artifacts" / "s" / "networks" / "trial-0.pt", weights_only=True)
@@ -228,6 +228,31 @@ def test_the_same_seed_gives_the_same_predictions_and_another_does_not(movies, t
     )
     pd.testing.assert_frame_equal(first, again, check_exact=True)
     assert not first.equals(other)
+
+
+@pytest.mark.slow
+def test_other_processes_change_nothing(world, finished, new_folder):
+    """Baselines are fitted, and files are written, by others while the search runs: the same comes out."""
+    spec, alone, folder = finished
+    domains = {name: world[name] for name in ("movies", "books")}
+    other = new_folder()
+    shared = run_study(spec, domains, Job(other, "tiny study", tracker=MlflowTracker.in_folder(other), jobs=2))
+    pd.testing.assert_frame_equal(predictions(alone), predictions(shared), check_exact=True)
+    assert shared.settings == alone.settings
+    kept = []
+    for place in (folder, other):
+        client, _, children = runs_of(place)
+        kept.append(
+            [
+                {
+                    file.path: Path(client.download_artifacts(child.info.run_id, file.path)).read_bytes()
+                    for file in client.list_artifacts(child.info.run_id)
+                }
+                for child in children
+            ]
+        )
+    assert kept[0] == kept[1]
+    assert all(len(files) == 4 for files in kept[0])
 
 
 # --- continuing ------------------------------------------------------------------------------------------------------
@@ -442,6 +467,29 @@ def test_ctrl_c_on_the_command_and_going_on(tiny_command):
     _, (parent,), children = runs_of(folder)
     assert parent.info.status == "FINISHED"
     assert sorted(child.info.status for child in children) == ["FINISHED", "FINISHED", "KILLED"]
+
+
+def test_ctrl_c_before_anything_has_begun(tiny_command):
+    """Workers' libraries are being imported by then, and a traceback of that would help nobody."""
+    arguments, _ = tiny_command
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    whole = [sys.executable, "-m", "metarec.study", *arguments]
+    with subprocess.Popen(
+        whole, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    ) as study:
+        server = Path(f"/proc/{study.pid}/task/{study.pid}/children")
+        for _ in range(600):
+            time.sleep(0.05)
+            # Its first children are the one that keeps track of resources, and the server of workers.
+            if len(server.read_text().split()) >= 2:
+                break
+        time.sleep(0.1)
+        os.killpg(study.pid, signal.SIGINT)
+        # Until the last process that could still say something has ended.
+        told, printed = study.stderr.read(), study.stdout.read()
+        study.wait(60)
+    assert study.returncode == 130, told
+    assert (told, printed) == ("", "")
 
 
 # --- the command's own output ----------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -354,6 +355,20 @@ def test_nothing_is_written_before_a_study_starts(tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+def test_a_store_that_was_opened_ahead_by_a_thread(tmp_path):
+    """What a study does while bases are fitted: the store, and the record in it, are the same as without."""
+    tracker = MlflowTracker.in_folder(tmp_path)
+    with ThreadPoolExecutor(1) as thread:
+        thread.submit(tracker.open).result()
+    client = MlflowClient(tracking_uri=sqlite_uri(tmp_path / "mlflow.db"))
+    experiment = client.get_experiment_by_name("metarec")
+    assert client.search_runs([experiment.experiment_id]) == []
+    with tracker.start_study("quickstart", params={"a": 1}) as study:
+        assert study.experiment_id == experiment.experiment_id
+    assert client.get_run(study.run_id).info.status == "FINISHED"
+    assert [one.name for one in client.search_experiments(filter_string="name = 'metarec'")] == ["metarec"]
+
+
 def test_a_first_study_is_silent_and_reports_to_nobody(tmp_path):
     program = """
 import sys
@@ -385,6 +400,7 @@ print(sorted(study._client.get_run(study.run_id).data.tags))
 def test_the_null_tracker_accepts_everything_and_writes_nothing(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     tracker = NullTracker()
+    tracker.open()
     with tracker.start_study("quickstart", params={"a": 1}, tags={}, description="x") as study:
         study.log_metrics({"a": 1.0}, step=1)
         study.describe("x")

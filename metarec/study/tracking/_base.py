@@ -112,6 +112,10 @@ class Tracker(ABC):
     """Where studies are remembered."""
 
     @abstractmethod
+    def open(self) -> None:
+        """Reach the store, which takes seconds where it is new. A study that starts does it, if nobody did before."""
+
+    @abstractmethod
     def start_study(
         self,
         name: str,

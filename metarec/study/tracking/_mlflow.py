@@ -27,7 +27,8 @@ class MlflowTracker(Tracker):
     All studies share one experiment because its table of runs is what people look at: a line for each study,
     which unfolds into its trials, and one address to remember.
 
-    Nothing is opened or written before a study starts. A new SQLite store takes some seconds to open.
+    Nothing is opened or written before :meth:`open`, or else the start of a study. A new SQLite store takes some
+    seconds to open.
 
     Args:
         tracking_uri: any MLflow tracking URI; see :meth:`in_folder` for the usual one.
@@ -37,7 +38,7 @@ class MlflowTracker(Tracker):
         client: the client to use instead of one that is made from `tracking_uri`.
 
     Raises:
-        InputError: on starting a study, if the store cannot be used or its experiment was deleted.
+        InputError: on opening or starting a study, if the store cannot be used or its experiment was deleted.
         TrackingError: later, if the store fails in the middle of a study.
     """
 
@@ -62,6 +63,9 @@ class MlflowTracker(Tracker):
     def __getstate__(self) -> dict[str, Any]:
         # A database connection must not be shared with a worker process: the worker opens its own.
         return {**self.__dict__, "_client": None}
+
+    def open(self) -> None:
+        self._open()
 
     def start_study(
         self,

@@ -44,6 +44,9 @@ class NullTracker(Tracker):
     (True, None)
     """
 
+    def open(self) -> None:
+        pass
+
     def start_study(
         self,
         name: str,

@@ -1,4 +1,7 @@
-"""A map over worker processes that ends when its caller does."""
+"""A map over worker processes that ends when its caller does.
+
+Only the standard library is imported, so that the command can start the server before anything else.
+"""
 
 from __future__ import annotations
 
@@ -9,11 +12,30 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
+from multiprocessing import forkserver, resource_tracker
 from typing import Any
 
-__all__ = ["worker_map", "worker_pool"]
+__all__ = ["Map", "start_server", "worker_map", "worker_pool"]
 
 Map = Callable[..., Iterable[Any]]
+"""Called like the built-in ``map``; what it hands back may still be computed while other work is done."""
+
+
+def start_server() -> None:
+    """Start the process that workers are forked from, unless it runs already, and do not wait for it.
+
+    It imports what workers need once for all of them, while its caller does something else. It ends with its caller.
+    """
+    forkserver.set_forkserver_preload(["metarec.preloaded"])
+    # The server starts this one, too, and that lets signals through again.
+    resource_tracker.ensure_running()
+    # Ctrl-C reaches the whole process group, and in the middle of an import it would print a traceback. What is
+    # blocked here stays so in the process that is started here.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        forkserver.ensure_running()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextmanager
@@ -30,10 +52,12 @@ def worker_map(jobs: int) -> Iterator[Map]:
 def worker_pool(jobs: int) -> Iterator[ProcessPoolExecutor]:
     """A pool of `jobs` processes that does not outlive the block.
 
-    Processes are spawned, not forked: the libraries that bases call have threads of their own. On an error or Ctrl-C
-    they are ended at once, instead of after the fit that they are busy with.
+    Processes are forked from a server that has imported their libraries and done nothing else, and not from this one:
+    the libraries that bases call have threads of their own. On an error or Ctrl-C they are ended at once, instead of
+    after the fit that they are busy with.
     """
-    context = multiprocessing.get_context("spawn")
+    start_server()
+    context = multiprocessing.get_context("forkserver")
     before = set(multiprocessing.active_children())
     with ProcessPoolExecutor(jobs, mp_context=context, initializer=_die_quietly) as pool:
         try:
@@ -48,6 +72,7 @@ def worker_pool(jobs: int) -> Iterator[ProcessPoolExecutor]:
 def _die_quietly() -> None:
     # Ctrl-C reaches the whole process group. The parent reports it; a worker's traceback would only be noise.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 

@@ -1,0 +1,107 @@
+"""The files of a trial are kept, whoever writes them and whatever happens meanwhile."""
+
+import multiprocessing
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from metarec.study.trial_files import FileKeeper, TrialFiles
+from metarec.workers import worker_pool
+
+FILES = TrialFiles(
+    configuration={"parameters": {"inner_lr": 0.1}},
+    predictions=pd.DataFrame({"item": ["a", "b"], "metarec": [1.0, 2.0]}),
+    curves={"val_rmse": [0.3, 0.2]},
+    best_epoch=1,
+    weights=np.array([[0.2, 0.8], [0.6, 0.4]]),
+    base_names=("bias", "item-knn"),
+)
+NAMES = ["base_weights.png", "configuration.yaml", "learning_curve.png", "validation_predictions.parquet"]
+
+
+class Record:
+    """A run that keeps what it is handed in a folder."""
+
+    def __init__(self, folder):
+        self.folder = folder
+
+    @contextmanager
+    def artifacts(self):
+        hidden = self.folder.with_suffix(".part")
+        hidden.mkdir()
+        yield hidden
+        hidden.rename(self.folder)
+
+    def kept(self):
+        return {path.name: path.read_bytes() for path in sorted(self.folder.iterdir())}
+
+
+@pytest.fixture
+def at_once(tmp_path):
+    record = Record(tmp_path / "at once")
+    with FileKeeper() as keeper:
+        keeper.keep(FILES, record)
+        assert record.folder.is_dir()
+    return record.kept()
+
+
+def test_another_process_writes_the_same(at_once, tmp_path):
+    records = [Record(tmp_path / str(number)) for number in range(3)]
+    with worker_pool(2) as processes, FileKeeper(processes) as keeper:
+        for record in records:
+            keeper.keep(FILES, record)
+    assert list(at_once) == NAMES
+    assert [record.kept() for record in records] == [at_once] * 3
+
+
+def kill_and_interrupt(processes, records):
+    """What Ctrl-C does to the main process, after it has ended the others."""
+    with FileKeeper(processes) as keeper:
+        processes.submit(abs, 1).result()
+        for process in processes._processes.values():
+            process.kill()
+        keeper.keep(FILES, records[0])
+        processes.shutdown()
+        keeper.keep(FILES, records[1])
+        raise KeyboardInterrupt
+
+
+def test_they_are_kept_when_the_processes_are_gone(at_once, tmp_path):
+    """The trial is in the study already when Ctrl-C ends the processes, and nobody would make its files again."""
+    records = [Record(tmp_path / "a"), Record(tmp_path / "b")]
+    with (
+        ProcessPoolExecutor(1, multiprocessing.get_context("forkserver")) as processes,
+        pytest.raises(KeyboardInterrupt),
+    ):
+        kill_and_interrupt(processes, records)
+    assert [record.kept() for record in records] == [at_once] * 2
+
+
+class Broken:
+    def artifacts(self):
+        raise OSError("no space left")
+
+
+def keep_and_divide(processes, divisor):
+    with FileKeeper(processes) as keeper:
+        keeper.keep(FILES, Broken())
+        1 / divisor
+
+
+def test_an_error_in_writing_comes_out_at_the_end(caplog):
+    with ThreadPoolExecutor(1) as processes:
+        with pytest.raises(OSError, match="no space left"):
+            keep_and_divide(processes, 1)
+        # And does not hide what went wrong before.
+        with pytest.raises(ZeroDivisionError):
+            keep_and_divide(processes, 0)
+    assert "no space left" in caplog.text
+
+
+def test_a_network_without_weights_has_no_picture_of_them(tmp_path):
+    TrialFiles(FILES.configuration, FILES.predictions, FILES.curves, 1, None, FILES.base_names).write(Path(tmp_path))
+    assert sorted(path.name for path in tmp_path.iterdir()) == NAMES[1:]

@@ -1,0 +1,82 @@
+"""Worker processes: what they have at hand, and that they end with the one who wanted them."""
+
+import gc
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from metarec.collection import keeping_all
+from metarec.workers import worker_map, worker_pool
+
+ROOT = Path(__file__).parents[1]
+
+
+def test_a_map_on_processes_is_a_map():
+    with worker_map(2) as run:
+        assert list(run(abs, [-1, 2, -3])) == [1, 2, 3]
+    with worker_map(1) as run:
+        assert run is map
+
+
+def test_workers_have_their_libraries_before_they_begin():
+    """Each of them would need a second or two for that. If a module had moved, only the time would tell."""
+    with worker_pool(1) as pool:
+        loaded = pool.submit(eval, "list(__import__('sys').modules)").result()
+    assert {"lenskit", "torch", "metarec.bases.content", "metarec.bases.autoencoder"} <= set(loaded)
+
+
+def test_a_worker_dies_of_ctrl_c_and_says_nothing():
+    with worker_pool(1) as pool:
+        handler = pool.submit(signal.getsignal, signal.SIGINT).result()
+        blocked = pool.submit(signal.pthread_sigmask, signal.SIG_BLOCK, set()).result()
+    assert handler == signal.SIG_DFL
+    assert signal.SIGINT not in blocked
+
+
+OUTLIVED = """
+import time
+from metarec.workers import worker_pool
+from own_process import own_process
+with worker_pool(2) as pool:
+    print(*pool.map(own_process, range(2)), flush=True)
+    time.sleep(60)
+"""
+
+
+def test_no_process_outlives_the_one_who_wanted_it(tmp_path):
+    (tmp_path / "own_process.py").write_text(
+        "import os, time\ndef own_process(_):\n    time.sleep(0.5)\n    return os.getpid()\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT)])}
+    with subprocess.Popen(
+        [sys.executable, "-c", OUTLIVED], env=environment, stdout=subprocess.PIPE, text=True
+    ) as process:
+        workers = [Path(f"/proc/{number}") for number in process.stdout.readline().split()]
+        process.kill()
+        # The pipe ends with the last process that could write to it.
+        process.stdout.read()
+    assert len(set(workers)) == 2
+    deadline = time.monotonic() + 20
+    while any(worker.exists() for worker in workers) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not any(worker.exists() for worker in workers)
+
+
+def test_garbage_is_looked_for_again_after_the_block():
+    assert gc.isenabled()
+    with pytest.raises(ZeroDivisionError), keeping_all():
+        1 / gc.isenabled()
+    assert gc.isenabled()
+    gc.disable()
+    try:
+        with keeping_all():
+            pass
+        assert not gc.isenabled()
+    finally:
+        gc.enable()
+        gc.unfreeze()
