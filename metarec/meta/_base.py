@@ -22,6 +22,7 @@ from metarec.registry import suggest
 
 __all__ = [
     "ADAPTED",
+    "ROWS_AT_ONCE",
     "TASK_CHUNK",
     "Adapted",
     "AdaptedNetwork",
@@ -43,7 +44,10 @@ ADAPTED: tuple[str, ...] = get_args(Adapted)
 Loss = Literal["mse", "mae", "huber", "fusion"] | Callable[[FusionOutput, FusionInputs], Tensor]
 
 TASK_CHUNK = 256
-"""How many tasks are adapted or asked at once where no gradient is kept: enough to be fast, few enough for memory."""
+"""How many tasks are adapted at once where no gradient is kept: enough to be fast, few enough for memory."""
+
+ROWS_AT_ONCE = 4096
+"""About how many rows adapted networks answer at once, for the same reasons."""
 
 
 class Rows(Protocol):
@@ -151,7 +155,9 @@ class AdaptedNetwork:
         if self._shared:
             # Nobody has parameters of their own, and the network takes the rows of all tasks as they are.
             return said(module(query))
-        return each_task(module, self._fast, query, chunk_size=TASK_CHUNK)
+        # What is in work should fit a processor's cache.
+        chunk_size = max(1, ROWS_AT_ONCE // max(1, query.mask.shape[1]))
+        return each_task(module, self._fast, query, chunk_size=chunk_size)
 
 
 def each_task(

@@ -17,6 +17,9 @@ from metarec.meta._vmapped import fast_weights
 
 __all__ = ["BatchedMetaLearner"]
 
+MANY_ROWS = 128
+"""From so many query rows of a task on, its weights are built: with kept steps each row costs more."""
+
 
 class BatchedMetaLearner(MetaLearner):
     """A few large products instead of many small ones. Exact second order, unless `first_order`.
@@ -130,12 +133,18 @@ class _LowRankNetwork(AdaptedNetwork):
 
     @property
     def fast_weights(self) -> dict[str, Tensor]:
+        return {name.removeprefix("network."): tensor for name, tensor in self._built().items()}
+
+    def _built(self) -> dict[str, Tensor]:
         sizes = [min(TASK_CHUNK, self.num_tasks - first) for first in range(0, self.num_tasks, TASK_CHUNK)]
         with torch.no_grad():
             built = [part.fast_weights(size) for part, size in zip(self._parts, sizes, strict=True)]
-        return {name.removeprefix("network."): torch.cat([part[name] for part in built]) for name in built[0]}
+        return {name: torch.cat([part[name] for part in built]) for name in built[0]}
 
     def _answer(self, module: nn.Module, query: FusionInputs) -> Any:
+        if query.mask.shape[1] > MANY_ROWS:
+            self._fast = self._fast or self._built()
+            return super()._answer(module, query)
         rows = in_parts(query, TASK_CHUNK)
         answers: list[Any] = [said(part(module, own)) for part, own in zip(self._parts, rows, strict=True)]
         if isinstance(answers[0], Tensor):

@@ -12,7 +12,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from metarec.episodes import EpisodeBatch
 from metarec.fusion import NETWORKS, FusionNetwork, FusionOutput
-from metarec.meta import _paths, batched, make_engine
+from metarec.meta import _base, _paths, batched, make_engine
 from metarec.meta._inner_steps import BuiltSteps, KeptSteps
 from tests.fusion.conftest import build, stirred
 from tests.meta.reference import apart, gradient, loop
@@ -295,6 +295,10 @@ def test_users_in_parts_are_the_users(make_batch, monkeypatch):
     expected = [whole.predict(batch.query), whole.row_losses(batch.query), whole.fast_weights]
     monkeypatch.setattr(batched, "TASK_CHUNK", 3)
     parts = learner.adapt(batch.support)
+    found = [parts.predict(batch.query), parts.row_losses(batch.query), parts.fast_weights]
+    torch.testing.assert_close(found, expected)
+    monkeypatch.setattr(batched, "MANY_ROWS", 2)
+    monkeypatch.setattr(_base, "ROWS_AT_ONCE", 7)
     found = [parts.predict(batch.query), parts.row_losses(batch.query), parts.fast_weights]
     torch.testing.assert_close(found, expected)
 
