@@ -150,7 +150,8 @@ def markdown(report: dict[str, Any]) -> str:
         f"`python -m metarec.study {' '.join(report['study'])}`, from the start of the process to its end, on a new",
         "folder. Each moment is counted once, by what the main process does; where that waits for the processes that",
         "fit the bases, by whether one of them fits or predicts. In brackets the CPU seconds of all processes and",
-        "threads. Of several rounds the one of median length is shown, so the rows add up to the whole.",
+        "threads: where they are less than the wall time of work that never waits, others wanted the same cores. Of",
+        "several rounds the one of median length is shown, so the rows add up to the whole.",
         "",
         f"| | {' | '.join(checkouts)} |",
         "|---|" + "---|" * len(checkouts),
@@ -165,6 +166,8 @@ def markdown(report: dict[str, Any]) -> str:
     ):
         cells = [_whole(own["typical"][key], own["typical"]["wall_s"]) for own in checkouts.values()]
         lines.append(f"| {what} | {' | '.join(cells)} |")
+    used = " | ".join(f"{own['typical']['cpu_s']:.1f} s" for own in checkouts.values())
+    lines.append(f"| CPU of all processes and threads | {used} |")
     lines += ["", "| round by round | whole, s | outside, % | without the clock, s |", "|---|---|---|---|"]
     for name, own in checkouts.items():
         whole = ", ".join(f"{one['wall_s']:.1f}" for one in own["rounds"])
