@@ -1,12 +1,13 @@
 """The benchmark on engines: contestants that compute the same, and cases that can be told apart."""
 
 from dataclasses import asdict, replace
+from pathlib import Path
 
 import torch
 
 from benchmarks import _engine_cases
 from benchmarks._engine_cases import BASE, CASES, CONTESTANTS, flops_of, gemm_rate, make_step, measure
-from benchmarks.engines import _growth
+from benchmarks.engines import _growth, _memory
 
 
 def test_cases_have_names_of_their_own():
@@ -46,3 +47,14 @@ def test_growth_compares_neighbours_along_one_axis_through_the_base_case():
         (32, 64, 2.0, 3.0),
     ]
     assert [row["to"] for row in _growth(cases, "steps")] == [10]
+
+
+def test_peak_memory_is_that_of_the_step():
+    """A process inherits the maximum of the one that started it: a step would seem to need the 300 MB in use here."""
+    ballast = bytearray(300 * 2**20)
+    notes = _memory("batched", 2, Path(__file__).parents[2], None).notes
+    del ballast
+    few, many = (_memory("vmap", tasks, Path(__file__).parents[2], None).notes for tasks in (2, 32))
+    needs = [own["peak_mib"] - own["before_mib"] for own in (notes, few, many)]
+    assert needs[0] < 100
+    assert needs[2] > needs[1] + 50
