@@ -18,12 +18,11 @@ from typing import Annotated, Any
 
 import typer
 
+from benchmarks._command import ending_plainly, make_folders
 from metarec.errors import InputError
 
 __all__ = ["main"]
 
-BAD_INPUT = 2
-INTERRUPTED = 130
 HERE = Path(__file__).parent
 LIBRARIES = ("torch", "numpy", "pandas", "scipy", "lenskit", "learn2learn", "higher")
 SETS = ("ml_latest_small", "goodbooks_5pct")
@@ -208,26 +207,16 @@ def main(
 
     Exit codes: 0 done; 2 bad input; 130 interrupted.
     """
-    try:
+    with ending_plainly(after_interruption=""):
         for name, value in (("--items", items), ("--rounds", rounds), ("--users", users), ("--many", many)):
             if value < 1:
                 raise InputError(f"{name} must be >= 1 but got {value}")
-        for folder in (work, out, *([json_file.absolute().parent] if json_file else [])):
-            try:
-                folder.mkdir(parents=True, exist_ok=True)
-            except OSError as error:
-                raise InputError(f"{folder}: cannot be made: {error.strerror}; give another folder") from None
+        make_folders(work, out, *([json_file.absolute().parent] if json_file else []))
         report = run(_sets(data or []), items, rounds, users, many, work, sys.argv[1:])
         (json_file or out / "adapt.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
         text = _markdown(report)
         (out / "adapt.md").write_text(text, encoding="utf-8")
         print(text)
-    except InputError as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(BAD_INPUT) from None
-    except KeyboardInterrupt:
-        typer.echo("interrupted", err=True)
-        raise typer.Exit(INTERRUPTED) from None
 
 
 if __name__ == "__main__":

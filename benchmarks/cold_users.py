@@ -18,12 +18,11 @@ from typing import Annotated, Any
 
 import typer
 
+from benchmarks._command import BAD_INPUT, INTERRUPTED
 from metarec.errors import InputError
 
 __all__ = ["main"]
 
-BAD_INPUT = 2
-INTERRUPTED = 130
 
 HERE = Path(__file__).parent
 

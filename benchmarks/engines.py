@@ -22,12 +22,11 @@ from typing import Annotated, Any
 
 import typer
 
+from benchmarks._command import ending_plainly, make_folders
 from metarec.errors import InputError
 
 __all__ = ["main"]
 
-BAD_INPUT = 2
-INTERRUPTED = 130
 HERE = Path(__file__).parent
 LIBRARIES = ("torch", "learn2learn", "higher", *(["torchopt"] if find_spec("torchopt") else []), "numpy")
 CODE = (
@@ -259,21 +258,11 @@ def main(
 
     Exit codes: 0 done; 2 bad input; 130 interrupted, to be continued with the same command.
     """
-    try:
+    with ending_plainly():
         if rounds < 3 or not seconds > 0:
             raise InputError(f"--rounds must be >= 3 and --seconds > 0 but got {rounds} and {seconds}")
-        for folder in (work, out, *([json_file.absolute().parent] if json_file else [])):
-            try:
-                folder.mkdir(parents=True, exist_ok=True)
-            except OSError as error:
-                raise InputError(f"{folder}: cannot be made: {error.strerror}; give another folder") from None
+        make_folders(work, out, *([json_file.absolute().parent] if json_file else []))
         run(rounds, seconds, work, out, json_file or out / "engines.json", sys.argv[1:])
-    except InputError as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(BAD_INPUT) from None
-    except KeyboardInterrupt:
-        typer.echo("interrupted; the same command goes on from here", err=True)
-        raise typer.Exit(INTERRUPTED) from None
 
 
 if __name__ == "__main__":

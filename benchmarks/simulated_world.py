@@ -15,11 +15,10 @@ from typing import Annotated, Any
 
 import typer
 
+from benchmarks._command import ending_plainly
 from metarec.errors import InputError
 
 __all__ = ["main"]
-
-BAD_INPUT = 2
 
 
 def run(seeds: int, users: int, folds: int, shots: int) -> dict[str, Any]:
@@ -78,16 +77,13 @@ def main(
     shots: Annotated[int, typer.Option(help="Ratings that a test user has given.")] = 10,
 ) -> None:
     """Fusion against an oracle that knows the best base of every user."""
-    try:
+    with ending_plainly(after_interruption=""):
         for name, value, least in (("--seeds", seeds, 1), ("--users", users, 50), ("--shots", shots, 1)):
             if value < least:
                 raise InputError(f"{name} must be >= {least} but got {value}")
         if json_file and not json_file.absolute().parent.is_dir():
             raise InputError(f"--json {json_file}: cannot be written there; name a file in a folder that exists")
         report = {**run(seeds, users, folds, shots), "run": _described()}
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(BAD_INPUT) from None
     if json_file:
         json_file.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     print(_describe(report))

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from benchmarks._command import ending_plainly
 from metarec.errors import InputError
 
 if TYPE_CHECKING:
@@ -28,8 +29,6 @@ if TYPE_CHECKING:
 
 __all__ = ["main"]
 
-BAD_INPUT = 2
-INTERRUPTED = 130
 FAILED = 1
 HERE = Path(__file__).parent
 LIBRARIES = ("torch", "mlflow", "optuna", "matplotlib", "lightgbm", "lenskit")
@@ -206,7 +205,7 @@ def main(
 
     Exit codes: 0 done; 1 the study failed; 2 bad input; 130 interrupted.
     """
-    try:
+    with ending_plainly(after_interruption=""):
         for name, value in (("--trials", trials), ("--repeats", repeats)):
             if value < 1:
                 raise InputError(f"{name} must be >= 1 but got {value}")
@@ -218,15 +217,11 @@ def main(
             )
         study = [spec, *(part for entry in data for part in ("--data", entry)), "--trials", str(trials)]
         checkouts = {"before": against.resolve()} if against else {}
-        report = run(study, repeats, {**checkouts, "now": HERE.parent}, sys.argv[1:])
-    except InputError as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(BAD_INPUT) from None
-    except StudyFailed as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(FAILED) from None
-    except KeyboardInterrupt:
-        raise typer.Exit(INTERRUPTED) from None
+        try:
+            report = run(study, repeats, {**checkouts, "now": HERE.parent}, sys.argv[1:])
+        except StudyFailed as error:
+            typer.echo(f"error: {error}", err=True)
+            raise typer.Exit(FAILED) from None
     if json_file:
         json_file.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     print(markdown(report))

@@ -25,12 +25,11 @@ from typing import Annotated, Any, NamedTuple
 import numpy as np
 import typer
 
+from benchmarks._command import ending_plainly
 from metarec.errors import InputError
 
 __all__ = ["Outcome", "main", "run"]
 
-BAD_INPUT = 2
-INTERRUPTED = 130
 HERE = Path(__file__).parent
 UNTIMED = "ridge without timestamps"
 MOVIELENS = "0d60e10972f15cba"
@@ -145,14 +144,8 @@ def main(
     json_file: Annotated[Path | None, typer.Option("--json", help="The numbers as JSON.")] = None,
 ) -> None:
     """MovieLens-100K, known users, on the folds of Surprise's published table."""
-    try:
+    with ending_plainly():
         _report(data, work, out, json_file or out / "warm_ml100k.json", sys.argv[1:])
-    except InputError as error:
-        typer.echo(f"warm_ml100k: {error}", err=True)
-        raise typer.Exit(BAD_INPUT) from None
-    except KeyboardInterrupt:
-        typer.echo("interrupted; the same command goes on from here", err=True)
-        raise typer.Exit(INTERRUPTED) from None
 
 
 def _report(data: Path, work: Path, out: Path, target: Path, arguments: Sequence[str]) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from benchmarks import adapt
 from benchmarks._adapt_cases import CASES, PARTS, Case, Clock, in_parts, one_by_one, prepare
+from benchmarks._command import BAD_INPUT
 from metarec.episodes import EpisodeSettings, assign_roles
 from metarec.ratings import read_domain
 from metarec.threads import one_thread
@@ -85,5 +86,5 @@ def test_bad_input_is_said_in_one_line(tmp_path, arguments, message):
     app = adapt.typer.Typer()
     app.command()(adapt.main)
     done = CliRunner().invoke(app, [*arguments, "--out", str(tmp_path), "--work", str(tmp_path)])
-    assert done.exit_code == adapt.BAD_INPUT
+    assert done.exit_code == BAD_INPUT
     assert message in done.output

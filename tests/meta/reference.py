@@ -1,6 +1,7 @@
 """MAML written out, for the engines to be held to."""
 
 import torch
+from hypothesis import strategies as st
 from torch.func import functional_call
 
 from metarec.episodes import EpisodeBatch, FusionInputs
@@ -24,6 +25,26 @@ class Call(torch.nn.Module):
 
     def forward(self, inputs):
         return getattr(self.network, self.method)(inputs)
+
+
+def draw_batch(data, make_batch, tasks, sizes, **options) -> EpisodeBatch:
+    """A batch with so many tasks, of drawn lengths; `sizes` are those of bases, features, context."""
+    lengths = st.lists(st.integers(0, 4), min_size=tasks, max_size=tasks)
+    named = dict(zip(("algorithms", "features", "context"), sizes, strict=True))
+    seed = data.draw(st.integers(0, 1000))
+    return make_batch(seed, shots=data.draw(lengths), queries=data.draw(lengths), **named, **options)
+
+
+def batch_sizes(batch: EpisodeBatch) -> dict:
+    """What a network needs to know of a batch to be built for it."""
+    query = batch.query
+    algorithms, features = query.algorithm_features.shape[-2:]
+    return {
+        "algorithms": algorithms,
+        "features": features,
+        "context": query.context.shape[-1],
+        "dtype": query.targets.dtype,
+    }
 
 
 def rows_of(inputs: FusionInputs, task: int) -> FusionInputs:

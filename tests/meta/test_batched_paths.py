@@ -15,14 +15,12 @@ from metarec.fusion import NETWORKS, FusionNetwork, FusionOutput
 from metarec.meta import _base, _paths, batched, make_engine
 from metarec.meta._inner_steps import BuiltSteps, KeptSteps
 from tests.fusion.conftest import build, stirred
-from tests.meta.reference import apart, gradient, loop
+from tests.meta.reference import apart, batch_sizes, draw_batch, gradient, loop
 
 
 def fitting(name: str, batch: EpisodeBatch) -> FusionNetwork:
     """A small network of that name with no parameter at zero."""
-    algorithms, features = batch.query.algorithm_features.shape[-2:]
-    context, dtype = batch.query.context.shape[-1], batch.query.targets.dtype
-    return stirred(build(name, algorithms=algorithms, features=features, context=context, dtype=dtype), std=0.4)
+    return stirred(build(name, **batch_sizes(batch)), std=0.4)
 
 
 @pytest.mark.parametrize("name", NETWORKS.names())
@@ -58,16 +56,7 @@ def test_every_network_of_the_house_goes_the_low_rank_path(name, dtype, toleranc
     ),
 )
 def test_the_paths_are_the_same_on_any_shape(make_batch, data, name, tasks, sizes, how):
-    lengths = st.lists(st.integers(0, 5), min_size=tasks, max_size=tasks)
-    algorithms, features, context = sizes
-    batch = make_batch(
-        data.draw(st.integers(0, 1000)),
-        shots=data.draw(lengths),
-        queries=data.draw(lengths),
-        algorithms=algorithms,
-        features=features,
-        context=context,
-    )
+    batch = draw_batch(data, make_batch, tasks, sizes)
     network = fitting(name, batch)
     low_rank, general = (make_engine("batched", network, inner_lr=0.1, **how) for _ in range(2))
     general.path = "vmap"

@@ -14,7 +14,7 @@ from metarec.errors import InputError
 from metarec.fusion import NETWORKS, FusionNetwork, FusionOutput
 from metarec.meta import make_engine
 from tests.fusion.conftest import build, stirred
-from tests.meta.reference import Call, apart, gradient, loop, loss_of, rows_of
+from tests.meta.reference import Call, apart, batch_sizes, draw_batch, gradient, loop, loss_of, rows_of
 
 ENGINE_NAMES = ["batched", "learn2learn", "higher"]
 engines = pytest.mark.parametrize("engine", ENGINE_NAMES)
@@ -84,20 +84,10 @@ def test_learned_rates_and_heads_are_the_loop(engine, learn_rates, adapted, firs
     tasks=st.integers(1, 4),
     sizes=st.tuples(st.integers(1, 4), st.integers(1, 4), st.integers(0, 3)),
     steps=st.integers(0, 3),
-    seed=st.integers(0, 1000),
 )
-def test_engines_agree_on_any_shape(make_batch, make_network, data, tasks, sizes, steps, seed):
-    lengths = st.lists(st.integers(0, 4), min_size=tasks, max_size=tasks)
-    algorithms, features, context = sizes
-    batch = make_batch(
-        seed,
-        shots=data.draw(lengths),
-        queries=data.draw(lengths),
-        algorithms=algorithms,
-        features=features,
-        context=context,
-        missing=data.draw(st.sampled_from([0.0, 0.5, 0.95])),
-    )
+def test_engines_agree_on_any_shape(make_batch, make_network, data, tasks, sizes, steps):
+    missing = data.draw(st.sampled_from([0.0, 0.5, 0.95]))
+    batch = draw_batch(data, make_batch, tasks, sizes, missing=missing)
     network = make_network(batch, combine="product")
     learn_rates, adapted = data.draw(st.sampled_from([(False, "all"), *INNER_LOOPS]))
     options = {
@@ -128,18 +118,8 @@ def test_engines_agree_on_any_shape(make_batch, make_network, data, tasks, sizes
 )
 def test_engines_agree_on_every_network(make_batch, data, name, tasks, sizes, first_order, loss, precision):
     dtype, tolerance = precision
-    lengths = st.lists(st.integers(0, 4), min_size=tasks, max_size=tasks)
-    algorithms, features, context = sizes
-    batch = make_batch(
-        data.draw(st.integers(0, 1000)),
-        shots=data.draw(lengths),
-        queries=data.draw(lengths),
-        algorithms=algorithms,
-        features=features,
-        context=context,
-        dtype=dtype,
-    )
-    network = stirred(build(name, algorithms=algorithms, features=features, context=context, dtype=dtype), std=0.3)
+    batch = draw_batch(data, make_batch, tasks, sizes, dtype=dtype)
+    network = stirred(build(name, **batch_sizes(batch)), std=0.3)
     learners = [
         make_engine(engine, network, inner_lr=0.05, inner_steps=2, first_order=first_order, loss=loss)
         for engine in ENGINE_NAMES
@@ -207,9 +187,7 @@ def test_the_gradient_is_that_of_finite_differences(engine, loss, learn_rates, a
 @pytest.mark.parametrize("loss", ["mse", "fusion"])
 def test_the_gradient_of_every_network_is_that_of_finite_differences(name, loss, make_batch):
     batch = make_batch()
-    algorithms, features = batch.query.algorithm_features.shape[-2:]
-    sizes = {"algorithms": algorithms, "features": features, "context": batch.query.context.shape[-1]}
-    network = stirred(build(name, **sizes, dtype=torch.float64), std=0.3)
+    network = stirred(build(name, **batch_sizes(batch)), std=0.3)
     hold_to_finite_differences(make_engine("batched", network, inner_lr=0.1, inner_steps=2, loss=loss), batch)
 
 
