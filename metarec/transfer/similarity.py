@@ -1,0 +1,185 @@
+"""How alike two domains are: a number, and the parts that it is made of.
+
+Every part is a number in [0, 1], the same both ways, and 1 for a domain with itself. What cannot be said of two domains
+(they share no base recommender, no user, no feature) is left out, and not guessed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from scipy.spatial.distance import jensenshannon
+from scipy.stats import spearmanr
+from torch.nn.functional import cosine_similarity
+
+from metarec.episodes import DomainEpisodes, Episodes
+from metarec.errors import InputError
+from metarec.meta import MetaLearner
+from metarec.ratings import Domain
+
+__all__ = ["Similarity", "domain_similarity"]
+
+BINS = 20
+"""Of the unit scale, shared by all domains; fine enough for half stars."""
+
+
+@dataclass(frozen=True)
+class Similarity:
+    """How alike two domains are.
+
+    Attributes:
+        score: in [0, 1], the mean of the parts; 1 for a domain with itself.
+        parts: name -> the same of one aspect; what could not be said is missing. ``ratings`` is how much their ratings
+            are distributed alike, ``base_errors`` whether the same bases are good, ``error_correlations`` whether the
+            same bases err together, ``features`` whether features have the same mean and spread, ``gradients`` whether
+            one step of learning goes the same way, ``users`` how many are in both.
+    """
+
+    score: float
+    parts: Mapping[str, float]
+
+
+def domain_similarity(
+    a: Domain | DomainEpisodes, b: Domain | DomainEpisodes, *, learner: MetaLearner | None = None
+) -> Similarity:
+    """How alike two domains are, from their ratings, or from the episodes of their train users.
+
+    Ratings say how they are distributed and who gave them; only episodes say how bases err and what features are like.
+
+    Args:
+        learner: asked for the gradient of its meta-loss on either domain's episodes, at its own start; without it
+            gradients are not compared.
+
+    Raises:
+        InputError: a domain without ratings or train users.
+
+    >>> from metarec.ratings import simulate_domains
+    >>> worlds = simulate_domains(seed=0, num_users=30)
+    >>> domain_similarity(worlds["movies"], worlds["movies"]).score
+    1.0
+    """
+    sides = _Side.of(a), _Side.of(b)
+    parts = {"ratings": _rating_similarity(*(side.unit_ratings for side in sides))}
+    shared_users = _overlap(*(side.users for side in sides))
+    if shared_users:
+        parts["users"] = shared_users
+    if isinstance(a, DomainEpisodes) and isinstance(b, DomainEpisodes):
+        parts |= _error_similarities(a.train, b.train) | _feature_similarity(a, b)
+        if learner is not None:
+            parts["gradients"] = _gradient_similarity(learner, a.train, b.train)
+    return Similarity(float(np.mean(list(parts.values()))), parts)
+
+
+@dataclass(frozen=True)
+class _Side:
+    unit_ratings: np.ndarray
+    users: frozenset[str]
+
+    @classmethod
+    def of(cls, domain: Domain | DomainEpisodes) -> _Side:
+        if isinstance(domain, Domain):
+            ratings, users = domain.scale.to_unit(domain.ratings["rating"].to_numpy()), domain.ratings["user"]
+            name = domain.name
+        else:
+            sides = domain.train.batch
+            ratings = np.concatenate([side.targets[side.mask].numpy() for side in sides])
+            users, name = domain.train.users, domain.train.domain
+        if not len(ratings):
+            raise InputError(f'domain "{name}" must have ratings of train users to be compared but has none')
+        return cls(ratings, frozenset(users))
+
+
+def _rating_similarity(a: np.ndarray, b: np.ndarray) -> float:
+    """1 - the Jensen-Shannon distance in base 2 (Endres and Schindelin 2003) of two sets of unit-scale ratings."""
+    counts = [np.histogram(np.clip(ratings, 0, 1), bins=BINS, range=(0, 1))[0] for ratings in (a, b)]
+    return float(1 - np.nan_to_num(jensenshannon(*counts, base=2)))
+
+
+def _overlap(a: frozenset[str], b: frozenset[str]) -> float:
+    """The share of the smaller domain's users who are in the other one as well."""
+    return len(a & b) / min(len(a), len(b))
+
+
+def _error_similarities(a: Episodes, b: Episodes) -> dict[str, float]:
+    """Whether the bases that both domains have rank alike by error, and whether their errors go together alike."""
+    shared = [name for name in a.base_names if name in b.base_names]
+    if len(shared) < 2:
+        return {}
+    errors = [_base_errors(side, shared) for side in (a, b)]
+    parts = {"base_errors": _rank_similarity(*(np.sqrt(np.square(own).mean(0)) for own in errors))}
+    correlations = [_correlations(own) for own in errors]
+    apart = np.abs(correlations[0] - correlations[1])[np.triu_indices(len(shared), 1)]
+    return parts | {"error_correlations": float(1 - apart.mean() / 2)}
+
+
+def _base_errors(episodes: Episodes, names: Sequence[str]) -> np.ndarray:
+    """[rows, bases] on the unit scale; where a base cannot say, what stands in for it is judged."""
+    query = episodes.batch.query
+    places = [episodes.base_names.index(name) for name in names]
+    said = query.predictions[..., places]
+    predictions = torch.where(said.isfinite(), said, episodes.query_fallback.unsqueeze(-1).to(said.dtype))
+    return (predictions - query.targets.unsqueeze(-1))[query.mask].double().numpy()
+
+
+def _rank_similarity(a: np.ndarray, b: np.ndarray) -> float:
+    """Spearman's correlation, from [-1, 1] to [0, 1]; all alike have no order, and it is 1 for two such."""
+    if np.ptp(a) == 0 or np.ptp(b) == 0:
+        return 1.0 if np.ptp(a) == np.ptp(b) else 0.5
+    return float((1 + spearmanr(a, b).statistic) / 2)
+
+
+def _correlations(errors: np.ndarray) -> np.ndarray:
+    """[bases, bases]; 0 with one that always errs by the same."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.nan_to_num(np.corrcoef(errors, rowvar=False))
+
+
+def _feature_similarity(a: DomainEpisodes, b: DomainEpisodes) -> dict[str, float]:
+    """How far features of the same name overlap, as if they were normally distributed."""
+    if a.standards is None or b.standards is None:
+        return {}
+    values = [_moments(side) for side in (a, b)]
+    shared = [name for name in values[0] if name in values[1]]
+    if not shared:
+        return {}
+    return {"features": float(np.mean([_overlap_of_normals(values[0][name], values[1][name]) for name in shared]))}
+
+
+def _moments(domain: DomainEpisodes) -> dict[tuple[str, ...], tuple[float, float]]:
+    """Name -> mean and spread of each feature before it was standardised."""
+    assert domain.standards is not None
+    algorithm, context, names = domain.standards.algorithm, domain.standards.context, domain.train
+    found: dict[tuple[str, ...], tuple[float, float]] = {}
+    for row, base in enumerate(names.base_names):
+        for column, feature in enumerate(names.feature_names):
+            found[base, feature] = float(algorithm.mean[row, column]), float(algorithm.spread[row, column])
+    for column, feature in enumerate(names.context_names):
+        found[("", feature)] = float(context.mean[column]), float(context.spread[column])
+    return found
+
+
+def _overlap_of_normals(a: tuple[float, float], b: tuple[float, float]) -> float:
+    """Bhattacharyya's coefficient (1943) of two normal distributions; 1 where they are the same, 0 far apart."""
+    (mean_a, spread_a), (mean_b, spread_b) = a, b
+    total = spread_a**2 + spread_b**2
+    if total == 0:
+        return float(mean_a == mean_b)
+    return float(np.sqrt(2 * spread_a * spread_b / total) * np.exp(-((mean_a - mean_b) ** 2) / (4 * total)))
+
+
+def _gradient_similarity(learner: MetaLearner, a: Episodes, b: Episodes) -> float:
+    """The cosine of the two gradients of the meta-loss, from [-1, 1] to [0, 1]; 0.5 where just one vanishes."""
+    parameters = [parameter for parameter in learner.network.parameters() if parameter.requires_grad]
+    found = []
+    for episodes in (a, b):
+        gradients = torch.autograd.grad(
+            learner.meta_loss(episodes.batch), parameters, allow_unused=True, materialize_grads=True
+        )
+        found.append(torch.cat([gradient.flatten() for gradient in gradients]).double())
+    one, other = found
+    if torch.equal(one, other):
+        return 1.0
+    return float((1 + cosine_similarity(one, other, dim=0).clamp(-1, 1)) / 2)
