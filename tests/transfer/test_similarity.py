@@ -9,14 +9,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from metarec.episodes import EpisodeSettings, build_episodes
 from metarec.errors import InputError
 from metarec.fusion import LinearFusion
 from metarec.meta import make_engine
-from metarec.ratings import Domain, RatingScale, simulate_domains
+from metarec.ratings import Domain, RatingScale
 from metarec.transfer import domain_similarity
-
-BASES = {"bias": {}, "item-knn": {"neighbours": 10}, "content": {}}
 
 
 def rated(ratings, low=1, high=5, users=None, name="d"):
@@ -29,17 +26,9 @@ def rated(ratings, low=1, high=5, users=None, name="d"):
     return Domain(name, pd.DataFrame(table), RatingScale(low, high))
 
 
-@pytest.fixture(scope="module")
-def worlds():
-    """Three simulated domains, as episodes."""
-    domains = simulate_domains(seed=0, num_users=60, num_items=60, ratings_per_user=30)
-    made = EpisodeSettings(shots=5, min_query=3, max_query=8, folds=2)
-    return {name: build_episodes({name: own}, name, made, BASES)[name] for name, own in domains.items()}
-
-
 def learner_for(episodes):
     rows = episodes.train.batch.query
-    shape = (len(BASES), rows.algorithm_features.shape[-1], rows.context.shape[-1])
+    shape = (*rows.algorithm_features.shape[-2:], rows.context.shape[-1])
     with torch.random.fork_rng():
         torch.manual_seed(0)
         network = LinearFusion.for_episodes(*shape)

@@ -1,0 +1,18 @@
+"""The strategies by name."""
+
+from __future__ import annotations
+
+from metarec.registry import Registry
+
+__all__ = ["STRATEGIES"]
+
+STRATEGIES = Registry(
+    "strategy",
+    "metarec.strategies",
+    {
+        "scratch": "metarec.transfer.scratch:Scratch",
+        "zero_shot": "metarec.transfer.zero_shot:ZeroShot",
+        "pooled": "metarec.transfer.pooled:Pooled",
+        "model_agnostic": "metarec.transfer.model_agnostic:ModelAgnostic",
+    },
+)

@@ -1,0 +1,24 @@
+"""Three simulated domains, as episodes, made once."""
+
+import pytest
+import torch
+
+from metarec.episodes import EpisodeSettings, build_episodes
+from metarec.ratings import simulate_domains
+
+BASES = {"bias": {}, "item-knn": {"neighbours": 10}, "content": {}}
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _one_thread():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="session")
+def worlds():
+    domains = simulate_domains(seed=0, num_users=60, num_items=60, ratings_per_user=30)
+    made = EpisodeSettings(shots=5, min_query=3, max_query=8, folds=2)
+    return {name: build_episodes({name: own}, name, made, BASES)[name] for name, own in domains.items()}
