@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from metarec.episodes import EpisodeBatch, FusionInputs
-from metarec.meta._base import TASK_CHUNK, AdaptedNetwork, MetaLearner, RowLosses, said
+from metarec.meta._base import TASK_CHUNK, AdaptedNetwork, MetaLearner, RowLosses, call_with, evaluating, said
+from metarec.meta._inner_optimizers import descent_direction
 from metarec.meta._inner_steps import Rate
 from metarec.meta._low_rank import InnerSteps
 from metarec.meta._paths import InnerLoop, MetaLoss, Path, in_parts
@@ -74,6 +75,8 @@ class BatchedMetaLearner(MetaLearner):
         if self.inner_steps == 0:
             same = {name: start[name].expand(tasks, *start[name].shape) for name in rates}
             return AdaptedNetwork(self._row_losses, same, tasks, shared=True)
+        if tasks == 1:
+            return AdaptedNetwork(self._row_losses, self._adapted_to_one(support), tasks)
         self._after_steps.choose(support, support, self._loop, self._trained())
         # Without a gradient to ask for, there is no graph beyond that of one inner gradient. A copy, for the network
         # may be trained on.
@@ -99,6 +102,22 @@ class BatchedMetaLearner(MetaLearner):
         ]
         fast = {name: torch.cat([part[name] for part in built]) for name in rates}
         return AdaptedNetwork(self._row_losses, fast, tasks)
+
+    def _adapted_to_one(self, support: FusionInputs) -> dict[str, Tensor]:
+        """name -> [1, ...] what the inner loop makes of a single task's support rows. There is nothing to batch."""
+        rows = FusionInputs(*(tensor[support.mask] for tensor in support))
+        start, rates = self._start(), self._all_rates(constant=True)
+        fast = {name: start[name].detach().clone() for name in rates}
+        direction = descent_direction(self.inner_optimizer)
+        with evaluating(self._row_losses), torch.enable_grad():
+            for _ in range(self.inner_steps if len(rows.mask) else 0):
+                for value in fast.values():
+                    value.requires_grad_()
+                loss = call_with(self._row_losses, fast, rows).mean()
+                gradients = torch.autograd.grad(loss, list(fast.values()), allow_unused=True, materialize_grads=True)
+                moves = direction(dict(zip(fast, gradients, strict=True)))
+                fast = {name: value.detach() - rates[name] * moves[name] for name, value in fast.items()}
+        return {name: value.unsqueeze(0) for name, value in fast.items()}
 
     def _unadapted_loss(self, query: FusionInputs) -> Tensor:
         """The meta-loss where all tasks share one network: their rows go through it together, without padding."""

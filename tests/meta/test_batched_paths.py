@@ -292,6 +292,26 @@ def test_users_in_parts_are_the_users(make_batch, monkeypatch):
     torch.testing.assert_close(found, expected)
 
 
+@pytest.mark.parametrize("name", NETWORKS.names())
+@pytest.mark.parametrize(
+    "how",
+    [{}, {"learn_rates": True}, {"adapted": "head"}, {"inner_optimizer": "momentum"}, {"inner_optimizer": "adam"}],
+)
+def test_one_user_alone_is_adapted_as_among_others(name, how, make_batch):
+    """One task goes a way of its own: there is nothing to batch."""
+    batch = make_batch()
+    learner = make_engine("batched", fitting(name, batch), inner_lr=0.1, inner_steps=3, **how).train()
+    together = learner.adapt(batch.support)
+    for task in range(batch.num_tasks):
+        support, query = (side.select(torch.tensor([task])) for side in batch)
+        alone = learner.adapt(support)
+        torch.testing.assert_close(alone.predict(query), together.predict(batch.query)[[task]])
+        torch.testing.assert_close(alone.row_losses(query), together.row_losses(batch.query)[[task]])
+        for own, value in alone.fast_weights.items():
+            torch.testing.assert_close(value, together.fast_weights[own][[task]])
+    assert all(module.training for module in learner.modules())
+
+
 def test_an_adapted_network_stays_as_it_is_when_training_goes_on(make_batch):
     batch = make_batch()
     network = fitting("gated", batch)
