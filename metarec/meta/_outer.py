@@ -12,7 +12,7 @@ from metarec.episodes import EpisodeBatch
 from metarec.errors import InputError
 from metarec.meta._base import MetaLearner
 
-__all__ = ["NonFiniteLossError", "make_adam", "outer_step"]
+__all__ = ["NonFiniteLossError", "clipped_step", "make_adam", "outer_step"]
 
 MAX_GRADIENT_NORM = 1.0
 
@@ -58,11 +58,20 @@ def outer_step(
         raise NonFiniteLossError("the loss", value, epoch=epoch, batch=batch)
     optimizer.zero_grad()
     loss.backward()
+    clipped_step(learner, optimizer, epoch=epoch, batch=batch)
+    return value
+
+
+def clipped_step(learner: MetaLearner, optimizer: torch.optim.Optimizer, *, epoch: int, batch: int) -> None:
+    """One step along the gradients that the parameters have, their norm clipped at 1.
+
+    Raises:
+        NonFiniteLossError: the gradient is not finite; the step is not taken.
+    """
     norm = nn.utils.clip_grad_norm_(learner.parameters(), MAX_GRADIENT_NORM).item()
     if not math.isfinite(norm):
         raise NonFiniteLossError("the gradient's norm", norm, epoch=epoch, batch=batch)
     optimizer.step()
-    return value
 
 
 def make_adam(learner: MetaLearner, learning_rate: float) -> torch.optim.Optimizer:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -14,7 +15,7 @@ from metarec.meta import MetaLearner, MetaLearningTrainer
 from metarec.meta._outer import make_adam
 from metarec.transfer.settings import FusionSettings
 
-__all__ = ["few_users", "fine_tune", "train_on_sources"]
+__all__ = ["Epochs", "few_users", "fine_tune", "train_on_sources"]
 
 
 def few_users(episodes: Episodes, count: int, seed: int) -> Episodes:
@@ -47,36 +48,46 @@ def train_on_sources(
     return learner
 
 
-def fine_tune(learner: MetaLearner, target: Episodes, settings: FusionSettings, seed: int) -> MetaLearner:
+Epochs = Callable[[MetaLearner, EpisodeBatch, int], Iterator[None]]
+"""Trains a meta-learner on tasks of the target for so many epochs; after each of them it is the caller's turn."""
+
+
+def fine_tune(
+    learner: MetaLearner, target: Episodes, settings: FusionSettings, seed: int, epochs: Epochs | None = None
+) -> MetaLearner:
     """Train on the target's few users as long as that helps other ones of them; perhaps not at all.
 
     How many epochs is chosen by cross-validation: in each fold the others are trained on, and after every epoch, and
     before the first, those of the fold are judged. The number with the lowest RMSE over all of them wins.
+
+    Args:
+        epochs: how to train; by default on the target's meta-loss alone.
     """
     if len(target) == 1:
         return learner
+    epochs = partial(_epochs, settings=settings, seed=seed) if epochs is None else epochs
     order = torch.randperm(len(target), generator=torch.Generator().manual_seed(seed))
     errors = np.zeros(settings.epochs + 1)
     for part in order.tensor_split(min(settings.folds, len(target))):
         others = torch.tensor([user for user in order.tolist() if user not in part.tolist()])
         judged = target.batch.select(part)
         own = copy.deepcopy(learner)
-        trainer = MetaLearningTrainer(own, seed=seed)
-        curve = [trainer.validate(judged).rmse]
-        for _ in _epochs(trainer, own, target.batch.select(others), settings, settings.epochs):
-            curve.append(trainer.validate(judged).rmse)
+        judge = MetaLearningTrainer(own)
+        curve = [judge.validate(judged).rmse]
+        for _ in epochs(own, target.batch.select(others), settings.epochs):
+            curve.append(judge.validate(judged).rmse)
         errors += float(judged.query.mask.sum()) * np.square(curve)
-    trainer = MetaLearningTrainer(learner, seed=seed)
-    for _ in _epochs(trainer, learner, target.batch, settings, int(errors.argmin())):
+    for _ in epochs(learner, target.batch, int(errors.argmin())):
         pass
     learner.eval()
     return learner
 
 
 def _epochs(
-    trainer: MetaLearningTrainer, learner: MetaLearner, batch: EpisodeBatch, settings: FusionSettings, count: int
+    learner: MetaLearner, batch: EpisodeBatch, count: int, *, settings: FusionSettings, seed: int
 ) -> Iterator[None]:
-    """Train so many epochs at a constant rate; after each of them it is the caller's turn."""
+    """At a constant rate."""
+    trainer = MetaLearningTrainer(learner, seed=seed)
     optimizer = make_adam(learner, settings.learning_rate)
     for _ in range(count):
         trainer.train_epoch(batch, optimizer, batch_size=settings.batch_size)

@@ -14,5 +14,6 @@ STRATEGIES = Registry(
         "zero_shot": "metarec.transfer.zero_shot:ZeroShot",
         "pooled": "metarec.transfer.pooled:Pooled",
         "model_agnostic": "metarec.transfer.model_agnostic:ModelAgnostic",
+        "gradient_based": "metarec.transfer.gradient_based:GradientBased",
     },
 )

@@ -1,0 +1,105 @@
+"""Sources weighed by how far their gradients agree with the target's, what conflicts projected out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cosine_similarity
+from torch.nn.utils import parameters_to_vector
+
+from metarec.episodes import DomainEpisodes, EpisodeBatch, Episodes
+from metarec.meta import MetaLearner
+from metarec.meta._outer import clipped_step, make_adam
+from metarec.transfer._base import AdaptingModel, TransferredModel, TransferStrategy
+from metarec.transfer._training import fine_tune, train_on_sources
+from metarec.transfer.settings import FusionSettings
+
+__all__ = ["GradientBased", "agreeing_gradient"]
+
+SHARPNESS = 5.0
+"""How much more a source counts whose gradient agrees more: e times more for every 0.2 of cosine."""
+
+
+class GradientBased(TransferStrategy):
+    """The target's few users go on being trained on together with the sources, as far as these agree with them.
+
+    It begins as :class:`~metarec.transfer.model_agnostic.ModelAgnostic` does. Then every step on the target's users
+    takes along a step on a batch of each source, see :func:`agreeing_gradient`. Few users say little about where to
+    go; what many say who want the same makes up for it, and what they want otherwise is left out.
+    """
+
+    name: ClassVar[str] = "gradient_based"
+    needs_sources: ClassVar[bool] = True
+
+    def _fit(self, sources: Mapping[str, DomainEpisodes], target: Episodes) -> TransferredModel:
+        learner = self.settings.start(target, self.seed)
+        train_on_sources(learner, sources.values(), self.settings, self.seed)
+        batches = [source.train.batch for source in sources.values()]
+        epochs = partial(_epochs, sources=batches, settings=self.settings, seed=self.seed)
+        return AdaptingModel(fine_tune(learner, target, self.settings, self.seed, epochs))
+
+
+def agreeing_gradient(target: Tensor, sources: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    """The gradient to go along, and how much each source counts in it.
+
+    Sources are weighed by the cosine of their gradient with the target's (a softmax: all count, those that agree count
+    more). Of a source that conflicts, the part that lies against the target's gradient is taken away (Yu et al. 2020);
+    so the sum never undoes what the target wants.
+
+    Args:
+        target: [P]; sources: S gradients [P] of the same parameters.
+
+    Returns:
+        [P] the target's gradient plus the weighted mean of what is left of the sources'; [S] the weights, which add up
+        to 1.
+
+    >>> combined, weights = agreeing_gradient(torch.tensor([1.0, 0.0]), [torch.tensor([-1.0, 2.0])])
+    >>> combined
+    tensor([1., 2.])
+    """
+    others = torch.stack(list(sources))
+    weights = torch.softmax(SHARPNESS * cosine_similarity(others, target.unsqueeze(0)), dim=0)
+    along = others @ target / target.square().sum().clamp(min=torch.finfo(target.dtype).tiny)
+    others = others - along.clamp(max=0).unsqueeze(1) * target
+    return target + weights @ others, weights
+
+
+def _epochs(
+    learner: MetaLearner,
+    batch: EpisodeBatch,
+    count: int,
+    *,
+    sources: Sequence[EpisodeBatch],
+    settings: FusionSettings,
+    seed: int,
+) -> Iterator[None]:
+    """Epochs of the target's tasks, with as many of each source drawn beside every batch as a batch has."""
+    generator = torch.Generator().manual_seed(seed)
+    optimizer = make_adam(learner, settings.learning_rate)
+    parameters = [parameter for parameter in learner.parameters() if parameter.requires_grad]
+
+    def gradient(tasks: EpisodeBatch) -> Tensor:
+        found = torch.autograd.grad(learner.meta_loss(tasks), parameters, allow_unused=True, materialize_grads=True)
+        return parameters_to_vector(found)
+
+    def drawn(tasks: EpisodeBatch) -> EpisodeBatch:
+        return tasks.select(torch.randperm(tasks.num_tasks, generator=generator)[: settings.batch_size])
+
+    for epoch in range(count):
+        learner.train()
+        with torch.random.fork_rng():
+            torch.manual_seed(int(torch.randint(2**62, (), generator=generator)))
+            order = torch.randperm(batch.num_tasks, generator=generator)
+            for number, tasks in enumerate(order.split(settings.batch_size)):
+                own = gradient(batch.select(tasks))
+                combined, _ = agreeing_gradient(own, [gradient(drawn(source)) for source in sources])
+                place = 0
+                for parameter in parameters:
+                    parameter.grad = combined[place : place + parameter.numel()].view_as(parameter).clone()
+                    place += parameter.numel()
+                clipped_step(learner, optimizer, epoch=epoch, batch=number)
+        yield
