@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
-from typing import Any, Literal, Protocol, get_args
+from collections.abc import Mapping
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call, vmap
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from metarec.episodes import EpisodeBatch, FusionInputs
 from metarec.errors import InputError
 from metarec.fusion import FusionNetwork, FusionOutput
 from metarec.fusion.losses import PREDICTION_LOSSES
+from metarec.meta._calls import Fuse, Loss, RowLosses, call_with, each_task, evaluating, said
 from metarec.meta._inner_optimizers import INNER_OPTIMIZERS, InnerOptimizer
 from metarec.registry import suggest
 
@@ -26,87 +24,18 @@ __all__ = [
     "TASK_CHUNK",
     "Adapted",
     "AdaptedNetwork",
-    "Loss",
     "MetaLearner",
-    "RowLosses",
-    "Rows",
-    "call_with",
     "check_adaptation",
-    "each_task",
-    "evaluating",
-    "said",
-    "twice_differentiable",
 ]
 
 Adapted = Literal["all", "head"]
 ADAPTED: tuple[str, ...] = get_args(Adapted)
-
-Loss = Literal["mse", "mae", "huber", "fusion"] | Callable[[FusionOutput, FusionInputs], Tensor]
 
 TASK_CHUNK = 256
 """How many tasks are adapted at once where no gradient is kept: enough to be fast, few enough for memory."""
 
 ROWS_AT_ONCE = 4096
 """About how many rows adapted networks answer at once, for the same reasons."""
-
-
-class Rows(Protocol):
-    """A NamedTuple of tensors [T, N, ...] such as FusionInputs; `mask` [T, N] says which of the rows count."""
-
-    def __init__(self, *tensors: Tensor) -> None: ...
-    def __iter__(self) -> Iterator[Tensor]: ...
-    @property
-    def mask(self) -> Tensor: ...
-
-
-class RowLosses(nn.Module):
-    """A fusion network and a loss, as a module whose forward is what engines call: inputs -> losses [...].
-
-    learn2learn, higher and ``functional_call`` all swap the parameters of the module that they call.
-    """
-
-    def __init__(self, network: FusionNetwork, loss: Loss) -> None:
-        super().__init__()
-        self.network = network
-        self.loss = loss
-
-    def forward(self, inputs: FusionInputs) -> Tensor:
-        if self.loss == "fusion":
-            return self.network.row_losses(inputs)
-        output = self.network.fuse(inputs)
-        if callable(self.loss):
-            return self.loss(output, inputs)
-        return PREDICTION_LOSSES[self.loss](output.prediction, inputs.targets)
-
-
-class _Fuse(nn.Module):
-    """The same for :meth:`FusionNetwork.fuse`, with the same parameter names as :class:`RowLosses`."""
-
-    def __init__(self, network: FusionNetwork) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, inputs: FusionInputs) -> FusionOutput:
-        return self.network.fuse(inputs)
-
-
-@contextmanager
-def evaluating(module: nn.Module) -> Iterator[None]:
-    """Dropout and the like are off inside, and every submodule is in its own mode again afterwards."""
-    training = [part for part in module.modules() if part.training]
-    for part in training:
-        part.training = False
-    try:
-        yield
-    finally:
-        for part in training:
-            part.training = True
-
-
-def twice_differentiable() -> AbstractContextManager[None]:
-    """Attention inside is computed by the plain kernel, the only one of torch's that has a second derivative."""
-    kernel: AbstractContextManager[None] = sdpa_kernel(SDPBackend.MATH)
-    return kernel
 
 
 class AdaptedNetwork:
@@ -133,7 +62,7 @@ class AdaptedNetwork:
 
     def fuse(self, query: FusionInputs) -> FusionOutput:
         """What each task's network says about the rows [T, N] of that task; predictions are not clipped."""
-        answer = self._each_task(_Fuse(self._losses.network), query)
+        answer = self._each_task(Fuse(self._losses.network), query)
         return FusionOutput(**answer)
 
     def predict(self, query: FusionInputs) -> Tensor:
@@ -166,48 +95,6 @@ class AdaptedNetwork:
         # What is in work should fit a processor's cache.
         chunk_size = max(1, ROWS_AT_ONCE // max(1, query.mask.shape[1]))
         return each_task(module, self._fast, query, chunk_size=chunk_size)
-
-
-def each_task(
-    module: nn.Module,
-    fast: Mapping[str, Tensor],
-    inputs: Rows,
-    *,
-    randomness: str = "error",
-    chunk_size: int | None = None,
-) -> Any:
-    """What a module answers to each task's rows with that task's parameters; it shares the others.
-
-    Args:
-        fast: name -> [T, ...] parameters. randomness, chunk_size: of ``vmap``.
-    """
-
-    def one_task(parameters: dict[str, Tensor], rows: Rows) -> Any:
-        return said(call_with(module, parameters, rows))
-
-    return vmap(one_task, randomness=randomness, chunk_size=chunk_size)(dict(fast), inputs)
-
-
-def call_with(module: nn.Module, parameters: Mapping[str, Tensor], inputs: Any) -> Any:
-    """What a module answers with other tensors in the place of its parameters, wherever each of these is used.
-
-    ``functional_call`` ties weights by itself too, but where a submodule has two names it leaves the other tensors in
-    the module (torch 2.14); so it is told each place once.
-    """
-    places: dict[int, list[str]] = {}
-    for owner, part in module.named_modules():
-        for own, parameter in part._parameters.items():
-            places.setdefault(id(parameter), []).append(f"{owner}.{own}" if owner else own)
-    first = {names[0]: names for names in places.values()}
-    everywhere = {place: value for name, value in parameters.items() for place in first[name]}
-    return functional_call(module, everywhere, (inputs,), tie_weights=False)
-
-
-def said(answer: FusionOutput | Tensor) -> dict[str, Tensor] | Tensor:
-    """Of a FusionOutput what a network says, by name: vmap hands back tensors only. Losses are left as they are."""
-    if isinstance(answer, Tensor):
-        return answer
-    return {name: value for name, value in answer._asdict().items() if value is not None}
 
 
 def check_adaptation(

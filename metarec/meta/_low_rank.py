@@ -1,10 +1,11 @@
-"""Fast weights that are never built: inner steps on linear layers, for all tasks of a batch at once.
+"""Fast weights of wide layers that are never built: inner steps for all tasks of a batch at once.
 
 A step of gradient descent on a linear layer adds to its weight ``-rate * D^T X``, with X the layer's inputs on the
 task's support rows and D the gradient of the task's loss at its outputs. So a task's own weight is the shared one plus
 a product of thin matrices, and the layer answers rows x with ``x W^T - rate * (x X^T) D``: one large product that all
 tasks share, and two thin ones. X and D are kept in place of weights. Where a gradient is to flow through the steps, D
-is taken with its graph: the gradient is then exact.
+is taken with its graph: the gradient is then exact. What a narrow layer would have to keep is more than its weight,
+which is then built.
 
 Shapes: T tasks, R rows of a task in a layer, M rows that earlier steps saw there.
 """
@@ -19,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from metarec.fusion.losses import task_means
-from metarec.meta._base import Rows, call_with, evaluating
+from metarec.meta._calls import Rows, call_with, evaluating
 from metarec.meta._inner_steps import Descent, Rate, Rates
 from metarec.meta._stepped_layers import KINDS, Layer
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from metarec.fusion.losses import task_means
-from metarec.meta._base import Rows, each_task, evaluating
+from metarec.meta._calls import Rows, each_task, evaluating
 from metarec.meta._inner_optimizers import InnerOptimizer
 from metarec.meta._inner_steps import Rate
 from metarec.meta._low_rank import InnerSteps, why_not

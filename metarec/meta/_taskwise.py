@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from metarec.episodes import EpisodeBatch, FusionInputs
 from metarec.fusion.losses import masked_mean
-from metarec.meta._base import AdaptedNetwork, MetaLearner, twice_differentiable
+from metarec.meta._base import AdaptedNetwork, MetaLearner
+from metarec.meta._calls import twice_differentiable
 
 __all__ = ["TaskwiseMetaLearner", "inner_step"]
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from metarec.fusion.losses import task_means
-from metarec.meta._base import Rows, each_task, evaluating, twice_differentiable
+from metarec.meta._calls import Rows, each_task, evaluating, twice_differentiable
 from metarec.meta._inner_optimizers import InnerOptimizer, descent_direction
 
 __all__ = ["fast_weights"]

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from metarec.episodes import EpisodeBatch, FusionInputs
-from metarec.meta._base import TASK_CHUNK, AdaptedNetwork, MetaLearner, RowLosses, call_with, evaluating, said
+from metarec.meta._base import TASK_CHUNK, AdaptedNetwork, MetaLearner
+from metarec.meta._calls import RowLosses, call_with, evaluating, said
 from metarec.meta._inner_optimizers import descent_direction
 from metarec.meta._inner_steps import Rate
 from metarec.meta._low_rank import InnerSteps

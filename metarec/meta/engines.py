@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from metarec.fusion import FusionNetwork
-from metarec.meta._base import Adapted, Loss, MetaLearner
+from metarec.meta._base import Adapted, MetaLearner
+from metarec.meta._calls import Loss
 from metarec.meta._inner_optimizers import InnerOptimizer
 from metarec.registry import Registry
 

@@ -14,7 +14,8 @@ from tqdm import tqdm
 from metarec.episodes import EpisodeBatch
 from metarec.errors import InputError
 from metarec.fusion import FusionNetwork
-from metarec.meta._base import Loss, MetaLearner, check_adaptation
+from metarec.meta._base import MetaLearner, check_adaptation
+from metarec.meta._calls import Loss
 from metarec.meta._data import Row, Task, TrainingData, as_batches, stack_tasks
 from metarec.meta._outer import NonFiniteLossError, make_adam, outer_step
 from metarec.meta._regression import RegressionNetwork
