@@ -4,7 +4,7 @@ import learn2learn
 import torch
 from torch import nn
 
-ITERATIONS = globals().get("ITERATIONS", 200)
+ITERATIONS = 200
 TASKS, ROWS, STEPS = 25, 10, 5
 
 

@@ -4,7 +4,7 @@ from metarec.meta import BatchedMAML
 import torch
 from torch import nn
 
-ITERATIONS = globals().get("ITERATIONS", 200)
+ITERATIONS = 200
 TASKS, ROWS, STEPS = 25, 10, 5
 
 

@@ -79,9 +79,9 @@ class BatchedMetaLearner(MetaLearner):
         if tasks == 1:
             return AdaptedNetwork(self._row_losses, self._adapted_to_one(support), tasks)
         self._after_steps.choose(support, support, self._loop, self._trained())
-        # Without a gradient to ask for, there is no graph beyond that of one inner gradient. A copy, for the network
-        # may be trained on.
-        start = {name: value.detach().clone() for name, value in start.items()}
+        # Without a gradient to ask for, there is no graph beyond that of one inner gradient. A copy of what is adapted,
+        # for the network may be trained on; what is not is the network's own.
+        start = {name: value.detach().clone() if name in rates else value.detach() for name, value in start.items()}
         parts = in_parts(support, TASK_CHUNK)
         if self.path == "low-rank":
             taken = [

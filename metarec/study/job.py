@@ -6,40 +6,32 @@ import hashlib
 import json
 import logging
 import os
-from collections.abc import Iterable, Iterator, Mapping
-from concurrent.futures import Executor, ThreadPoolExecutor
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass, field
-from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import optuna
-import pandas as pd
 import torch
 from optuna.trial import FrozenTrial, TrialState
 
 from metarec.bases import applicable_bases
 from metarec.collection import keeping_all
-from metarec.episodes import DomainEpisodes, Episodes, assign_roles, build_episodes
+from metarec.episodes import DomainEpisodes, assign_roles, build_episodes
 from metarec.errors import InputError
-from metarec.fusion.stackers import STACKERS, Stacker
+from metarec.fusion.stackers import Stacker
 from metarec.meta import MetaLearner
 from metarec.ratings import Domain, read_domain, simulate_domains
 from metarec.registry import suggest
 from metarec.study.engine_check import check_engines
-from metarec.study.ensemble import combine, member_name, member_trials
-from metarec.study.evaluation import (
-    METAREC,
-    base_unit_predictions,
-    gains,
-    prediction_rows,
-    scores,
-)
+from metarec.study.ensemble import member_name, member_trials
 from metarec.study.objective import Objective, make_learner
 from metarec.study.records import record_result, study_description
-from metarec.study.results import DomainResult, StudyResult
+from metarec.study.results import StudyResult
+from metarec.study.scoring import fit_ahead, score_on_test_users
 from metarec.study.search import counted_trials, open_storage, open_study, run_trials
 from metarec.study.spec import SIMULATED, StudySpec
 from metarec.study.tracking import NullTracker, StudyRun, Tracker
@@ -181,7 +173,7 @@ def run_study(spec: StudySpec, domains: Mapping[str, Domain], job: Job) -> Study
         FileKeeper(processes) as keeper,
     ):
         objective = Objective.of(spec, episodes, run, job.folder / "networks", keeper)
-        stackers = _fit_ahead(spec, episodes, processes)
+        stackers = fit_ahead(spec, episodes, processes)
 
         def on_trial(trial: FrozenTrial) -> None:
             job.watcher.on_trial(trial, len(counted_trials(study)), spec.trials)
@@ -201,24 +193,6 @@ def _get_ready(tracker: Tracker) -> None:
             import_module(module)
         # With the first optimizer torch imports its compiler.
         torch.optim.Adam([torch.zeros(1)])
-
-
-def _fit_ahead(
-    spec: StudySpec, episodes: Mapping[str, DomainEpisodes], processes: Executor | None
-) -> Iterator[tuple[str, dict[str, Stacker]]]:
-    """Each domain's name and baselines. They need nothing of the search: other processes fit them while it runs.
-
-    Without other processes they are fitted when they are asked for.
-    """
-    able = {name: domain for name, domain in episodes.items() if len(domain.train) and len(domain.validation)}
-    sides = [domain.train for domain in able.values()], [domain.validation for domain in able.values()]
-    return zip(able, (processes.map if processes else map)(partial(_fit_stackers, spec), *sides), strict=True)
-
-
-def _fit_stackers(spec: StudySpec, train: Episodes, validation: Episodes) -> dict[str, Stacker]:
-    """Every baseline on one domain. Runs in a worker process, or in this one."""
-    with one_thread():
-        return {name: STACKERS.get(name)().fit(train, validation, seed=spec.seed) for name in spec.baselines}
 
 
 def _score(
@@ -241,23 +215,10 @@ def _score(
     best = members[0]
     job.watcher.on_stage(f"scoring the best {len(members)} trials and the baselines on the test users")
     learners = {member_name(trial): _network_of(objective, trial) for trial in members}
-    table, frames = {}, []
-    settings: dict[str, Mapping[str, Mapping[str, Any]]] = {}
-    fitted = dict(stackers)
-    for name, domain in episodes.items():
-        if not len(domain.test):
-            continue
-        # Of a domain that cannot have baselines, fitting them says why.
-        own = fitted.get(name) or _fit_stackers(spec, domain.train, domain.validation)
-        rows, chosen = _test_rows(learners, own, domain)
-        settings[name] = chosen
-        table[name] = DomainResult(
-            scores(rows, domain.test.scale.span), gains(rows, seed=spec.seed), str(domain.test.scale)
-        )
-        frames.append(rows)
+    table, settings, rows = score_on_test_users(spec, episodes, learners, stackers)
     predictions = job.folder / "predictions.parquet"
     predictions.parent.mkdir(parents=True, exist_ok=True)
-    pd.concat(frames, ignore_index=True).to_parquet(predictions)
+    rows.to_parquet(predictions)
     job.watcher.on_stage("comparing the engines")
     engines = check_engines(spec, objective.train[objective.validation.domain], best.params)
     ordered = {spec.target or "": table[spec.target or ""], **table}
@@ -284,19 +245,6 @@ def _network_of(objective: Objective, trial: FrozenTrial) -> MetaLearner:
     learner = make_learner(objective.spec, objective.validation, trial.params, engine=objective.spec.engine)
     learner.load_state_dict(torch.load(weights, weights_only=True))
     return learner
-
-
-def _test_rows(
-    learners: Mapping[str, MetaLearner], stackers: Mapping[str, Stacker], domain: DomainEpisodes
-) -> tuple[pd.DataFrame, dict[str, Mapping[str, Any]]]:
-    """The test predictions of every model on one domain, and the settings that each of them chose."""
-    ours, weights = combine(domain, learners, stackers)
-    baselines = {name: stacker.predict(domain.test) for name, stacker in stackers.items()}
-    settings: dict[str, Mapping[str, Any]] = {
-        METAREC: weights,
-        **{name: stacker.settings for name, stacker in stackers.items()},
-    }
-    return prediction_rows(domain.test, {METAREC: ours, **baselines, **base_unit_predictions(domain.test)}), settings
 
 
 def _make_folders(job: Job) -> None:

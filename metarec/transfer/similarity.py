@@ -48,6 +48,7 @@ def domain_similarity(
     """How alike two domains are, from their ratings, or from the episodes of their train users.
 
     Ratings say how they are distributed and who gave them; only episodes say how bases err and what features are like.
+    Of a Domain all ratings are looked at: where a choice is to follow from it, hand over episodes, or no test user.
 
     Args:
         learner: asked for the gradient of its meta-loss on either domain's episodes, at its own start; without it

@@ -7,14 +7,6 @@ from metarec.episodes import EpisodeBatch, FusionInputs
 from metarec.fusion import MetaRecommenderFusion
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 def _inputs(generator, lengths, width, sizes, missing, dtype) -> FusionInputs:
     algorithms, features, context = sizes
     tasks = len(lengths)

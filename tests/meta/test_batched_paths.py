@@ -324,6 +324,24 @@ def test_an_adapted_network_stays_as_it_is_when_training_goes_on(make_batch):
     assert torch.equal(adapted.predict(batch.query), before)
 
 
+@pytest.mark.parametrize("path", ["low-rank", "vmap"])
+def test_what_is_not_adapted_is_the_networks_own_whoever_answers(path, make_batch, monkeypatch):
+    """The body of a network whose head is adapted goes on being trained: all ways of answering see the same body."""
+    batch = make_batch()
+    network = fitting("gated", batch)
+    learner = make_engine("batched", network, inner_lr=0.1, inner_steps=1, adapted="head")
+    learner.path = path
+    adapted = learner.adapt(batch.support)
+    support, query = (side.select(torch.tensor([0])) for side in batch)
+    alone = learner.adapt(support)
+    with torch.no_grad():
+        network.body[0].weight += 0.5
+    few = adapted.predict(batch.query)
+    monkeypatch.setattr(batched, "MANY_ROWS", 0)
+    torch.testing.assert_close(adapted.predict(batch.query), few)
+    torch.testing.assert_close(alone.predict(query), few[:1])
+
+
 def test_a_layer_is_left_as_it_was(make_batch):
     batch = make_batch()
     network = fitting("gated", batch)

@@ -1,7 +1,6 @@
 """BatchedMAML takes the place of learn2learn's MAML: the same manners, the same numbers."""
 
 import difflib
-import runpy
 from pathlib import Path
 
 import pytest
@@ -256,6 +255,10 @@ def test_the_two_lines_that_change():
     lines = [script.read_text(encoding="utf-8").splitlines() for script in scripts]
     changed = [line for line in difflib.ndiff(*lines) if line.startswith("- ")]
     assert [line.startswith("- import") for line in changed] == [True, False, False]
-    losses = [runpy.run_path(str(script), init_globals={"ITERATIONS": 3})["losses"] for script in scripts]
+    losses = []
+    for own in lines:
+        variables: dict = {}
+        exec("\n".join(own).replace("ITERATIONS = 200", "ITERATIONS = 3"), variables)
+        losses.append(variables["losses"])
     assert len(losses[0]) == 3
     torch.testing.assert_close(*(torch.tensor(own) for own in losses), rtol=1e-4, atol=0)

@@ -1,20 +1,11 @@
 """Three simulated domains, as episodes, made once."""
 
 import pytest
-import torch
 
 from metarec.episodes import EpisodeSettings, build_episodes
 from metarec.ratings import simulate_domains
 
 BASES = {"bias": {}, "item-knn": {"neighbours": 10}, "content": {}}
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="session")
