@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from metarec.episodes._assemble import DomainEpisodes, assemble
+from metarec.episodes._assemble import Answered, DomainEpisodes
 from metarec.episodes._cache import cache_key, load_arrays, save_arrays
 from metarec.episodes._features import ItemFacts
-from metarec.episodes._item_facts import item_facts
+from metarec.episodes._item_facts import item_facts, task_facts
 from metarec.episodes._predictions import base_predictions
 from metarec.episodes._split import Cut, UserRoles, assign_roles, cut_tasks
 from metarec.episodes.settings import EpisodeSettings, Progress
@@ -67,7 +67,7 @@ def build_episodes(
                 if cache:
                     save_arrays(paths[name], arrays[name])
     return {
-        name: assemble(domain, roles.roles, cuts[name], settings, tuple(bases), arrays[name])
+        name: Answered(domain, settings, tuple(bases), roles.roles, cuts[name], arrays[name]).episodes()
         for name, domain in domains.items()
     }
 
@@ -89,7 +89,8 @@ def _predict(
         for side, width in widths.items()
         for what in ("", "_evidence")
     }
-    support_facts, query_facts = (np.zeros((len(cuts), width, len(ItemFacts._fields))) for width in widths.values())
+    for side, width in widths.items():
+        arrays[f"{side}_facts"] = np.zeros((len(cuts), width, len(ItemFacts._fields)))
 
     groups: list[tuple[Domain, list[int]]] = []
     for fold in [*range(roles.num_folds), None]:
@@ -97,11 +98,9 @@ def _predict(
         if own:
             fit_on = domain.without(roles.held_out(fold))
             groups.append((fit_on, own))
-            facts = item_facts(fit_on, settings.damping)
-            for row in own:
-                cut = cuts[row]
-                support_facts[row, : len(cut.task.support_items)] = facts(cut.task.support_items, cut.support_times)
-                query_facts[row, : len(cut.ratings)] = facts(cut.task.query_items, cut.query_times)
+            known = item_facts(fit_on, settings.damping)
+            for name, table in task_facts(known, [cuts[row] for row in own], *widths.values()).items():
+                arrays[name][own] = table
 
     calls = [(group, base) for group in range(len(groups)) for base in range(len(bases))]
     names = list(bases)
@@ -119,4 +118,4 @@ def _predict(
             arrays[name][rows, :, base] = table
         if on_progress:
             on_progress(done, len(calls), f"{domain.name}: {names[base]}")
-    return {**arrays, "support_facts": support_facts, "query_facts": query_facts}
+    return arrays

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
@@ -10,10 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from metarec.episodes._assemble import DomainEpisodes, assemble
+from metarec.episodes._assemble import Answered, DomainEpisodes
 from metarec.episodes._cache import cache_key, load_arrays, save_arrays
-from metarec.episodes._features import ItemFacts
-from metarec.episodes._item_facts import item_facts
+from metarec.episodes._item_facts import item_facts, task_facts
 from metarec.episodes._predictions import base_predictions
 from metarec.episodes._split import MIN_USERS, Cut, Role, UserRoles, cut_tasks, deal_folds, eligible_users, too_few
 from metarec.episodes.settings import EpisodeSettings, Progress
@@ -21,7 +20,7 @@ from metarec.errors import InputError
 from metarec.ratings import Domain
 from metarec.workers import worker_map
 
-__all__ = ["CrossValidation", "cross_validate"]
+__all__ = ["CrossValidation", "cross_validate", "shared_folds"]
 
 Fit = frozenset[int]
 """A fit of the bases, by the folds whose users it never saw."""
@@ -55,6 +54,14 @@ class CrossValidation:
         Raises:
             InputError: there is no such fold, or no predictions for this number of shots.
         """
+        return self.answered(fold, shots).episodes()
+
+    def answered(self, fold: int, shots: int) -> Answered:
+        """The same before features are made of it.
+
+        Raises:
+            InputError: there is no such fold, or no predictions for this number of shots.
+        """
         if not 0 <= fold < self.num_folds:
             raise InputError(f"fold must be in 0..{self.num_folds - 1} but got {fold}")
         if shots not in self.shots:
@@ -75,7 +82,7 @@ class CrossValidation:
                     arrays[name] = np.zeros((len(cuts), *values.shape[1:]))
                 arrays[name][rows] = values[chosen]
         settings = self.settings.model_copy(update={"shots": shots})
-        return assemble(self.domain, roles, cuts, settings, self.base_names, arrays)
+        return Answered(self.domain, settings, self.base_names, roles, cuts, arrays)
 
     def _role(self, own: int, fold: int) -> Role:
         if own == fold:
@@ -89,7 +96,7 @@ def cross_validate(
     bases: Mapping[str, Mapping[str, Any]],
     *,
     shots: Sequence[int],
-    folds: int = 5,
+    folds: int | Mapping[str, int] = 5,
     seed: int = 0,
     cache: Path | None = None,
     jobs: int = 1,
@@ -108,7 +115,9 @@ def cross_validate(
         domain: the ratings. settings: how episodes are cut; `shots` replaces its own number.
         bases: name -> options of each base recommender.
         shots: sizes of support sets; a user takes part in those that leave enough ratings to be judged on.
-        folds: how many folds of users, >= 3. seed: of the folds, the draws and the bases.
+        folds: how many folds of users, >= 3; or user -> fold from :func:`shared_folds`, where the same users may be in
+            other domains. Who has no fold makes no episode, and the bases learn from them.
+        seed: of the folds, the draws and the bases.
         cache: a folder, in which each fit's predictions are kept as soon as they are there; None keeps nothing.
         jobs: worker processes; the result does not depend on it.
         on_progress: called with (done, of how many, what) after each fit.
@@ -116,20 +125,22 @@ def cross_validate(
     Raises:
         InputError: fewer than three folds, no shots, or too few users with enough ratings.
     """
-    if folds < 3:
-        raise InputError(f"folds must be >= 3, to train, validate and test, but got {folds}")
+    num_folds = folds if isinstance(folds, int) else max(folds.values(), default=-1) + 1
+    if num_folds < 3:
+        raise InputError(f"folds must be >= 3, to train, validate and test, but got {num_folds}")
     if not shots or min(shots) < 0:
         raise InputError(f"shots must name at least one number >= 0 but got {list(shots)}")
     shots = tuple(sorted(set(shots)))
     cut_settings = {count: settings.model_copy(update={"shots": count}) for count in shots}
     users = eligible_users(domain, cut_settings[shots[-1]])
-    needed = max(MIN_USERS, 2 * folds)
+    needed = max(MIN_USERS, 2 * num_folds)
     if len(users) < needed:
         raise InputError(too_few(domain, cut_settings[shots[-1]], len(users), needed))
-    own = deal_folds(eligible_users(domain, cut_settings[shots[0]]), folds, np.random.default_rng([seed, 2]))
-    everyone = UserRoles(dict.fromkeys(own, "train"), {}, 0)
+    everybody = eligible_users(domain, cut_settings[shots[0]])
+    own = dict(folds) if isinstance(folds, Mapping) else deal_folds(everybody, folds, np.random.default_rng([seed, 2]))
+    everyone = UserRoles({user: "train" for user in everybody if user in own}, {}, 0)
     cuts = {count: cut_tasks(domain, everyone, cut_as, seed) for count, cut_as in cut_settings.items()}
-    fits = [frozenset(pair) for size in (1, 2) for pair in combinations(range(folds), size)]
+    fits = [frozenset(pair) for size in (1, 2) for pair in combinations(range(num_folds), size)]
     answers: dict[tuple[Fit, int], dict[str, np.ndarray]] = {}
     base_arrays = _predict(domain, settings, bases, cuts, own, fits, seed, cache, jobs, on_progress)
     for fit in fits:
@@ -140,18 +151,20 @@ def cross_validate(
                 side: np.stack([base_arrays[fit, name][f"{side}-{count}"] for name in bases], axis=-1)
                 for side in ("support", "query", "support_evidence", "query_evidence")
             }
-            for side, width in (("support", max(count, 1)), ("query", settings.max_query)):
-                table = np.zeros((len(members), width, len(ItemFacts._fields)))
-                for row, cut in enumerate(members):
-                    items, times = (
-                        (cut.task.support_items, cut.support_times)
-                        if side == "support"
-                        else (cut.task.query_items, cut.query_times)
-                    )
-                    table[row, : len(items)] = facts(items, times)
-                arrays[f"{side}_facts"] = table
+            arrays |= task_facts(facts, members, max(count, 1), settings.max_query)
             answers[fit, count] = arrays
-    return CrossValidation(domain, settings, tuple(bases), shots, own, folds, cuts, answers)
+    return CrossValidation(domain, settings, tuple(bases), shots, own, num_folds, cuts, answers)
+
+
+def shared_folds(domains: Iterable[Domain], settings: EpisodeSettings, folds: int, seed: int) -> dict[str, int]:
+    """user -> fold, the same in all domains: whom one of them tests, no other one learns from in that round.
+
+    Args:
+        settings: how episodes are cut, for the smallest number of shots: who makes an episode in any of the domains has
+            a fold.
+    """
+    users = sorted({user for domain in domains for user in eligible_users(domain, settings)})
+    return deal_folds(users, folds, np.random.default_rng([seed, 3]))
 
 
 def _fitted_on(domain: Domain, folds: Mapping[str, int], fit: Fit) -> Domain:

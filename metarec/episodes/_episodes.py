@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 
-from metarec.episodes._batch import EpisodeBatch
+from metarec.episodes._batch import EpisodeBatch, FusionInputs
 from metarec.ratings import RatingScale
 
 __all__ = ["Episodes"]
@@ -42,5 +43,60 @@ class Episodes:
     query_fallback: torch.Tensor
     query_ratings: np.ndarray
 
+    @classmethod
+    def joined(cls, several: Sequence[Episodes]) -> Episodes:
+        """The episodes of all of them, one after the other; the first one's domain and scale stand for all.
+
+        The bases and features must be the same ones.
+        """
+        first = several[0]
+        sides = [_joined_rows([getattr(one.batch, side) for one in several]) for side in EpisodeBatch._fields]
+        support, query = (side.mask.shape[1] for side in sides)
+        return replace(
+            first,
+            batch=EpisodeBatch(*sides),
+            users=np.concatenate([one.users for one in several]),
+            support_items=np.concatenate([_widened(one.support_items, support, "") for one in several]),
+            query_items=np.concatenate([_widened(one.query_items, query, "") for one in several]),
+            query_fallback=torch.cat([_padded(one.query_fallback, query, 0.0) for one in several]),
+            query_ratings=np.concatenate([_widened(one.query_ratings, query, 0.0) for one in several]),
+        )
+
+    def select(self, tasks: torch.Tensor) -> Episodes:
+        """The episodes at these places, [n] integers."""
+        chosen = tasks.numpy()
+        return replace(
+            self,
+            batch=self.batch.select(tasks),
+            users=self.users[chosen],
+            support_items=self.support_items[chosen],
+            query_items=self.query_items[chosen],
+            query_fallback=self.query_fallback[tasks],
+            query_ratings=self.query_ratings[chosen],
+        )
+
     def __len__(self) -> int:
         return len(self.users)
+
+
+_PADDING = FusionInputs(0.5, 0.0, 0.0, 0.0, 0.0)  # type: ignore[arg-type]  # one number for each tensor
+
+
+def _joined_rows(several: Sequence[FusionInputs]) -> FusionInputs:
+    width = max(rows.mask.shape[1] for rows in several)
+    return FusionInputs(
+        *(
+            torch.cat([_padded(getattr(rows, name), width, getattr(_PADDING, name)) for rows in several])
+            for name in FusionInputs._fields
+        )
+    )
+
+
+def _padded(values: torch.Tensor, width: int, padding: float) -> torch.Tensor:
+    missing = width - values.shape[1]
+    return torch.cat([values, values.new_full((len(values), missing, *values.shape[2:]), padding)], dim=1)
+
+
+def _widened(values: np.ndarray, width: int, padding: object) -> np.ndarray:
+    extra = np.full((len(values), width - values.shape[1]), padding, dtype=values.dtype)
+    return np.concatenate([values, extra], axis=1)

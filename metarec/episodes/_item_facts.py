@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 
 from metarec.bases._offsets import item_offsets
+from metarec.episodes._features import ItemFacts
+from metarec.episodes._split import Cut
 from metarec.ratings import Domain
 
-__all__ = ["KnownItems", "item_facts"]
+__all__ = ["KnownItems", "item_facts", "task_facts"]
 
 _DAY = 86_400.0
 
@@ -50,3 +54,13 @@ def item_facts(fit_on: Domain, damping: float) -> KnownItems:
     if fit_on.has_timestamps:
         np.minimum.at(first, codes, ratings["timestamp"].to_numpy(dtype=np.float64))
     return KnownItems(items, table, first)
+
+
+def task_facts(known: KnownItems, cuts: Sequence[Cut], shots: int, queries: int) -> dict[str, np.ndarray]:
+    """``support_facts`` [T, shots, 5] and ``query_facts`` [T, queries, 5] of T tasks, 0 in padding."""
+    width = len(ItemFacts._fields)
+    support, query = np.zeros((len(cuts), shots, width)), np.zeros((len(cuts), queries, width))
+    for row, cut in enumerate(cuts):
+        support[row, : len(cut.task.support_items)] = known(cut.task.support_items, cut.support_times)
+        query[row, : len(cut.task.query_items)] = known(cut.task.query_items, cut.query_times)
+    return {"support_facts": support, "query_facts": query}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Self
 
@@ -26,6 +27,18 @@ class Moments(NamedTuple):
         """Over the leading axis."""
         return cls(rows.mean(0), rows.std(0))
 
+    @classmethod
+    def pooled(cls, several: Sequence[Self]) -> Self:
+        """Of all rows together, as if each had as many."""
+        mean = np.mean([one.mean for one in several], axis=0)
+        square = np.mean([one.spread**2 + one.mean**2 for one in several], axis=0)
+        return cls(mean, np.sqrt(np.maximum(square - mean**2, 0.0)))
+
+    def mixed(self, other: Self, share: float) -> Self:
+        """Between these and others: `share` of the others."""
+        mean = (1 - share) * self.mean + share * other.mean
+        return type(self)(mean, np.sqrt((1 - share) * self.spread**2 + share * other.spread**2))
+
     def standardise(self, values: np.ndarray) -> np.ndarray:
         """Features with mean 0 and deviation 1; what is constant becomes 0."""
         varies = self.spread > 1e-6
@@ -47,6 +60,32 @@ class Standards:
     algorithm: Moments
     context: Moments
     damping: float
+
+    @classmethod
+    def pooled(cls, several: Sequence[Self]) -> Self:
+        """Those of several domains together, each of which counts the same."""
+        priors = [one.priors for one in several]
+        return cls(
+            Priors(
+                np.mean([prior.absolute_error for prior in priors], axis=0),
+                float(np.mean([prior.variance for prior in priors])),
+            ),
+            Moments.pooled([one.algorithm for one in several]),
+            Moments.pooled([one.context for one in several]),
+            several[0].damping,
+        )
+
+    def mixed(self, other: Self, share: float) -> Self:
+        """Between these and others: `share` of the others, in [0, 1]."""
+        own, their = self.priors, other.priors
+        priors = Priors(
+            (1 - share) * own.absolute_error + share * their.absolute_error,
+            (1 - share) * own.variance + share * their.variance,
+        )
+        algorithm, context = (
+            getattr(self, name).mixed(getattr(other, name), share) for name in ("algorithm", "context")
+        )
+        return type(self)(priors, algorithm, context, self.damping)
 
     def inputs(self, side: Features, targets: np.ndarray, mask: np.ndarray) -> FusionInputs:
         """What a network sees of one side's features: standardised, padding hidden.

@@ -2,13 +2,14 @@
 
 from metarec.ratings._domain import Domain, RatingScale
 from metarec.ratings._readers import read_domain, read_domains
-from metarec.ratings._scale import infer_scale
+from metarec.ratings._scale import common_scale, infer_scale
 from metarec.ratings._simulate import SimulatedWorld, simulate_domains, simulate_world
 
 __all__ = [
     "Domain",
     "RatingScale",
     "SimulatedWorld",
+    "common_scale",
     "infer_scale",
     "read_domain",
     "read_domains",

@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 
 from metarec.errors import InputError
-from metarec.ratings._domain import RatingScale
+from metarec.ratings._domain import Domain, RatingScale
 
-__all__ = ["as_scale", "infer_scale"]
+__all__ = ["as_scale", "common_scale", "infer_scale"]
 
 CONVENTIONAL = (
     RatingScale(0, 1),
@@ -83,3 +83,21 @@ def as_scale(scale: RatingScale | Sequence[float] | str) -> RatingScale:
     except (TypeError, ValueError) as error:
         raise InputError(f"a scale must be two numbers, as in 1..5, but got {scale!r}") from error
     return RatingScale(low, high)
+
+
+def common_scale(domain: Domain) -> RatingScale:
+    """A scale on which ratings of different domains are alike: their mean in the middle, three spreads on either side.
+
+    People say 4 of 5 of a book and 7.4 of 10 of a film and mean the same; on their own scales the one is far above the
+    middle and the other less so. A domain whose ratings are all the same is as wide as its own scale.
+
+    >>> ratings = pd.DataFrame({"user": ["a", "b"], "item": ["x", "x"], "rating": [3.0, 5.0]})
+    >>> str(common_scale(Domain("books", ratings, RatingScale(1, 5))))
+    '1..7'
+    """
+    ratings = domain.ratings["rating"].to_numpy(dtype=float)
+    if not len(ratings):
+        raise InputError(f'domain "{domain.name}" has no rating to make a scale of')
+    middle, spread = float(ratings.mean()), float(ratings.std())
+    half = 3 * spread if spread > 1e-9 * domain.scale.span else domain.scale.span / 2
+    return RatingScale(middle - half, middle + half)

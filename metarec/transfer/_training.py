@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -21,7 +20,7 @@ __all__ = ["Epochs", "few_users", "fine_tune", "train_on_sources"]
 def few_users(episodes: Episodes, count: int, seed: int) -> Episodes:
     """So many users, drawn by seed: the few of a larger number are among those of a larger one."""
     drawn = torch.randperm(len(episodes), generator=torch.Generator().manual_seed(seed))
-    return _select(episodes, drawn[:count].sort().values)
+    return episodes.select(drawn[:count].sort().values)
 
 
 def train_on_sources(
@@ -92,16 +91,3 @@ def _epochs(
     for _ in range(count):
         trainer.train_epoch(batch, optimizer, batch_size=settings.batch_size)
         yield
-
-
-def _select(episodes: Episodes, tasks: torch.Tensor) -> Episodes:
-    chosen = tasks.numpy()
-    return replace(
-        episodes,
-        batch=episodes.batch.select(tasks),
-        users=episodes.users[chosen],
-        support_items=episodes.support_items[chosen],
-        query_items=episodes.query_items[chosen],
-        query_fallback=episodes.query_fallback[tasks],
-        query_ratings=episodes.query_ratings[chosen],
-    )
