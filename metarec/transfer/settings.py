@@ -26,6 +26,7 @@ class FusionSettings:
         learning_rate: the outer rate; batch_size: tasks per step.
         epochs: how often each task is seen at the most; patience: epochs without progress after which training on
             sources stops.
+        stackers: which of them are trained beside the network, on the same episodes.
         folds: into how many parts the target's few users are divided to choose how long to train on them.
     """
 
@@ -39,6 +40,7 @@ class FusionSettings:
     epochs: int = 60
     patience: int = 10
     folds: int = 5
+    stackers: tuple[str, ...] = ("ridge", "fwls", "gbm")
 
     def __post_init__(self) -> None:
         NETWORKS.check(self.network)
