@@ -6,32 +6,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import ClassVar
 
-from torch import Tensor
-
 from metarec.episodes import DomainEpisodes, Episodes
 from metarec.errors import InputError
-from metarec.meta import MetaLearner
+from metarec.transfer._models import TransferredModel
+from metarec.transfer._taught import Sources
 from metarec.transfer.settings import FusionSettings
 
-__all__ = ["AdaptingModel", "TransferStrategy", "TransferredModel"]
-
-
-class TransferredModel(ABC):
-    """What a strategy made for a target domain."""
-
-    @abstractmethod
-    def predict(self, episodes: Episodes) -> Tensor:
-        """[T, N] predictions of the query rows of the target's users, on the unit scale, in [0, 1]."""
-
-
-class AdaptingModel(TransferredModel):
-    """A meta-learner that adapts to each user's support rows."""
-
-    def __init__(self, learner: MetaLearner) -> None:
-        self.learner = learner
-
-    def predict(self, episodes: Episodes) -> Tensor:
-        return self.learner.adapt(episodes.batch.support).predict(episodes.batch.query)
+__all__ = ["TransferStrategy", "TransferredModel"]
 
 
 class TransferStrategy(ABC):
@@ -53,7 +34,8 @@ class TransferStrategy(ABC):
         """Learn from the sources' train users, stop by their validation users, and go on to the target.
 
         Args:
-            sources: name -> a source's episodes; their test users are not looked at.
+            sources: name -> a source's episodes; their test users are not looked at. What they teach is learned once
+                for all strategies that are handed the same :class:`~metarec.transfer.Sources`.
             target: the episodes of the few users of the target that are known.
 
         Raises:
@@ -69,7 +51,7 @@ class TransferStrategy(ABC):
                 own, wanted = getattr(source.train, what), getattr(target, what)
                 if own != wanted:
                     raise InputError(f'source "{name}" must have the {what} {wanted} of the target but has {own}')
-        return self._fit(sources, target)
+        return self._fit(sources if isinstance(sources, Sources) else Sources(sources), target)
 
     @abstractmethod
-    def _fit(self, sources: Mapping[str, DomainEpisodes], target: Episodes) -> TransferredModel: ...
+    def _fit(self, sources: Sources, target: Episodes) -> TransferredModel: ...

@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
-from torch import Tensor
 
 from metarec.episodes import DomainEpisodes, Episodes
 from metarec.fusion.stackers import STACKERS, Stacker
 from metarec.meta import MetaLearner
+from metarec.transfer._models import TransferredModel
 from metarec.transfer._training import train_on_sources
 from metarec.transfer.settings import FusionSettings
 
-__all__ = ["Sources", "Taught"]
+__all__ = ["Sources", "Taught", "learn", "network_predictions"]
 
 
-class Taught:
+class Taught(TransferredModel):
     """A network and stackers that learned from the same episodes; they err differently, and their mean is better.
 
     Attributes:
@@ -29,9 +29,8 @@ class Taught:
 
     def members(self, episodes: Episodes) -> np.ndarray:
         """[T, N, M] predictions of the query rows by the network and by each stacker."""
-        network = self.learner.adapt(episodes.batch.support).predict(episodes.batch.query)
         others = [stacker.predict(episodes) for stacker in self.stackers.values()]
-        return np.stack([_numbers(network), *others], axis=-1)
+        return np.stack([network_predictions(self.learner, episodes), *others], axis=-1)
 
     def predict(self, episodes: Episodes) -> np.ndarray:
         """[T, N] the mean of the members."""
@@ -76,10 +75,10 @@ def learn(
     train_on_sources(learner, domains, settings, seed, beside=beside)
     train = Episodes.joined([*(domain.train for domain in domains), *beside])
     validation = Episodes.joined([domain.validation for domain in domains])
-    return Taught(
-        learner, {name: STACKERS.get(name)().fit(train, validation, seed=seed) for name in settings.stackers}
-    )
+    return Taught(learner, {name: STACKERS.get(name)().fit(train, validation, seed=seed) for name in settings.stackers})
 
 
-def _numbers(predictions: Tensor) -> np.ndarray:
-    return predictions.detach().cpu().numpy().astype(np.float64)
+def network_predictions(learner: MetaLearner, episodes: Episodes) -> np.ndarray:
+    """[T, N] what a network predicts of each user's query rows, adapted to the user's support rows."""
+    said = learner.adapt(episodes.batch.support).predict(episodes.batch.query)
+    return said.detach().cpu().numpy().astype(np.float64)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import copy
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import ClassVar
 
@@ -11,11 +12,14 @@ from torch import Tensor
 from torch.nn.functional import cosine_similarity
 from torch.nn.utils import parameters_to_vector
 
-from metarec.episodes import DomainEpisodes, EpisodeBatch, Episodes
+from metarec.episodes import EpisodeBatch, Episodes
 from metarec.meta import MetaLearner
 from metarec.meta._outer import clipped_step, make_adam
-from metarec.transfer._base import AdaptingModel, TransferredModel, TransferStrategy
-from metarec.transfer._training import fine_tune, train_on_sources
+from metarec.transfer._base import TransferStrategy
+from metarec.transfer._models import TransferredModel
+from metarec.transfer._taught import Sources, Taught
+from metarec.transfer._training import fine_tune
+from metarec.transfer.model_agnostic import SteppedModel
 from metarec.transfer.settings import FusionSettings
 
 __all__ = ["GradientBased", "agreeing_gradient"]
@@ -35,12 +39,12 @@ class GradientBased(TransferStrategy):
     name: ClassVar[str] = "gradient_based"
     needs_sources: ClassVar[bool] = True
 
-    def _fit(self, sources: Mapping[str, DomainEpisodes], target: Episodes) -> TransferredModel:
-        learner = self.settings.start(target, self.seed)
-        train_on_sources(learner, sources.values(), self.settings, self.seed)
+    def _fit(self, sources: Sources, target: Episodes) -> TransferredModel:
+        taught = sources.teach(self.settings, self.seed)
         batches = [source.train.batch for source in sources.values()]
         epochs = partial(_epochs, sources=batches, settings=self.settings, seed=self.seed)
-        return AdaptingModel(fine_tune(learner, target, self.settings, self.seed, epochs))
+        learner = fine_tune(copy.deepcopy(taught.learner), target, self.settings, self.seed, epochs)
+        return SteppedModel(Taught(learner, taught.stackers), target)
 
 
 def agreeing_gradient(target: Tensor, sources: Sequence[Tensor]) -> tuple[Tensor, Tensor]:

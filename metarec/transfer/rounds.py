@@ -29,6 +29,7 @@ from metarec.episodes.settings import Progress
 from metarec.errors import InputError
 from metarec.ratings import Domain, RatingScale, common_scale
 from metarec.registry import suggest
+from metarec.transfer._taught import Sources
 from metarec.workers import worker_map
 
 __all__ = ["REGIMES", "Regime", "Round", "TransferRounds"]
@@ -69,7 +70,7 @@ class Round:
         scale: the target's own.
     """
 
-    sources: Mapping[str, DomainEpisodes]
+    sources: Sources
     few: Episodes
     test: Episodes
     plain_few: Episodes
@@ -176,7 +177,7 @@ class TransferRounds:
         trust = (1 - SHARE) * target_users / (target_users + OWN_USERS)
         mixed = own.mixed(everybody, 1 - trust)
         return Round(
-            sides,
+            Sources(sides),
             replace(few, scale=scale).episodes(mixed).train,
             replace(others, scale=scale).where(_is_tested).episodes(mixed).test,
             plain.train,

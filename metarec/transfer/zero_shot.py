@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import ClassVar
 
-from metarec.episodes import DomainEpisodes, Episodes
-from metarec.transfer._base import AdaptingModel, TransferredModel, TransferStrategy
-from metarec.transfer._training import train_on_sources
+from metarec.episodes import Episodes
+from metarec.transfer._base import TransferStrategy
+from metarec.transfer._models import TransferredModel
+from metarec.transfer._taught import Sources
 
 __all__ = ["ZeroShot"]
 
@@ -18,6 +18,5 @@ class ZeroShot(TransferStrategy):
     name: ClassVar[str] = "zero_shot"
     needs_sources: ClassVar[bool] = True
 
-    def _fit(self, sources: Mapping[str, DomainEpisodes], target: Episodes) -> TransferredModel:
-        learner = self.settings.start(target, self.seed)
-        return AdaptingModel(train_on_sources(learner, sources.values(), self.settings, self.seed))
+    def _fit(self, sources: Sources, target: Episodes) -> TransferredModel:
+        return sources.teach(self.settings, self.seed)
