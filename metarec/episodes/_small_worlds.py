@@ -22,7 +22,8 @@ from metarec.workers import Map
 __all__ = ["SmallWorld", "able_users", "draw_known", "small_worlds"]
 
 ASKED = {"train": 150, "validation": 75}
-"""How many of a world's other users are predicted, at most; of test users all are."""
+"""How many of a world's other users are predicted, at most: so many who have enough ratings for every number of shots,
+and so many of the others. Of test users all are."""
 
 PARTS = 5
 """Into how many parts the known users are dealt, each of which is predicted by bases that know the other ones."""
@@ -100,7 +101,11 @@ def small_worlds(
     cut_settings = {k: settings.model_copy(update={"shots": k}) for k in shots}
     cuts = {k: cut_tasks(domain, UserRoles(roles, {}, 0), cut_as, seed) for k, cut_as in cut_settings.items()}
     users = [draw_known(able, count, seed, world) for world in range(worlds)]
-    outer = [_Fit(own, _asked(domain, roles, own, seed, world)) for world, own in enumerate(users)]
+    with_tasks = {
+        "all": frozenset(eligible_users(domain, cut_settings[shots[-1]])),
+        "some": frozenset(eligible_users(domain, cut_settings[shots[0]])),
+    }
+    outer = [_Fit(own, _asked(with_tasks, roles, own, seed, world)) for world, own in enumerate(users)]
     inner = list(_without_each_part(users[0], seed))
     maker = _Maker(domain, settings, bases, cuts, seed, cache)
     made = maker.arrays([*outer, *inner], run)
@@ -120,14 +125,17 @@ def small_worlds(
     ]
 
 
-def _asked(domain: Domain, roles: Mapping[str, Role], known: frozenset[str], seed: int, world: int) -> frozenset[str]:
+def _asked(
+    able: Mapping[str, frozenset[str]], roles: Mapping[str, Role], known: frozenset[str], seed: int, world: int
+) -> frozenset[str]:
+    """Whom a world is asked about: those first who have enough ratings for all numbers of shots."""
     rng = np.random.default_rng([seed, 5, world])
-    present = sorted(set(domain.ratings["user"].unique()) - known)
-    asked = [user for user in present if world == 0 and roles.get(user) == "test"]
+    asked: list[str] = []
     for role, most in ASKED.items():
-        others = [user for user in present if roles.get(user) == role]
-        asked += [others[place] for place in rng.permutation(len(others))[:most]]
-    return frozenset(asked)
+        for users in able.values():
+            others = sorted(user for user in users - known - set(asked) if roles.get(user) == role)
+            asked += [others[place] for place in rng.permutation(len(others))[:most]]
+    return frozenset(asked) | {user for user in able["some"] if world == 0 and roles.get(user) == "test"}
 
 
 def _without_each_part(known: frozenset[str], seed: int) -> Iterator[_Fit]:

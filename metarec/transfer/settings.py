@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -22,7 +22,7 @@ class FusionSettings:
 
     Attributes:
         network: its name; options: its arguments by name.
-        inner_lr, inner_steps, loss: of the inner loop, see :func:`~metarec.meta.make_engine`.
+        inner_lr, inner_steps, adapted, learn_rates, loss: of the inner loop, see :func:`~metarec.meta.make_engine`.
         learning_rate: the outer rate; batch_size: tasks per step.
         epochs: how often each task is seen at the most; patience: epochs without progress after which training on
             sources stops.
@@ -31,16 +31,18 @@ class FusionSettings:
     """
 
     network: str = "gated"
-    options: Mapping[str, Any] = field(default_factory=dict)
-    inner_lr: float = 0.01
+    options: Mapping[str, Any] = field(default_factory=lambda: {"hidden_dim": 32, "dropout": 0.2})
+    inner_lr: float = 0.001
     inner_steps: int = 1
+    adapted: Literal["all", "head"] = "head"
+    learn_rates: bool = True
     loss: str = "mse"
-    learning_rate: float = 0.001
-    batch_size: int = 32
+    learning_rate: float = 0.002
+    batch_size: int = 128
     epochs: int = 60
-    patience: int = 10
+    patience: int = 6
     folds: int = 5
-    stackers: tuple[str, ...] = ("ridge", "fwls", "gbm")
+    stackers: tuple[str, ...] = ("ridge", "fwls")
 
     def __post_init__(self) -> None:
         NETWORKS.check(self.network)
@@ -62,5 +64,7 @@ class FusionSettings:
             network,
             inner_lr=self.inner_lr,
             inner_steps=self.inner_steps,
+            adapted=self.adapted,
+            learn_rates=self.learn_rates,
             loss=self.loss,  # type: ignore[arg-type]  # make_engine checks it
         )

@@ -10,6 +10,7 @@ STRATEGIES = Registry(
     "strategy",
     "metarec.strategies",
     {
+        "auto": "metarec.transfer.auto:Auto",
         "scratch": "metarec.transfer.scratch:Scratch",
         "zero_shot": "metarec.transfer.zero_shot:ZeroShot",
         "pooled": "metarec.transfer.pooled:Pooled",
