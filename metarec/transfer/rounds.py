@@ -162,6 +162,7 @@ class TransferRounds:
         if shots not in self.shots:
             raise InputError(f"shots must be one of {', '.join(map(str, self.shots))} but got {shots}")
         names = [name for name in self.domains if name != target] if sources is None else list(sources)
+        self._known_users(target, number, target_users)
         size = target_users if regime == "everything" else None
         standards = {name: self._standards(name, number, shots, size) for name in names}
         everybody = Standards.pooled(list(standards.values()))
@@ -274,7 +275,9 @@ class TransferRounds:
             scale = common_scale(self._train_ratings(name, number))
             yield replace(whole.where(lambda user, role: user in chosen), scale=scale)
             return
-        for world in self._worlds(name, number, size):
+        # A source need not have as many users as are known of the target.
+        able = len(able_users(self.domains[name], self.settings, self._roles(number), self.shots[-1]))
+        for world in self._worlds(name, number, max(min(size, able // 2), 2)):
             tasks = world.others[shots].where(lambda _, role: role != "test")
             yield replace(tasks, scale=common_scale(world.fit_on))
 
