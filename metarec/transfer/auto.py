@@ -8,7 +8,7 @@ import numpy as np
 
 from metarec.episodes import DomainEpisodes, Episodes
 from metarec.transfer._base import TransferStrategy
-from metarec.transfer._beliefs import gain_by_user, prior_of, updated
+from metarec.transfer._beliefs import best_share, gain_by_user, prior_of, updated
 from metarec.transfer._domain_step import DomainStep
 from metarec.transfer._few import CrossFitted, deal_places
 from metarec.transfer._models import TransferredModel
@@ -36,7 +36,8 @@ class Auto(TransferStrategy):
     bases, or the single base that is clearly better for the few users. Their errors on the few users are compared by
     cross-validation, and what is seen is weighed against what is to be expected: each source in its turn was a target
     with as few users, and its gain from the others is on record; sources that are more like the target count more.
-    The share of what is transferred is the probability that it is the better one, and none below a half.
+    The share of what is transferred is the one with the smallest error that is to be expected (:func:`best_share`);
+    where that is next to nothing, it is nothing.
 
     The decisions on the sources use linear stacking in the place of the whole combination, which would have to be
     trained anew for each of them.
@@ -54,11 +55,13 @@ class Auto(TransferStrategy):
         noted = {past.source: past.noted() for past in experience}
         prior = prior_of([past.gain for past in experience], weights)
         spread = float(np.mean([past.spread for past in experience])) if experience else USUAL_SPREAD
-        own = _Own(target, self.seed)
         members = taught.members(target)
-        errors = _squared(target, self._stepped_out_of_fold(target, members))
-        belief = updated(prior, gain_by_user(own.errors, errors), spread)
-        share = belief.confidence if belief.confidence >= 0.5 else 0.0
+        transferred, alone = self._out_of_fold(target, members)
+        before = _squared(target, alone)
+        seen = gain_by_user(before, _squared(target, transferred))
+        belief = updated(prior, seen, spread)
+        share = best_share(belief.mean, float(_squared_difference(target, transferred, alone) / before.sum()))
+        own = _Own(target, self.seed)
         return AutoModel(
             taught,
             DomainStep(target, members),
@@ -70,7 +73,7 @@ class Auto(TransferStrategy):
                 "confidence": belief.confidence,
                 "predicted_gain": belief.mean,
                 "predicted_gain_spread": belief.spread,
-                "seen_gain": float(gain_by_user(own.errors, errors).mean()),
+                "seen_gain": float(seen.mean()),
                 "prior_gain": prior.mean,
                 "prior_gain_spread": prior.spread,
                 "instead": own.name,
@@ -80,13 +83,16 @@ class Auto(TransferStrategy):
             },
         )
 
-    def _stepped_out_of_fold(self, target: Episodes, members: np.ndarray) -> np.ndarray:
-        """[T, N] predictions for the few users, each by a step to the others of them."""
-        predictions = np.full(members.shape[:2], 0.5)
+    def _out_of_fold(self, target: Episodes, members: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """[T, N] twice: what is transferred, and what owes nothing to the sources, each by the others of the few."""
+        transferred, alone = np.full(members.shape[:2], 0.5), np.full(members.shape[:2], 0.5)
         for others, part in deal_places(len(target), self.settings.folds, self.seed):
-            step = DomainStep(target.select(others), members[others.numpy()])
-            predictions[part.numpy()] = step.predict(target.select(part), members[part.numpy()])
-        return predictions
+            known, judged = target.select(others), target.select(part)
+            step = DomainStep(known, members[others.numpy()]) if len(known) else None
+            said = members[part.numpy()]
+            transferred[part.numpy()] = said.mean(-1) if step is None else step.predict(judged, said)
+            alone[part.numpy()] = _Own(known if len(known) else judged, self.seed).predict(judged)
+        return transferred, alone
 
     def _decided(self, name: str, sources: Sources, count: int) -> _Past:
         """What transfer would have gained if this source had been a target with so few users."""
@@ -146,7 +152,6 @@ class _Own:
         ahead = errors["mean"] - errors["best-single"]
         clearly = float(ahead.sum()) > float(ahead.std()) * len(ahead) ** 0.5
         self.name = "best-single" if clearly else "mean"
-        self.errors = errors[self.name]
         self._model = said[self.name]
 
     def predict(self, episodes: Episodes) -> np.ndarray:
@@ -159,6 +164,10 @@ def _squared(episodes: Episodes, predictions: np.ndarray) -> np.ndarray:
     errors = np.where(query.mask.numpy(), predictions - query.targets.numpy(), 0.0)
     sums: np.ndarray = (errors**2).sum(1)
     return sums
+
+
+def _squared_difference(episodes: Episodes, one: np.ndarray, other: np.ndarray) -> float:
+    return float(np.square(one - other)[episodes.batch.query.mask.numpy()].sum())
 
 
 def _as_domain(few: Episodes) -> DomainEpisodes:
