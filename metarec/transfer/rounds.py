@@ -95,11 +95,11 @@ class TransferRounds:
     A round is numbered: its test users are one fold of the users, the same in all domains, and its few users are drawn
     by it. Five rounds use up the folds; the sixth begins with another deal.
 
-    Where users are linked, a user's history is not forgotten at the border of a domain: bases are fitted on a domain
-    and on those others that share users with it, and what a user rated elsewhere before the queries is the background of
-    every prediction (see :mod:`metarec.episodes._linked`). The target is linked to the sources of the round, a source
-    to the other sources; nothing of a held-out user is in any fit, whatever the domain. Test users and their queries
-    are the same with and without.
+    Where users are linked, a user's history does not end at the border of a domain: bases are fitted on a domain and
+    on those others that share users with it, and what a user rated elsewhere before the queries is the background of
+    every prediction (`metarec/episodes/_linked.py`). The target is linked to the sources of the round, a source to the
+    other sources; nothing of a held-out user is in any fit, whatever the domain. Test users and their queries are the
+    same with and without.
 
     Args:
         domains: the rating tables by name, two at least.
