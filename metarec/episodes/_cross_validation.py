@@ -13,6 +13,7 @@ import numpy as np
 from metarec.episodes._assemble import Answered, DomainEpisodes
 from metarec.episodes._cache import cache_key, load_arrays, save_arrays
 from metarec.episodes._item_facts import item_facts, task_facts
+from metarec.episodes._linked import Joined, Links
 from metarec.episodes._predictions import base_predictions
 from metarec.episodes._split import MIN_USERS, Cut, Role, UserRoles, cut_tasks, deal_folds, eligible_users, too_few
 from metarec.episodes.settings import EpisodeSettings, Progress
@@ -97,6 +98,7 @@ def cross_validate(
     *,
     shots: Sequence[int],
     folds: int | Mapping[str, int] = 5,
+    elsewhere: Mapping[str, Domain] | None = None,
     seed: int = 0,
     cache: Path | None = None,
     jobs: int = 1,
@@ -117,6 +119,9 @@ def cross_validate(
         shots: sizes of support sets; a user takes part in those that leave enough ratings to be judged on.
         folds: how many folds of users, >= 3; or user -> fold from :func:`shared_folds`, where the same users may be in
             other domains. Who has no fold makes no episode, and the bases learn from them.
+        elsewhere: name -> other domains in which the same users rated: the bases are fitted on these, too, but for
+            the users left out, of whom they are told what was rated there before the queries. `folds` must then be
+            shared. None: users are not linked.
         seed: of the folds, the draws and the bases.
         cache: a folder, in which each fit's predictions are kept as soon as they are there; None keeps nothing.
         jobs: worker processes; the result does not depend on it.
@@ -142,16 +147,18 @@ def cross_validate(
     cuts = {count: cut_tasks(domain, everyone, cut_as, seed) for count, cut_as in cut_settings.items()}
     fits = [frozenset(pair) for size in (1, 2) for pair in combinations(range(num_folds), size)]
     answers: dict[tuple[Fit, int], dict[str, np.ndarray]] = {}
-    base_arrays = _predict(domain, settings, bases, cuts, own, fits, seed, cache, jobs, on_progress)
+    links = Links(domain, elsewhere)
+    base_arrays = _predict(links, settings, bases, cuts, own, fits, seed, cache, jobs, on_progress)
     for fit in fits:
         facts = item_facts(_fitted_on(domain, own, fit), settings.damping)
+        joined = _joined(links, own, fit, settings.damping)
         for count in shots:
             members = _members(cuts[count], own, fit)
             arrays = {
                 side: np.stack([base_arrays[fit, name][f"{side}-{count}"] for name in bases], axis=-1)
                 for side in ("support", "query", "support_evidence", "query_evidence")
             }
-            arrays |= task_facts(facts, members, max(count, 1), settings.max_query)
+            arrays |= task_facts(facts, members, max(count, 1), settings.max_query) | joined.facts(members)
             answers[fit, count] = arrays
     return CrossValidation(domain, settings, tuple(bases), shots, own, num_folds, cuts, answers)
 
@@ -168,7 +175,15 @@ def shared_folds(domains: Iterable[Domain], settings: EpisodeSettings, folds: in
 
 
 def _fitted_on(domain: Domain, folds: Mapping[str, int], fit: Fit) -> Domain:
-    return domain.without({user for user, fold in folds.items() if fold in fit})
+    return domain.without(_left_out(folds, fit))
+
+
+def _left_out(folds: Mapping[str, int], fit: Fit) -> set[str]:
+    return {user for user, fold in folds.items() if fold in fit}
+
+
+def _joined(links: Links, folds: Mapping[str, int], fit: Fit, damping: float) -> Joined:
+    return links.joined(_fitted_on(links.domain, folds, fit), _left_out(folds, fit), damping)
 
 
 def _members(cuts: Sequence[Cut], folds: Mapping[str, int], fit: Fit) -> list[Cut]:
@@ -176,7 +191,7 @@ def _members(cuts: Sequence[Cut], folds: Mapping[str, int], fit: Fit) -> list[Cu
 
 
 def _predict(
-    domain: Domain,
+    links: Links,
     settings: EpisodeSettings,
     bases: Mapping[str, Mapping[str, Any]],
     cuts: Mapping[int, Sequence[Cut]],
@@ -188,7 +203,9 @@ def _predict(
     on_progress: Progress | None,
 ) -> dict[tuple[Fit, str], dict[str, np.ndarray]]:
     """Each fit's predictions: of K shots "support-K" [T, K], "query-K" [T, N], and their evidence."""
+    domain = links.domain
     facts = {
+        **links.facts(),
         "domain": domain.fingerprint(),
         "settings": settings.model_dump(exclude={"shots", "validation_fraction", "test_fraction", "folds"}),
         "shots": list(cuts),
@@ -207,12 +224,14 @@ def _predict(
                     arrays[fit, name] = stored
     calls = [(fit, name) for fit in fits for name in bases if (fit, name) not in arrays]
     done = len(arrays)
-    groups = {(fit, count): [cut.task for cut in _members(cuts[count], folds, fit)] for fit in fits for count in cuts}
-    fit_on = {fit: _fitted_on(domain, folds, fit) for fit in {fit for fit, _ in calls}}
+    fit_on = {fit: _joined(links, folds, fit, settings.damping) for fit in dict.fromkeys(fit for fit, _ in calls)}
+    groups = {
+        (fit, count): seen.tasks(_members(cuts[count], folds, fit)) for fit, seen in fit_on.items() for count in cuts
+    }
     with worker_map(jobs if calls else 1) as run:
         found = run(
             base_predictions,
-            [fit_on[fit] for fit, _ in calls],
+            [fit_on[fit].table for fit, _ in calls],
             [name for _, name in calls],
             [bases[name] for _, name in calls],
             [seed] * len(calls),

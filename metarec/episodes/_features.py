@@ -11,8 +11,10 @@ from typing import NamedTuple
 import numpy as np
 
 __all__ = [
+    "BACKGROUND_NAMES",
     "CONTEXT_NAMES",
     "FEATURE_NAMES",
+    "Background",
     "Features",
     "ItemFacts",
     "Priors",
@@ -35,6 +37,17 @@ CONTEXT_NAMES = (
     "share_saying",
     "fallback",
 )
+
+
+BACKGROUND_NAMES = ("background_count", "background_offset")
+"""Further context, where users are linked to other domains."""
+
+
+class Background(NamedTuple):
+    """What users rated in other domains says of them, [T, 1] each: how many ratings, and the offset expected of it."""
+
+    num_ratings: np.ndarray
+    offset: np.ndarray
 
 
 class ItemFacts(NamedTuple):
@@ -87,7 +100,13 @@ class Priors(NamedTuple):
 
 
 def make_features(
-    support: Rows, support_ratings: np.ndarray, query: Rows, priors: Priors, *, damping: float
+    support: Rows,
+    support_ratings: np.ndarray,
+    query: Rows,
+    priors: Priors,
+    *,
+    damping: float,
+    background: Background | None = None,
 ) -> tuple[Features, Features]:
     """The features of the support rows and of the query rows.
 
@@ -100,25 +119,39 @@ def make_features(
         support, query: the two sides. support_ratings: [T, K] on the unit scale, 0 in padding.
         priors: what stands for the user on support rows, and what the user's evidence is shrunk to.
         damping: how many ratings the prior is worth in shrunk means.
+        background: where users are linked to other domains: what a user's offset is shrunk to, in place of 0, and two
+            more context features. It holds no rating of this domain, so support rows are told it, too.
     """
     return (
-        support_features(support, support_ratings, priors, damping=damping),
-        query_features(support, support_ratings, query, priors, damping=damping),
+        support_features(support, support_ratings, priors, damping=damping, background=background),
+        query_features(support, support_ratings, query, priors, damping=damping, background=background),
     )
 
 
-def support_features(support: Rows, ratings: np.ndarray, priors: Priors, *, damping: float) -> Features:
+def support_features(
+    support: Rows, ratings: np.ndarray, priors: Priors, *, damping: float, background: Background | None = None
+) -> Features:
     """The first half of :func:`make_features`."""
     residuals, count = _residuals(support, ratings)
-    own_offset = (residuals.sum(1, keepdims=True) - residuals) / (count - support.mask + damping)
-    return _side(support, own_offset, _Portrait.unknown(support.facts.mean[:, :1], priors))
+    expected = 0.0 if background is None else background.offset
+    own_offset = (residuals.sum(1, keepdims=True) - residuals + damping * expected) / (count - support.mask + damping)
+    return _side(support, own_offset, _Portrait.unknown(support.facts.mean[:, :1] + expected, priors), background)
 
 
-def query_features(support: Rows, ratings: np.ndarray, query: Rows, priors: Priors, *, damping: float) -> Features:
+def query_features(
+    support: Rows,
+    ratings: np.ndarray,
+    query: Rows,
+    priors: Priors,
+    *,
+    damping: float,
+    background: Background | None = None,
+) -> Features:
     """The second half of :func:`make_features`; `ratings` are those of the support rows."""
     residuals, count = _residuals(support, ratings)
-    offset = residuals.sum(1, keepdims=True) / (count + damping)
-    return _side(query, offset, _Portrait.of(support, ratings, priors, damping))
+    expected = 0.0 if background is None else background.offset
+    offset = (residuals.sum(1, keepdims=True) + damping * expected) / (count + damping)
+    return _side(query, offset, _Portrait.of(support, ratings, priors, damping, expected), background)
 
 
 def _residuals(support: Rows, ratings: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -143,11 +176,14 @@ class _Portrait(NamedTuple):
         return cls(nothing, mean, spread, np.zeros_like(priors.absolute_error), priors.absolute_error)
 
     @classmethod
-    def of(cls, support: Rows, ratings: np.ndarray, priors: Priors, damping: float) -> _Portrait:
+    def of(
+        cls, support: Rows, ratings: np.ndarray, priors: Priors, damping: float, expected: np.ndarray | float
+    ) -> _Portrait:
         mask = support.mask
         count = mask.sum(1, keepdims=True).astype(float)
         rated = np.where(mask, ratings, 0.0)
-        level = (rated.sum(1, keepdims=True) + damping * support.facts.mean[:, :1]) / (count + damping)
+        prior = support.facts.mean[:, :1] + expected
+        level = (rated.sum(1, keepdims=True) + damping * prior) / (count + damping)
         squares = np.where(mask, (ratings - level) ** 2, 0.0).sum(1, keepdims=True)
         errors = np.where(mask[..., None], ratings[..., None] - support.predictions, np.nan)
         said = np.isfinite(errors)
@@ -162,7 +198,7 @@ class _Portrait(NamedTuple):
         )
 
 
-def _side(rows: Rows, user_offset: np.ndarray, user: _Portrait) -> Features:
+def _side(rows: Rows, user_offset: np.ndarray, user: _Portrait, background: Background | None) -> Features:
     facts = rows.facts
     fallback = np.clip(facts.mean + facts.offset + user_offset, 0.0, 1.0)
     says = np.isfinite(rows.predictions)
@@ -200,6 +236,7 @@ def _side(rows: Rows, user_offset: np.ndarray, user: _Portrait) -> Features:
             np.sqrt((deviation**2).sum(-1) / np.maximum(saying, 1)),
             saying / rows.predictions.shape[-1],
             fallback,
+            *(() if background is None else (per_row(np.log1p(background.num_ratings)), per_row(background.offset))),
         ],
         axis=-1,
     )

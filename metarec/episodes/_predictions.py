@@ -47,18 +47,26 @@ def padded(rows: Sequence[np.ndarray], width: int) -> np.ndarray:
 
 
 def whole_query(task: Task) -> HistoryQuery:
-    """The query items, from the whole support set."""
-    return HistoryQuery(task.support_items, task.support_ratings, task.query_items)
+    """The query items, from the background and the whole support set."""
+    return _query(task, np.ones(len(task.support_items), dtype=bool), task.query_items)
 
 
 def leave_one_out_queries(task: Task) -> Iterator[HistoryQuery]:
     """The calls that one task makes of a base: the query items from the whole support set, then every support item
-    from the others. What is predicted is never in the history that it is predicted from."""
+    from the others. What is predicted is never in the history that it is predicted from; the background always is."""
     yield whole_query(task)
     for left_out in range(len(task.support_items)):
         others = np.arange(len(task.support_items)) != left_out
-        items = task.support_items[left_out : left_out + 1]
-        yield HistoryQuery(task.support_items[others], task.support_ratings[others], items)
+        yield _query(task, others, task.support_items[left_out : left_out + 1])
+
+
+def _query(task: Task, shown: np.ndarray, items: np.ndarray) -> HistoryQuery:
+    """Items asked from the background and the support ratings that are `shown`, [K] booleans."""
+    return HistoryQuery(
+        np.concatenate([task.background_items, task.support_items[shown]]),
+        np.concatenate([task.background_ratings, task.support_ratings[shown]]),
+        items,
+    )
 
 
 def base_predictions(

@@ -12,6 +12,7 @@ import numpy as np
 from metarec.episodes._assemble import Answered
 from metarec.episodes._cache import cache_key, load_arrays, save_arrays
 from metarec.episodes._item_facts import item_facts, task_facts
+from metarec.episodes._linked import Joined, Links
 from metarec.episodes._predictions import BasePredictions, base_predictions
 from metarec.episodes._split import Cut, Role, UserRoles, cut_tasks, deal_folds, eligible_users
 from metarec.episodes.settings import EpisodeSettings
@@ -73,6 +74,7 @@ def small_worlds(
     count: int,
     shots: Sequence[int],
     worlds: int = 1,
+    elsewhere: Mapping[str, Domain] | None = None,
     seed: int = 0,
     cache: Path | None = None,
     run: Map = map,
@@ -84,6 +86,9 @@ def small_worlds(
         bases: name -> options of each base recommender.
         roles: user -> role. Worlds are drawn from the train users who have enough ratings for every number of shots.
         worlds: how many. The first one is asked about test users, too, and does not depend on how many follow.
+        elsewhere: name -> other domains in which the same users rated. These are known in full, but for validation and
+            test users and for whoever is asked about: who opens a new domain has a few users there, and all that
+            everybody rated in the old ones. None: users are not linked.
         seed: of the draws and the bases. The few of a smaller count are among those of a larger one.
         cache: a folder for what took long.
         run: like the built-in ``map``, for the fits.
@@ -107,7 +112,7 @@ def small_worlds(
     }
     outer = [_Fit(own, _asked(with_tasks, roles, own, seed, world)) for world, own in enumerate(users)]
     inner = list(_without_each_part(users[0], seed))
-    maker = _Maker(domain, settings, bases, cuts, seed, cache)
+    maker = _Maker(Links(domain, elsewhere), settings, bases, roles, cuts, seed, cache)
     made = maker.arrays([*outer, *inner], run)
 
     def answered(fits: Sequence[_Fit], arrays: Sequence[Mapping[int, Mapping[str, np.ndarray]]], k: int) -> Answered:
@@ -150,20 +155,25 @@ class _Maker:
 
     def __init__(
         self,
-        domain: Domain,
+        links: Links,
         settings: EpisodeSettings,
         bases: Mapping[str, Mapping[str, Any]],
+        roles: Mapping[str, Role],
         cuts: Mapping[int, Sequence[Cut]],
         seed: int,
         cache: Path | None,
     ) -> None:
-        self._domain = domain
+        self._domain = domain = links.domain
+        self._links = links
+        self._held_out = {user for user, role in roles.items() if role != "train"}
         self._settings = settings
         self._bases = bases
         self._cuts = cuts
         self._seed = seed
         self._cache = cache
         self._facts = {
+            **links.facts(),
+            **({"held_out": sorted(self._held_out)} if links.are_on else {}),
             "domain": domain.fingerprint(),
             "settings": settings.model_dump(exclude={"shots", "validation_fraction", "test_fraction", "folds"}),
             "bases": [[name, dict(options)] for name, options in bases.items()],
@@ -181,20 +191,21 @@ class _Maker:
         stored = [load_arrays(path) if path else None for path in paths]
         missing = [place for place, arrays in enumerate(stored) if arrays is None]
         fit_on = {place: self._domain.restrict(fits[place].users) for place in missing}
+        joined = {place: self._joined(fits[place], fit_on[place]) for place in missing}
         tasks = {place: self.asked(fits[place]) for place in missing}
         calls = [(place, name) for place in missing for name in self._bases]
         answers = iter(
             run(
                 base_predictions,
-                [fit_on[place] for place, _ in calls],
+                [joined[place].table for place, _ in calls],
                 [name for _, name in calls],
                 [self._bases[name] for _, name in calls],
                 [self._seed] * len(calls),
-                [[cut.task for cuts in tasks[place].values() for cut in cuts] for place, _ in calls],
+                [joined[place].tasks([cut for cuts in tasks[place].values() for cut in cuts]) for place, _ in calls],
             )
         )
         for place in missing:
-            whole = self._tables([next(answers) for _ in self._bases], fit_on[place], tasks[place])
+            whole = self._tables([next(answers) for _ in self._bases], fit_on[place], joined[place], tasks[place])
             stored[place] = whole
             if path := paths[place]:
                 save_arrays(path, whole)
@@ -207,6 +218,9 @@ class _Maker:
             if whole is not None
         ]
 
+    def _joined(self, fit: _Fit, known: Domain) -> Joined:
+        return self._links.joined(known, self._held_out | fit.asked, self._settings.damping)
+
     def _path(self, fit: _Fit) -> Path | None:
         if self._cache is None:
             return None
@@ -214,7 +228,7 @@ class _Maker:
         return self._cache / f"{self._domain.name}-{len(fit.users)}-users-{key}.npz"
 
     def _tables(
-        self, said: Sequence[BasePredictions], fit_on: Domain, tasks: Mapping[int, Sequence[Cut]]
+        self, said: Sequence[BasePredictions], fit_on: Domain, joined: Joined, tasks: Mapping[int, Sequence[Cut]]
     ) -> dict[str, np.ndarray]:
         known_items = item_facts(fit_on, self._settings.damping)
         whole: dict[str, np.ndarray] = {}
@@ -224,6 +238,7 @@ class _Maker:
             widths = {"support": max(k, 1), "query": self._settings.max_query}
             tables = [base.part(start, end).padded(*widths.values()) for base in said]
             whole |= {f"{k}-{what}": np.stack([table[what] for table in tables], axis=-1) for what in tables[0]}
-            whole |= {f"{k}-{side}": table for side, table in task_facts(known_items, cuts, *widths.values()).items()}
+            facts = task_facts(known_items, cuts, *widths.values()) | joined.facts(cuts)
+            whole |= {f"{k}-{side}": table for side, table in facts.items()}
             start = end
         return whole

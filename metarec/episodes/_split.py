@@ -54,13 +54,22 @@ class UserRoles:
         return outside | {user for user, own in self.folds.items() if own == fold}
 
 
+_NO_ITEMS, _NO_RATINGS = np.array([], dtype=object), np.array([], dtype=np.float64)
+
+
 class Task(NamedTuple):
-    """One user's episode as the bases may see it. The query items' ratings are deliberately not in it."""
+    """One user's episode as the bases may see it. The query items' ratings are deliberately not in it.
+
+    The background is what the user rated in other domains before, told in the units of this one; it is part of every
+    history, and never asked about.
+    """
 
     user: str
     support_items: np.ndarray
     support_ratings: np.ndarray
     query_items: np.ndarray
+    background_items: np.ndarray = _NO_ITEMS
+    background_ratings: np.ndarray = _NO_RATINGS
 
 
 class Cut(NamedTuple):

@@ -95,11 +95,19 @@ class TransferRounds:
     A round is numbered: its test users are one fold of the users, the same in all domains, and its few users are drawn
     by it. Five rounds use up the folds; the sixth begins with another deal.
 
+    Where users are linked, a user's history does not end at the border of a domain: bases are fitted on a domain and
+    on those others that share users with it, and what a user rated elsewhere before the queries is the background of
+    every prediction (`metarec/episodes/_linked.py`). The target is linked to the sources of the round, a source to the
+    other sources; nothing of a held-out user is in any fit, whatever the domain. Test users and their queries are the
+    same with and without.
+
     Args:
         domains: the rating tables by name, two at least.
         shots: all numbers of shots that will be asked for. The few users have enough ratings for the largest.
         settings: how episodes are cut; `shots` replaces its own number.
         bases: name -> options; by default all that have something to learn from in every domain.
+        link_users: whether users with the same id in several domains are the same person, whose history in the one
+            counts in the other.
         cache: a folder for what took long; None keeps nothing on disk.
         jobs: worker processes for fitting bases; the result does not depend on it.
         on_progress: called with (done, of how many, what) after fits.
@@ -115,6 +123,7 @@ class TransferRounds:
         settings: EpisodeSettings | None = None,
         *,
         bases: Mapping[str, Mapping[str, Any]] | None = None,
+        link_users: bool = False,
         cache: Path | None = None,
         jobs: int = 1,
         on_progress: Progress | None = None,
@@ -130,12 +139,13 @@ class TransferRounds:
             each = [applicable_bases(BASES.names(), [domain]) for domain in domains.values()]
             bases = {name: {} for name in each[0] if all(name in own for own in each)}
         self.bases = dict(bases)
+        self.link_users = link_users
         self._cache = cache
         self._jobs = jobs
         self._on_progress = on_progress
         self._folds: dict[int, dict[str, int]] = {}
-        self._wholes: dict[tuple[str, int], CrossValidation] = {}
-        self._small: dict[tuple[str, int, int], list[SmallWorld]] = {}
+        self._wholes: dict[tuple[str, int, tuple[str, ...]], CrossValidation] = {}
+        self._small: dict[tuple[str, int, int, tuple[str, ...]], list[SmallWorld]] = {}
 
     def round(
         self,
@@ -164,13 +174,13 @@ class TransferRounds:
         names = [name for name in self.domains if name != target] if sources is None else list(sources)
         self._known_users(target, number, target_users)
         size = target_users if regime == "everything" else None
-        standards = {name: self._standards(name, number, shots, size) for name in names}
+        views = {name: list(self._views(name, number, shots, size, self._linked(name, names))) for name in names}
+        standards = {name: _standards(own) for name, own in views.items()}
         everybody = Standards.pooled(list(standards.values()))
-        sides = {
-            name: self._source(name, number, shots, size, standards[name].mixed(everybody, SHARE)) for name in names
-        }
-        few, others = self._target(target, number, shots, target_users, regime)
-        scale = common_scale(self._known(target, number, target_users, regime))
+        sides = {name: _joined(own, standards[name].mixed(everybody, SHARE)) for name, own in views.items()}
+        linked = self._linked(target, names)
+        few, others = self._target(target, number, shots, target_users, regime, linked)
+        scale = common_scale(self._known(target, number, target_users, regime, linked))
         plain = few.episodes()
         own = replace(few, scale=scale).episodes().standards
         assert plain.standards is not None
@@ -198,8 +208,15 @@ class TransferRounds:
             self._folds[deal] = shared_folds(self.domains.values(), least, FOLDS, deal)
         return self._folds[deal]
 
-    def _whole(self, name: str, number: int) -> CrossValidation:
-        key = (name, number // FOLDS)
+    def _linked(self, name: str, sources: Sequence[str]) -> tuple[str, ...]:
+        """The domains that this one is linked to: a target to the sources, a source to the others of them."""
+        return tuple(other for other in sources if other != name) if self.link_users else ()
+
+    def _elsewhere(self, linked: Sequence[str]) -> dict[str, Domain] | None:
+        return {name: self.domains[name] for name in linked} if self.link_users else None
+
+    def _whole(self, name: str, number: int, linked: tuple[str, ...]) -> CrossValidation:
+        key = (name, number // FOLDS, linked)
         if key not in self._wholes:
             self._wholes[key] = cross_validate(
                 self.domains[name],
@@ -207,6 +224,7 @@ class TransferRounds:
                 self.bases,
                 shots=self.shots,
                 folds=self._deal(key[1]),
+                elsewhere=self._elsewhere(linked),
                 seed=key[1],
                 cache=self._cache,
                 jobs=self._jobs,
@@ -214,8 +232,8 @@ class TransferRounds:
             )
         return self._wholes[key]
 
-    def _worlds(self, name: str, number: int, count: int) -> list[SmallWorld]:
-        key = (name, number, count)
+    def _worlds(self, name: str, number: int, count: int, linked: tuple[str, ...]) -> list[SmallWorld]:
+        key = (name, number, count, linked)
         if key not in self._small:
             with worker_map(self._jobs) as run:
                 self._small[key] = small_worlds(
@@ -226,6 +244,7 @@ class TransferRounds:
                     count=count,
                     shots=self.shots,
                     worlds=WORLDS,
+                    elsewhere=self._elsewhere(linked),
                     seed=number,
                     cache=self._cache,
                     run=run,
@@ -245,41 +264,47 @@ class TransferRounds:
             )
         return draw_known(able, count, number)
 
-    def _known(self, name: str, number: int, count: int, regime: Regime) -> Domain:
-        """The ratings that the target's bases were fitted on."""
+    def _known(self, name: str, number: int, count: int, regime: Regime, linked: tuple[str, ...]) -> Domain:
+        """The target's ratings that its bases were fitted on."""
         if regime == "everything":
-            return self._worlds(name, number, count)[0].fit_on
+            return self._worlds(name, number, count, linked)[0].fit_on
         return self._train_ratings(name, number)
 
-    def _target(self, name: str, number: int, shots: int, count: int, regime: Regime) -> tuple[Answered, Answered]:
+    def _target(
+        self, name: str, number: int, shots: int, count: int, regime: Regime, linked: tuple[str, ...]
+    ) -> tuple[Answered, Answered]:
         """The tasks of the few, and those of everybody else, both on the domain's own scale."""
         if regime == "everything":
-            world = self._worlds(name, number, count)[0]
+            world = self._worlds(name, number, count, linked)[0]
             return world.known[shots], world.others[shots]
         known = self._known_users(name, number, count)
-        everybody = self._whole(name, number).answered(number % FOLDS, shots)
+        everybody = self._whole(name, number, linked).answered(number % FOLDS, shots)
         return everybody.where(lambda user, role: role == "train" and user in known), everybody
 
-    def _source(self, name: str, number: int, shots: int, size: int | None, standards: Standards) -> DomainEpisodes:
-        return DomainEpisodes.joined([view.episodes(standards) for view in self._views(name, number, shots, size)])
-
-    def _standards(self, name: str, number: int, shots: int, size: int | None) -> Standards:
-        found = [view.episodes().standards for view in self._views(name, number, shots, size)]
-        return Standards.pooled([standards for standards in found if standards is not None])
-
-    def _views(self, name: str, number: int, shots: int, size: int | None) -> Iterator[Answered]:
+    def _views(
+        self, name: str, number: int, shots: int, size: int | None, linked: tuple[str, ...]
+    ) -> Iterator[Answered]:
         """A source's tasks on the common scale: of all small worlds of this size, or of the whole domain."""
         if size is None:
-            whole = self._whole(name, number).answered(number % FOLDS, shots)
+            whole = self._whole(name, number, linked).answered(number % FOLDS, shots)
             chosen = _some_users(whole, number)
             scale = common_scale(self._train_ratings(name, number))
             yield replace(whole.where(lambda user, role: user in chosen), scale=scale)
             return
         # A source need not have as many users as are known of the target.
         able = len(able_users(self.domains[name], self.settings, self._roles(number), self.shots[-1]))
-        for world in self._worlds(name, number, max(min(size, able // 2), 2)):
+        for world in self._worlds(name, number, max(min(size, able // 2), 2), linked):
             tasks = world.others[shots].where(lambda _, role: role != "test")
             yield replace(tasks, scale=common_scale(world.fit_on))
+
+
+def _joined(views: Sequence[Answered], standards: Standards) -> DomainEpisodes:
+    return DomainEpisodes.joined([view.episodes(standards) for view in views])
+
+
+def _standards(views: Sequence[Answered]) -> Standards:
+    found = [view.episodes().standards for view in views]
+    return Standards.pooled([standards for standards in found if standards is not None])
 
 
 def _is_tested(_: str, role: Role) -> bool:
