@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -68,6 +68,7 @@ class Round:
         few: the known users. test: those to be judged on.
         everyone: all train users of the target, plain; what nobody has who knows but a few.
         scale: the target's own.
+        few_standards: what the few users' own features are like on the common scale, the sources' left out.
     """
 
     sources: Sources
@@ -77,6 +78,7 @@ class Round:
     plain_test: Episodes
     everyone: DomainEpisodes
     scale: RatingScale
+    few_standards: Standards
 
     def to_unit(self, predictions: np.ndarray, *, plain: bool) -> np.ndarray:
         """[T, N] predictions of the test users' queries on the unit scale of the target, and never outside of it.
@@ -87,6 +89,13 @@ class Round:
         if not plain:
             predictions = self.scale.to_unit(self.test.scale.to_ratings(predictions))
         return np.clip(predictions, 0.0, 1.0)
+
+
+class _Side(NamedTuple):
+    """What a round learns from, and what features of all its sources together are like."""
+
+    sources: Sources
+    standards: Standards
 
 
 class TransferRounds:
@@ -136,6 +145,20 @@ class TransferRounds:
         self._folds: dict[int, dict[str, int]] = {}
         self._wholes: dict[tuple[str, int], CrossValidation] = {}
         self._small: dict[tuple[str, int, int], list[SmallWorld]] = {}
+        # The last one only: it is large, and who asks for several rounds of the same sources asks for them in a row.
+        self._side: tuple[tuple[Any, ...], _Side] | None = None
+
+    def prepare(self, name: str, *, target_users: int, regime: Regime = "everything", number: int = 0) -> None:
+        """Have the bases say what a round needs of this domain, as its target or as a source, and keep it.
+
+        Raises:
+            InputError: more known users than there are.
+        """
+        if regime == "everything":
+            self._worlds(name, number, target_users)
+        else:
+            self._known_users(name, number, target_users)
+            self._whole(name, number)
 
     def round(
         self,
@@ -163,11 +186,7 @@ class TransferRounds:
             raise InputError(f"shots must be one of {', '.join(map(str, self.shots))} but got {shots}")
         names = [name for name in self.domains if name != target] if sources is None else list(sources)
         size = target_users if regime == "everything" else None
-        standards = {name: self._standards(name, number, shots, size) for name in names}
-        everybody = Standards.pooled(list(standards.values()))
-        sides = {
-            name: self._source(name, number, shots, size, standards[name].mixed(everybody, SHARE)) for name in names
-        }
+        side = self._sources(names, number, shots, size)
         few, others = self._target(target, number, shots, target_users, regime)
         scale = common_scale(self._known(target, number, target_users, regime))
         plain = few.episodes()
@@ -175,15 +194,16 @@ class TransferRounds:
         assert plain.standards is not None
         assert own is not None
         trust = (1 - SHARE) * target_users / (target_users + OWN_USERS)
-        mixed = own.mixed(everybody, 1 - trust)
+        mixed = own.mixed(side.standards, 1 - trust)
         return Round(
-            Sources(sides),
+            side.sources,
             replace(few, scale=scale).episodes(mixed).train,
             replace(others, scale=scale).where(_is_tested).episodes(mixed).test,
             plain.train,
             others.where(_is_tested).episodes(plain.standards).test,
             others.episodes(),
             self.domains[target].scale,
+            own,
         )
 
     def _roles(self, number: int) -> dict[str, Role]:
@@ -258,6 +278,18 @@ class TransferRounds:
         known = self._known_users(name, number, count)
         everybody = self._whole(name, number).answered(number % FOLDS, shots)
         return everybody.where(lambda user, role: role == "train" and user in known), everybody
+
+    def _sources(self, names: Sequence[str], number: int, shots: int, size: int | None) -> _Side:
+        """The same object for the same sources, asked for one round after the other: it has been taught already."""
+        key = (tuple(names), number, shots, size)
+        if self._side is None or self._side[0] != key:
+            standards = {name: self._standards(name, number, shots, size) for name in names}
+            everybody = Standards.pooled(list(standards.values()))
+            sides = {
+                name: self._source(name, number, shots, size, standards[name].mixed(everybody, SHARE)) for name in names
+            }
+            self._side = key, _Side(Sources(sides), everybody)
+        return self._side[1]
 
     def _source(self, name: str, number: int, shots: int, size: int | None, standards: Standards) -> DomainEpisodes:
         return DomainEpisodes.joined([view.episodes(standards) for view in self._views(name, number, shots, size)])
