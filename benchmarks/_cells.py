@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, wait
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -141,33 +141,45 @@ def run_cells(
     *,
     jobs: int = 1,
     on_done: Callable[[Cell, float], None] | None = None,
+    together: Callable[[Cell], Hashable] | None = None,
 ) -> None:
     """Compute cells and keep each one as soon as it is there.
 
     Args:
         compute: from a cell to its result; with more than one job it must be picklable.
         jobs: worker processes, each on one thread.
-        on_done: called with each cell and its seconds as soon as it is finished.
+        on_done: called with each cell and its seconds when it, and those that are computed with it, are finished.
+        together: cells with the same value are computed by one process, one after the other, so that it need not make
+            twice what they share; by default each is on its own.
     """
-    for cell, seconds in _worked(partial(_work, compute, store), cells, jobs):
-        if on_done:
-            on_done(cell, seconds)
+    groups: dict[Hashable, list[Cell]] = {}
+    for place, cell in enumerate(cells):
+        groups.setdefault(together(cell) if together else place, []).append(cell)
+    for group, seconds in _worked(partial(_work_all, compute, store), list(groups.values()), jobs):
+        for cell, own in zip(group, seconds, strict=True):
+            if on_done:
+                on_done(cell, own)
 
 
-def _worked(work: Callable[[Cell], float], cells: Sequence[Cell], jobs: int) -> Iterator[tuple[Cell, float]]:
-    """Each cell and its seconds, in the order in which they come to their end."""
+Group = Sequence[Cell]
+
+
+def _worked(
+    work: Callable[[Group], list[float]], groups: Sequence[Group], jobs: int
+) -> Iterator[tuple[Group, list[float]]]:
+    """Each group of cells and their seconds, in the order in which they come to their end."""
     if jobs == 1:
-        yield from ((cell, work(cell)) for cell in cells)
+        yield from ((group, work(group)) for group in groups)
         return
-    ahead = iter(cells)
+    ahead = iter(groups)
     with worker_pool(jobs) as pool:
         # Only as many as the workers can hold: a pool that ends with cancelled calls says so in a traceback.
-        running = {pool.submit(work, cell): cell for cell in islice(ahead, jobs + 1)}
+        running = {pool.submit(work, group): group for group in islice(ahead, jobs + 1)}
         while running:
             for future in wait(running, return_when=FIRST_COMPLETED).done:
-                cell = running.pop(future)
+                group = running.pop(future)
                 running |= {pool.submit(work, following): following for following in islice(ahead, 1)}
-                yield cell, future.result()
+                yield group, future.result()
 
 
 def code_digest(root: Path, parts: Sequence[str]) -> dict[str, str]:
@@ -180,6 +192,10 @@ def _hash_of(root: Path, part: Path) -> str:
     for path in [part] if part.is_file() else sorted(part.rglob("*.py")):
         digest.update(path.relative_to(root).as_posix().encode() + path.read_bytes())
     return digest.hexdigest()[:12]
+
+
+def _work_all(compute: Callable[[Cell], CellResult], store: Store, group: Group) -> list[float]:
+    return [_work(compute, store, cell) for cell in group]
 
 
 def _work(compute: Callable[[Cell], CellResult], store: Store, cell: Cell) -> float:

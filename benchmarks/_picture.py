@@ -11,12 +11,12 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from benchmarks._report import Sections
 
-__all__ = ["gains_picture"]
+__all__ = ["INK", "colour", "gains_picture", "marker"]
 
 # Okabe and Ito's colours, which people with any colour vision can tell apart; the markers say the same again.
 _COLOURS = ("#56b4e9", "#e69f00", "#009e73", "#0072b2", "#cc79a7", "#d55e00")
 _MARKERS = "ovsD^P"
-_INK = "#2b2f36"
+INK = "#2b2f36"
 _COLUMNS = 3
 
 
@@ -44,18 +44,18 @@ def gains_picture(sections: Sections) -> Figure:
     for axes in panels[len(sets) :]:
         axes.set_axis_off()
     figure.suptitle(
-        "metarec's gain in RMSE over each baseline, cold users", x=0.01, ha="left", fontweight="bold", color=_INK
+        "metarec's gain in RMSE over each baseline, cold users", x=0.01, ha="left", fontweight="bold", color=INK
     )
     figure.supxlabel(
         "lower RMSE than the baseline, in percent, with 95 % intervals over users; "
         "left of the line metarec is behind; hollow: no significant difference",
         fontsize=10,
-        color=_INK,
+        color=INK,
     )
     handles = [
         axes_line
         for axes_line in (
-            panels[0].plot([], [], color=_colour(place), marker=_marker(place), label=f"{number} shots")[0]
+            panels[0].plot([], [], color=colour(place), marker=marker(place), label=f"{number} shots")[0]
             for place, number in enumerate(shots)
         )
     ]
@@ -74,23 +74,23 @@ def _panel(axes: Axes, name: str, sections: Sections, shots: list[int], baseline
             assert against.interval is not None
             low, high = against.interval
             height = line + 0.4 - step * (place + 0.5)
-            colour = _colour(place)
-            axes.plot([low, high], [height, height], color=colour, linewidth=1.6)
+            own = colour(place)
+            axes.plot([low, high], [height, height], color=own, linewidth=1.6)
             axes.plot(
                 against.difference,
                 height,
-                marker=_marker(place),
-                color=colour,
+                marker=marker(place),
+                color=own,
                 markersize=5,
-                markerfacecolor="white" if against.verdict == "no difference" else colour,
+                markerfacecolor="white" if against.verdict == "no difference" else own,
             )
     low, high = axes.get_xlim()
     axes.set_xlim(min(low, -0.25), max(high, 0.25))
     axes.axvspan(axes.get_xlim()[0], 0, color="#f3f1ee", zorder=0)
-    axes.axvline(0, color=_INK, linewidth=1, zorder=1)
+    axes.axvline(0, color=INK, linewidth=1, zorder=1)
     for line in range(len(baselines) - 1):
         axes.axhline(line + 0.5, color="#e6e8eb", linewidth=0.8, zorder=0)
-    axes.set_title(name, loc="left", fontsize=11, color=_INK)
+    axes.set_title(name, loc="left", fontsize=11, color=INK)
     axes.set_yticks(range(len(baselines)), baselines)
     axes.set_ylim(-0.55, len(baselines) - 0.45)
     axes.tick_params(axis="y", length=0)
@@ -106,9 +106,11 @@ def _hardest_last(sections: Sections) -> list[str]:
     return sorted(gains, key=lambda name: (-sum(gains[name]) / len(gains[name]), name))
 
 
-def _colour(place: int) -> str:
+def colour(place: int) -> str:
+    """Of the line at this place."""
     return _COLOURS[place % len(_COLOURS)]
 
 
-def _marker(place: int) -> str:
+def marker(place: int) -> str:
+    """Of the line at this place."""
     return _MARKERS[place % len(_MARKERS)]

@@ -8,7 +8,7 @@ from typing import Any
 from benchmarks._statistics import Comparison, Section
 from metarec.study.evaluation import METAREC
 
-__all__ = ["Sections", "markdown", "sections_json"]
+__all__ = ["Sections", "describe", "duration", "markdown", "p_value", "sections_json", "signed", "table"]
 
 Sections = Mapping[tuple[str, int], Section]
 """(set, shots) -> the numbers."""
@@ -48,7 +48,7 @@ def markdown(sections: Sections, run: Mapping[str, Any], scales: Mapping[str, st
     for name in dict.fromkeys(name for name, _ in sections):
         parts.append(f"## {name} ({scales[name]})")
         parts += [_whole(shots, section) for (own, shots), section in sections.items() if own == name]
-    parts += ["## The run", _run(run)]
+    parts += ["## The run", describe(run)]
     return "\n\n".join(part.strip() for part in parts) + "\n"
 
 
@@ -81,7 +81,7 @@ def _summary(sections: Sections) -> str:
                 best,
                 f"{section.scores[best].rmse:.4f}",
                 _gain(against),
-                _p(against.p_holm),
+                p_value(against.p_holm),
                 _bold(against.verdict),
                 *(
                     f"{_gain(section.rmse[other])} {_bold(section.rmse[other].verdict)}"
@@ -89,11 +89,11 @@ def _summary(sections: Sections) -> str:
                     else "–"
                     for other in REFERENCES
                 ),
-                _signed(ranking.difference, 4),
+                signed(ranking.difference, 4),
                 _bold(ranking.verdict),
             ]
         )
-    return _table(heads, lines)
+    return table(heads, lines)
 
 
 def _whole(shots: int, section: Section) -> str:
@@ -120,24 +120,25 @@ def _whole(shots: int, section: Section) -> str:
     note = ""
     if section.n_ranked < ours.n_users:
         note = f"\n\n{ours.n_users - section.n_ranked:,} users gave only the lowest rating and have no nDCG."
-    return f"{title}\n\n{_table(heads, lines)}{note}"
+    return f"{title}\n\n{table(heads, lines)}{note}"
 
 
 def _columns(against: Comparison | None, digits: int, unit: str = "") -> list[str]:
     if against is None:
         return ["", "", "", ""]
-    shown = _gain(against) if unit else _signed(against.difference, digits)
-    return [shown, _p(against.p), _p(against.p_holm), against.verdict]
+    shown = _gain(against) if unit else signed(against.difference, digits)
+    return [shown, p_value(against.p), p_value(against.p_holm), against.verdict]
 
 
-def _run(run: Mapping[str, Any]) -> str:
+def describe(run: Mapping[str, Any]) -> str:
+    """Where the numbers come from, as a list."""
     machine = run["machine"]
     memory = f", {machine['memory_gib']} GiB" if machine["memory_gib"] else ""
     return "\n".join(
         [
             f"- `{run['command']}`",
             f"- {run['date']}, commit {run['commit']}",
-            f"- this command took {_duration(run['duration_s'])}; all cells together {_duration(run['cells_s'])}",
+            f"- this command took {duration(run['duration_s'])}; all cells together {duration(run['cells_s'])}",
             f"- {machine['cpu']}, {machine['cores']} cores{memory}, {machine['system']}",
             "- " + ", ".join(f"{name} {number}" for name, number in run["versions"].items()),
         ]
@@ -147,14 +148,16 @@ def _run(run: Mapping[str, Any]) -> str:
 def _gain(against: Comparison) -> str:
     assert against.interval is not None
     low, high = against.interval
-    return f"{_signed(against.difference, 2)} % [{_signed(low, 2)}, {_signed(high, 2)}]"
+    return f"{signed(against.difference, 2)} % [{signed(low, 2)}, {signed(high, 2)}]"
 
 
-def _signed(value: float, digits: int) -> str:
+def signed(value: float, digits: int) -> str:
+    """A number with its sign; a minus is as wide as a plus."""
     return f"{value:+.{digits}f}".replace("-", "−")
 
 
-def _p(value: float) -> str:
+def p_value(value: float) -> str:
+    """A p value, the small ones by their order of magnitude."""
     return f"{value:.1e}" if value < 0.001 else f"{value:.3f}"
 
 
@@ -162,11 +165,13 @@ def _bold(verdict: str) -> str:
     return f"**{verdict}**" if verdict in ("better", "worse", "mixed") else verdict
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """Seconds, minutes or hours."""
     minutes = round(seconds / 60)
     return f"{seconds:.0f} s" if seconds < 90 else f"{minutes} min" if minutes < 90 else f"{seconds / 3600:.1f} h"
 
 
-def _table(heads: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+def table(heads: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    """A table in Markdown."""
     rows = [heads, ["---"] * len(heads), *lines]
     return "\n".join("| " + " | ".join(row) + " |" for row in rows)

@@ -12,7 +12,7 @@ from metarec.errors import InputError
 from metarec.ratings import Domain, read_domain
 from metarec.registry import suggest
 
-__all__ = ["SETS", "RatingSet", "find_sets", "largest_domain"]
+__all__ = ["SETS", "RatingSet", "find_sets", "largest_domain", "largest_domains"]
 
 ML100K = "ml-100k"
 CIAO = "ciao"
@@ -41,7 +41,7 @@ def find_sets(names: Sequence[str], data: Path | None, ml100k: Path | None) -> l
     """The sets that are asked for.
 
     Args:
-        names: some of `SETS`.
+        names: some of `SETS`, or a category of ciao, as in ``ciao-10``; ``ciao`` alone is its largest.
         data: the folder that holds a folder for each set but MovieLens-100K.
         ml100k: the folder of MovieLens-100K's atomic files.
 
@@ -49,7 +49,7 @@ def find_sets(names: Sequence[str], data: Path | None, ml100k: Path | None) -> l
         InputError: a name that is unknown, or a set that is not there.
     """
     for name in names:
-        if name not in SETS:
+        if name not in SETS and not name.startswith(f"{CIAO}-"):
             raise InputError(f'--sets: unknown set "{name}"; {suggest(name, SETS)}')
     if not names or len(set(names)) < len(names):
         raise InputError(f"--sets must name different sets but got {','.join(names) or 'none'}")
@@ -58,19 +58,28 @@ def find_sets(names: Sequence[str], data: Path | None, ml100k: Path | None) -> l
 
 def largest_domain(path: Path) -> str:
     """The value of the column `domain` with the most ratings; of equals the first in the alphabet."""
+    return largest_domains(path, 1)[0]
+
+
+def largest_domains(path: Path, count: int | None = None) -> list[str]:
+    """So many values of the column `domain` (by default all), those with the most ratings first."""
     counts = pd.read_csv(path, usecols=["domain"], dtype=str)["domain"].value_counts()
-    return str(min(counts.index[counts == counts.max()]))
+    return sorted(map(str, counts.index), key=lambda name: (-counts[name], name))[:count]
 
 
 def _find(name: str, data: Path | None, ml100k: Path | None) -> RatingSet:
+    of, _, category = name.partition("-") if name != ML100K else (name, "", "")
     if name == ML100K:
         option, folder = "--ml100k", ml100k
     else:
-        option, folder = FOLDER, data / name if data else None
+        option, folder = FOLDER, data / of if data else None
     if folder is None or not folder.is_dir():
         where = f"{option} is not given" if folder is None else f"{folder} is not there"
-        others = ",".join(other for other in SETS if other != name)
+        others = ",".join(other for other in SETS if other not in (name, of))
         raise InputError(f"{name}: {where}; name its folder with {option}, or leave it out, as in --sets {others}")
-    if name == CIAO:
-        return RatingSet(name, f"{folder}#{largest_domain(folder / 'ratings.csv.gz')}")
+    if of == CIAO:
+        known = largest_domains(folder / "ratings.csv.gz")
+        if category and category not in known:
+            raise InputError(f'--sets: {CIAO} has no category "{category}"; {suggest(category, known)}')
+        return RatingSet(name, f"{folder}#{category or known[0]}")
     return RatingSet(name, str(folder))

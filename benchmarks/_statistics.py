@@ -28,7 +28,7 @@ from scipy.stats import rankdata, wilcoxon
 
 from metarec.study.evaluation import METAREC, Gain, Scores, paired_gains, scores, squared_errors
 
-__all__ = ["Comparison", "Outcome", "Section", "SignedRank", "compare", "gather", "holm", "signed_rank"]
+__all__ = ["Comparison", "Outcome", "Section", "SignedRank", "compare", "gather", "holm", "signed_rank", "verdict"]
 
 LEVEL = 0.05
 
@@ -257,9 +257,9 @@ def _section(outcome: Outcome, found: _Measured, corrected: Mapping[str, tuple[f
             by_error.p,
             p_error,
             by_error.effect,
-            _verdict(gain.percent, by_error, p_error),
+            verdict(gain.percent, by_error, p_error),
         )
-        by_ndcg[name] = Comparison(ahead, None, by_rank.p, p_rank, by_rank.effect, _verdict(ahead, by_rank, p_rank))
+        by_ndcg[name] = Comparison(ahead, None, by_rank.p, p_rank, by_rank.effect, verdict(ahead, by_rank, p_rank))
     measures = found.by_seed[0]
     several = len(found.by_seed) > 1
     spread = {
@@ -279,7 +279,8 @@ def _section(outcome: Outcome, found: _Measured, corrected: Mapping[str, tuple[f
     )
 
 
-def _verdict(difference: float, test: SignedRank, p_holm: float) -> str:
+def verdict(difference: float, test: SignedRank, p_holm: float) -> str:
+    """better, worse, mixed or "no difference", as the head of this module says."""
     if test.p >= LEVEL:
         return "no difference"
     if difference < 0 and test.effect < 0:

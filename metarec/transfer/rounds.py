@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -68,6 +68,7 @@ class Round:
         few: the known users. test: those to be judged on.
         everyone: all train users of the target, plain; what nobody has who knows but a few.
         scale: the target's own.
+        few_standards: what the few users' own features are like on the common scale, the sources' left out.
     """
 
     sources: Sources
@@ -77,6 +78,7 @@ class Round:
     plain_test: Episodes
     everyone: DomainEpisodes
     scale: RatingScale
+    few_standards: Standards
 
     def to_unit(self, predictions: np.ndarray, *, plain: bool) -> np.ndarray:
         """[T, N] predictions of the test users' queries on the unit scale of the target, and never outside of it.
@@ -87,6 +89,13 @@ class Round:
         if not plain:
             predictions = self.scale.to_unit(self.test.scale.to_ratings(predictions))
         return np.clip(predictions, 0.0, 1.0)
+
+
+class _Side(NamedTuple):
+    """What a round learns from, and what features of all its sources together are like."""
+
+    sources: Sources
+    standards: Standards
 
 
 class TransferRounds:
@@ -146,6 +155,20 @@ class TransferRounds:
         self._folds: dict[int, dict[str, int]] = {}
         self._wholes: dict[tuple[str, int, tuple[str, ...]], CrossValidation] = {}
         self._small: dict[tuple[str, int, int, tuple[str, ...]], list[SmallWorld]] = {}
+        # The last one only: it is large, and who asks for several rounds of the same sources asks for them in a row.
+        self._side: tuple[tuple[Any, ...], _Side] | None = None
+
+    def prepare(self, name: str, *, target_users: int, regime: Regime = "everything", number: int = 0) -> None:
+        """Have the bases say what a round needs of this domain, as its target or as a source, and keep it.
+
+        Raises:
+            InputError: more known users than there are.
+        """
+        if regime == "everything":
+            self._worlds(name, number, target_users, ())
+        else:
+            self._known_users(name, number, target_users)
+            self._whole(name, number, ())
 
     def round(
         self,
@@ -174,10 +197,7 @@ class TransferRounds:
         names = [name for name in self.domains if name != target] if sources is None else list(sources)
         self._known_users(target, number, target_users)
         size = target_users if regime == "everything" else None
-        views = {name: list(self._views(name, number, shots, size, self._linked(name, names))) for name in names}
-        standards = {name: _standards(own) for name, own in views.items()}
-        everybody = Standards.pooled(list(standards.values()))
-        sides = {name: _joined(own, standards[name].mixed(everybody, SHARE)) for name, own in views.items()}
+        side = self._sources(names, number, shots, size)
         linked = self._linked(target, names)
         few, others = self._target(target, number, shots, target_users, regime, linked)
         scale = common_scale(self._known(target, number, target_users, regime, linked))
@@ -186,15 +206,16 @@ class TransferRounds:
         assert plain.standards is not None
         assert own is not None
         trust = (1 - SHARE) * target_users / (target_users + OWN_USERS)
-        mixed = own.mixed(everybody, 1 - trust)
+        mixed = own.mixed(side.standards, 1 - trust)
         return Round(
-            Sources(sides),
+            side.sources,
             replace(few, scale=scale).episodes(mixed).train,
             replace(others, scale=scale).where(_is_tested).episodes(mixed).test,
             plain.train,
             others.where(_is_tested).episodes(plain.standards).test,
             others.episodes(),
             self.domains[target].scale,
+            own,
         )
 
     def _roles(self, number: int) -> dict[str, Role]:
@@ -280,6 +301,17 @@ class TransferRounds:
         known = self._known_users(name, number, count)
         everybody = self._whole(name, number, linked).answered(number % FOLDS, shots)
         return everybody.where(lambda user, role: role == "train" and user in known), everybody
+
+    def _sources(self, names: Sequence[str], number: int, shots: int, size: int | None) -> _Side:
+        """The same object for the same sources, asked for one round after the other: it has been taught already."""
+        key = (tuple(names), number, shots, size)
+        if self._side is None or self._side[0] != key:
+            views = {name: list(self._views(name, number, shots, size, self._linked(name, names))) for name in names}
+            standards = {name: _standards(own) for name, own in views.items()}
+            everybody = Standards.pooled(list(standards.values()))
+            sides = {name: _joined(own, standards[name].mixed(everybody, SHARE)) for name, own in views.items()}
+            self._side = key, _Side(Sources(sides), everybody)
+        return self._side[1]
 
     def _views(
         self, name: str, number: int, shots: int, size: int | None, linked: tuple[str, ...]

@@ -109,6 +109,25 @@ def test_a_run_keeps_what_came_before_an_error(store):
     assert store.load(cells[0]).seconds < 2.0
 
 
+def test_cells_that_belong_together_are_computed_one_after_the_other(store):
+    computed, told = [], []
+
+    def compute(one):
+        computed.append(one.key["fold"])
+        return result()
+
+    cells = [cell(fold) for fold in range(4)]
+    run_cells(
+        cells,
+        compute,
+        store,
+        on_done=lambda one, seconds: told.append(one.key["fold"]),
+        together=lambda one: one.key["fold"] % 2,
+    )
+    assert computed == told == [0, 2, 1, 3]
+    assert all(store.finished(one) for one in cells)
+
+
 def test_the_digest_of_code_follows_the_code(tmp_path):
     (tmp_path / "bases").mkdir()
     (tmp_path / "bases" / "one.py").write_text("a = 1\n")
