@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import ClassVar
 
@@ -27,6 +28,12 @@ __all__ = ["GradientBased", "agreeing_gradient"]
 SHARPNESS = 5.0
 """How much more a source counts whose gradient agrees more: e times more for every 0.2 of cosine."""
 
+EPOCHS = 20
+"""Of the target's users, at the most: the start is a good one already."""
+
+PATIENCE = 4
+"""Epochs without progress among the target's users after which there is no more."""
+
 
 class GradientBased(TransferStrategy):
     """The target's few users go on being trained on together with the sources, as far as these agree with them.
@@ -42,8 +49,11 @@ class GradientBased(TransferStrategy):
     def _fit(self, sources: Sources, target: Episodes) -> TransferredModel:
         taught = sources.teach(self.settings, self.seed)
         batches = [source.train.batch for source in sources.values()]
-        epochs = partial(_epochs, sources=batches, settings=self.settings, seed=self.seed)
-        learner = fine_tune(copy.deepcopy(taught.learner), target, self.settings, self.seed, epochs)
+        short = replace(
+            self.settings, epochs=min(EPOCHS, self.settings.epochs), patience=min(PATIENCE, self.settings.patience)
+        )
+        epochs = partial(_epochs, sources=batches, settings=short, seed=self.seed)
+        learner = fine_tune(copy.deepcopy(taught.learner), target, short, self.seed, epochs)
         return SteppedModel(Taught(learner, taught.stackers), target)
 
 
