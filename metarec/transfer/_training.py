@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 
-import numpy as np
 import torch
 
 from metarec.episodes import DomainEpisodes, EpisodeBatch, Episodes
 from metarec.meta import MetaLearner, MetaLearningTrainer
 from metarec.meta._outer import make_adam
+from metarec.transfer._few import deal_places
 from metarec.transfer.settings import FusionSettings
 
 __all__ = ["Epochs", "few_users", "fine_tune", "train_on_sources"]
@@ -57,7 +58,8 @@ def fine_tune(
     """Train on the target's few users as long as that helps other ones of them; perhaps not at all.
 
     How many epochs is chosen by cross-validation: in each fold the others are trained on, and after every epoch, and
-    before the first, those of the fold are judged. The number with the lowest RMSE over all of them wins.
+    before the first, those of the fold are judged. The number with the lowest RMSE over all of them wins. All folds are
+    trained side by side, and no longer than the patience allows: so one that is not trained at all costs little.
 
     Args:
         epochs: how to train; by default on the target's meta-loss alone.
@@ -65,21 +67,31 @@ def fine_tune(
     if len(target) == 1:
         return learner
     epochs = partial(_epochs, settings=settings, seed=seed) if epochs is None else epochs
-    order = torch.randperm(len(target), generator=torch.Generator().manual_seed(seed))
-    errors = np.zeros(settings.epochs + 1)
-    for part in order.tensor_split(min(settings.folds, len(target))):
-        others = torch.tensor([user for user in order.tolist() if user not in part.tolist()])
-        judged = target.batch.select(part)
-        own = copy.deepcopy(learner)
-        judge = MetaLearningTrainer(own)
-        curve = [judge.validate(judged).rmse]
-        for _ in epochs(own, target.batch.select(others), settings.epochs):
-            curve.append(judge.validate(judged).rmse)
-        errors += float(judged.query.mask.sum()) * np.square(curve)
-    for _ in epochs(learner, target.batch, int(errors.argmin())):
+    curves = [
+        _curve(copy.deepcopy(learner), target.batch.select(others), target.batch.select(part), epochs, settings.epochs)
+        for others, part in deal_places(len(target), settings.folds, seed)
+    ]
+    best, chosen = math.inf, 0
+    for epoch, errors in enumerate(zip(*curves, strict=True)):
+        if sum(errors) < best:
+            best, chosen = sum(errors), epoch
+        if epoch - chosen >= settings.patience:
+            break
+    for _ in epochs(learner, target.batch, chosen):
         pass
     learner.eval()
     return learner
+
+
+def _curve(
+    learner: MetaLearner, known: EpisodeBatch, judged: EpisodeBatch, epochs: Epochs, count: int
+) -> Iterator[float]:
+    """The sum of squared errors on `judged` before the first epoch of training on `known`, and after each."""
+    judge = MetaLearningTrainer(learner)
+    rows = int(judged.query.mask.sum())
+    yield rows * judge.validate(judged).rmse ** 2
+    for _ in epochs(learner, known, count):
+        yield rows * judge.validate(judged).rmse ** 2
 
 
 def _epochs(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import ClassVar
 
@@ -27,13 +28,22 @@ __all__ = ["GradientBased", "agreeing_gradient"]
 SHARPNESS = 5.0
 """How much more a source counts whose gradient agrees more: e times more for every 0.2 of cosine."""
 
+EPOCHS = 20
+"""Of the target's users, at the most: the start is a good one already."""
+
+PATIENCE = 4
+"""Epochs without progress among the target's users after which there is no more."""
+
+KEPT = 4
+"""Steps for which the sources' gradients are kept: steps are small, and it is sources that there are many of."""
+
 
 class GradientBased(TransferStrategy):
     """The target's few users go on being trained on together with the sources, as far as these agree with them.
 
     It begins as :class:`~metarec.transfer.model_agnostic.ModelAgnostic` does. Then every step on the target's users
-    takes along a step on a batch of each source, see :func:`agreeing_gradient`. Few users say little about where to
-    go; what many say who want the same makes up for it, and what they want otherwise is left out.
+    takes along a step on as many users of each source, see :func:`agreeing_gradient`. Few users say little about where
+    to go; what many say who want the same makes up for it, and what they want otherwise is left out.
     """
 
     name: ClassVar[str] = "gradient_based"
@@ -42,8 +52,11 @@ class GradientBased(TransferStrategy):
     def _fit(self, sources: Sources, target: Episodes) -> TransferredModel:
         taught = sources.teach(self.settings, self.seed)
         batches = [source.train.batch for source in sources.values()]
-        epochs = partial(_epochs, sources=batches, settings=self.settings, seed=self.seed)
-        learner = fine_tune(copy.deepcopy(taught.learner), target, self.settings, self.seed, epochs)
+        short = replace(
+            self.settings, epochs=min(EPOCHS, self.settings.epochs), patience=min(PATIENCE, self.settings.patience)
+        )
+        epochs = partial(_epochs, sources=batches, settings=short, seed=self.seed)
+        learner = fine_tune(copy.deepcopy(taught.learner), target, short, self.seed, epochs)
         return SteppedModel(Taught(learner, taught.stackers), target)
 
 
@@ -81,29 +94,34 @@ def _epochs(
     settings: FusionSettings,
     seed: int,
 ) -> Iterator[None]:
-    """Epochs of the target's tasks, with as many of each source drawn beside every batch as a batch has."""
+    """Epochs of the target's tasks, and beside every batch the gradients of tasks drawn from each source."""
     generator = torch.Generator().manual_seed(seed)
     optimizer = make_adam(learner, settings.learning_rate)
     parameters = [parameter for parameter in learner.parameters() if parameter.requires_grad]
+    size = min(settings.batch_size, batch.num_tasks)
 
     def gradient(tasks: EpisodeBatch) -> Tensor:
         found = torch.autograd.grad(learner.meta_loss(tasks), parameters, allow_unused=True, materialize_grads=True)
         return parameters_to_vector(found)
 
     def drawn(tasks: EpisodeBatch) -> EpisodeBatch:
-        return tasks.select(torch.randperm(tasks.num_tasks, generator=generator)[: settings.batch_size])
+        return tasks.select(torch.randperm(tasks.num_tasks, generator=generator)[:size])
 
+    step = 0
+    others: list[Tensor] = []
     for epoch in range(count):
         learner.train()
         with torch.random.fork_rng():
             torch.manual_seed(int(torch.randint(2**62, (), generator=generator)))
             order = torch.randperm(batch.num_tasks, generator=generator)
             for number, tasks in enumerate(order.split(settings.batch_size)):
-                own = gradient(batch.select(tasks))
-                combined, _ = agreeing_gradient(own, [gradient(drawn(source)) for source in sources])
+                if step % KEPT == 0:
+                    others = [gradient(drawn(source)) for source in sources]
+                combined, _ = agreeing_gradient(gradient(batch.select(tasks)), others)
                 place = 0
                 for parameter in parameters:
                     parameter.grad = combined[place : place + parameter.numel()].view_as(parameter).clone()
                     place += parameter.numel()
                 clipped_step(learner, optimizer, epoch=epoch, batch=number)
+                step += 1
         yield

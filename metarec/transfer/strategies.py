@@ -16,5 +16,7 @@ STRATEGIES = Registry(
         "pooled": "metarec.transfer.pooled:Pooled",
         "model_agnostic": "metarec.transfer.model_agnostic:ModelAgnostic",
         "gradient_based": "metarec.transfer.gradient_based:GradientBased",
+        "feature_alignment": "metarec.transfer.feature_alignment:FeatureAlignment",
+        "prototype_based": "metarec.transfer.prototype_based:PrototypeBased",
     },
 )
