@@ -102,8 +102,8 @@ TARGETS: Mapping[str, Mapping[str, Label]] = {
         "MlflowTrialRun.log_epoch": "MLflow: numbers",
     },
     "metarec.study.records": {"record_result": "report"},
+    "metarec.study.terminal": {"show_data": "report"},
     "metarec.study.report": {
-        "show_data": "report",
         "show_result": "report",
         "show_where": "report",
         "TerminalWatcher.on_trial": "report",

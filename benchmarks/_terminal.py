@@ -6,7 +6,7 @@ from rich.console import Console
 from rich.progress import TaskID
 from rich.text import Text
 
-from metarec.study.report import progress_line
+from metarec.study.terminal import progress_line
 
 __all__ = ["Board"]
 

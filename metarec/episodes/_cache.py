@@ -8,7 +8,7 @@ import json
 import logging
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -17,21 +17,26 @@ import numpy as np
 
 import metarec
 
-__all__ = ["cache_key", "load_arrays", "save_arrays"]
+__all__ = ["cache_key", "load_arrays", "save_arrays", "write_whole"]
 
 logger = logging.getLogger(__name__)
 
-_CODE = ("ratings", "bases", "episodes")
+_CODE = ("ratings/**/*.py", "bases/**/*.py", "episodes/**/*.py")
 _LIBRARIES = ("lenskit", "numpy", "scikit-learn", "torch")
 
 
-def cache_key(facts: Mapping[str, Any]) -> str:
-    """A hash of `facts` (data and settings), of the code that makes episodes, and of the libraries that it calls."""
-    code = hashlib.sha256()
+def cache_key(facts: Mapping[str, Any], code: Sequence[str] = _CODE, libraries: Sequence[str] = _LIBRARIES) -> str:
+    """A hash of `facts` (data and settings), of code, and of the libraries that it calls.
+
+    Args:
+        code: patterns of our files; by default those that make episodes.
+        libraries: their names; by default those that make episodes need.
+    """
+    hashed = hashlib.sha256()
     root = Path(metarec.__file__).parent
-    for path in sorted(path for folder in _CODE for path in (root / folder).rglob("*.py")):
-        code.update(path.relative_to(root).as_posix().encode() + path.read_bytes())
-    whole = {**facts, "code": code.hexdigest(), "libraries": {name: version(name) for name in _LIBRARIES}}
+    for path in sorted(path for pattern in code for path in root.glob(pattern)):
+        hashed.update(path.relative_to(root).as_posix().encode() + path.read_bytes())
+    whole = {**facts, "code": hashed.hexdigest(), "libraries": {name: version(name) for name in libraries}}
     return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()[:24]
 
 
@@ -40,11 +45,16 @@ def save_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
     buffer = io.BytesIO()
     np.savez(buffer, **arrays)
     payload = buffer.getvalue()
+    write_whole(path, hashlib.sha256(payload).digest() + payload)
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file, so that it is there whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
     try:
         with os.fdopen(handle, "wb") as file:
-            file.write(hashlib.sha256(payload).digest() + payload)
+            file.write(content)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)

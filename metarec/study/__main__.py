@@ -5,10 +5,7 @@ Only typer is imported here. All else is imported when a study really runs, so t
 
 from __future__ import annotations
 
-import atexit
-import gc
 import json
-import os
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -16,13 +13,11 @@ from typing import Annotated, Any
 import typer
 
 from metarec.errors import InputError
+from metarec.study.command import check_json, check_name, cores, named_paths, run_command
 
 __all__ = ["main"]
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
-
-BAD_INPUT = 2
-INTERRUPTED = 130
 
 
 @app.command()
@@ -64,7 +59,7 @@ def study(
     options: dict[str, Any] = {"trials": trials, "workers": workers, "seed": seed, "timeout": timeout, "target": target}
     overrides = {key: value for key, value in options.items() if value is not None}
     if data:
-        overrides["domains"] = _named_paths(data)
+        overrides["domains"] = named_paths(data)
         # The spec's target is one of the spec's own domains, which these replace.
         overrides.setdefault("target", None)
     _run(spec, overrides, assignments or [], out, tracking_uri, storage, study_name, json_file)
@@ -83,7 +78,7 @@ def _run(
     from metarec.collection import keeping_all
     from metarec.workers import start_server
 
-    jobs = _cores()
+    jobs = cores()
     if jobs > 1:
         # First of all: it imports what workers need while this process imports what it needs itself.
         start_server()
@@ -93,14 +88,15 @@ def _run(
         from rich.console import Console
 
         from metarec.study.job import Job, read_data, run_study
-        from metarec.study.report import TerminalWatcher, show_result, show_where, telling
+        from metarec.study.report import TerminalWatcher, show_result, show_where
         from metarec.study.spec import load_spec
+        from metarec.study.terminal import telling
         from metarec.study.tracking import MlflowTracker, check_uri, sqlite_uri
 
     spec = load_spec(spec_name, overrides, assignments)
     name = f"{spec.name}-{datetime.now():%Y%m%d-%H%M%S}" if study_name is None else study_name
-    _check_name(name)
-    _check_json(json_file, out)
+    check_name("--study-name", name)
+    check_json(json_file, out)
     _check_storage(storage)
     uri = tracking_uri or sqlite_uri(out / "mlflow.db")
     check_uri(uri)
@@ -123,80 +119,14 @@ def _run(
     show_where(console, result, uri)
 
 
-def _named_paths(entries: list[str]) -> dict[str, str]:
-    paths: dict[str, str] = {}
-    for name, path in map(_named_path, entries):
-        if name in paths:
-            raise InputError(f'--data names the domain "{name}" twice; give each domain a name of its own')
-        paths[name] = path
-    return paths
-
-
-def _named_path(entry: str) -> tuple[str, str]:
-    name, equals, path = entry.partition("=")
-    if not (name and equals and path):
-        raise InputError(f'--data must be NAME=PATH but got "{entry}"; for example movies=ratings.csv')
-    if "/" in name or name in (".", ".."):
-        raise InputError(f'--data: the name of a domain must not hold a slash but got "{name}"; choose a plain word')
-    return name, path
-
-
-def _check_name(name: str) -> None:
-    # The name is also that of a folder.
-    if not name.strip(". ") or "/" in name or "\0" in name or len(name) > 200:
-        raise InputError(f'--study-name must be a plain name of at most 200 characters without "/" but got "{name}"')
-
-
-def _check_json(path: Path | None, out: Path) -> None:
-    if path is None:
-        return
-    folder = path.absolute().parent
-    # The study makes the folder `out` itself.
-    there = folder == out.absolute() or (folder.is_dir() and os.access(folder, os.W_OK))
-    if path.is_dir() or not there:
-        raise InputError(f"--json {path}: cannot be written there; name a file in a folder that exists")
-
-
 def _check_storage(url: str | None) -> None:
     if url is not None and "://" not in url:
         raise InputError(f'--storage must be a URL such as postgresql://user@host/name but got "{url}"')
 
 
-def _cores() -> int:
-    return max(1, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
-
-
 def main() -> None:
     """Run the command; turn what the user can mend into one line and an exit code."""
-    # The end of the process frees everything. Python would first look for garbage, for a second or two.
-    atexit.register(gc.freeze)
-    try:
-        # Typer hands back the code of an exit that it decided on, such as 130 after Ctrl-C.
-        code = app(standalone_mode=False)
-    except InputError as error:
-        _stop(str(error), BAD_INPUT)
-    except (KeyboardInterrupt, typer.Abort):
-        sys.exit(INTERRUPTED)
-    except Exception as error:
-        _stop_by_kind(error)
-    else:
-        if code:
-            sys.exit(code)
-
-
-def _stop_by_kind(error: Exception) -> None:
-    # An error of click: of the click that is installed, or of the copy that newer typers bring.
-    if hasattr(error, "format_message"):
-        _stop(f"{error.format_message().rstrip('.')}; --help lists the options", BAD_INPUT)
-    known = ("StudyFailed", "TrackingError")
-    if type(error).__name__ in known:
-        _stop(str(error), 1)
-    raise error
-
-
-def _stop(message: str, code: int) -> None:
-    print("error: " + " ".join(message.split()), file=sys.stderr)
-    sys.exit(code)
+    run_command(app)
 
 
 if __name__ == "__main__":

@@ -89,11 +89,18 @@ def scores(rows: pd.DataFrame, span: float) -> dict[str, Scores]:
 
 
 class Gain(NamedTuple):
-    """How much lower metarec's RMSE is than another model's, in percent, with a 95 % interval."""
+    """How much lower one model's RMSE is than another's, in percent, with a 95 % interval.
+
+    >>> print(Gain(1.0, 0.25, 1.75))
+    +1.00 % [+0.25, +1.75]
+    """
 
     percent: float
     low: float
     high: float
+
+    def __str__(self) -> str:
+        return f"{self.percent:+.2f} % [{self.low:+.2f}, {self.high:+.2f}]"
 
 
 def gains(rows: pd.DataFrame, *, seed: int = 0) -> dict[str, Gain]:

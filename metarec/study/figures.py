@@ -10,27 +10,14 @@ import math
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
+from metarec.study.canvas import BLUE, COLOURS, GREEN, GREY, INK, ORANGE, canvas, nothing, save
+
 __all__ = ["TableRow", "TrialPoint", "base_weights", "learning_curve", "model_comparison", "save", "search_history"]
-
-_WIDTH = 8.0
-_DPI = 100
-
-# Okabe and Ito's colours, which people with any colour vision can tell apart.
-_BLUE = "#0072b2"
-_ORANGE = "#d55e00"
-_GREEN = "#009e73"
-_GREY = "#8a8f98"
-_INK = "#2b2f36"
-_COLOURS = (_BLUE, _ORANGE, _GREEN, "#cc79a7", "#e69f00", "#56b4e9")
 
 
 @dataclass(frozen=True)
@@ -52,7 +39,7 @@ class TrialPoint:
 
 def learning_curve(history: Mapping[str, Sequence[float]], best_epoch: int | None = None) -> Figure:
     """One line per series of `history`, over epochs counted from 0, with the epoch that was kept marked."""
-    figure, axes = _canvas("Learning curve", height=4.5)
+    figure, axes = canvas("Learning curve", height=4.5)
     drawn = 0
     for (name, values), colour in zip(history.items(), _cycle(len(history)), strict=True):
         numbers = _gaps(values)
@@ -63,9 +50,9 @@ def learning_curve(history: Mapping[str, Sequence[float]], best_epoch: int | Non
             axes.plot(numbers, color=colour, marker=marker, markersize=4, linewidth=1.8, label=label)
             drawn += 1
     if not drawn:
-        return _nothing(figure, axes, "no epoch with a finite value")
+        return nothing(figure, axes, "no epoch with a finite value")
     if best_epoch is not None:
-        axes.axvline(best_epoch, color=_GREY, linestyle="--", linewidth=1, label=f"kept: epoch {best_epoch}")
+        axes.axvline(best_epoch, color=GREY, linestyle="--", linewidth=1, label=f"kept: epoch {best_epoch}")
     axes.set_xlabel("epoch")
     axes.set_ylabel("loss")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
@@ -85,11 +72,11 @@ def base_weights(weights: np.ndarray, base_names: Sequence[str]) -> Figure:
     weights = np.asarray(weights, dtype=float)
     if weights.ndim != 2 or weights.shape[1] != len(base_names):
         raise ValueError(f"weights must have shape [rows, {len(base_names)}] but got {list(weights.shape)}")
-    figure, axes = _canvas("Weight given to each base recommender", height=1.9 + 0.5 * max(len(base_names), 2))
+    figure, axes = canvas("Weight given to each base recommender", height=1.9 + 0.5 * max(len(base_names), 2))
     columns = [column[np.isfinite(column)] for column in weights.T]
     filled = [index for index, column in enumerate(columns) if len(column)]
     if not filled:
-        return _nothing(figure, axes, "no row with finite weights")
+        return nothing(figure, axes, "no row with finite weights")
     order = sorted(filled, key=lambda index: float(columns[index].mean()))
     places = np.arange(len(order))
     shown = [columns[index] for index in order]
@@ -101,20 +88,20 @@ def base_weights(weights: np.ndarray, base_names: Sequence[str]) -> Figure:
         whis=(5, 95),
         showfliers=False,
         patch_artist=True,
-        medianprops={"color": _INK, "linewidth": 1.4},
-        whiskerprops={"color": _GREY},
-        capprops={"color": _GREY},
+        medianprops={"color": INK, "linewidth": 1.4},
+        whiskerprops={"color": GREY},
+        capprops={"color": GREY},
     )
     for box in boxes["boxes"]:
-        box.set(facecolor="#cfe3f1", edgecolor=_BLUE)
+        box.set(facecolor="#cfe3f1", edgecolor=BLUE)
     means = [float(column.mean()) for column in shown]
-    axes.scatter(means, places, color=_ORANGE, zorder=3, s=36, label="mean")
+    axes.scatter(means, places, color=ORANGE, zorder=3, s=36, label="mean")
     right = max(max(float(column.max()) for column in shown), 1.0 / len(base_names)) * 1.02
     for place, mean in zip(places, means, strict=True):
         axes.annotate(
-            f"{mean:.0%}", (1.01, place), xycoords=("axes fraction", "data"), va="center", color=_ORANGE, fontsize=10
+            f"{mean:.0%}", (1.01, place), xycoords=("axes fraction", "data"), va="center", color=ORANGE, fontsize=10
         )
-    axes.axvline(1.0 / len(base_names), color=_GREY, linestyle="--", linewidth=1, label="equal weights")
+    axes.axvline(1.0 / len(base_names), color=GREY, linestyle="--", linewidth=1, label="equal weights")
     axes.set_xlim(min(0.0, min(float(column.min()) for column in shown)), right)
     axes.set_yticks(places, [_short(base_names[index]) for index in order])
     axes.set_ylim(-0.6, len(order) - 0.4)
@@ -127,14 +114,14 @@ def base_weights(weights: np.ndarray, base_names: Sequence[str]) -> Figure:
 def model_comparison(rows: Sequence[TableRow], *, domain: str = "") -> Figure:
     """The RMSE of each model on the test users, the best on top, with its distance to the best single base."""
     title = f"RMSE on test users: {domain}" if domain else "RMSE on test users"
-    figure, axes = _canvas(title, height=1.7 + 0.38 * max(len(rows), 3))
+    figure, axes = canvas(title, height=1.7 + 0.38 * max(len(rows), 3))
     shown = sorted((row for row in rows if math.isfinite(row.rmse)), key=lambda row: row.rmse, reverse=True)
     if not shown:
-        return _nothing(figure, axes, "no model with a finite RMSE")
+        return nothing(figure, axes, "no model with a finite RMSE")
     reference = next((row.rmse for row in shown if row.model == "best-single"), None)
     for place, row in enumerate(shown):
         ours = row.model == "metarec"
-        colour = _ORANGE if ours else _INK if row.model == "best-single" else _GREY
+        colour = ORANGE if ours else INK if row.model == "best-single" else GREY
         if reference is not None:
             axes.plot([reference, row.rmse], [place, place], color=colour, alpha=0.5, linewidth=1.6)
         axes.scatter(row.rmse, place, color=colour, s=90 if ours else 48, zorder=3)
@@ -151,7 +138,7 @@ def model_comparison(rows: Sequence[TableRow], *, domain: str = "") -> Figure:
             fontweight="bold" if ours else "normal",
         )
     if reference is not None:
-        axes.axvline(reference, color=_INK, linestyle="--", linewidth=1, zorder=1)
+        axes.axvline(reference, color=INK, linestyle="--", linewidth=1, zorder=1)
     axes.set_yticks(range(len(shown)), [_short(row.model) for row in shown])
     for label, row in zip(axes.get_yticklabels(), shown, strict=True):
         label.set_fontweight("bold" if row.model == "metarec" else "normal")
@@ -165,9 +152,9 @@ def model_comparison(rows: Sequence[TableRow], *, domain: str = "") -> Figure:
 
 def search_history(trials: Sequence[TrialPoint], *, metric: str = "value", direction: str = "minimize") -> Figure:
     """The value of each trial, the best so far, and which trials were pruned or failed."""
-    figure, axes = _canvas("Search", height=4.5)
+    figure, axes = canvas("Search", height=4.5)
     if not trials:
-        return _nothing(figure, axes, "no trial yet")
+        return nothing(figure, axes, "no trial yet")
     trials = sorted(trials, key=lambda trial: trial.number)
     numbers = np.array([trial.number for trial in trials])
     values = _gaps([math.nan if trial.value is None else trial.value for trial in trials])
@@ -179,11 +166,11 @@ def search_history(trials: Sequence[TrialPoint], *, metric: str = "value", direc
         best = np.minimum if direction == "minimize" else np.maximum
         so_far = best.accumulate(values[complete])
         steps = np.append(numbers[complete], numbers[-1])
-        axes.step(steps, np.append(so_far, so_far[-1]), where="post", color=_GREEN, label="best so far")
+        axes.step(steps, np.append(so_far, so_far[-1]), where="post", color=GREEN, label="best so far")
     for group, name, colour, marker in (
-        (complete, "complete", _BLUE, "o"),
-        (pruned, "pruned (last value)", _GREY, "v"),
-        (known & ~complete & ~pruned, "failed (last value)", _ORANGE, "x"),
+        (complete, "complete", BLUE, "o"),
+        (pruned, "pruned (last value)", GREY, "v"),
+        (known & ~complete & ~pruned, "failed (last value)", ORANGE, "x"),
     ):
         if group.any():
             axes.scatter(numbers[group], values[group], color=colour, marker=marker, s=42, zorder=3, label=name)
@@ -193,7 +180,7 @@ def search_history(trials: Sequence[TrialPoint], *, metric: str = "value", direc
             numbers[~known],
             np.zeros((~known).sum()),
             transform=axes.get_xaxis_transform(),
-            color=_ORANGE,
+            color=ORANGE,
             marker="x",
             s=42,
             clip_on=False,
@@ -211,38 +198,13 @@ def search_history(trials: Sequence[TrialPoint], *, metric: str = "value", direc
     return figure
 
 
-def save(figure: Figure, path: Path) -> None:
-    """Write the figure as PNG: the file that ``savefig`` writes, which lays it out once more than it needs."""
-    canvas = figure.canvas
-    assert isinstance(canvas, FigureCanvasAgg)
-    canvas.print_png(str(path))
-
-
-def _canvas(title: str, *, height: float) -> tuple[Figure, Axes]:
-    layout = ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.12)
-    figure = Figure(figsize=(_WIDTH, height), dpi=_DPI, layout=layout, facecolor="white")
-    FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
-    axes.set_title(title, loc="left", fontsize=13, fontweight="bold", color=_INK)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(axis="both", color="#e6e8eb", linewidth=0.8)
-    axes.set_axisbelow(True)
-    return figure, axes
-
-
-def _nothing(figure: Figure, axes: Axes, why: str) -> Figure:
-    axes.set_axis_off()
-    axes.text(0.5, 0.5, why, ha="center", va="center", transform=axes.transAxes, color=_GREY, fontsize=12)
-    return figure
-
-
 def _gaps(values: Sequence[float]) -> np.ndarray:
     numbers = np.asarray(values, dtype=float)
     return np.where(np.isfinite(numbers), numbers, np.nan)
 
 
 def _cycle(count: int) -> list[str]:
-    return [_COLOURS[index % len(_COLOURS)] for index in range(count)]
+    return [COLOURS[index % len(COLOURS)] for index in range(count)]
 
 
 def _short(name: str) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
@@ -28,6 +27,7 @@ from metarec.ratings import Domain, read_domain, simulate_domains
 from metarec.registry import suggest
 from metarec.study.engine_check import check_engines
 from metarec.study.ensemble import member_name, member_trials
+from metarec.study.folders import make_folders
 from metarec.study.objective import Objective, make_learner
 from metarec.study.records import record_result, study_description
 from metarec.study.results import StudyResult
@@ -144,7 +144,7 @@ def run_study(spec: StudySpec, domains: Mapping[str, Domain], job: Job) -> Study
     if job.storage is not None:
         # Only to see that it answers, before anything is written.
         open_storage(job.storage)
-    _make_folders(job)
+    make_folders(job.out, job.out / "artifacts", job.out / "cache", job.folder / "networks")
     storage = job.storage or str(job.out / "optuna.journal")
     study = open_study(spec, job.study_name, storage, _identity(spec, domains))
 
@@ -245,16 +245,6 @@ def _network_of(objective: Objective, trial: FrozenTrial) -> MetaLearner:
     learner = make_learner(objective.spec, objective.validation, trial.params, engine=objective.spec.engine)
     learner.load_state_dict(torch.load(weights, weights_only=True))
     return learner
-
-
-def _make_folders(job: Job) -> None:
-    for folder in (job.out, job.out / "artifacts", job.out / "cache", job.folder / "networks"):
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise InputError(f"--out {job.out}: cannot be written: {error.strerror}; give another folder") from None
-    if not os.access(job.out, os.W_OK):
-        raise InputError(f"--out {job.out}: cannot be written: no permission; give another folder")
 
 
 def _identity(spec: StudySpec, domains: Mapping[str, Domain]) -> str:

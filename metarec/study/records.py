@@ -71,7 +71,7 @@ def _story(spec: StudySpec, result: StudyResult, domains: Mapping[str, Domain]) 
     for domain, outcome in result.test.items():
         some = outcome.scores[METAREC]
         rows = [
-            [model, row.rmse, row.mae, _gain(outcome.gains.get(model))]
+            [model, row.rmse, row.mae, str(outcome.gains.get(model, ""))]
             for model, row in sorted(outcome.scores.items(), key=lambda pair: pair[1].rmse)
         ]
         parts.append(
@@ -84,10 +84,6 @@ def _story(spec: StudySpec, result: StudyResult, domains: Mapping[str, Domain]) 
     ]
     parts.append("### Engines\n\n" + markdown_table(["engine", "one meta-step", "gradient difference"], rows))
     return "\n\n".join(parts)
-
-
-def _gain(gain: object) -> str:
-    return "" if gain is None else f"{gain.percent:+.2f} % [{gain.low:+.2f}, {gain.high:+.2f}]"  # type: ignore[attr-defined]
 
 
 def _difference(check: object) -> str:

@@ -2,81 +2,22 @@
 
 from __future__ import annotations
 
-import logging
-import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from logging.handlers import MemoryHandler
+from collections.abc import Mapping
 
 from optuna.trial import FrozenTrial, TrialState
 from rich.console import Console
-from rich.logging import RichHandler
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import TaskID
 from rich.table import Table
 from rich.text import Text
 
 from metarec.ratings import Domain
 from metarec.study.engine_check import EngineCheck
-from metarec.study.evaluation import METAREC, Gain
+from metarec.study.evaluation import METAREC
 from metarec.study.job import Watcher
 from metarec.study.results import DomainResult, StudyResult
-from metarec.study.tracking import runs_address, shown_uri, ui_command
+from metarec.study.terminal import Messages, progress_line, show_data, show_runs
 
-__all__ = ["TerminalWatcher", "progress_line", "show_data", "show_result", "show_where", "telling"]
-
-
-class Messages(MemoryHandler):
-    """Shows what the library logs on `console`, but holds it back until the input is known to be good.
-
-    So bad input ends with one line, the error, whatever was said before it was found.
-    """
-
-    def __init__(self, console: Console) -> None:
-        shown = RichHandler(console=console, show_time=False, show_path=False, show_level=False, markup=False)
-        shown.addFilter(_say_level)
-        # Nothing but `show` lets go of what is held, neither a full buffer nor an error nor closing.
-        super().__init__(sys.maxsize, flushLevel=sys.maxsize, target=shown, flushOnClose=False)
-
-    def show(self) -> None:
-        """Show what was held back, and everything after it at once."""
-        self.capacity = 0
-        self.flush()
-
-
-@contextmanager
-def telling(console: Console) -> Iterator[Messages]:
-    """Listen to what the library logs while the block runs."""
-    messages = Messages(console)
-    logger = logging.getLogger("metarec")
-    level = logger.level
-    logger.addHandler(messages)
-    logger.setLevel(logging.INFO)
-    try:
-        yield messages
-    finally:
-        logger.removeHandler(messages)
-        messages.close()
-        logger.setLevel(level)
-
-
-def _say_level(record: logging.LogRecord) -> bool:
-    if record.levelno >= logging.WARNING:
-        record.msg = f"{record.levelname.lower()}: {record.msg}"
-    return True
-
-
-def progress_line(console: Console) -> Progress:
-    """One line of progress that goes when it is done; nothing where there is no terminal."""
-    return Progress(
-        SpinnerColumn(),
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=30),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        console=console,
-        transient=True,
-        disable=not console.is_terminal,
-    )
+__all__ = ["TerminalWatcher", "show_result", "show_where"]
 
 
 class TerminalWatcher(Watcher):
@@ -123,18 +64,6 @@ class TerminalWatcher(Watcher):
         self._task = self._progress.add_task(description, total=total, completed=done or 0)
 
 
-def show_data(console: Console, domains: Mapping[str, Domain]) -> None:
-    """A line for each domain."""
-    for name, domain in domains.items():
-        console.print(
-            Text(
-                f"{name}: {domain.num_users:,} users, {domain.num_items:,} items, {len(domain.ratings):,} ratings, "
-                f"scale {domain.scale}, {'timestamps' if domain.has_timestamps else 'no timestamps'}, "
-                f"{'item features' if domain.items is not None else 'no item features'}"
-            )
-        )
-
-
 def show_result(console: Console, result: StudyResult) -> None:
     """The test table of every domain, and the engines side by side."""
     for domain, outcome in result.test.items():
@@ -152,16 +81,7 @@ def show_result(console: Console, result: StudyResult) -> None:
 def show_where(console: Console, result: StudyResult, tracking_uri: str) -> None:
     """The last lines: where the predictions and the runs are, and how to open them."""
     console.print(Text(f"predictions: {result.predictions}"), soft_wrap=True)
-    console.print(Text(f"runs: {shown_uri(tracking_uri)}"), soft_wrap=True)
-    command = ui_command(tracking_uri)
-    if command:
-        console.print(Text(f"open them: {command}"), soft_wrap=True)
-    if result.experiment_id is not None:
-        server = tracking_uri if tracking_uri.startswith("http") else "http://127.0.0.1:5000"
-        address = runs_address(result.experiment_id, server=server)
-        console.print(Text(f"{'then look at' if command else 'look at'}: {address}"), soft_wrap=True)
-        own = runs_address(result.experiment_id, result.run_id, server=server)
-        console.print(Text(f"this study: {own}"), soft_wrap=True)
+    show_runs(console, "this study", tracking_uri, result.experiment_id, result.run_id)
 
 
 def _test_table(domain: str, outcome: DomainResult, target: str) -> Table:
@@ -180,14 +100,10 @@ def _test_table(domain: str, outcome: DomainResult, target: str) -> Table:
             model,
             f"{row.rmse:.4f}",
             f"{row.mae:.4f}",
-            _gain(outcome.gains.get(model)),
+            str(outcome.gains.get(model, "")),
             style="bold" if model == METAREC else None,
         )
     return table
-
-
-def _gain(gain: Gain | None) -> str:
-    return "" if gain is None else f"{gain.percent:+.2f} % [{gain.low:+.2f}, {gain.high:+.2f}]"
 
 
 def _engine_table(checks: list[EngineCheck]) -> Table:

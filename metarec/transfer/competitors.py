@@ -62,7 +62,9 @@ def predict_round(name: str, given: Round, settings: FusionSettings, seed: int) 
     check_competitors([name])
     if name == ORACLE:
         model = learn([given.everyone], settings, seed)
-        return Said(given.to_unit(model.predict(given.everyone.test), plain=True), {})
+        # All users of the target stand in one table there, whose rows may be longer than the test users need.
+        width = given.plain_test.batch.query.mask.shape[1]
+        return Said(given.to_unit(model.predict(given.everyone.test)[:, :width], plain=True), {})
     if name in baselines():
         fitted = CrossFitted(name, given.plain_few, settings.folds, seed)
         return Said(given.to_unit(fitted.predict(given.plain_test), plain=True), {"settings": list(fitted.settings)})

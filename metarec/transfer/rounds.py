@@ -24,7 +24,7 @@ from metarec.episodes import (
     shared_folds,
     small_worlds,
 )
-from metarec.episodes._split import Role
+from metarec.episodes._split import MIN_USERS, Role, eligible_users, too_few
 from metarec.episodes.settings import Progress
 from metarec.errors import InputError
 from metarec.ratings import Domain, RatingScale, common_scale
@@ -217,6 +217,29 @@ class TransferRounds:
             self.domains[target].scale,
             own,
         )
+
+    def check(self, target: str, *, target_users: int, regime: Regime = "everything", number: int = 0) -> None:
+        """Say at once, before any base is fitted, that a round cannot be: some role would have too few users.
+
+        Raises:
+            InputError: an unknown domain, more known users than there are, or nobody who tests or validates.
+        """
+        if target not in self.domains:
+            raise InputError(f'unknown domain "{target}"; {suggest(target, list(self.domains))}')
+        roles = self._roles(number)
+        most = self.settings.model_copy(update={"shots": self.shots[-1]})
+        for name, domain in self.domains.items():
+            if regime == "everything" or name == target:
+                self._known_users(name, number, target_users)
+            needed: Role = "test" if name == target else "validation"
+            able = eligible_users(domain, most)
+            if regime == "labels" and len(able) < max(MIN_USERS, 2 * FOLDS):
+                raise InputError(too_few(domain, most, len(able), max(MIN_USERS, 2 * FOLDS)))
+            if not any(roles.get(user) == needed for user in able):
+                raise InputError(
+                    f'domain "{name}": of its {len(able)} users with {most.needed_ratings} ratings round {number} has '
+                    f"none for {needed}; give the ratings of more users, or ask for fewer shots"
+                )
 
     def _roles(self, number: int) -> dict[str, Role]:
         fold = number % FOLDS

@@ -498,7 +498,7 @@ def test_ctrl_c_before_anything_has_begun(tiny_command):
 def test_the_command_prints_the_table_and_says_where_the_runs_are(tiny_command, monkeypatch, capsys):
     arguments, folder = tiny_command
     monkeypatch.setattr(sys, "argv", ["study", *arguments, "--trials", "1", "--json", "out.json"])
-    monkeypatch.setattr(command, "_cores", lambda: 1)
+    monkeypatch.setattr(command, "cores", lambda: 1)
     command.main()
     printed = capsys.readouterr()
     told = json.loads(Path("out.json").read_text())

@@ -18,6 +18,7 @@ from mlflow import MlflowClient
 from metarec.errors import InputError
 from metarec.study import tracking
 from metarec.study.tracking import (
+    CellRecord,
     MlflowTracker,
     NullTracker,
     TrackingError,
@@ -309,7 +310,7 @@ def test_a_store_that_fails_in_the_middle_says_so(tracker, folder):
     with sqlite3.connect(folder / "mlflow.db") as database:
         database.execute("ALTER TABLE metrics RENAME TO gone")
     trial.log_epoch(0, {"loss": 1.0})
-    with pytest.raises(TrackingError, match=r"could not write trial 0 in sqlite:///.*same study name") as caught:
+    with pytest.raises(TrackingError, match=r"could not write trial 0 in sqlite:///.*same name") as caught:
         trial.finish("complete")
     assert "\n" not in str(caught.value)
 
@@ -397,6 +398,39 @@ print(sorted(study._client.get_run(study.run_id).data.tags))
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["mlflow.db"]
 
 
+def cell(key, **files):
+    return CellRecord(key, f"ridge, seed {key}", {"seed": key}, {"rmse": 0.5}, 1_000.0, 2.5, files)
+
+
+def test_a_comparison_records_each_cell_once(folder, client):
+    counting = CountingClient(client)
+    tracker = MlflowTracker(sqlite_uri(folder / "mlflow.db"), folder / "artifacts", client=counting)
+    with tracker.start_study("same name", params={}):
+        pass
+    comparison = tracker.start_study("same name", params={}, kind="comparison")
+    counting.calls.clear()
+    comparison.record_cell(cell("a", **{"reasons.json": "{}"}))
+    assert counting.calls == ["create_run", "log_batch", "log_text", "set_terminated"]
+    # The process is killed before the last call.
+    counting.set_terminated = lambda *_, **__: None
+    comparison.record_cell(cell("b"))
+    del counting.set_terminated
+
+    again = tracker.start_study("same name", params={}, kind="comparison")
+    assert again.run_id == comparison.run_id
+    assert again.recorded_cells() == {"a"}
+    again.record_cell(cell("b"))
+    assert again.recorded_cells() == {"a", "b"}
+    again.finish("complete")
+    runs = client.search_runs([again.experiment_id], f"tags.`mlflow.parentRunId` = '{again.run_id}'")
+    assert sorted(run.info.run_name for run in runs) == ["ridge, seed a", "ridge, seed b"]
+    for run in runs:
+        assert (run.info.status, run.data.tags["metarec.role"]) == ("FINISHED", "cell")
+        assert (run.info.start_time, run.info.end_time) == (1_000_000, 1_002_500)
+        assert (run.data.params, run.data.metrics) == ({"seed": run.data.tags["metarec.cell"]}, {"rmse": 0.5})
+    assert client.get_run(again.run_id).data.tags["metarec.role"] == "comparison"
+
+
 def test_the_null_tracker_accepts_everything_and_writes_nothing(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     tracker = NullTracker()
@@ -409,6 +443,8 @@ def test_the_null_tracker_accepts_everything_and_writes_nothing(tmp_path, monkey
             with trial.artifacts() as files:
                 (files / "a.txt").write_text("a")
         tracker.join_study("quickstart", study.run_id).start_trial(1, {})
+        study.record_cell(cell("a"))
+        assert study.recorded_cells() == set()
     assert study.finished
     assert trial.finished
     assert list(tmp_path.iterdir()) == []

@@ -1,4 +1,4 @@
-"""What a study tells its tracker, whatever the tracker does with it."""
+"""What a study or a comparison tells its tracker, whatever the tracker does with it."""
 
 from __future__ import annotations
 
@@ -9,13 +9,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any, Literal, NamedTuple, Self
 
-__all__ = ["Run", "State", "StudyRun", "Tracker", "TrackingError", "TrialRun"]
+__all__ = ["CellRecord", "Kind", "Run", "State", "StudyRun", "Tracker", "TrackingError", "TrialRun"]
 
 logger = logging.getLogger(__name__)
 
 State = Literal["complete", "pruned", "interrupted", "failed"]
+
+Kind = Literal["study", "comparison"]
+"""Of a parent run: a study has trials, a comparison has cells."""
 
 
 class TrackingError(RuntimeError):
@@ -94,8 +97,27 @@ class TrialRun(Run):
         """Record one point of each curve; final numbers go to :meth:`log_metrics`, by names of their own."""
 
 
+class CellRecord(NamedTuple):
+    """One cell of a comparison, all of which is known when it is recorded.
+
+    Attributes:
+        key: by which it is known again when the comparison goes on.
+        label: what its run is called.
+        began: when its work began, in seconds since 1970; seconds: how long that took.
+        files: name -> text of each file that is kept with it.
+    """
+
+    key: str
+    label: str
+    params: Mapping[str, Any]
+    metrics: Mapping[str, float]
+    began: float
+    seconds: float
+    files: Mapping[str, str]
+
+
 class StudyRun(Run):
-    """The record of one study, and where its trials begin.
+    """The record of one study and where its trials begin, or of one comparison and its cells.
 
     Attributes:
         experiment_id: what the store calls the collection that it is in; None where nothing is recorded.
@@ -107,9 +129,17 @@ class StudyRun(Run):
     def start_trial(self, number: int, params: Mapping[str, Any], *, tags: Mapping[str, str] | None = None) -> TrialRun:
         """Begin the record of trial `number` with these parameters."""
 
+    @abstractmethod
+    def recorded_cells(self) -> set[str]:
+        """The keys of the cells that an earlier session recorded; what it left half recorded is removed."""
+
+    @abstractmethod
+    def record_cell(self, cell: CellRecord) -> None:
+        """Keep a whole cell."""
+
 
 class Tracker(ABC):
-    """Where studies are remembered."""
+    """Where studies and comparisons are remembered."""
 
     @abstractmethod
     def open(self) -> None:
@@ -123,8 +153,9 @@ class Tracker(ABC):
         params: Mapping[str, Any],
         tags: Mapping[str, str] | None = None,
         description: str = "",
+        kind: Kind = "study",
     ) -> StudyRun:
-        """Begin the record of study `name`, or continue it where one of this name exists.
+        """Begin the record of the study (or comparison) `name`, or continue it where one of this name exists.
 
         Trials that an earlier session left open are closed as interrupted.
         """

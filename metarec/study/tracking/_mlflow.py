@@ -11,9 +11,9 @@ from urllib.parse import urlsplit
 
 from metarec.errors import InputError
 from metarec.study.tracking._address import check_uri, shown_uri, sqlite_uri
-from metarec.study.tracking._base import StudyRun, Tracker, TrackingError
+from metarec.study.tracking._base import Kind, StudyRun, Tracker, TrackingError
 from metarec.study.tracking._limits import PARAM_LENGTH, clean_key, cut
-from metarec.study.tracking._mlflow_runs import MlflowStudyRun, Tag, reaching
+from metarec.study.tracking._mlflow_runs import MlflowStudyRun, Tag, found_runs, reaching
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -23,6 +23,8 @@ __all__ = ["MlflowTracker"]
 
 class MlflowTracker(Tracker):
     """Records studies in MLflow: one experiment for all, a parent run per study, a child run per trial.
+
+    A comparison is a parent run, too, and each of its cells a child run.
 
     All studies share one experiment because its table of runs is what people look at: a line for each study,
     which unfolds into its trials, and one address to remember.
@@ -74,21 +76,22 @@ class MlflowTracker(Tracker):
         params: Mapping[str, Any],
         tags: Mapping[str, str] | None = None,
         description: str = "",
+        kind: Kind = "study",
     ) -> StudyRun:
         client, experiment_id = self._open()
         store = shown_uri(self.tracking_uri)
         known: Mapping[str, str] = {}
-        with reaching(store, f'start study "{name}"'):
-            found = _find_study(client, experiment_id, name)
+        with reaching(store, f'start {kind} "{name}"'):
+            found = _find_parent(client, experiment_id, name, kind)
             if found is None:
-                ours = {Tag.STUDY: name, Tag.ROLE: "study", Tag.SOURCE: "metarec"}
+                ours = {Tag.STUDY: name, Tag.ROLE: kind, Tag.SOURCE: "metarec"}
                 run_id = client.create_run(experiment_id, tags=ours, run_name=name).info.run_id
             else:
                 run_id, known = found.info.run_id, found.data.params
                 client.update_run(run_id, status="RUNNING")
                 if Tag.REASON in found.data.tags:
                     client.delete_tag(run_id, Tag.REASON)
-        study = MlflowStudyRun(client, store, run_id, name, experiment_id)
+        study = MlflowStudyRun(client, store, run_id, name, experiment_id, kind)
         if found is not None:
             study.close_orphans()
         note = {Tag.NOTE: description} if description else {}
@@ -151,17 +154,10 @@ def _quieten_mlflow() -> None:
         logging.getLogger(name).setLevel(logging.WARNING)
 
 
-def _find_study(client: MlflowClient, experiment_id: str, name: str) -> Any | None:
+def _find_parent(client: MlflowClient, experiment_id: str, name: str, kind: Kind) -> Any | None:
     """The latest parent run of this name. Names are compared here: queries cannot quote every one."""
-    token = None
-    while True:
-        page = client.search_runs([experiment_id], f"tags.`{Tag.ROLE}` = 'study'", page_token=token)
-        for run in page:
-            if run.data.tags.get(Tag.STUDY) == name:
-                return run
-        token = page.token
-        if not token:
-            return None
+    parents = found_runs(client, experiment_id, f"tags.`{Tag.ROLE}` = '{kind}'")
+    return next((run for run in parents if run.data.tags.get(Tag.STUDY) == name), None)
 
 
 def _changes(params: Mapping[str, Any], known: Mapping[str, str]) -> dict[str, str]:

@@ -9,14 +9,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from metarec.study.tracking._base import Run, State, StudyRun, TrackingError, TrialRun
+from metarec.study.tracking._base import CellRecord, Kind, Run, State, StudyRun, TrackingError, TrialRun
 from metarec.study.tracking._limits import PARAM_LENGTH, TAG_LENGTH, batches, clean_key, cut
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Metric
 
-__all__ = ["MlflowStudyRun", "MlflowTrialRun", "Tag", "reaching"]
+__all__ = ["MlflowStudyRun", "MlflowTrialRun", "Tag", "found_runs", "reaching"]
 
 _STATUS: dict[State, str] = {
     "complete": "FINISHED",
@@ -36,6 +36,7 @@ class Tag:
     ROLE = "metarec.role"
     STATE = "metarec.state"
     REASON = "metarec.reason"
+    CELL = "metarec.cell"
 
 
 @contextmanager
@@ -49,9 +50,20 @@ def reaching(store: str, doing: str) -> Iterator[None]:
     except (MlflowException, SQLAlchemyError, OSError) as error:
         reason = str(error).strip().split("\n")[0]
         raise TrackingError(
-            f"could not {doing} in {store}: {reason}. The search so far is in the study's own storage: "
-            "mend the store and run the same command again with the same study name"
+            f"could not {doing} in {store}: {reason}. What was computed so far is kept beside it: "
+            "mend the store and run the same command again with the same name"
         ) from error
+
+
+def found_runs(client: MlflowClient, experiment_id: str, query: str) -> Iterator[Any]:
+    """All runs that a query finds, page by page."""
+    token = None
+    while True:
+        page = client.search_runs([experiment_id], query, page_token=token)
+        yield from page
+        token = page.token
+        if not token:
+            return
 
 
 class _MlflowRun(Run):
@@ -143,8 +155,10 @@ class MlflowTrialRun(_MlflowRun, TrialRun):
 class MlflowStudyRun(_MlflowRun, StudyRun):
     """The parent run; ending it ends its open trials, too."""
 
-    def __init__(self, client: MlflowClient, store: str, run_id: str, name: str, experiment_id: str) -> None:
-        super().__init__(client, store, run_id, f'study "{name}"')
+    def __init__(
+        self, client: MlflowClient, store: str, run_id: str, name: str, experiment_id: str, kind: Kind = "study"
+    ) -> None:
+        super().__init__(client, store, run_id, f'{kind} "{name}"')
         self.name = name
         self.experiment_id: str = experiment_id
 
@@ -154,12 +168,38 @@ class MlflowStudyRun(_MlflowRun, StudyRun):
 
     def start_trial(self, number: int, params: Mapping[str, Any], *, tags: Mapping[str, str] | None = None) -> TrialRun:
         label = f"trial {number}"
-        ours = {Tag.PARENT: self.run_id, Tag.STUDY: self.name, Tag.ROLE: "trial", Tag.SOURCE: "metarec"}
         with reaching(self._store, f"start {label}"):
-            run = self._client.create_run(self.experiment_id, tags=ours, run_name=label)
+            run = self._client.create_run(self.experiment_id, tags=self._child_tags("trial"), run_name=label)
         trial = MlflowTrialRun(self._client, self._store, run.info.run_id, label)
         trial.write(params, tags)
         return trial
+
+    def recorded_cells(self) -> set[str]:
+        query = f"tags.`{Tag.PARENT}` = '{self.run_id}' and tags.`{Tag.ROLE}` = 'cell'"
+        recorded = set()
+        with reaching(self._store, f"look for the cells of {self._label}"):
+            for run in list(found_runs(self._client, self.experiment_id, query)):
+                if run.info.status == _STATUS["complete"]:
+                    recorded.add(run.data.tags[Tag.CELL])
+                else:
+                    self._client.delete_run(run.info.run_id)
+        return recorded
+
+    def record_cell(self, cell: CellRecord) -> None:
+        # It is marked complete by the last call alone, so that a half-written one is known by its status.
+        began, ended = int(1000 * cell.began), int(1000 * (cell.began + cell.seconds))
+        tags = {**self._child_tags("cell"), Tag.CELL: cell.key, Tag.STATE: "complete"}
+        with reaching(self._store, f"record {cell.label}"):
+            created = self._client.create_run(self.experiment_id, start_time=began, tags=tags, run_name=cell.label)
+            run = MlflowTrialRun(self._client, self._store, created.info.run_id, cell.label)
+            run.log_metrics(cell.metrics)
+            run.write(params=cell.params)
+            for name, text in cell.files.items():
+                self._client.log_text(run.run_id, text, name)
+            self._client.set_terminated(run.run_id, _STATUS["complete"], end_time=ended)
+
+    def _child_tags(self, role: str) -> dict[str, str]:
+        return {Tag.PARENT: self.run_id, Tag.STUDY: self.name, Tag.ROLE: role, Tag.SOURCE: "metarec"}
 
     def finish(self, state: State, *, reason: str | None = None, value: float | None = None) -> None:
         self.close_orphans()

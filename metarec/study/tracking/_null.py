@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from metarec.study.tracking._base import Run, State, StudyRun, Tracker, TrialRun
+from metarec.study.tracking._base import CellRecord, Kind, Run, State, StudyRun, Tracker, TrialRun
 
 __all__ = ["NullTracker"]
 
@@ -34,6 +34,12 @@ class _NullStudyRun(_NullRun, StudyRun):
     def start_trial(self, number: int, params: Mapping[str, Any], *, tags: Mapping[str, str] | None = None) -> TrialRun:
         return _NullTrialRun()
 
+    def recorded_cells(self) -> set[str]:
+        return set()
+
+    def record_cell(self, cell: CellRecord) -> None:
+        pass
+
 
 class NullTracker(Tracker):
     """Records nothing.
@@ -54,6 +60,7 @@ class NullTracker(Tracker):
         params: Mapping[str, Any],
         tags: Mapping[str, str] | None = None,
         description: str = "",
+        kind: Kind = "study",
     ) -> StudyRun:
         return _NullStudyRun()
 

@@ -1,0 +1,144 @@
+"""What is compared with what: the cells of a comparison, and the rounds that they are computed in."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from metarec.episodes import EpisodeSettings
+from metarec.errors import InputError
+from metarec.ratings import Domain
+from metarec.registry import suggest
+from metarec.transfer import FusionSettings, TransferRounds, competitors
+from metarec.transfer.competitors import check_competitors
+from metarec.transfer.rounds import REGIMES, Regime
+
+__all__ = ["SCRATCH", "Cell", "Plan", "RoundKey", "World"]
+
+SCRATCH = "scratch"
+"""What all gains are measured against: so it is always there."""
+
+MOST_SHOTS = 200
+
+
+class World(NamedTuple):
+    """What rounds of one size and number share; base recommenders are fitted once for all of them."""
+
+    regime: Regime
+    target_users: int
+    seed: int
+
+
+class RoundKey(NamedTuple):
+    """One round: all competitors see the same in it."""
+
+    world: World
+    shots: int
+
+    def __str__(self) -> str:
+        regime, users, seed = self.world
+        ending = "" if regime == "everything" else f", {regime}"
+        return f"{self.shots} shots, {users} users, seed {seed}{ending}"
+
+
+class Cell(NamedTuple):
+    """One competitor in one round."""
+
+    strategy: str
+    round: RoundKey
+
+    def __str__(self) -> str:
+        return f"{self.strategy}, {self.round}"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a comparison computes: every strategy for every number of shots and of known users, in rounds 0, 1, ….
+
+    Args:
+        target: the domain with few users.
+        strategies: names, see :func:`~metarec.transfer.competitors`; ``scratch`` is put first if it is missing.
+        shots, target_users: numbers, each in increasing order and once.
+        seeds: how many rounds of each kind. The first five test different users.
+        regimes: what there is little of in the target.
+        fusion: how networks are made and trained. episodes: how episodes are cut; `shots` replaces its own number.
+        bases: name -> options; None takes all that have something to learn from in every domain.
+
+    Raises:
+        InputError: an unknown name, or a number that nothing can be computed for.
+    """
+
+    target: str
+    strategies: Sequence[str] = field(default_factory=competitors)
+    shots: Sequence[int] = (0, 1, 2, 5, 10)
+    target_users: Sequence[int] = (5, 20, 100)
+    seeds: int = 3
+    regimes: Sequence[Regime] = ("everything",)
+    fusion: FusionSettings = field(default_factory=FusionSettings)
+    episodes: EpisodeSettings = field(default_factory=EpisodeSettings)
+    bases: Mapping[str, Mapping[str, Any]] | None = None
+
+    def __post_init__(self) -> None:
+        check_competitors(list(self.strategies))
+        for regime in self.regimes:
+            if regime not in REGIMES:
+                raise InputError(f'--regime: unknown regime "{regime}"; {suggest(regime, [*REGIMES, "both"])}')
+        if not (self.shots and self.target_users and self.regimes):
+            raise InputError("a comparison needs at least one number of shots, of target users, and one regime")
+        for count in self.shots:
+            if not 0 <= count <= MOST_SHOTS:
+                raise InputError(f"--shots must be numbers in 0..{MOST_SHOTS} but got {count}; leave it out")
+        for count in self.target_users:
+            if count < 2:
+                raise InputError(f"--target-users must be numbers >= 2 but got {count}; leave it out")
+        if self.seeds < 1:
+            raise InputError(f"--seeds must be >= 1 but got {self.seeds}; ask for at least one round")
+        first = () if SCRATCH in self.strategies else (SCRATCH,)
+        object.__setattr__(self, "strategies", (*first, *self.strategies))
+        object.__setattr__(self, "shots", tuple(sorted(set(self.shots))))
+        object.__setattr__(self, "target_users", tuple(sorted(set(self.target_users))))
+        object.__setattr__(self, "regimes", tuple(dict.fromkeys(self.regimes)))
+
+    def worlds(self) -> list[World]:
+        """In the order of their work."""
+        return [
+            World(regime, users, seed)
+            for regime in self.regimes
+            for users in self.target_users
+            for seed in range(self.seeds)
+        ]
+
+    def rounds(self) -> list[RoundKey]:
+        """In the order of their work: those of one world together."""
+        return [RoundKey(world, shots) for world in self.worlds() for shots in self.shots]
+
+    def cells_of(self, round_key: RoundKey) -> list[Cell]:
+        """In the order of the strategies."""
+        return [Cell(strategy, round_key) for strategy in self.strategies]
+
+    def cells(self) -> list[Cell]:
+        """All, round by round."""
+        return [cell for round_key in self.rounds() for cell in self.cells_of(round_key)]
+
+    def make_rounds(self, domains: Mapping[str, Domain], cache: Path | None = None, jobs: int = 1) -> TransferRounds:
+        """What makes the rounds of one world. It remembers what it made, so each world gets one of its own."""
+        return TransferRounds(domains, self.shots, self.episodes, bases=self.bases, cache=cache, jobs=jobs)
+
+    def check(self, domains: Mapping[str, Domain]) -> None:
+        """Find at once, before anything is computed, that these domains do not allow these rounds.
+
+        Raises:
+            InputError: a domain that is not there, or too few users for a round.
+        """
+        if self.target not in domains:
+            raise InputError(f'--target "{self.target}" is not one of the domains; {suggest(self.target, domains)}')
+        if len(domains) < 2:
+            raise InputError(f"--data must name a source beside the target {self.target}; add one")
+        rounds = self.make_rounds(domains)
+        for regime, users, seed in self.worlds():
+            try:
+                rounds.check(self.target, target_users=users, regime=regime, number=seed)
+            except InputError as error:
+                raise InputError(f"--target-users {users}: {error}; give smaller numbers, or more ratings") from None

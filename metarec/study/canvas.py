@@ -1,0 +1,57 @@
+"""What all pictures have in common: their size, their colours, and how they are saved."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+__all__ = ["BLUE", "COLOURS", "GREEN", "GREY", "INK", "ORANGE", "canvas", "nothing", "panels", "save"]
+
+_WIDTH = 8.0
+_DPI = 100
+
+# Okabe and Ito's colours, which people with any colour vision can tell apart.
+BLUE = "#0072b2"
+ORANGE = "#d55e00"
+GREEN = "#009e73"
+GREY = "#8a8f98"
+INK = "#2b2f36"
+COLOURS = (BLUE, ORANGE, GREEN, "#cc79a7", "#e69f00", "#56b4e9")
+
+
+def canvas(title: str, *, height: float) -> tuple[Figure, Axes]:
+    """An empty picture, 800 pixels wide and `height` inches high at 100 pixels each."""
+    figure, (axes,) = panels([title], height=height)
+    return figure, axes
+
+
+def panels(titles: list[str], *, height: float) -> tuple[Figure, list[Axes]]:
+    """An empty picture of panels one above the other, each with a title and `height` inches high."""
+    layout = ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.12)
+    figure = Figure(figsize=(_WIDTH, height * len(titles)), dpi=_DPI, layout=layout, facecolor="white")
+    FigureCanvasAgg(figure)
+    made = list(figure.subplots(len(titles), squeeze=False)[:, 0])
+    for axes, title in zip(made, titles, strict=True):
+        axes.set_title(title, loc="left", fontsize=13, fontweight="bold", color=INK)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(axis="both", color="#e6e8eb", linewidth=0.8)
+        axes.set_axisbelow(True)
+    return figure, made
+
+
+def nothing(figure: Figure, axes: Axes, why: str) -> Figure:
+    """The picture that says why there is nothing to draw."""
+    axes.set_axis_off()
+    axes.text(0.5, 0.5, why, ha="center", va="center", transform=axes.transAxes, color=GREY, fontsize=12)
+    return figure
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Write the figure as PNG: the file that ``savefig`` writes, which lays it out once more than it needs."""
+    drawn = figure.canvas
+    assert isinstance(drawn, FigureCanvasAgg)
+    drawn.print_png(str(path))

@@ -1,0 +1,100 @@
+"""What the commands have in common: checks of their options, and how they end.
+
+Only typer is imported here, so that ``--help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import atexit
+import gc
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import typer
+
+from metarec.errors import InputError
+
+__all__ = ["BAD_INPUT", "INTERRUPTED", "check_json", "check_name", "cores", "named_paths", "run_command"]
+
+BAD_INPUT = 2
+INTERRUPTED = 130
+
+
+def named_paths(entries: Sequence[str]) -> dict[str, str]:
+    """Domain -> path, from the NAME=PATH of each ``--data``.
+
+    Raises:
+        InputError: an entry of another form, or a name that is given twice.
+    """
+    paths: dict[str, str] = {}
+    for name, path in map(_named_path, entries):
+        if name in paths:
+            raise InputError(f'--data names the domain "{name}" twice; give each domain a name of its own')
+        paths[name] = path
+    return paths
+
+
+def _named_path(entry: str) -> tuple[str, str]:
+    name, equals, path = entry.partition("=")
+    if not (name and equals and path):
+        raise InputError(f'--data must be NAME=PATH but got "{entry}"; for example movies=ratings.csv')
+    if "/" in name or name in (".", ".."):
+        raise InputError(f'--data: the name of a domain must not hold a slash but got "{name}"; choose a plain word')
+    return name, path
+
+
+def check_name(option: str, name: str) -> None:
+    """Raise InputError unless the name that `option` gives can also be that of a folder."""
+    if not name.strip(". ") or "/" in name or "\0" in name or len(name) > 200:
+        raise InputError(f'{option} must be a plain name of at most 200 characters without "/" but got "{name}"')
+
+
+def check_json(path: Path | None, out: Path) -> None:
+    """Raise InputError where the file of ``--json`` cannot be written; the folder `out` is made by the job itself."""
+    if path is None:
+        return
+    folder = path.absolute().parent
+    there = folder == out.absolute() or (folder.is_dir() and os.access(folder, os.W_OK))
+    if path.is_dir() or not there:
+        raise InputError(f"--json {path}: cannot be written there; name a file in a folder that exists")
+
+
+def cores() -> int:
+    """How many of the machine's cores this process may use."""
+    return max(1, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+
+
+def run_command(app: typer.Typer) -> None:
+    """Run a command; turn what the user can mend into one line and an exit code."""
+    # The end of the process frees everything. Python would first look for garbage, for a second or two.
+    atexit.register(gc.freeze)
+    try:
+        # Typer hands back the code of an exit that it decided on, such as 130 after Ctrl-C.
+        code = app(standalone_mode=False)
+    except InputError as error:
+        _stop(str(error), BAD_INPUT)
+    except (KeyboardInterrupt, typer.Abort):
+        sys.exit(INTERRUPTED)
+    except Exception as error:
+        _stop_by_kind(error)
+    else:
+        if code:
+            sys.exit(code)
+
+
+def _stop_by_kind(error: Exception) -> None:
+    # An error of click: of the click that is installed, or of the copy that newer typers bring.
+    if hasattr(error, "format_message"):
+        _stop(f"{error.format_message().rstrip('.')}; --help lists the options", BAD_INPUT)
+    # By their names: to import them would import all that they come with.
+    known = ("StudyFailed", "TrackingError")
+    if type(error).__name__ in known:
+        _stop(str(error), 1)
+    raise error
+
+
+def _stop(message: str, code: int) -> None:
+    typer.echo("error: " + " ".join(message.split()), err=True)
+    sys.exit(code)
