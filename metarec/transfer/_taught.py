@@ -38,6 +38,17 @@ class Taught(TransferredModel):
         return mean
 
 
+class LinearlyTaught:
+    """Stackers alone, for decisions that have to be played through many times."""
+
+    def __init__(self, stackers: Sequence[Stacker]) -> None:
+        self._stackers = list(stackers)
+
+    def members(self, episodes: Episodes) -> np.ndarray:
+        """[T, N, M] predictions of the query rows by each stacker."""
+        return np.stack([stacker.predict(episodes) for stacker in self._stackers], axis=-1)
+
+
 class Sources(Mapping[str, DomainEpisodes]):
     """Source domains by name, and what they teach: learned once for all strategies that ask for the same.
 
@@ -48,7 +59,7 @@ class Sources(Mapping[str, DomainEpisodes]):
     def __init__(self, episodes: Mapping[str, DomainEpisodes]) -> None:
         self._episodes = dict(episodes)
         self._taught: dict[tuple[frozenset[str], int, str], Taught] = {}
-        self._linear: dict[tuple[frozenset[str], int], Stacker] = {}
+        self._linear: dict[tuple[frozenset[str], int], LinearlyTaught] = {}
 
     def __getitem__(self, name: str) -> DomainEpisodes:
         return self._episodes[name]
@@ -67,15 +78,17 @@ class Sources(Mapping[str, DomainEpisodes]):
             self._taught[key] = learn([self[name] for name in chosen], settings, seed)
         return self._taught[key]
 
-    def teach_linear(self, names: Sequence[str], seed: int) -> Stacker:
-        """A linear stacking of the bases that these sources teach: little beside :meth:`teach`, and nearly as good."""
+    def teach_linear(self, names: Sequence[str], seed: int) -> LinearlyTaught:
+        """What two linear stackings learn from these sources: little beside :meth:`teach`, and nearly as good."""
         key = (frozenset(names), seed)
         if key not in self._linear:
             domains = [self[name] for name in sorted(names)]
             train, validation = (
                 Episodes.joined([getattr(domain, role) for domain in domains]) for role in ("train", "validation")
             )
-            self._linear[key] = STACKERS.get("ridge")().fit(train, validation, seed=seed)
+            self._linear[key] = LinearlyTaught(
+                [STACKERS.get(name)().fit(train, validation, seed=seed) for name in ("ridge", "fwls")]
+            )
         return self._linear[key]
 
 

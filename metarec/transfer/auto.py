@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -21,8 +22,16 @@ __all__ = ["Auto"]
 SHARPNESS = 10.0
 """How much more a source's experience counts that is more like the target: e times more for a tenth of similarity."""
 
+DRAWS = 3
+"""How often a source is taken for a target, each time with other few users: much hangs on who they are."""
+
 JUDGED = 100
 """How many validation users of a source a decision is judged on, at most."""
+
+HOSTILE = 0.15
+"""What sources teach is not about this domain where, untouched, it makes the squared error of the mean of the bases
+larger by this and more. A step to the few users would hide it, and fail for others. Between real domains the largest
+such loss was a twentieth."""
 
 USUAL_SPREAD = 0.3
 """How far users' parts in a gain are spread, where no source could be asked."""
@@ -33,11 +42,13 @@ class Auto(TransferStrategy):
 
     Two candidates stand against each other. One is transferred: what all sources teach, and a step to the domain
     (:class:`~metarec.transfer.model_agnostic.ModelAgnostic`). The other owes nothing to the sources: the mean of the
-    bases, or the single base that is clearly better for the few users. Their errors on the few users are compared by
-    cross-validation, and what is seen is weighed against what is to be expected: each source in its turn was a target
-    with as few users, and its gain from the others is on record; sources that are more like the target count more.
+    bases, or what is clearly better for the few users, one base or the same step from the mean. Their errors on the
+    few users are compared by cross-validation, and what is seen is weighed against what is to be expected: each source
+    in its turn was a target with as few users, and its gain from the others is on record; sources that are more like
+    the target count more.
     The share of what is transferred is the one with the smallest error that is to be expected (:func:`best_share`);
-    where that is next to nothing, it is nothing.
+    where that is next to nothing, it is nothing. And it is nothing where what the sources teach, untouched, is far off
+    for the few users.
 
     The decisions on the sources use linear stacking in the place of the whole combination, which would have to be
     trained anew for each of them.
@@ -48,20 +59,24 @@ class Auto(TransferStrategy):
 
     def _fit(self, sources: Sources, target: Episodes) -> TransferredModel:
         taught = sources.teach(self.settings, self.seed)
-        experience = [self._decided(name, sources, len(target)) for name in sources] if len(sources) > 1 else []
+        experience = [past for name in sources for past in self._past(name, sources, len(target))]
         few = _as_domain(target)
         alike = {name: domain_similarity(few, source).score for name, source in sources.items()}
         weights = [float(np.exp(SHARPNESS * alike[past.source])) for past in experience]
-        noted = {past.source: past.noted() for past in experience}
         prior = prior_of([past.gain for past in experience], weights)
         spread = float(np.mean([past.spread for past in experience])) if experience else USUAL_SPREAD
         members = taught.members(target)
-        transferred, alone = self._out_of_fold(target, members)
+        transferred = stepped_out_of_fold(target, members, self.settings.folds, self.seed)
+        alone = self._alone(target)
         before = _squared(target, alone)
         seen = gain_by_user(before, _squared(target, transferred))
         belief = updated(prior, seen, spread)
+        mean = _squared(target, CrossFitted("mean", target, 1, self.seed).predict(target))
+        untouched = float(gain_by_user(mean, _squared(target, members.mean(-1))).mean())
         share = best_share(belief.mean, float(_squared_difference(target, transferred, alone) / before.sum()))
-        own = _Own(target, self.seed)
+        if untouched < -HOSTILE:
+            share = 0.0
+        own = _Own(target, self.settings.folds, self.seed)
         return AutoModel(
             taught,
             DomainStep(target, members),
@@ -74,38 +89,43 @@ class Auto(TransferStrategy):
                 "predicted_gain": belief.mean,
                 "predicted_gain_spread": belief.spread,
                 "seen_gain": float(seen.mean()),
+                "untouched_gain": untouched,
                 "prior_gain": prior.mean,
                 "prior_gain_spread": prior.spread,
                 "instead": own.name,
                 "sources": {
-                    name: {"similarity": similarity, **noted.get(name, {})} for name, similarity in alike.items()
+                    name: {
+                        "similarity": similarity,
+                        "gains_from_the_others": [past.gain for past in experience if past.source == name],
+                    }
+                    for name, similarity in alike.items()
                 },
             },
         )
 
-    def _out_of_fold(self, target: Episodes, members: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """[T, N] twice: what is transferred, and what owes nothing to the sources, each by the others of the few."""
-        transferred, alone = np.full(members.shape[:2], 0.5), np.full(members.shape[:2], 0.5)
+    def _alone(self, target: Episodes) -> np.ndarray:
+        """[T, N] what owes nothing to the sources, for each of the few users chosen by the others of them."""
+        predictions = np.full(tuple(target.batch.query.mask.shape), 0.5)
         for others, part in deal_places(len(target), self.settings.folds, self.seed):
-            known, judged = target.select(others), target.select(part)
-            step = DomainStep(known, members[others.numpy()]) if len(known) else None
-            said = members[part.numpy()]
-            transferred[part.numpy()] = said.mean(-1) if step is None else step.predict(judged, said)
-            alone[part.numpy()] = _Own(known if len(known) else judged, self.seed).predict(judged)
-        return transferred, alone
+            own = _Own(target.select(others), self.settings.folds, self.seed)
+            predictions[part.numpy()] = own.predict(target.select(part))
+        return predictions
 
-    def _decided(self, name: str, sources: Sources, count: int) -> _Past:
-        """What transfer would have gained if this source had been a target with so few users."""
-        stacker = sources.teach_linear([other for other in sources if other != name], self.seed)
-        few = few_users(sources[name].train, count, self.seed)
+    def _past(self, name: str, sources: Sources, count: int) -> Iterator[_Past]:
+        """What transfer would have gained if this source had been a target; nothing, if it is alone."""
+        if len(sources) == 1:
+            return
+        taught = sources.teach_linear([other for other in sources if other != name], self.seed)
         judged = few_users(sources[name].validation, JUDGED, self.seed)
-        step = DomainStep(few, stacker.predict(few)[..., None])
-        own = _Own(few, self.seed)
-        gains = gain_by_user(
-            _squared(judged, own.predict(judged)),
-            _squared(judged, step.predict(judged, stacker.predict(judged)[..., None])),
-        )
-        return _Past(name, float(gains.mean()), float(gains.std()))
+        said = taught.members(judged)
+        for draw in range(DRAWS):
+            few = few_users(sources[name].train, count, self.seed + draw)
+            step = DomainStep(few, taught.members(few))
+            gains = gain_by_user(
+                _squared(judged, _Own(few, self.settings.folds, self.seed).predict(judged)),
+                _squared(judged, step.predict(judged, said)),
+            )
+            yield _Past(name, float(gains.mean()), float(gains.std()))
 
 
 class AutoModel(TransferredModel):
@@ -136,26 +156,52 @@ class _Past(NamedTuple):
     gain: float
     spread: float
 
-    def noted(self) -> dict[str, float]:
-        return {"gain_from_the_others": self.gain}
-
 
 class _Own:
-    """What a few users say without any source: the mean of the bases, or the one base that is clearly better.
+    """What a few users say without any source: the mean of the bases, or what is clearly better.
 
-    Clearly: by more than one standard error over the users. Of a handful of them the best of six is often luck.
+    That may be one base, or a step from the mean to the few users, as it is taken from what sources teach: so what
+    stands against the sources differs from them by what they teach and by nothing else. Clearly: by more than one
+    standard error over the users. Of a handful of them the best of six bases is often luck.
     """
 
-    def __init__(self, few: Episodes, seed: int) -> None:
+    def __init__(self, few: Episodes, folds: int, seed: int) -> None:
         said = {name: CrossFitted(name, few, 1, seed) for name in ("mean", "best-single")}
         errors = {name: _squared(few, model.predict(few)) for name, model in said.items()}
-        ahead = errors["mean"] - errors["best-single"]
-        clearly = float(ahead.sum()) > float(ahead.std()) * len(ahead) ** 0.5
-        self.name = "best-single" if clearly else "mean"
-        self._model = said[self.name]
+        start = said["mean"]
+        if len(few) > 1:
+            errors["stepped-mean"] = _squared(few, stepped_out_of_fold(few, _mean(start, few), folds, seed))
+        self.name = "mean"
+        for name, own in errors.items():
+            ahead = errors[self.name] - own
+            if float(ahead.sum()) > float(ahead.std()) * len(ahead) ** 0.5:
+                self.name = name
+        self._model = said.get(self.name)
+        self._start = start
+        self._step = DomainStep(few, _mean(start, few)) if self._model is None else None
 
     def predict(self, episodes: Episodes) -> np.ndarray:
-        return self._model.predict(episodes)
+        if self._model is not None:
+            return self._model.predict(episodes)
+        assert self._step is not None
+        return self._step.predict(episodes, _mean(self._start, episodes))
+
+
+def _mean(start: CrossFitted, episodes: Episodes) -> np.ndarray:
+    return start.predict(episodes)[..., None]
+
+
+def stepped_out_of_fold(few: Episodes, members: np.ndarray, folds: int, seed: int) -> np.ndarray:
+    """[T, N] predictions for a few users, each by a step to the others of them.
+
+    Args:
+        members: [T, N, M] what the models predict of their query rows.
+    """
+    predictions = np.full(members.shape[:2], 0.5)
+    for others, part in deal_places(len(few), folds, seed):
+        step = DomainStep(few.select(others), members[others.numpy()])
+        predictions[part.numpy()] = step.predict(few.select(part), members[part.numpy()])
+    return predictions
 
 
 def _squared(episodes: Episodes, predictions: np.ndarray) -> np.ndarray:

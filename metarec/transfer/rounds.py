@@ -165,9 +165,8 @@ class TransferRounds:
             InputError: more known users than there are.
         """
         if regime == "everything":
-            self._worlds(name, number, target_users, ())
+            self._worlds(name, number, self._size(name, number, target_users), ())
         else:
-            self._known_users(name, number, target_users)
             self._whole(name, number, ())
 
     def round(
@@ -229,7 +228,7 @@ class TransferRounds:
         roles = self._roles(number)
         most = self.settings.model_copy(update={"shots": self.shots[-1]})
         for name, domain in self.domains.items():
-            if regime == "everything" or name == target:
+            if name == target:
                 self._known_users(name, number, target_users)
             needed: Role = "test" if name == target else "validation"
             able = eligible_users(domain, most)
@@ -308,6 +307,11 @@ class TransferRounds:
             )
         return draw_known(able, count, number)
 
+    def _size(self, name: str, number: int, target_users: int) -> int:
+        """How many users a small world of a source knows: as many as are known of the target, or half of its own."""
+        able = able_users(self.domains[name], self.settings, self._roles(number), self.shots[-1])
+        return max(min(target_users, len(able) // 2), 2)
+
     def _known(self, name: str, number: int, count: int, regime: Regime, linked: tuple[str, ...]) -> Domain:
         """The target's ratings that its bases were fitted on."""
         if regime == "everything":
@@ -346,9 +350,7 @@ class TransferRounds:
             scale = common_scale(self._train_ratings(name, number))
             yield replace(whole.where(lambda user, role: user in chosen), scale=scale)
             return
-        # A source need not have as many users as are known of the target.
-        able = len(able_users(self.domains[name], self.settings, self._roles(number), self.shots[-1]))
-        for world in self._worlds(name, number, max(min(size, able // 2), 2), linked):
+        for world in self._worlds(name, number, self._size(name, number, size), linked):
             tasks = world.others[shots].where(lambda _, role: role != "test")
             yield replace(tasks, scale=common_scale(world.fit_on))
 
