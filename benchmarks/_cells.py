@@ -25,7 +25,7 @@ import pandas as pd
 from metarec.threads import one_thread
 from metarec.workers import worker_pool
 
-__all__ = ["Cell", "CellResult", "Store", "code_digest", "run_cells"]
+__all__ = ["Cell", "CellResult", "Store", "code_digest", "run_cells", "state_of"]
 
 _UNKNOWN = "not there"
 
@@ -132,6 +132,21 @@ class Store:
 
     def _frame(self, cell: Cell, name: str) -> Path:
         return self.folder / f"{cell.name}.{cell.digest}.{name}.parquet"
+
+
+def state_of(name: str, cells: Sequence[Cell], missing: Sequence[Cell], store: Store) -> str:
+    """How many cells are there, and what makes others stale, each reason once; in one line that begins with a name."""
+    reasons: dict[str, int] = {}
+    stale = 0
+    for cell in missing:
+        changes = store.why_stale(cell)
+        stale += bool(changes)
+        for change in changes:
+            reasons[change] = reasons.get(change, 0) + 1
+    line = f"{name}: {len(cells) - len(missing)} of {len(cells)} cells are finished"
+    if stale:
+        line += f", {stale} are stale: " + "; ".join(f"{change} ({count} cells)" for change, count in reasons.items())
+    return line
 
 
 def run_cells(

@@ -49,7 +49,7 @@ def run(
     Raises:
         InputError: an option, or a set, is wrong or missing.
     """
-    from benchmarks._cells import run_cells
+    from benchmarks._cells import run_cells, state_of
     from benchmarks._cold_cells import BASELINES, Plan, cells_of, folds_of, outcome_of, predict_cell
     from benchmarks._sets import FOLDER, find_sets
     from benchmarks._statistics import compare
@@ -71,7 +71,7 @@ def run(
         try:
             for name, domain in domains.items():
                 missing = [cell for cell in cells[name] if not plan.store.finished(cell)]
-                board.say(_state(name, cells[name], missing, plan.store.why_stale))
+                board.say(state_of(name, cells[name], missing, plan.store))
                 if missing:
                     folds_of(plan, domain, jobs=jobs, on_progress=board.show)
                     done = Counter(board, name, len(missing))
@@ -162,21 +162,6 @@ def _write(
     gains_picture(sections).savefig(out / "cold_users.png")
     target.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     print(text.partition("## Summary")[2].partition("\n## ")[0].strip())
-
-
-def _state(name: str, cells: Sequence[Any], missing: Sequence[Any], why_stale: Callable[[Any], list[str]]) -> str:
-    """How many cells are there, and what makes others stale, each reason once."""
-    reasons: dict[str, int] = {}
-    stale = 0
-    for cell in missing:
-        changes = why_stale(cell)
-        stale += bool(changes)
-        for change in changes:
-            reasons[change] = reasons.get(change, 0) + 1
-    line = f"{name}: {len(cells) - len(missing)} of {len(cells)} cells are finished"
-    if stale:
-        line += f", {stale} are stale: " + "; ".join(f"{change} ({count} cells)" for change, count in reasons.items())
-    return line
 
 
 def _check(shots: Sequence[int], folds: int, seeds: int, jobs: int) -> None:

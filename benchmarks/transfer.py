@@ -78,14 +78,16 @@ def run(plan: Any, asked: Any, jobs: int, out: Path, json_file: Path, arguments:
 
 def _computed(plan: Any, asked: Any, domains: Any, jobs: int, board: Any) -> Any:
     """All cells that are asked for, after the missing ones are computed."""
-    from benchmarks._cells import run_cells
+    from benchmarks._cells import run_cells, state_of
     from benchmarks._transfer_cells import compute_cell, facts_of, make_rounds, together
     from benchmarks._transfer_plan import cells_of, needs_of
 
     rounds = make_rounds(plan, domains, jobs=jobs, on_progress=board.show)
     cells = cells_of(asked, domains, facts_of(plan, domains, rounds))
     missing = [cell for cell in cells if not plan.store.finished(cell)]
-    board.say(f"{len(cells) - len(missing)} of {len(cells)} cells are finished")
+    for part in asked.parts:
+        own, left = ([cell for cell in some if cell.key["part"] == part] for some in (cells, missing))
+        board.say(state_of(part, own, left, plan.store))
     needs = needs_of(missing, list(domains))
     for place, need in enumerate(needs):
         board.show(place, len(needs), f"bases: {need.name}, round {need.number}")
