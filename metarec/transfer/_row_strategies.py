@@ -43,7 +43,7 @@ RATE = 0.003
 BATCH = 64
 """Rows drawn from each source for a step."""
 
-META_STEPS, META_RATE, TASKS = 40, 0.001, 16
+META_STEPS, META_RATE, TASKS = 20, 0.001, 16
 INNER_STEPS, INNER_RATE = 5, 0.01
 """Of meta-learning: as MAML is used elsewhere here; TASKS are drawn from each source for a step."""
 

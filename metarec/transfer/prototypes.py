@@ -128,11 +128,12 @@ class PrototypeBasedModel(nn.Module):
 
 
 def _neighbour_distance(features: Tensor) -> Tensor:
-    """The mean squared distance of prototypes [K, F] from their nearest neighbours; 1 where there is none."""
+    """The median squared distance of prototypes [K, F] from their nearest neighbours; 1 where there is none."""
     if len(features) == 1:
         return torch.ones(()).to(features)
-    squared = torch.cdist(features, features).square().fill_diagonal_(math.inf).min(1).values
-    return squared.mean() if float(squared.mean()) > NOTHING else torch.ones(()).to(features)
+    # One prototype that is far from all says nothing of the others.
+    squared = torch.cdist(features, features).square().fill_diagonal_(math.inf).min(1).values.median()
+    return torch.where(squared > NOTHING, squared, 1.0)
 
 
 def _checked(name: str, given: Prototypes | Tensor) -> Prototypes:
