@@ -6,6 +6,8 @@ from metarec.transfer._taught import Sources
 from metarec.transfer._training import few_users
 from metarec.transfer.alignment import AlignedModel, FeatureAligner
 from metarec.transfer.competitors import Said, competitors, predict_round
+from metarec.transfer.cross_domain import CrossDomainMetaLearner
+from metarec.transfer.prototypes import PrototypeBasedModel, Prototypes, extract_prototypes
 from metarec.transfer.rounds import Round, TransferRounds
 from metarec.transfer.settings import FusionSettings
 from metarec.transfer.similarity import Similarity, domain_similarity
@@ -14,8 +16,11 @@ from metarec.transfer.strategies import STRATEGIES
 __all__ = [
     "STRATEGIES",
     "AlignedModel",
+    "CrossDomainMetaLearner",
     "FeatureAligner",
     "FusionSettings",
+    "PrototypeBasedModel",
+    "Prototypes",
     "Round",
     "Said",
     "Similarity",
@@ -25,6 +30,7 @@ __all__ = [
     "TransferredModel",
     "competitors",
     "domain_similarity",
+    "extract_prototypes",
     "few_users",
     "predict_round",
 ]
