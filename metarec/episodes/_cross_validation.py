@@ -205,7 +205,6 @@ def _predict(
     """Each fit's predictions: of K shots "support-K" [T, K], "query-K" [T, N], and their evidence."""
     domain = links.domain
     facts = {
-        **links.facts(),
         "domain": domain.fingerprint(),
         "settings": settings.model_dump(exclude={"shots", "validation_fraction", "test_fraction", "folds"}),
         "shots": list(cuts),
@@ -217,7 +216,9 @@ def _predict(
     for fit in fits:
         for name, options in bases.items():
             if cache:
-                key = cache_key({**facts, "base": name, "options": dict(options), "fit": sorted(fit)})
+                key = cache_key(
+                    {**facts, **links.facts(name), "base": name, "options": dict(options), "fit": sorted(fit)}
+                )
                 paths[fit, name] = cache / f"{domain.name}-{name}-{key}.npz"
                 stored = load_arrays(paths[fit, name])
                 if stored is not None:
@@ -225,17 +226,15 @@ def _predict(
     calls = [(fit, name) for fit in fits for name in bases if (fit, name) not in arrays]
     done = len(arrays)
     fit_on = {fit: _joined(links, folds, fit, settings.damping) for fit in dict.fromkeys(fit for fit, _ in calls)}
-    groups = {
-        (fit, count): seen.tasks(_members(cuts[count], folds, fit)) for fit, seen in fit_on.items() for count in cuts
-    }
+    groups = {(fit, count): _members(cuts[count], folds, fit) for fit in fit_on for count in cuts}
     with worker_map(jobs if calls else 1) as run:
         found = run(
             base_predictions,
-            [fit_on[fit].table for fit, _ in calls],
+            [fit_on[fit].fit_on(name) for fit, name in calls],
             [name for _, name in calls],
             [bases[name] for _, name in calls],
             [seed] * len(calls),
-            [[task for count in cuts for task in groups[fit, count]] for fit, _ in calls],
+            [fit_on[fit].tasks(name, [cut for count in cuts for cut in groups[fit, count]]) for fit, name in calls],
         )
         for (fit, name), answer in zip(calls, found, strict=True):
             arrays[fit, name] = {}

@@ -197,11 +197,14 @@ class _Maker:
         answers = iter(
             run(
                 base_predictions,
-                [joined[place].table for place, _ in calls],
+                [joined[place].fit_on(name) for place, name in calls],
                 [name for _, name in calls],
                 [self._bases[name] for _, name in calls],
                 [self._seed] * len(calls),
-                [joined[place].tasks([cut for cuts in tasks[place].values() for cut in cuts]) for place, _ in calls],
+                [
+                    joined[place].tasks(name, [cut for cuts in tasks[place].values() for cut in cuts])
+                    for place, name in calls
+                ],
             )
         )
         for place in missing:

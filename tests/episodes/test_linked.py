@@ -163,14 +163,14 @@ def test_without_times_everything_is_known(books, movies, settings, folds):
     cuts = cut_tasks(books, UserRoles(dict.fromkeys(folds, "train"), {}, 0), settings, 0)
     everyone = links.joined(books, (), 5.0)
     assert not everyone.table.has_timestamps
-    for cut, task in zip(cuts, everyone.tasks(cuts), strict=True):
+    for cut, task in zip(cuts, everyone.tasks("bias", cuts), strict=True):
         rated = undated.ratings["item"][undated.ratings["user"] == cut.task.user]
         assert sorted(task.background_items) == sorted("movies/" + rated)
 
 
 def test_the_background_is_in_every_history_and_only_the_support_item_is_left_out(books, movies, settings, folds):
     cuts = cut_tasks(books, UserRoles(dict.fromkeys(folds, "train"), {}, 0), settings, 0)
-    task = Links(books, {"movies": movies}).joined(books, (), 5.0).tasks(cuts)[0]
+    task = Links(books, {"movies": movies}).joined(books, (), 5.0).tasks("bias", cuts)[0]
     assert len(task.background_items) == len(task.background_ratings) == SHOTS
     queries = list(leave_one_out_queries(task))
     assert len(queries) == 1 + SHOTS
@@ -246,6 +246,19 @@ def test_domains_without_a_shared_user_are_left_out(books, settings, folds, plai
     )
     assert torch.equal(alone.test.batch.query.context[..., :-2], plain.test.batch.query.context)
     assert not alone.test.batch.query.context[..., -2:].any()
+
+
+def test_neighbours_are_looked_for_within_the_domain(books, movies, settings, folds, fits):
+    bases = {"user-knn": {}, "bias": {}, "item-knn": {}}
+
+    def made(elsewhere):
+        whole = cross_validate(books, settings, bases, shots=(SHOTS,), folds=folds, elsewhere=elsewhere)
+        return whole.answered(FOLD, SHOTS).arrays["query"]
+
+    plain, linked = made(None), made({"movies": movies})
+    assert [from_elsewhere(ratings).any() for ratings, _ in fits[-3:]] == [False, True, False]
+    for place, same in enumerate((True, False, True)):
+        assert np.array_equal(plain[..., place], linked[..., place], equal_nan=True) == same
 
 
 # Without links nothing is new.
