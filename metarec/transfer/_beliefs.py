@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.stats import norm
 
-__all__ = ["Belief", "best_share", "gain_by_user", "prior_of", "updated"]
+__all__ = ["Belief", "best_share", "gain_by_user", "in_percent", "prior_of", "updated"]
 
 LEAST_SPREAD = 0.01
 """Of gains between domains: two or three of them that happen to agree do not make the next one certain."""
@@ -62,6 +62,15 @@ def best_share(gain: float, difference: float) -> float:
         return 0.0
     share = min(max(0.5 + gain / (2 * difference), 0.0), 1.0)
     return share if share >= LEAST_SHARE else 0.0
+
+
+def in_percent(gain: float) -> float:
+    """A gain as a share of the mean squared error -> in percent of RMSE.
+
+    >>> in_percent(0.19)
+    10.0
+    """
+    return round(100 * (1 - (1 - min(gain, 1.0)) ** 0.5), 9)
 
 
 def prior_of(gains: Sequence[float], weights: Sequence[float]) -> Belief:

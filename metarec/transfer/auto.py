@@ -9,7 +9,7 @@ import numpy as np
 
 from metarec.episodes import DomainEpisodes, Episodes
 from metarec.transfer._base import TransferStrategy
-from metarec.transfer._beliefs import best_share, gain_by_user, prior_of, updated
+from metarec.transfer._beliefs import best_share, gain_by_user, in_percent, prior_of, updated
 from metarec.transfer._domain_step import DomainStep
 from metarec.transfer._few import CrossFitted, deal_places
 from metarec.transfer._models import TransferredModel
@@ -73,7 +73,8 @@ class Auto(TransferStrategy):
         belief = updated(prior, seen, spread)
         mean = _squared(target, CrossFitted("mean", target, 1, self.seed).predict(target))
         untouched = float(gain_by_user(mean, _squared(target, members.mean(-1))).mean())
-        share = best_share(belief.mean, float(_squared_difference(target, transferred, alone) / before.sum()))
+        apart = _squared_difference(target, transferred, alone) / float(before.sum())
+        share = best_share(belief.mean, apart)
         if untouched < -HOSTILE:
             share = 0.0
         own = _Own(target, self.settings.folds, self.seed)
@@ -86,8 +87,9 @@ class Auto(TransferStrategy):
                 "transfers": share > 0,
                 "share": share,
                 "confidence": belief.confidence,
-                "predicted_gain": belief.mean,
-                "predicted_gain_spread": belief.spread,
+                "predicted_gain": in_percent(share * belief.mean + share * (1 - share) * apart),
+                "transferred_gain": belief.mean,
+                "transferred_gain_spread": belief.spread,
                 "seen_gain": float(seen.mean()),
                 "untouched_gain": untouched,
                 "prior_gain": prior.mean,
@@ -129,7 +131,15 @@ class Auto(TransferStrategy):
 
 
 class AutoModel(TransferredModel):
-    """A share of what is transferred, and the rest of what owes nothing to the sources."""
+    """A share of what is transferred, and the rest of what owes nothing to the sources.
+
+    Its reasons: whether it ``transfers``, the ``share``, and what is used ``instead``; ``predicted_gain``, in percent of
+    RMSE, of all this over what is used instead; ``confidence``, the probability that what is transferred is better by
+    itself. The other gains are shares of the mean squared error: ``prior_gain`` is expected from the sources' past,
+    ``seen_gain`` was seen on the few users, ``transferred_gain`` follows from both; ``untouched_gain`` is that of what
+    the sources teach over the mean of the bases, before any step. ``sources`` has the similarity of each, and what the
+    others would have gained it.
+    """
 
     def __init__(self, taught: Taught, step: DomainStep, own: _Own, share: float, reasons: dict[str, Any]) -> None:
         self._taught = taught
