@@ -10,7 +10,7 @@ from functools import partial
 import torch
 
 from metarec.episodes import DomainEpisodes, EpisodeBatch, Episodes
-from metarec.meta import MetaLearner, MetaLearningTrainer
+from metarec.meta import MetaLearner, MetaLearningTrainer, NonFiniteLossError
 from metarec.meta._outer import make_adam
 from metarec.transfer._few import deal_places
 from metarec.transfer.settings import FusionSettings
@@ -72,7 +72,7 @@ def fine_tune(
         for others, part in deal_places(len(target), settings.folds, seed)
     ]
     best, chosen = math.inf, 0
-    for epoch, errors in enumerate(zip(*curves, strict=True)):
+    for epoch, errors in enumerate(zip(*curves, strict=False)):
         if sum(errors) < best:
             best, chosen = sum(errors), epoch
         if epoch - chosen >= settings.patience:
@@ -86,12 +86,18 @@ def fine_tune(
 def _curve(
     learner: MetaLearner, known: EpisodeBatch, judged: EpisodeBatch, epochs: Epochs, count: int
 ) -> Iterator[float]:
-    """The sum of squared errors on `judged` before the first epoch of training on `known`, and after each."""
+    """The sum of squared errors on `judged` before the first epoch of training on `known`, and after each.
+
+    Where training breaks down the errors are infinite, and there are no more.
+    """
     judge = MetaLearningTrainer(learner)
     rows = int(judged.query.mask.sum())
     yield rows * judge.validate(judged).rmse ** 2
-    for _ in epochs(learner, known, count):
-        yield rows * judge.validate(judged).rmse ** 2
+    try:
+        for _ in epochs(learner, known, count):
+            yield rows * judge.validate(judged).rmse ** 2
+    except NonFiniteLossError:
+        yield math.inf
 
 
 def _epochs(
