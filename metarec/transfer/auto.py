@@ -133,9 +133,9 @@ class Auto(TransferStrategy):
 class AutoModel(TransferredModel):
     """A share of what is transferred, and the rest of what owes nothing to the sources.
 
-    Its reasons: whether it ``transfers``, the ``share``, and what is used ``instead``; ``predicted_gain``, in percent of
-    RMSE, of all this over what is used instead; ``confidence``, the probability that what is transferred is better by
-    itself. The other gains are shares of the mean squared error: ``prior_gain`` is expected from the sources' past,
+    Its reasons: whether it ``transfers``, the ``share``, and what is used ``instead``; ``predicted_gain``, in percent
+    of RMSE, of all this over what is used instead; ``confidence``, the probability that what is transferred is better
+    by itself. The other gains are shares of the mean squared error: ``prior_gain`` is expected from the sources' past,
     ``seen_gain`` was seen on the few users, ``transferred_gain`` follows from both; ``untouched_gain`` is that of what
     the sources teach over the mean of the bases, before any step. ``sources`` has the similarity of each, and what the
     others would have gained it.
