@@ -12,10 +12,8 @@ import torch
 from metarec.episodes._batch import EpisodeBatch, FusionInputs
 from metarec.episodes._episodes import Episodes
 from metarec.episodes._features import (
-    BACKGROUND_NAMES,
     CONTEXT_NAMES,
     FEATURE_NAMES,
-    Background,
     Features,
     ItemFacts,
     Priors,
@@ -63,8 +61,8 @@ class Answered:
         cuts: the tasks; draws above 0 of train users only.
         arrays: in the order of `cuts`; "support" [T, K, A] and "query" [T, N, A] predictions in the domain's units,
             "support_evidence" and "query_evidence" of the same shapes, "support_facts" [T, K, 5] and "query_facts"
-            [T, N, 5] (see :class:`ItemFacts`), and, where users are linked to other domains, "background" [T, 2]:
-            how many ratings there are, and the offset on the domain's unit scale that is expected of them.
+            [T, N, 5] (see :class:`ItemFacts`), and, where users are linked to other domains, "background" [T, 1]: the
+            offset on the domain's unit scale that is expected of each user.
         scale: what becomes the unit scale of the episodes, where it is not the domain's own.
     """
 
@@ -122,7 +120,7 @@ class Answered:
                 scale=scale,
                 base_names=self.base_names,
                 feature_names=FEATURE_NAMES,
-                context_names=CONTEXT_NAMES if background is None else CONTEXT_NAMES + BACKGROUND_NAMES,
+                context_names=CONTEXT_NAMES,
                 batch=EpisodeBatch(
                     inputs(sides[0], support_ratings, mask.support),
                     inputs(sides[1], targets, mask.query),
@@ -153,11 +151,10 @@ class Answered:
             facts = _rescaled(facts, self.domain.scale, self.scale)
         return unit_rows(predictions, evidence, facts, mask, self._unit)
 
-    def _background(self) -> Background | None:
+    def _background(self) -> np.ndarray | None:
         if "background" not in self.arrays:
             return None
-        count, offset = self.arrays["background"].T[..., None]
-        return Background(count, offset * self.domain.scale.span / self._unit.span)
+        return np.asarray(self.arrays["background"] * self.domain.scale.span / self._unit.span)
 
     @property
     def _unit(self) -> RatingScale:

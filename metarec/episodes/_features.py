@@ -11,10 +11,8 @@ from typing import NamedTuple
 import numpy as np
 
 __all__ = [
-    "BACKGROUND_NAMES",
     "CONTEXT_NAMES",
     "FEATURE_NAMES",
-    "Background",
     "Features",
     "ItemFacts",
     "Priors",
@@ -37,17 +35,6 @@ CONTEXT_NAMES = (
     "share_saying",
     "fallback",
 )
-
-
-BACKGROUND_NAMES = ("background_count", "background_offset")
-"""Further context, where users are linked to other domains."""
-
-
-class Background(NamedTuple):
-    """What users rated in other domains says of them, [T, 1] each: how many ratings, and the offset expected of it."""
-
-    num_ratings: np.ndarray
-    offset: np.ndarray
 
 
 class ItemFacts(NamedTuple):
@@ -106,7 +93,7 @@ def make_features(
     priors: Priors,
     *,
     damping: float,
-    background: Background | None = None,
+    background: np.ndarray | None = None,
 ) -> tuple[Features, Features]:
     """The features of the support rows and of the query rows.
 
@@ -119,8 +106,9 @@ def make_features(
         support, query: the two sides. support_ratings: [T, K] on the unit scale, 0 in padding.
         priors: what stands for the user on support rows, and what the user's evidence is shrunk to.
         damping: how many ratings the prior is worth in shrunk means.
-        background: where users are linked to other domains: what a user's offset is shrunk to, in place of 0, and two
-            more context features. It holds no rating of this domain, so support rows are told it, too.
+        background: [T, 1] the offset that is expected of each user for what they rated in other domains, where users
+            are linked: theirs is shrunk to it, and not to 0. No rating of this domain is in it, so support rows are
+            told it, too.
     """
     return (
         support_features(support, support_ratings, priors, damping=damping, background=background),
@@ -129,13 +117,13 @@ def make_features(
 
 
 def support_features(
-    support: Rows, ratings: np.ndarray, priors: Priors, *, damping: float, background: Background | None = None
+    support: Rows, ratings: np.ndarray, priors: Priors, *, damping: float, background: np.ndarray | None = None
 ) -> Features:
     """The first half of :func:`make_features`."""
     residuals, count = _residuals(support, ratings)
-    expected = 0.0 if background is None else background.offset
+    expected = 0.0 if background is None else background
     own_offset = (residuals.sum(1, keepdims=True) - residuals + damping * expected) / (count - support.mask + damping)
-    return _side(support, own_offset, _Portrait.unknown(support.facts.mean[:, :1] + expected, priors), background)
+    return _side(support, own_offset, _Portrait.unknown(support.facts.mean[:, :1] + expected, priors))
 
 
 def query_features(
@@ -145,13 +133,13 @@ def query_features(
     priors: Priors,
     *,
     damping: float,
-    background: Background | None = None,
+    background: np.ndarray | None = None,
 ) -> Features:
     """The second half of :func:`make_features`; `ratings` are those of the support rows."""
     residuals, count = _residuals(support, ratings)
-    expected = 0.0 if background is None else background.offset
+    expected = 0.0 if background is None else background
     offset = (residuals.sum(1, keepdims=True) + damping * expected) / (count + damping)
-    return _side(query, offset, _Portrait.of(support, ratings, priors, damping, expected), background)
+    return _side(query, offset, _Portrait.of(support, ratings, priors, damping, expected))
 
 
 def _residuals(support: Rows, ratings: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -198,7 +186,7 @@ class _Portrait(NamedTuple):
         )
 
 
-def _side(rows: Rows, user_offset: np.ndarray, user: _Portrait, background: Background | None) -> Features:
+def _side(rows: Rows, user_offset: np.ndarray, user: _Portrait) -> Features:
     facts = rows.facts
     fallback = np.clip(facts.mean + facts.offset + user_offset, 0.0, 1.0)
     says = np.isfinite(rows.predictions)
@@ -236,7 +224,6 @@ def _side(rows: Rows, user_offset: np.ndarray, user: _Portrait, background: Back
             np.sqrt((deviation**2).sum(-1) / np.maximum(saying, 1)),
             saying / rows.predictions.shape[-1],
             fallback,
-            *(() if background is None else (per_row(np.log1p(background.num_ratings)), per_row(background.offset))),
         ],
         axis=-1,
     )

@@ -197,17 +197,17 @@ class Joined:
         return [self._with_background(cut) for cut in cuts]
 
     def facts(self, cuts: Sequence[Cut]) -> dict[str, np.ndarray]:
-        """``background`` [T, 2]: how many ratings there are, and their shrunk mean residual on the domain's unit scale.
+        """``background`` [T, 1]: the shrunk mean residual of what was rated elsewhere, on the domain's unit scale.
 
         Nothing at all where users are not linked.
         """
         if not self._links.are_on:
             return {}
-        table = np.zeros((len(cuts), 2))
+        table = np.zeros((len(cuts), 1))
         for row, cut in enumerate(cuts):
             carried = np.concatenate([[], *(telling.carried(*own) for telling, *own in self._before(cut))])
             offset = carried.sum() / (len(carried) + self._damping)
-            table[row] = len(carried), offset / SPREADS * self._own.span / self._links.domain.scale.span
+            table[row] = offset / SPREADS * self._own.span / self._links.domain.scale.span
         return {"background": table}
 
     def _before(self, cut: Cut) -> list[tuple[_Telling, np.ndarray, np.ndarray]]:

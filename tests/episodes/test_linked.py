@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from metarec.episodes import EpisodeSettings, _cross_validation, _small_worlds, cross_validate, small_worlds
-from metarec.episodes._features import BACKGROUND_NAMES, CONTEXT_NAMES, Background, make_features
+from metarec.episodes._features import CONTEXT_NAMES, make_features
 from metarec.episodes._linked import PRIOR_SHARE, Links, _Residuals, carried_share
 from metarec.episodes._predictions import leave_one_out_queries
 from metarec.episodes._split import UserRoles, cut_tasks
@@ -240,12 +240,11 @@ def test_domains_without_a_shared_user_are_left_out(books, settings, folds, plai
     strangers = make_domain("strangers", prefix="x", users=50)
     assert not Links(books, {"strangers": strangers}).others
     alone = validated(books, {"strangers": strangers}, settings, folds)
-    assert alone.test.context_names == CONTEXT_NAMES + BACKGROUND_NAMES
+    assert alone.test.context_names == CONTEXT_NAMES
     assert torch.equal(
         torch.nan_to_num(alone.test.batch.query.predictions), torch.nan_to_num(plain.test.batch.query.predictions)
     )
-    assert torch.equal(alone.test.batch.query.context[..., :-2], plain.test.batch.query.context)
-    assert not alone.test.batch.query.context[..., -2:].any()
+    assert torch.equal(alone.test.batch.query.context, plain.test.batch.query.context)
 
 
 def test_neighbours_are_looked_for_within_the_domain(books, movies, settings, folds, fits):
@@ -278,7 +277,7 @@ def test_without_links_features_are_those_that_they_were(plain, linked):
         "share_saying",
         "fallback",
     )
-    assert linked.test.context_names == CONTEXT_NAMES + BACKGROUND_NAMES
+    assert linked.test.context_names == CONTEXT_NAMES
     for side in ("support", "query"):
         one, other = getattr(plain.test.batch, side), getattr(linked.test.batch, side)
         assert torch.equal(one.targets, other.targets)
@@ -299,13 +298,12 @@ def test_the_cache_tells_links_from_none(books, movies, settings, folds, plain, 
 
 def test_a_background_is_what_an_offset_is_shrunk_to(rows_of_one_user):
     support, ratings, query, priors = rows_of_one_user
-    background = Background(np.array([[7.0]]), np.array([[0.1]]))
+    background = np.array([[0.1]])
     plain = make_features(support, ratings, query, priors, damping=5.0)
     told = make_features(support, ratings, query, priors, damping=5.0, background=background)
     shots = support.mask.sum()
     for side, other, left in zip(plain, told, (shots - 1, shots), strict=True):
         np.testing.assert_allclose(other.fallback - side.fallback, 5 * 0.1 / (left + 5))
-        np.testing.assert_allclose(other.context[..., -2:], np.broadcast_to([np.log1p(7), 0.1], (1, shots, 2)))
     level = CONTEXT_NAMES.index("support_mean")
     np.testing.assert_allclose(told[0].context[..., level] - plain[0].context[..., level], 0.1)
     # A support row still does not know its own rating.
@@ -313,11 +311,11 @@ def test_a_background_is_what_an_offset_is_shrunk_to(rows_of_one_user):
     other[0, 0] += 0.2
     again = make_features(support, other, query, priors, damping=5.0, background=background)[0]
     np.testing.assert_array_equal(again.context[0, 0], told[0].context[0, 0])
-    nothing = Background(np.zeros((1, 1)), np.zeros((1, 1)))
+    nothing = np.zeros((1, 1))
     for side, other in zip(
         plain, make_features(support, ratings, query, priors, damping=5.0, background=nothing), strict=True
     ):
-        np.testing.assert_array_equal(side.context, other.context[..., :-2])
+        np.testing.assert_array_equal(side.context, other.context)
         np.testing.assert_array_equal(side.algorithm, other.algorithm)
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from metarec.episodes import EpisodeSettings
-from metarec.episodes._features import BACKGROUND_NAMES, CONTEXT_NAMES
+from metarec.episodes._features import CONTEXT_NAMES
 from metarec.ratings import Domain, simulate_domains
 from metarec.transfer import FusionSettings, TransferRounds, predict_round
 from metarec.transfer.rounds import REGIMES
@@ -59,7 +59,7 @@ def test_the_same_users_are_asked_the_same(domains, regime):
         assert np.array_equal(one.query_ratings, other.query_ratings)
         assert one.scale == other.scale
         assert one.context_names == CONTEXT_NAMES
-        assert other.context_names == CONTEXT_NAMES + BACKGROUND_NAMES
+        assert other.context_names == CONTEXT_NAMES
     for name, source in linked.sources.items():
         assert source.train.context_names == linked.few.context_names
         assert list(source.train.users) == list(plain.sources[name].train.users)
