@@ -60,8 +60,8 @@ def _draw_panel(axes: Axes, comparison: Comparison, setting: Setting, shown: lis
         axes.plot(places, gains[:, 0], color=GREY, linewidth=0.9, alpha=0.7, zorder=1, label=label)
         if not shown:
             axes.annotate(name, (places[-1], gains[-1, 0]), xytext=(6, 0), textcoords="offset points", color=GREY)
-    offsets = np.linspace(-SPREAD / 2, SPREAD / 2, len(shown)) if len(shown) > 1 else [0.0]
-    for number, (name, offset) in enumerate(zip(shown, offsets, strict=False)):
+    offsets = np.linspace(-SPREAD / 2, SPREAD / 2, len(shown)) if len(shown) > 1 else np.zeros(len(shown))
+    for number, (name, offset) in enumerate(zip(shown, offsets, strict=True)):
         gains = _gains(lines[name])
         colour = GREY if name == ORACLE else COLOURS[number % len(COLOURS)]
         axes.errorbar(
