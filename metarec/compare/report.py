@@ -53,7 +53,7 @@ class TerminalWatcher(Watcher):
             rmse = {one.cell.strategy: one.scores.rmse for one in own}
             best = min((name for name in rmse if name != ORACLE), key=lambda name: rmse[name])
             line = f"{result.cell.round}: best {best}, RMSE {rmse[best]:.4f}; scratch {rmse[SCRATCH]:.4f}"
-            self._console.print(Text(line))
+            self._console.print(Text(line), soft_wrap=True)
         self._show("cells", done, total)
 
     def _show(self, description: str, done: int, total: int) -> None:
