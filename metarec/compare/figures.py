@@ -32,7 +32,8 @@ def gain_over_scratch(comparison: Comparison) -> Figure:
     shown = [name for name in comparison.plan.strategies if name not in (SCRATCH, *baselines())]
     grey = [name for name in comparison.plan.strategies if name in baselines()]
     titles = [f"{comparison.plan.target}: gain over scratch, {setting}" for setting in settings]
-    figure, made = panels(titles, height=3.9)
+    # The legend takes the same height however many panels there are.
+    figure, made = panels(titles, height=3.3 + 1.3 / len(titles))
     if not shown and not grey:
         return nothing(figure, made[0], "nothing but scratch was computed")
     for axes, setting in zip(made, settings, strict=True):
