@@ -1,5 +1,7 @@
 """What all tests share."""
 
+import shutil
+
 import pytest
 import torch
 
@@ -11,3 +13,27 @@ def _one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="session")
+def migrated_store(tmp_path_factory):
+    """A store of runs that is migrated once."""
+    from mlflow import MlflowClient
+
+    from metarec.study.tracking import sqlite_uri
+
+    path = tmp_path_factory.mktemp("store") / "mlflow.db"
+    MlflowClient(tracking_uri=sqlite_uri(path))
+    return path
+
+
+@pytest.fixture(scope="session")
+def new_folder(migrated_store, tmp_path_factory):
+    """Makes folders for a job, each with a store that is migrated already."""
+
+    def make():
+        folder = tmp_path_factory.mktemp("runs")
+        shutil.copy(migrated_store, folder / "mlflow.db")
+        return folder
+
+    return make

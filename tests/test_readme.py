@@ -19,6 +19,7 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 OPEN_RUNS = ".venv/bin/mlflow ui --backend-store-uri sqlite:///mlruns/mlflow.db"
 RUN_BY_CI = ("make study", "make test", OPEN_RUNS)
 STUDY = [".venv/bin/python", "-m", "metarec.study"]
+COMPARISON = [".venv/bin/python", "-m", "metarec.compare"]
 
 
 def blocks(language):
@@ -26,7 +27,8 @@ def blocks(language):
 
 
 COMMANDS = [line for block in blocks("sh") for line in block.splitlines()]
-RUN_HERE = [line for line in COMMANDS if line not in RUN_BY_CI]
+RUN_HERE = [line for line in COMMANDS if shlex.split(line)[:3] == STUDY]
+COMPARED_HERE = [line for line in COMMANDS if shlex.split(line)[:3] == COMPARISON]
 
 
 @pytest.fixture
@@ -51,8 +53,8 @@ def test_every_command_is_run_by_ci_or_here():
         assert line in COMMANDS
         assert any(re.search(rf"(^|\s){re.escape(line)}(\s|$)", entry) for entry in script), line
     assert RUN_HERE
-    for line in RUN_HERE:
-        assert shlex.split(line)[:3] == STUDY, f"{line}: neither in .ci/run nor a study that this test runs"
+    rest = set(COMMANDS) - {*RUN_BY_CI, *RUN_HERE, *COMPARED_HERE}
+    assert not rest, f"neither in .ci/run nor what this test runs: {rest}"
 
 
 @pytest.mark.parametrize("line", RUN_HERE)
@@ -79,6 +81,26 @@ def test_a_study_of_the_readme_finds_its_spec_and_reads_its_data(line, here, mon
     assert all(domain.num_users > 30 for domain in begun.values())
     if "scale=1,5" in line:
         assert str(begun["movies"].scale) == "1..5"
+
+
+@pytest.mark.parametrize("line", COMPARED_HERE)
+def test_a_comparison_of_the_readme_can_be_begun(line, here, monkeypatch):
+    from metarec.compare import __main__ as comparison
+    from metarec.compare import job
+
+    class BegunError(Exception):
+        pass
+
+    def begin(plan, domains, where):
+        assert plan.target in domains
+        assert len(domains) > 1
+        assert where.name
+        raise BegunError
+
+    monkeypatch.setattr(job, "run_comparison", begin)
+    monkeypatch.setattr(sys, "argv", ["compare", *shlex.split(line)[3:]])
+    with pytest.raises(BegunError):
+        comparison.main()
 
 
 @pytest.mark.slow

@@ -32,7 +32,8 @@ def gain_over_scratch(comparison: Comparison) -> Figure:
     shown = [name for name in comparison.plan.strategies if name not in (SCRATCH, *baselines())]
     grey = [name for name in comparison.plan.strategies if name in baselines()]
     titles = [f"{comparison.plan.target}: gain over scratch, {setting}" for setting in settings]
-    figure, made = panels(titles, height=3.9)
+    # The legend takes the same height however many panels there are.
+    figure, made = panels(titles, height=3.3 + 1.3 / len(titles))
     if not shown and not grey:
         return nothing(figure, made[0], "nothing but scratch was computed")
     for axes, setting in zip(made, settings, strict=True):
@@ -60,8 +61,8 @@ def _draw_panel(axes: Axes, comparison: Comparison, setting: Setting, shown: lis
         axes.plot(places, gains[:, 0], color=GREY, linewidth=0.9, alpha=0.7, zorder=1, label=label)
         if not shown:
             axes.annotate(name, (places[-1], gains[-1, 0]), xytext=(6, 0), textcoords="offset points", color=GREY)
-    offsets = np.linspace(-SPREAD / 2, SPREAD / 2, len(shown)) if len(shown) > 1 else [0.0]
-    for number, (name, offset) in enumerate(zip(shown, offsets, strict=False)):
+    offsets = np.linspace(-SPREAD / 2, SPREAD / 2, len(shown)) if len(shown) > 1 else np.zeros(len(shown))
+    for number, (name, offset) in enumerate(zip(shown, offsets, strict=True)):
         gains = _gains(lines[name])
         colour = GREY if name == ORACLE else COLOURS[number % len(COLOURS)]
         axes.errorbar(

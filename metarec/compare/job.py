@@ -9,6 +9,9 @@ from dataclasses import dataclass, field, replace
 from importlib import import_module
 from itertools import chain, groupby
 from pathlib import Path
+from threading import RLock
+
+from tqdm import tqdm
 
 from metarec.collection import keeping_all
 from metarec.compare.cells import CellResult, compute_cell
@@ -182,6 +185,8 @@ def _compute(
 
 def _work(plan: Plan, domains: Mapping[str, Domain], cache: Path, store: CellStore, rounds: Sequence[RoundKey]) -> None:
     """A worker's rounds; what comes out is on disk."""
+    # The trainer's silent bar would make a lock between processes, and Python would complain of it after Ctrl-C.
+    tqdm.set_lock(RLock())
     with one_thread():
         for _ in _compute_rounds(plan, domains, cache, store, rounds):
             pass

@@ -53,7 +53,7 @@ class TerminalWatcher(Watcher):
             rmse = {one.cell.strategy: one.scores.rmse for one in own}
             best = min((name for name in rmse if name != ORACLE), key=lambda name: rmse[name])
             line = f"{result.cell.round}: best {best}, RMSE {rmse[best]:.4f}; scratch {rmse[SCRATCH]:.4f}"
-            self._console.print(Text(line))
+            self._console.print(Text(line), soft_wrap=True)
         self._show("cells", done, total)
 
     def _show(self, description: str, done: int, total: int) -> None:
@@ -85,15 +85,15 @@ def _table(comparison: Comparison, setting: Setting) -> Table:
         f"{together[0].n_users:,} test users",
         title_justify="left",
     )
-    table.add_column("strategy")
+    table.add_column("strategy; shots:")
     columns = [comparison.lines_of(setting, shots) for shots in plan.shots]
     for shots in plan.shots:
-        table.add_column(f"{shots} shots", justify="right")
+        table.add_column(str(shots), justify="right")
     table.add_column("gain over scratch [95 %]", justify="right")
     best = [best_of(column) for column in columns]
     for place, strategy in enumerate(plan.strategies):
         numbers = [
-            Text(f"{column[place].rmse:.4f}{'*' if leader == strategy else ' '}", "bold" if leader == strategy else "")
+            Text(f"{'*' if leader == strategy else ''}{column[place].rmse:.4f}", "bold" if leader == strategy else "")
             for column, leader in zip(columns, best, strict=True)
         ]
         table.add_row(strategy, *numbers, str(together[place].gain or ""), style="dim" if strategy == ORACLE else None)

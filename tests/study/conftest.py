@@ -1,6 +1,4 @@
-"""A tiny world, specs that take seconds, and a store of runs that is migrated once."""
-
-import shutil
+"""A tiny world, and specs that take seconds."""
 
 import pytest
 import torch
@@ -42,25 +40,6 @@ def world():
 @pytest.fixture(scope="session")
 def movies(world):
     return {"movies": world["movies"]}
-
-
-@pytest.fixture(scope="session")
-def migrated_store(tmp_path_factory):
-    path = tmp_path_factory.mktemp("store") / "mlflow.db"
-    MlflowClient(tracking_uri=sqlite_uri(path))
-    return path
-
-
-@pytest.fixture(scope="session")
-def new_folder(migrated_store, tmp_path_factory):
-    """Makes folders for a study, each with a store that is migrated already."""
-
-    def make():
-        folder = tmp_path_factory.mktemp("runs")
-        shutil.copy(migrated_store, folder / "mlflow.db")
-        return folder
-
-    return make
 
 
 @pytest.fixture(scope="session")

@@ -47,13 +47,6 @@ class CountingClient:
         return counted
 
 
-@pytest.fixture(scope="session")
-def migrated_store(tmp_path_factory):
-    path = tmp_path_factory.mktemp("store") / "mlflow.db"
-    MlflowClient(tracking_uri=sqlite_uri(path))
-    return path
-
-
 @pytest.fixture
 def folder(migrated_store, tmp_path):
     folder = tmp_path / "runs of a study"

@@ -1,0 +1,64 @@
+"""Three tiny domains, a plan that takes seconds, and one comparison that has come to its end."""
+
+import shutil
+
+import pytest
+from mlflow import MlflowClient
+
+from metarec.compare.job import Job, run_comparison
+from metarec.compare.plan import Plan
+from metarec.episodes import EpisodeSettings
+from metarec.ratings import simulate_domains
+from metarec.study.tracking import MlflowTracker, sqlite_uri
+from metarec.transfer import FusionSettings
+
+SHORT = FusionSettings(
+    epochs=3, patience=3, learning_rate=0.01, options={"hidden_dim": 8}, folds=2, stackers=("ridge",)
+)
+TINY = {
+    "strategies": ["zero_shot", "oracle", "mean", "ridge"],
+    "shots": [4, 2],
+    "target_users": [6],
+    "seeds": 2,
+    "fusion": SHORT,
+    "episodes": EpisodeSettings(min_query=3, max_query=8),
+    "bases": {"bias": {}, "content": {}},
+}
+
+
+@pytest.fixture(scope="session")
+def tiny_plan():
+    return lambda **changes: Plan("movies", **{**TINY, **changes})
+
+
+@pytest.fixture(scope="session")
+def domains():
+    return simulate_domains(seed=0, num_users=60, num_items=40, ratings_per_user=24)
+
+
+@pytest.fixture(scope="session")
+def finished(domains, tiny_plan, new_folder):
+    """A finished comparison and its folder."""
+    folder = new_folder()
+    return run_comparison(tiny_plan(), domains, Job(folder, "whole", MlflowTracker.in_folder(folder))), folder
+
+
+@pytest.fixture
+def folder(finished, new_folder):
+    """A new folder, in which what the bases of the finished comparison predict is known already."""
+    made = new_folder()
+    shutil.copytree(finished[1] / "cache", made / "cache")
+    return made
+
+
+@pytest.fixture(scope="session")
+def runs_of():
+    """Finds the parents and the children in a folder's store."""
+
+    def find(folder):
+        client = MlflowClient(tracking_uri=sqlite_uri(folder / "mlflow.db"))
+        runs = list(client.search_runs([client.get_experiment_by_name("metarec").experiment_id], max_results=1000))
+        parents = [run for run in runs if "mlflow.parentRunId" not in run.data.tags]
+        return client, parents, [run for run in runs if "mlflow.parentRunId" in run.data.tags]
+
+    return find

@@ -1,0 +1,256 @@
+"""A comparison: the rows are what the rounds say, and a cell is computed once, kept whole, and recorded once."""
+
+import dataclasses
+import json
+import logging
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from metarec.compare import job as job_module
+from metarec.compare.job import Job, Watcher, run_comparison
+from metarec.compare.store import CellStore, digest_of
+from metarec.errors import InputError
+from metarec.study.tracking import MlflowTracker, NullTracker
+from metarec.transfer import Sources, TransferRounds, predict_round
+
+KEYS = {"strategy", "target", "shots", "target_users", "seed", "rmse", "mae", "unit_rmse", "n_users"}
+
+
+@pytest.fixture
+def computed(monkeypatch):
+    """The cells that are computed in this process, in order."""
+    cells = []
+    original = job_module.compute_cell
+
+    def compute(cell, *args):
+        cells.append(cell)
+        return original(cell, *args)
+
+    monkeypatch.setattr(job_module, "compute_cell", compute)
+    return cells
+
+
+class StopsAfter(Watcher):
+    def __init__(self, count, error):
+        self.count, self.error = count, error
+
+    def on_cell(self, result, done, total):
+        if done == self.count:
+            raise self.error
+
+
+def test_the_rows_keep_their_contract(finished):
+    comparison, _ = finished
+    rows = json.loads(json.dumps(comparison.to_json()))["rows"]
+    assert all(set(row) >= KEYS for row in rows)
+    places = [(row["shots"], row["target_users"], row["seed"], row["strategy"]) for row in rows]
+    # Scratch is there although nobody asked for it.
+    names = ["scratch", "zero_shot", "oracle", "mean", "ridge"]
+    assert places == [(shots, 6, seed, name) for seed in (0, 1) for shots in (2, 4) for name in names]
+    for row in rows:
+        assert row["unit_rmse"] == pytest.approx(row["rmse"] / 4.5)
+        assert 0 < row["mae"] <= row["rmse"]
+    assert len({row["rmse"] for row in rows}) == len(rows)
+
+
+@pytest.mark.parametrize("name", ["zero_shot", "oracle", "ridge"])
+def test_a_row_is_what_the_round_says(finished, domains, tiny_plan, name):
+    comparison, folder = finished
+    plan = tiny_plan()
+    rounds = TransferRounds(domains, plan.shots, plan.episodes, bases=plan.bases, cache=folder / "cache")
+    given = rounds.round("movies", shots=4, target_users=6, number=1)
+    said = predict_round(name, given, plan.fusion, seed=1).predictions
+    mask = given.plain_test.batch.query.mask.numpy()
+    errors = (0.5 + 4.5 * said[mask]) - given.plain_test.query_ratings[mask]
+    (result,) = (one for one in comparison.results if str(one.cell) == f"{name}, 4 shots, 6 users, seed 1")
+    row = result.row()
+    assert row["rmse"] == pytest.approx(np.sqrt(np.mean(errors**2)))
+    assert row["mae"] == pytest.approx(np.mean(np.abs(errors)))
+    assert (row["n_users"], row["n_ratings"]) == (len(given.plain_test), mask.sum())
+    assert dict(zip(result.users, result.squared, strict=True)) == pytest.approx(
+        {
+            user: np.sum((0.5 + 4.5 * own[seen] - rating[seen]) ** 2)
+            for user, own, rating, seen in zip(
+                given.plain_test.users, said, given.plain_test.query_ratings, mask, strict=True
+            )
+        }
+    )
+
+
+def test_the_oracles_table_may_be_wider_than_the_test_users_need(domains, tiny_plan):
+    plan = tiny_plan()
+    episodes = plan.episodes.model_copy(update={"max_query": 100})
+    given = TransferRounds(domains, [2], episodes, bases={"bias": {}, "content": {}}).round(
+        "movies", shots=2, target_users=6
+    )
+    width = given.plain_test.batch.query.mask.shape[1]
+    assert given.everyone.test.batch.query.mask.shape[1] > width
+    assert predict_round("oracle", given, plan.fusion, 0).predictions.shape[1] == width
+
+
+@pytest.mark.parametrize("recorded", [3, 0])
+def test_going_on_computes_what_is_missing_and_nothing_else(
+    finished, folder, domains, tiny_plan, computed, runs_of, recorded
+):
+    """Whether what was interrupted had put its cells on record, or was killed before."""
+    whole, _ = finished
+    tracker = MlflowTracker.in_folder(folder)
+    first = Job(folder, "whole", tracker if recorded else NullTracker(), watcher=StopsAfter(3, KeyboardInterrupt()))
+    with pytest.raises(KeyboardInterrupt):
+        run_comparison(tiny_plan(), domains, first)
+    assert len(computed) == 3
+    if recorded:
+        _, (parent,), children = runs_of(folder)
+        assert (parent.info.status, len(children)) == ("KILLED", 3)
+
+    again = run_comparison(tiny_plan(), domains, Job(folder, "whole", tracker))
+    assert again.to_json() == whole.to_json()
+    assert computed == [result.cell for result in whole.results]
+    third = run_comparison(tiny_plan(), domains, Job(folder, "whole", tracker))
+    assert third.to_json() == whole.to_json()
+    assert len(computed) == len(whole.results)
+
+    _, (parent,), children = runs_of(folder)
+    assert parent.info.status == "FINISHED"
+    assert sorted(child.info.run_name for child in children) == sorted(str(one.cell) for one in whole.results)
+    assert {child.info.status for child in children} == {"FINISHED"}
+
+
+def test_what_the_sources_teach_is_learned_once_a_round(folder, domains, tiny_plan, monkeypatch):
+    asked = []
+    original = Sources.__init__
+
+    def make(self, episodes):
+        original(self, episodes)
+        asked.append(len(episodes))
+
+    monkeypatch.setattr(Sources, "__init__", make)
+    run_comparison(tiny_plan(seeds=1, strategies=["zero_shot", "model_agnostic"]), domains, Job(folder, "s"))
+    # One Sources for each round and the one looked at first; the empty ones are for scratch.
+    assert asked.count(2) == 3
+
+
+def test_more_processes_change_nothing(finished, folder, domains, tiny_plan):
+    whole, _ = finished
+    assert run_comparison(tiny_plan(), domains, Job(folder, "whole", jobs=2)).to_json() == whole.to_json()
+
+
+def test_an_error_in_a_worker_ends_the_comparison(folder, domains, tiny_plan):
+    broken = replace(tiny_plan().fusion, loss="mse", options={"hidden_dim": "wide"})
+    with pytest.raises(InputError, match="hidden_dim must be an integer"):
+        run_comparison(tiny_plan(fusion=broken), domains, Job(folder, "broken", jobs=2))
+
+
+def test_a_cell_is_found_by_those_alone_who_would_compute_the_same(domains, tiny_plan, tmp_path):
+    plan = tiny_plan()
+    digest = digest_of(plan, domains)
+    books = domains["books"]
+    ratings = books.ratings.copy()
+    ratings.loc[0, "rating"] = 6 - ratings.loc[0, "rating"] if ratings.loc[0, "rating"] != 3 else 4
+    other = replace(books, ratings=ratings)
+    assert digest_of(plan, {**domains, "books": other}) != digest
+    changes = (
+        {"shots": [2, 3]},
+        {"bases": {"bias": {}}},
+        {"fusion": replace(plan.fusion, epochs=4)},
+        {"episodes": plan.episodes.model_copy(update={"max_query": 9})},
+    )
+    assert len({digest_of(tiny_plan(**change), domains) for change in changes} | {digest}) == 5
+    # More of the same is no other work.
+    assert digest_of(tiny_plan(seeds=9, target_users=[6, 10], strategies=["mean"]), domains) == digest
+    store = CellStore(tmp_path, digest)
+    assert len({store.key(cell) for cell in plan.cells()}) == len(plan.cells())
+
+
+def test_a_damaged_cell_is_computed_again(finished, folder, domains, tiny_plan, computed, caplog):
+    whole, _ = finished
+    plan = tiny_plan(seeds=1)
+    first = run_comparison(plan, domains, Job(folder, "s"))
+    damaged = next((folder / "artifacts" / "s" / "cells").glob("ridge-2-shots*.json"))
+    damaged.write_text(damaged.read_text()[:100])
+    computed.clear()
+    with caplog.at_level(logging.WARNING):
+        assert run_comparison(plan, domains, Job(folder, "s")).to_json() == first.to_json()
+    assert [str(cell) for cell in computed] == ["ridge, 2 shots, 6 users, seed 0"]
+    assert "is damaged; it is computed again" in caplog.text
+    assert [row for row in whole.to_json()["rows"] if row["seed"] == 0] == first.to_json()["rows"]
+
+
+def test_one_run_for_the_comparison_and_one_for_each_cell(finished, runs_of, tmp_path):
+    comparison, folder = finished
+    client, (parent,), children = runs_of(folder)
+    assert (parent.info.run_id, parent.info.status) == (comparison.run_id, "FINISHED")
+    assert parent.data.tags["metarec.role"] == "comparison"
+    assert {child.data.tags["mlflow.parentRunId"] for child in children} == {parent.info.run_id}
+    runs = {run.info.run_name: run for run in children}
+    for result in comparison.results:
+        run, row = runs.pop(str(result.cell)), result.row()
+        for name in ("strategy", "target", "shots", "target_users", "seed", "regime"):
+            assert run.data.params[name] == str(row[name])
+        for name in ("rmse", "mae", "unit_rmse"):
+            assert run.data.metrics[name] == row[name]
+        kept = [file.path for file in client.list_artifacts(run.info.run_id)]
+        assert kept == (["reasons.json"] if result.reasons else [])
+    assert not runs
+    ridge = next(run for run in children if run.info.run_name.startswith("ridge"))
+    reasons = client.download_artifacts(ridge.info.run_id, "reasons.json", str(tmp_path))
+    assert "alpha" in json.loads(Path(reasons).read_text())["settings"][0]
+
+    files = {file.path for file in client.list_artifacts(parent.info.run_id)}
+    assert files == {"gain_over_scratch.png", "similarity.png", "table.csv", "table.md"}
+    for name in ("gain_over_scratch.png", "similarity.png"):
+        picture = Path(client.download_artifacts(parent.info.run_id, name, str(tmp_path))).read_bytes()
+        assert int.from_bytes(picture[16:20], "big") == 800
+    table = Path(client.download_artifacts(parent.info.run_id, "table.md", str(tmp_path))).read_text().strip()
+    assert table in parent.data.tags["mlflow.note.content"]
+    assert "| zero_shot |" in table
+
+
+def test_the_similarity_is_that_of_domains_without_test_users(finished, domains, tiny_plan, folder, monkeypatch):
+    whole, _ = finished
+    table = whole.similarity
+    assert list(table) == list(domains)
+    for a in domains:
+        assert table[a][a] == pytest.approx(1)
+        for b in domains:
+            assert table[a][b] == pytest.approx(table[b][a])
+            assert 0 <= table[a][b] <= 1
+    rounds = TransferRounds(domains, [2, 4], tiny_plan().episodes, bases=tiny_plan().bases, cache=folder / "cache")
+    given = rounds.round("movies", shots=4, target_users=6)
+    tested = set(given.test.users)
+    seen = []
+    original = job_module.domain_similarity
+
+    def compare(a, b):
+        seen.extend([*a.train.users, *b.train.users])
+        return original(a, b)
+
+    monkeypatch.setattr(job_module, "domain_similarity", compare)
+    job_module._similarities(tiny_plan(), domains, given)
+    assert set(seen)
+    assert not tested & set(seen)
+
+
+def test_both_regimes(domains, tiny_plan, folder):
+    plan = tiny_plan(regimes=["everything", "labels"], seeds=1, shots=[2, 4], strategies=["mean"])
+    rows = run_comparison(plan, domains, Job(folder, "both")).to_json()["rows"]
+    assert [(row["regime"], row["shots"]) for row in rows if row["strategy"] == "mean"] == [
+        ("everything", 2),
+        ("everything", 4),
+        ("labels", 2),
+        ("labels", 4),
+    ]
+    by_regime = {(row["regime"], row["strategy"], row["shots"]): row["rmse"] for row in rows}
+    assert by_regime["everything", "mean", 2] != by_regime["labels", "mean", 2]
+
+
+def test_a_result_survives_its_file(finished, tmp_path):
+    comparison, _ = finished
+    store = CellStore(tmp_path, "digest")
+    for result in comparison.results:
+        store.save(result)
+        assert dataclasses.asdict(store.load(result.cell)) == dataclasses.asdict(result)
+        assert CellStore(tmp_path, "another").load(result.cell) is None

@@ -1,0 +1,187 @@
+"""The table, the pictures and the reasons say what the cells say."""
+
+import csv
+import io
+import json
+import re
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from metarec.compare.cells import CellResult
+from metarec.compare.figures import gain_over_scratch, similarity
+from metarec.compare.plan import Plan
+from metarec.compare.records import cell_record, chosen_markdown, table_csv, table_markdown
+from metarec.compare.report import show_comparison
+from metarec.compare.store import plain
+from metarec.compare.summary import Comparison, best_of, lines
+from metarec.study.evaluation import Scores
+from metarec.transfer import competitors
+
+USERS = 40
+
+
+def made(plan, *, factor=lambda cell: 1.0, reasons=None):
+    """Cells of users with four ratings each, whose squared errors are those of scratch times a factor."""
+    results = []
+    for cell in plan.cells():
+        (_, _, seed), shots = cell.round
+        squared = np.random.default_rng([seed, shots]).gamma(2.0, size=USERS) * factor(cell)
+        rmse = float(np.sqrt(squared.sum() / (4 * USERS)))
+        users = [f"{seed}-{user}" for user in range(USERS)]
+        own = Scores(rmse, rmse / 2, rmse / 4, USERS, 4 * USERS)
+        results.append(CellResult(cell, plan.target, own, users, squared.tolist(), reasons or {}, 0.0, 1.0))
+    return results
+
+
+def compared(plan, **options):
+    results = made(plan, **options)
+    table = {a: {b: 1.0 if a == b else 0.55 for b in ("movies", "books")} for a in ("movies", "books")}
+    return Comparison("c", plan, "1..5", results, lines(plan, results), table)
+
+
+def by_strategy(cell):
+    return {"zero_shot": 0.81, "oracle": 0.25, "mean": 1.21}.get(cell.strategy, 1.0)
+
+
+@pytest.fixture
+def plan():
+    return Plan("movies", ["zero_shot", "oracle", "mean"], [0, 5], [20], 3)
+
+
+def test_means_over_seeds_and_gains_over_scratch(plan):
+    results = made(plan, factor=by_strategy)
+    found = {(line.strategy, line.shots): line for line in lines(plan, results)}
+    assert len(found) == 4 * 3
+    own = [one.scores.rmse for one in results if one.cell.strategy == "mean" and one.cell.round.shots == 5]
+    assert found["mean", 5].rmse == pytest.approx(np.mean(own))
+    assert found["mean", 5].n_users == 3 * USERS
+    for shots in (0, 5, None):
+        assert found["scratch", shots].gain is None
+        # All users' errors shrink alike, so that there is nothing to be uncertain of.
+        assert found["zero_shot", shots].gain == pytest.approx((10, 10, 10))
+        assert found["mean", shots].gain == pytest.approx((-10, -10, -10))
+
+
+def test_a_user_is_drawn_with_all_rows(plan):
+    """The interval is as wide with each user's rows in two numbers of shots as with them in one."""
+    half = {f"{seed}-{user}" for seed in range(3) for user in range(0, USERS, 2)}
+
+    def gain(shots):
+        own = Plan("movies", ["mean"], shots, [20], 3)
+        results = []
+        for one in made(own):
+            squared = [4.0 if user in half and one.cell.strategy == "mean" else 1.0 for user in one.users]
+            results.append(CellResult(one.cell, "movies", one.scores, one.users, squared, {}, 0.0, 1.0))
+        (line,) = (line for line in lines(own, results) if line.strategy == "mean" and line.shots is None)
+        return line.gain
+
+    assert gain([0, 5]) == pytest.approx(gain([0]))
+    assert gain([0]).high - gain([0]).low > 1
+
+
+def test_the_best_is_one_that_can_be_had(plan):
+    comparison = compared(plan, factor=by_strategy)
+    (setting,) = comparison.settings()
+    column = comparison.lines_of(setting, 5)
+    assert min(column, key=lambda line: line.rmse).strategy == "oracle"
+    assert best_of(column) == "zero_shot"
+    table = table_markdown(comparison).splitlines()
+    assert [line for line in table if "**" in line] == [line for line in table if line.startswith("| zero_shot")]
+
+
+def test_the_terminals_table_fits_into_100_columns():
+    plan = Plan("movies", competitors())
+    comparison = compared(plan, factor=lambda cell: 3.0 if cell.strategy == "mean" else 1.0)
+    console = Console(width=100, record=True, file=io.StringIO())
+    show_comparison(console, comparison)
+    text = console.export_text()
+    assert "…" not in text
+    for setting in comparison.settings():
+        assert f"RMSE with {setting}" in " ".join(text.split())
+    for name in plan.strategies:
+        assert len(re.findall(rf"│ {name} +│(?: +\*?\d\.\d{{4}} │){{5}}", text)) == 3, name
+    assert text.count("*") == 5 * 3 + 1
+
+
+def test_the_file_of_the_table_can_be_read_again(plan):
+    comparison = compared(plan, factor=by_strategy)
+    rows = list(csv.DictReader(io.StringIO(table_csv(comparison.lines))))
+    assert len(rows) == len(comparison.lines)
+    row = next(row for row in rows if (row["strategy"], row["shots"]) == ("zero_shot", "5"))
+    assert float(row["gain_percent"]) == pytest.approx(10)
+    assert {row["target_users"] for row in rows} == {"20"}
+
+
+def test_gains_are_in_the_json_beside_the_rows(plan):
+    told = json.loads(json.dumps(compared(plan, factor=by_strategy).to_json()))
+    (gain,) = (one for one in told["gains"] if (one["strategy"], one["shots"]) == ("mean", 0))
+    assert (gain["target_users"], gain["percent"]) == (20, pytest.approx(-10))
+
+
+REASONS = {
+    "chosen": "pooled",
+    "scores": {"pooled": 0.81234567, "scratch": np.float64(0.9), "zero_shot": float("nan")},
+    "tried": ("pooled", "scratch"),
+    "steps": [{"name": "a", "kept": True}, {"name": "b", "kept": None}],
+    "nothing": [],
+}
+
+
+def test_reasons_are_told_whatever_they_are_made_of():
+    plan = Plan("movies", ["mean"], [5], [20], 1)
+    result = made(plan, reasons=REASONS)[1]
+    text = chosen_markdown([result, made(plan)[0]])
+    for line in ("- chosen: pooled", "- scores:", "  - pooled: 0.8123", "  - zero_shot: nan", "  - pooled, scratch"):
+        assert line in text.splitlines()
+    assert "## 5 shots, 20 users, seed 0" in text
+    assert "It gives no reasons." in text
+    kept = json.loads(cell_record("k", result).files["reasons.json"])
+    assert kept["scores"]["scratch"] == 0.9
+    assert kept["steps"][1] == {"name": "b", "kept": None}
+    assert json.loads(json.dumps(plain(REASONS), allow_nan=False)) == kept
+    assert cell_record("k", made(plan)[0]).files == {}
+
+
+def labels(figure):
+    return [text.get_text() for text in figure.legends[0].get_texts()]
+
+
+def test_the_picture_of_gains(plan):
+    figure = gain_over_scratch(compared(plan, factor=by_strategy))
+    (axes,) = figure.axes
+    assert axes.get_title(loc="left") == "movies: gain over scratch, 20 known users"
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["0", "5"]
+    assert labels(figure) == ["baselines on the few users", "zero shot", "oracle"]
+    drawn = {container.get_label(): container.lines[0].get_ydata() for container in axes.containers}
+    assert drawn["zero shot"] == pytest.approx([10, 10])
+    assert drawn["oracle"] == pytest.approx([50, 50])
+
+
+@pytest.mark.parametrize(
+    "own",
+    [
+        Plan("movies", ["scratch"], [5], [20], 1),
+        Plan("movies", ["ridge"], [5], [20], 1),
+        Plan("movies", ["zero_shot"], [5], [20], 1),
+        Plan("movies", competitors(), [0, 1, 2, 5, 10], [5, 20, 100], 1, ["everything", "labels"]),
+    ],
+    ids=["scratch", "baseline", "strategy", "all"],
+)
+@pytest.mark.filterwarnings("error")
+def test_any_comparison_gives_a_picture_of_the_same_width(own):
+    figure = gain_over_scratch(compared(own))
+    assert len(figure.axes) == len(own.regimes) * len(own.target_users)
+    png = io.BytesIO()
+    figure.savefig(png, format="png")
+    assert int.from_bytes(png.getvalue()[16:20], "big") == 800
+
+
+def test_the_picture_of_similarities():
+    names = ["movies", "books", "music"]
+    figure = similarity({a: {b: 1.0 if a == b else 0.25 for b in names} for a in names})
+    axes = figure.axes[0]
+    shown = [text.get_text() for text in axes.texts]
+    assert shown == ["1.00", "0.25", "0.25", "0.25", "1.00", "0.25", "0.25", "0.25", "1.00"]
+    assert [label.get_text() for label in axes.get_xticklabels()] == names
