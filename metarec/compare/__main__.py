@@ -38,6 +38,10 @@ def compare(
     regime: Annotated[
         str, typer.Option(metavar="NAME", help="What is scarce in the target: everything, labels, or both.")
     ] = "everything",
+    link_users: Annotated[
+        bool,
+        typer.Option("--link-users", help="Users with the same id in several domains are one person."),
+    ] = False,
     out: Annotated[Path, typer.Option(metavar="DIR", help="Where mlflow.db, artifacts/ and cache/ go.")] = Path(
         "mlruns"
     ),
@@ -63,7 +67,9 @@ def compare(
             raise InputError(f"--target must say which of the domains is the target: {', '.join(paths)}")
         target = SIMULATED_TARGET
     numbers = _numbers("--shots", shots), _numbers("--target-users", target_users)
-    _run(paths, target, *numbers, _names(strategies), seeds, regime, out, tracking_uri, name, json_file, jobs)
+    _run(
+        paths, target, *numbers, _names(strategies), seeds, regime, link_users, out, tracking_uri, name, json_file, jobs
+    )
 
 
 def _run(
@@ -74,6 +80,7 @@ def _run(
     strategies: list[str],
     seeds: int,
     regime: str,
+    link_users: bool,
     out: Path,
     tracking_uri: str | None,
     name: str | None,
@@ -103,7 +110,15 @@ def _run(
     check_uri(uri)
     chosen = competitors() if strategies == [ALL] else strategies
     regimes = REGIMES if regime == BOTH else (regime,)
-    plan = Plan(target, chosen, shots, target_users, seeds, regimes)  # type: ignore[arg-type]  # it checks them
+    plan = Plan(
+        target,
+        chosen,
+        shots,
+        target_users,
+        seeds,
+        regimes,  # type: ignore[arg-type]  # it checks them
+        link_users=link_users,
+    )
     errors = Console(stderr=True)
     with telling(errors) as messages:
         domains = {own: read_domain(path, own) for own, path in paths.items()} if paths else simulate_domains(seed=0)

@@ -65,6 +65,7 @@ class Plan:
         regimes: what there is little of in the target.
         fusion: how networks are made and trained. episodes: how episodes are cut; `shots` replaces its own number.
         bases: name -> options; None takes all that have something to learn from in every domain.
+        link_users: whether users with the same id in several domains are one person, see :class:`TransferRounds`.
 
     Raises:
         InputError: an unknown name, or a number that nothing can be computed for.
@@ -79,6 +80,7 @@ class Plan:
     fusion: FusionSettings = field(default_factory=FusionSettings)
     episodes: EpisodeSettings = field(default_factory=EpisodeSettings)
     bases: Mapping[str, Mapping[str, Any]] | None = None
+    link_users: bool = False
 
     def __post_init__(self) -> None:
         check_competitors(list(self.strategies))
@@ -124,7 +126,15 @@ class Plan:
 
     def make_rounds(self, domains: Mapping[str, Domain], cache: Path | None = None, jobs: int = 1) -> TransferRounds:
         """What makes the rounds of one world. It remembers what it made, so each world gets one of its own."""
-        return TransferRounds(domains, self.shots, self.episodes, bases=self.bases, cache=cache, jobs=jobs)
+        return TransferRounds(
+            domains,
+            self.shots,
+            self.episodes,
+            bases=self.bases,
+            link_users=self.link_users,
+            cache=cache,
+            jobs=jobs,
+        )
 
     def check(self, domains: Mapping[str, Domain]) -> None:
         """Find at once, before anything is computed, that these domains do not allow these rounds.

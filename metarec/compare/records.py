@@ -39,6 +39,7 @@ def plan_params(plan: Plan, domains: Mapping[str, Domain]) -> dict[str, Any]:
         "target_users": ", ".join(map(str, plan.target_users)),
         "seeds": plan.seeds,
         "regimes": ", ".join(plan.regimes),
+        "link_users": plan.link_users,
     }
     fusion = {f"fusion.{key}": value for key, value in dataclasses.asdict(plan.fusion).items()}
     data = {f"domains.{name}": domain.fingerprint()[:16] for name, domain in domains.items()}

@@ -42,6 +42,7 @@ def digest_of(plan: Plan, domains: Mapping[str, Domain]) -> str:
         "shots": list(plan.shots),
         "episodes": plan.episodes.model_dump(mode="json"),
         "bases": [[name, dict(options)] for name, options in plan.make_rounds(domains).bases.items()],
+        "link_users": plan.link_users,
         "fusion": plain(dataclasses.asdict(plan.fusion)),
     }
     return cache_key(facts, _CODE, _LIBRARIES)

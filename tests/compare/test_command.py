@@ -123,7 +123,7 @@ def asked(finished, here, monkeypatch):
 
 def test_what_is_asked_for_and_what_is_told(asked, finished, monkeypatch, capsys):
     options = ["--shots", "0, 3", "--target-users", "7", "--strategies", "mean,pooled", "--seeds", "2"]
-    names = ["--regime", "both", "--name", "mine", "--json", "out.json", "--out", "runs"]
+    names = ["--regime", "both", "--name", "mine", "--json", "out.json", "--out", "runs", "--link-users"]
     monkeypatch.setattr(sys, "argv", ["compare", *TWO, *options, *names])
     command.main()
     ((plan, domains, job),) = asked
@@ -131,6 +131,8 @@ def test_what_is_asked_for_and_what_is_told(asked, finished, monkeypatch, capsys
     assert (plan.shots, plan.target_users, plan.seeds) == ((0, 3), (7,), 2)
     assert plan.strategies == ("scratch", "mean", "pooled")
     assert plan.regimes == ("everything", "labels")
+    assert plan.link_users
+    assert plan.make_rounds(domains).link_users
     assert (job.name, job.out, job.jobs) == ("mine", Path("runs"), 1)
     assert json.loads(Path("out.json").read_text()) == finished[0].to_json()
     printed = capsys.readouterr()

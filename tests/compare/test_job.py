@@ -155,10 +155,11 @@ def test_a_cell_is_found_by_those_alone_who_would_compute_the_same(domains, tiny
     changes = (
         {"shots": [2, 3]},
         {"bases": {"bias": {}}},
+        {"link_users": True},
         {"fusion": replace(plan.fusion, epochs=4)},
         {"episodes": plan.episodes.model_copy(update={"max_query": 9})},
     )
-    assert len({digest_of(tiny_plan(**change), domains) for change in changes} | {digest}) == 5
+    assert len({digest_of(tiny_plan(**change), domains) for change in changes} | {digest}) == 6
     # More of the same is no other work.
     assert digest_of(tiny_plan(seeds=9, target_users=[6, 10], strategies=["mean"]), domains) == digest
     store = CellStore(tmp_path, digest)
