@@ -120,6 +120,16 @@ class ItemKNNRecommender(LensKitRecommender):
     Config = ItemKNNConfig
     config: ItemKNNConfig
 
+    def fit(self, domain: Domain) -> Self:
+        # Where no item has ratings that differ, all are its mean and no two items are alike: of a handful of users
+        # that is usual, and LensKit would warn each time.
+        self._has_neighbours = bool(domain.ratings.groupby("item")["rating"].nunique().max() > 1)
+        if self._has_neighbours:
+            return super().fit(domain)
+        self._scale = domain.scale
+        self._items = domain.item_index
+        return self
+
     def make_scorer(self) -> ItemKNNScorer:
         return ItemKNNScorer(max_nbrs=self.config.neighbours, min_nbrs=self.config.min_neighbours)
 
@@ -127,6 +137,8 @@ class ItemKNNRecommender(LensKitRecommender):
         self._similarities = self._scorer.sim_matrix.to_scipy()
 
     def predict_stars(self, queries: CodedQueries) -> tuple[np.ndarray, np.ndarray]:
+        if not self._has_neighbours:
+            return np.full(len(queries.asked), np.nan), np.zeros(len(queries.asked))
         means = self._scorer.item_means
         centred = STARS * queries.unit - means[queries.items]
         stars, totals = np.full(len(queries.asked), np.nan), np.zeros(len(queries.asked))

@@ -78,3 +78,12 @@ def test_evidence_of_user_knn_is_the_sum_of_the_nearest_users_similarities(whole
     query = HistoryQuery(np.array(["i0", "i1", "i2"], object), history, np.array(["i3"], object))
     answer = answer_queries(make_base("user-knn", neighbours=2).fit(whole), [query])[0]
     np.testing.assert_allclose(answer.evidence, [nearest.sum()], rtol=1e-5)
+
+
+def test_item_neighbours_of_a_handful_of_users_are_none_and_no_warning(recwarn):
+    """No item has two ratings that differ: no two items are alike, and the base cannot say."""
+    ratings = pd.DataFrame({"user": ["a", "a", "b"], "item": ["x", "y", "z"], "rating": [1.0, 4.0, 3.0]})
+    base = make_base("item-knn").fit(Domain("few", ratings, RatingScale(1, 5)))
+    said = base.predict(ratings.iloc[:1], np.array(["y", "z", "unknown"], dtype=object))
+    assert np.isnan(said).all()
+    assert not [warning for warning in recwarn if "centering" in str(warning.message)]
