@@ -128,12 +128,19 @@ def test_the_readme_opens_the_runs_as_a_study_says(monkeypatch):
 
 @pytest.mark.slow
 def test_the_example_runs(tmp_path):
-    (example,) = (block for block in blocks("python") if "simulate_domains" in block)
+    (example,) = (block for block in blocks("python") if "MetaRecommenderFusion" in block)
     assert len([line for line in example.splitlines() if line.strip()]) <= 18
     printed = python(["-c", example], tmp_path)
     users, items = re.fullmatch(r"torch\.Size\(\[(\d+), (\d+)\]\)\n", printed).groups()
     assert int(users) > 10
     assert int(items) == 40
+
+
+@pytest.mark.slow
+def test_the_example_of_a_strategy_runs(tmp_path):
+    (example,) = (block for block in blocks("python") if "TransferRounds" in block)
+    (users,) = re.fullmatch(r"(?:True|False) \((\d+), \d+\)\n", python(["-c", example], tmp_path)).groups()
+    assert int(users) > 10
 
 
 def test_the_readmes_own_recommender_is_found_by_its_entry_point(tmp_path):
