@@ -22,7 +22,7 @@ from metarec.workers import Map
 
 __all__ = ["SmallWorld", "able_users", "draw_known", "small_worlds"]
 
-ASKED = {"train": 150, "validation": 75}
+ASKED = {"train": 50, "validation": 25}
 """How many of a world's other users are predicted, at most: so many who have enough ratings for every number of shots,
 and so many of the others. Of test users all are."""
 

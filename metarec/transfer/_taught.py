@@ -10,10 +10,13 @@ from metarec.episodes import DomainEpisodes, Episodes
 from metarec.fusion.stackers import STACKERS, Stacker
 from metarec.meta import MetaLearner
 from metarec.transfer._models import TransferredModel
-from metarec.transfer._training import train_on_sources
+from metarec.transfer._training import few_users, train_on_sources
 from metarec.transfer.settings import FusionSettings
 
 __all__ = ["Sources", "Taught", "learn", "network_predictions"]
+
+LINEARLY = {"train": 150, "validation": 75}
+"""How many users of a source linear stackers learn from, at most."""
 
 
 class Taught(TransferredModel):
@@ -82,9 +85,9 @@ class Sources(Mapping[str, DomainEpisodes]):
         """What two linear stackings learn from these sources: little beside :meth:`teach`, and nearly as good."""
         key = (frozenset(names), seed)
         if key not in self._linear:
-            domains = [self[name] for name in sorted(names)]
             train, validation = (
-                Episodes.joined([getattr(domain, role) for domain in domains]) for role in ("train", "validation")
+                Episodes.joined([few_users(getattr(self[name], role), most, seed) for name in sorted(names)])
+                for role, most in LINEARLY.items()
             )
             self._linear[key] = LinearlyTaught(
                 [STACKERS.get(name)().fit(train, validation, seed=seed) for name in ("ridge", "fwls")]
