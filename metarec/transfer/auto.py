@@ -7,15 +7,17 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
-from metarec.episodes import DomainEpisodes, Episodes
+from metarec.episodes import Episodes
+from metarec.transfer._alone import Alone, alone_out_of_fold
 from metarec.transfer._base import TransferStrategy
 from metarec.transfer._beliefs import best_share, gain_by_user, in_percent, prior_of, updated
 from metarec.transfer._domain_step import DomainStep
-from metarec.transfer._few import CrossFitted, deal_places
+from metarec.transfer._few import CrossFitted
 from metarec.transfer._models import TransferredModel
+from metarec.transfer._out_of_fold import squared_errors, stepped_out_of_fold
 from metarec.transfer._taught import Sources, Taught
 from metarec.transfer._training import few_users
-from metarec.transfer.similarity import domain_similarity
+from metarec.transfer.similarity import similarities
 
 __all__ = ["Auto"]
 
@@ -60,24 +62,23 @@ class Auto(TransferStrategy):
     def _fit(self, sources: Sources, target: Episodes) -> TransferredModel:
         taught = sources.teach(self.settings, self.seed)
         experience = [past for name in sources for past in self._past(name, sources, len(target))]
-        few = _as_domain(target)
-        alike = {name: domain_similarity(few, source).score for name, source in sources.items()}
+        alike = similarities(sources, target)
         weights = [float(np.exp(SHARPNESS * alike[past.source])) for past in experience]
         prior = prior_of([past.gain for past in experience], weights)
         spread = float(np.mean([past.spread for past in experience])) if experience else USUAL_SPREAD
         members = taught.members(target)
         transferred = stepped_out_of_fold(target, members, self.settings.folds, self.seed)
-        alone = self._alone(target)
-        before = _squared(target, alone)
-        seen = gain_by_user(before, _squared(target, transferred))
+        alone = alone_out_of_fold(target, self.settings.folds, self.seed)
+        before = squared_errors(target, alone)
+        seen = gain_by_user(before, squared_errors(target, transferred))
         belief = updated(prior, seen, spread)
-        mean = _squared(target, CrossFitted("mean", target, 1, self.seed).predict(target))
-        untouched = float(gain_by_user(mean, _squared(target, members.mean(-1))).mean())
+        mean = squared_errors(target, CrossFitted("mean", target, 1, self.seed).predict(target))
+        untouched = float(gain_by_user(mean, squared_errors(target, members.mean(-1))).mean())
         apart = _squared_difference(target, transferred, alone) / float(before.sum())
         share = best_share(belief.mean, apart)
         if untouched < -HOSTILE:
             share = 0.0
-        own = _Own(target, self.settings.folds, self.seed)
+        own = Alone(target, self.settings.folds, self.seed)
         return AutoModel(
             taught,
             DomainStep(target, members),
@@ -105,14 +106,6 @@ class Auto(TransferStrategy):
             },
         )
 
-    def _alone(self, target: Episodes) -> np.ndarray:
-        """[T, N] what owes nothing to the sources, for each of the few users chosen by the others of them."""
-        predictions = np.full(tuple(target.batch.query.mask.shape), 0.5)
-        for others, part in deal_places(len(target), self.settings.folds, self.seed):
-            own = _Own(target.select(others), self.settings.folds, self.seed)
-            predictions[part.numpy()] = own.predict(target.select(part))
-        return predictions
-
     def _past(self, name: str, sources: Sources, count: int) -> Iterator[_Past]:
         """What transfer would have gained if this source had been a target; nothing, if it is alone."""
         if len(sources) == 1:
@@ -124,8 +117,8 @@ class Auto(TransferStrategy):
             few = few_users(sources[name].train, count, self.seed + draw)
             step = DomainStep(few, taught.members(few))
             gains = gain_by_user(
-                _squared(judged, _Own(few, self.settings.folds, self.seed).predict(judged)),
-                _squared(judged, step.predict(judged, said)),
+                squared_errors(judged, Alone(few, self.settings.folds, self.seed).predict(judged)),
+                squared_errors(judged, step.predict(judged, said)),
             )
             yield _Past(name, float(gains.mean()), float(gains.std()))
 
@@ -141,7 +134,7 @@ class AutoModel(TransferredModel):
     others would have gained it.
     """
 
-    def __init__(self, taught: Taught, step: DomainStep, own: _Own, share: float, reasons: dict[str, Any]) -> None:
+    def __init__(self, taught: Taught, step: DomainStep, own: Alone, share: float, reasons: dict[str, Any]) -> None:
         self._taught = taught
         self._step = step
         self._own = own
@@ -167,65 +160,5 @@ class _Past(NamedTuple):
     spread: float
 
 
-class _Own:
-    """What a few users say without any source: the mean of the bases, or what is clearly better.
-
-    That may be one base, or a step from the mean to the few users, as it is taken from what sources teach: so what
-    stands against the sources differs from them by what they teach and by nothing else. Clearly: by more than one
-    standard error over the users. Of a handful of them the best of six bases is often luck.
-    """
-
-    def __init__(self, few: Episodes, folds: int, seed: int) -> None:
-        said = {name: CrossFitted(name, few, 1, seed) for name in ("mean", "best-single")}
-        errors = {name: _squared(few, model.predict(few)) for name, model in said.items()}
-        start = said["mean"]
-        if len(few) > 1:
-            errors["stepped-mean"] = _squared(few, stepped_out_of_fold(few, _mean(start, few), folds, seed))
-        self.name = "mean"
-        for name, own in errors.items():
-            ahead = errors[self.name] - own
-            if float(ahead.sum()) > float(ahead.std()) * len(ahead) ** 0.5:
-                self.name = name
-        self._model = said.get(self.name)
-        self._start = start
-        self._step = DomainStep(few, _mean(start, few)) if self._model is None else None
-
-    def predict(self, episodes: Episodes) -> np.ndarray:
-        if self._model is not None:
-            return self._model.predict(episodes)
-        assert self._step is not None
-        return self._step.predict(episodes, _mean(self._start, episodes))
-
-
-def _mean(start: CrossFitted, episodes: Episodes) -> np.ndarray:
-    return start.predict(episodes)[..., None]
-
-
-def stepped_out_of_fold(few: Episodes, members: np.ndarray, folds: int, seed: int) -> np.ndarray:
-    """[T, N] predictions for a few users, each by a step to the others of them.
-
-    Args:
-        members: [T, N, M] what the models predict of their query rows.
-    """
-    predictions = np.full(members.shape[:2], 0.5)
-    for others, part in deal_places(len(few), folds, seed):
-        step = DomainStep(few.select(others), members[others.numpy()])
-        predictions[part.numpy()] = step.predict(few.select(part), members[part.numpy()])
-    return predictions
-
-
-def _squared(episodes: Episodes, predictions: np.ndarray) -> np.ndarray:
-    """[T] sums of squared errors of each user's query rows."""
-    query = episodes.batch.query
-    errors = np.where(query.mask.numpy(), predictions - query.targets.numpy(), 0.0)
-    sums: np.ndarray = (errors**2).sum(1)
-    return sums
-
-
 def _squared_difference(episodes: Episodes, one: np.ndarray, other: np.ndarray) -> float:
     return float(np.square(one - other)[episodes.batch.query.mask.numpy()].sum())
-
-
-def _as_domain(few: Episodes) -> DomainEpisodes:
-    none = few_users(few, 0, 0)
-    return DomainEpisodes(few, none, none)

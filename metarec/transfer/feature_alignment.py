@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
 
-from metarec.episodes import DomainEpisodes, Episodes
+from metarec.episodes import Episodes
 from metarec.transfer._aligned_episodes import EpisodeMap, moment_map
 from metarec.transfer._base import TransferStrategy
 from metarec.transfer._models import TransferredModel
-from metarec.transfer._stepped_errors import stepped_errors
+from metarec.transfer._out_of_fold import squared_errors, stepped_out_of_fold
 from metarec.transfer._taught import Sources, Taught
 from metarec.transfer.model_agnostic import SteppedModel
-from metarec.transfer.similarity import domain_similarity
+from metarec.transfer.similarity import similarities
 
-__all__ = ["FeatureAlignment", "similarities"]
+__all__ = ["FeatureAlignment"]
 
 SHARES = (1.0, 0.5, 0.0)
 """Of the map; less comes later, and has to be clearly better."""
@@ -51,15 +51,6 @@ class FeatureAlignment(TransferStrategy):
         return _AlignedModel(taught, target, source, alike, tried)
 
 
-def similarities(sources: Mapping[str, DomainEpisodes], target: Episodes) -> dict[str, float]:
-    """Name -> how alike a source's train users and the target's few are, see :func:`domain_similarity`."""
-    # Only train users are compared. Of the target there are no others, and no statistics of unscaled features.
-    return {
-        name: domain_similarity(replace(source, train=target, standards=None), source).score
-        for name, source in sources.items()
-    }
-
-
 @dataclass(frozen=True)
 class _Tried:
     """A share of the map, and [U] the squared errors of each of the few users after it, summed over query rows."""
@@ -71,7 +62,8 @@ class _Tried:
     @classmethod
     def of(cls, share: float, moved: EpisodeMap, taught: Taught, few: Episodes, folds: int, seed: int) -> _Tried:
         aligned = moved(few)
-        return cls(share, moved, stepped_errors(aligned, taught.members(aligned), folds, seed))
+        predicted = stepped_out_of_fold(aligned, taught.members(aligned), folds, seed)
+        return cls(share, moved, squared_errors(aligned, predicted))
 
 
 def _chosen(tried: Sequence[_Tried]) -> _Tried:

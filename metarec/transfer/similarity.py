@@ -7,7 +7,7 @@ Every part is a number in [0, 1], the same both ways, and 1 for a domain with it
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -20,7 +20,7 @@ from metarec.errors import InputError
 from metarec.meta import MetaLearner
 from metarec.ratings import Domain
 
-__all__ = ["Similarity", "domain_similarity"]
+__all__ = ["Similarity", "domain_similarity", "similarities"]
 
 BINS = 20
 """Of the unit scale, shared by all domains; fine enough for half stars."""
@@ -72,6 +72,15 @@ def domain_similarity(
         if learner is not None:
             parts["gradients"] = _gradient_similarity(learner, a.train, b.train)
     return Similarity(float(np.mean(list(parts.values()))), parts)
+
+
+def similarities(sources: Mapping[str, DomainEpisodes], target: Episodes) -> dict[str, float]:
+    """Name -> how alike a source's train users and a target's few are, see :func:`domain_similarity`."""
+    # Only train users are compared. Of the target there are no others, and no statistics of unscaled features.
+    return {
+        name: domain_similarity(replace(source, train=target, standards=None), source).score
+        for name, source in sources.items()
+    }
 
 
 @dataclass(frozen=True)

@@ -77,6 +77,12 @@ def test_what_cannot_be_learned_from_is_refused(name, worlds, few):
             fitted(name, worlds, few, sources=())
 
 
+@strategies
+def test_one_user_is_enough(name, worlds, few):
+    predicted = fitted(name, worlds, few_users(few, 1, seed=0)).predict(worlds["movies"].test)
+    assert ((predicted >= 0) & (predicted <= 1)).all()
+
+
 def test_few_users_are_among_more_users(worlds):
     train = worlds["movies"].train
     five, twenty = few_users(train, 5, seed=3), few_users(train, 20, seed=3)
