@@ -3,7 +3,7 @@
 import pytest
 
 from metarec.ratings import simulate_domains
-from metarec.study import job
+from metarec.study import job, network_subject
 from metarec.study.job import Job, run_study
 from metarec.study.spec import StudySpec
 
@@ -33,7 +33,7 @@ class Guarded:
 def told(monkeypatch):
     """What happens in a study, in order."""
     events = []
-    build, search = job.build_episodes, job.run_trials
+    build, search = network_subject.build_episodes, job.run_trials
 
     def guarded(*args, **options):
         return {name: Guarded(episodes, events) for name, episodes in build(*args, **options).items()}
@@ -42,7 +42,7 @@ def told(monkeypatch):
         search(*args, **options)
         events.append("searched")
 
-    monkeypatch.setattr(job, "build_episodes", guarded)
+    monkeypatch.setattr(network_subject, "build_episodes", guarded)
     monkeypatch.setattr(job, "run_trials", searched)
     return events
 
@@ -59,12 +59,12 @@ def test_test_users_are_looked_at_when_the_search_is_over(told, tmp_path):
 
 
 def test_an_objective_that_peeks_is_seen(told, tmp_path, monkeypatch):
-    honest = job.Objective.of
+    honest = network_subject.Objective.of
 
     def peeking(spec, episodes, *others):
         assert len(episodes["movies"].test)
         return honest(spec, episodes, *others)
 
-    monkeypatch.setattr(job.Objective, "of", peeking)
+    monkeypatch.setattr(network_subject.Objective, "of", peeking)
     run_study(SMALL, domain(), Job(tmp_path, "peeking"))
     assert told[0] == "test users"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass, field
@@ -17,24 +17,20 @@ import optuna
 import torch
 from optuna.trial import FrozenTrial, TrialState
 
-from metarec.bases import applicable_bases
 from metarec.collection import keeping_all
-from metarec.episodes import DomainEpisodes, assign_roles, build_episodes
 from metarec.errors import InputError
-from metarec.fusion.stackers import Stacker
-from metarec.meta import MetaLearner
 from metarec.ratings import Domain, read_domain, simulate_domains
 from metarec.registry import suggest
-from metarec.study.engine_check import check_engines
-from metarec.study.ensemble import member_name, member_trials
+from metarec.study.ensemble import member_trials
 from metarec.study.folders import make_folders
-from metarec.study.objective import Objective, make_learner
+from metarec.study.network_subject import NetworkSubject
 from metarec.study.records import record_result, study_description
 from metarec.study.results import StudyResult
-from metarec.study.scoring import fit_ahead, score_on_test_users
 from metarec.study.search import counted_trials, open_storage, open_study, run_trials
 from metarec.study.spec import SIMULATED, StudySpec
+from metarec.study.subject import Subject, Surroundings
 from metarec.study.tracking import NullTracker, StudyRun, Tracker
+from metarec.study.transfer_subject import TransferSubject
 from metarec.study.trial_files import FileKeeper
 from metarec.threads import one_thread
 from metarec.workers import worker_pool
@@ -134,13 +130,8 @@ def run_study(spec: StudySpec, domains: Mapping[str, Domain], job: Job) -> Study
         InputError: the input is wrong.
         StudyFailed: no trial came to an end that can be scored.
     """
-    target = choose_target(spec, domains)
-    spec = spec.model_copy(update={"target": target})
-    names = applicable_bases(list(spec.bases), list(domains.values()))
-    for left_out in sorted(set(spec.bases) - set(names)):
-        logger.warning("the base %s is left out: no domain has item features", left_out)
-    bases = {name: spec.bases[name] for name in names}
-    assign_roles(domains, target, spec.episodes, spec.seed)
+    spec = spec.model_copy(update={"target": choose_target(spec, domains)})
+    subject = _subject(spec, domains, job)
     if job.storage is not None:
         # Only to see that it answers, before anything is written.
         open_storage(job.storage)
@@ -152,16 +143,7 @@ def run_study(spec: StudySpec, domains: Mapping[str, Domain], job: Job) -> Study
     # However the block ends, the store is not left half made: it waits for the thread.
     with ThreadPoolExecutor(1) as thread:
         ready = thread.submit(_get_ready, job.tracker)
-        episodes = build_episodes(
-            domains,
-            target,
-            spec.episodes,
-            bases,
-            seed=spec.seed,
-            cache=job.out / "cache",
-            jobs=job.jobs,
-            on_progress=job.watcher.on_episodes,
-        )
+        subject.prepare()
         job.watcher.on_stage("opening the store of runs")
         ready.result()
     with (
@@ -172,17 +154,23 @@ def run_study(spec: StudySpec, domains: Mapping[str, Domain], job: Job) -> Study
         worker_pool(job.jobs - 1) if job.jobs > 1 else nullcontext() as processes,
         FileKeeper(processes) as keeper,
     ):
-        objective = Objective.of(spec, episodes, run, job.folder / "networks", keeper)
-        stackers = fit_ahead(spec, episodes, processes)
+        objective = subject.objective(run, keeper, processes)
 
         def on_trial(trial: FrozenTrial) -> None:
             job.watcher.on_trial(trial, len(counted_trials(study)), spec.trials)
 
         run_trials(study, objective, job.tracker, storage, on_trial)
         with one_thread():
-            result = _score(spec, study, objective, episodes, stackers, job, run)
+            result = _score(spec, study, subject, job, run)
         record_result(run, spec, result, domains)
     return result
+
+
+def _subject(spec: StudySpec, domains: Mapping[str, Domain], job: Job) -> Subject:
+    around = Surroundings(
+        job.out / "cache", job.folder / "networks", job.jobs, job.watcher.on_episodes, job.watcher.on_stage
+    )
+    return (NetworkSubject if spec.transfer is None else TransferSubject)(spec, domains, around)
 
 
 def _get_ready(tracker: Tracker) -> None:
@@ -195,15 +183,7 @@ def _get_ready(tracker: Tracker) -> None:
         torch.optim.Adam([torch.zeros(1)])
 
 
-def _score(
-    spec: StudySpec,
-    study: optuna.Study,
-    objective: Objective,
-    episodes: Mapping[str, DomainEpisodes],
-    stackers: Iterable[tuple[str, Mapping[str, Stacker]]],
-    job: Job,
-    run: StudyRun,
-) -> StudyResult:
+def _score(spec: StudySpec, study: optuna.Study, subject: Subject, job: Job, run: StudyRun) -> StudyResult:
     trials = counted_trials(study)
     complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
     if not complete:
@@ -211,45 +191,31 @@ def _score(
             f'none of the {len(trials)} trials of study "{job.study_name}" came to an end that can be scored; '
             "their runs say why"
         )
-    members = member_trials(complete)
-    best = members[0]
-    job.watcher.on_stage(f"scoring the best {len(members)} trials and the baselines on the test users")
-    learners = {member_name(trial): _network_of(objective, trial) for trial in members}
-    table, settings, rows = score_on_test_users(spec, episodes, learners, stackers)
+    outcome = subject.score(complete)
     predictions = job.folder / "predictions.parquet"
     predictions.parent.mkdir(parents=True, exist_ok=True)
-    rows.to_parquet(predictions)
-    job.watcher.on_stage("comparing the engines")
-    engines = check_engines(spec, objective.train[objective.validation.domain], best.params)
-    ordered = {spec.target or "": table[spec.target or ""], **table}
+    outcome.rows.to_parquet(predictions)
     return StudyResult(
         job.study_name,
         spec.target or "",
         trials,
-        best,
-        ordered,
-        settings,
-        engines,
+        member_trials(complete)[0],
+        outcome.test,
+        outcome.settings,
+        outcome.engines,
         predictions.resolve(),
         run.experiment_id,
         run.run_id,
     )
 
 
-def _network_of(objective: Objective, trial: FrozenTrial) -> MetaLearner:
-    """The network of a trial: kept by the trial, or learned again where the file is gone."""
-    weights = objective.weights(trial.number)
-    if not weights.exists():
-        logger.warning("the network of trial %d is not in %s; it is learned again", trial.number, weights.parent)
-        return objective.fit(trial.params)[0]
-    learner = make_learner(objective.spec, objective.validation, trial.params, engine=objective.spec.engine)
-    learner.load_state_dict(torch.load(weights, weights_only=True))
-    return learner
-
-
 def _identity(spec: StudySpec, domains: Mapping[str, Domain]) -> str:
     """A hash of everything that makes trials comparable: not how many there are, nor who runs them."""
-    settings = spec.model_dump(mode="json", exclude={"name", "description", "trials", "workers", "timeout", "domains"})
+    ignored = {"name", "description", "trials", "workers", "timeout", "domains"}
+    if spec.transfer is None:
+        # Studies that were begun before there was this key go on.
+        ignored.add("transfer")
+    settings = spec.model_dump(mode="json", exclude=ignored)
     data = {name: domain.fingerprint() for name, domain in domains.items()}
     return hashlib.sha256(json.dumps([settings, data], sort_keys=True).encode()).hexdigest()
 

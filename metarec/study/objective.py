@@ -13,19 +13,15 @@ import torch
 
 from metarec.episodes import DomainEpisodes, EpisodeBatch, Episodes
 from metarec.fusion import NETWORKS, FusionNetwork
-from metarec.meta import MetaLearner, MetaLearningTrainer, NonFiniteLossError, make_engine
+from metarec.meta import MetaLearner, MetaLearningTrainer, make_engine
 from metarec.study.evaluation import METAREC, base_unit_predictions, prediction_rows
-from metarec.study.space import NETWORK_PARAMETERS, suggest_parameters
+from metarec.study.recorded_trial import recorded_trial
+from metarec.study.space import NETWORK_PARAMETERS
 from metarec.study.spec import StudySpec
 from metarec.study.tracking import StudyRun, TrialRun
 from metarec.study.trial_files import FileKeeper, TrialFiles
 
-__all__ = ["METRIC", "Objective", "make_learner"]
-
-METRIC = "validation_unit_rmse"
-"""What a study minimises: the RMSE on the unit scale over all query rows of the target's validation users."""
-
-RUN_ID = "run_id"
+__all__ = ["Objective", "make_learner"]
 
 
 def make_learner(spec: StudySpec, episodes: Episodes, params: Mapping[str, Any], *, engine: str) -> MetaLearner:
@@ -100,24 +96,12 @@ class Objective:
         return cls(spec, train, episodes[spec.target].validation, run, networks, keeper)
 
     def __call__(self, trial: optuna.Trial) -> float:
-        assert self.run is not None, "an objective needs the record of its study before it runs"
-        params = suggest_parameters(trial, self.spec.space)
-        with self.run.start_trial(trial.number, params) as record:
-            if record.run_id is not None:
-                trial.set_user_attr(RUN_ID, record.run_id)
-            try:
-                learner, value = self._train(trial, params, record)
-            except optuna.TrialPruned as reason:
-                record.finish("pruned", reason=str(reason))
-                raise
-            except NonFiniteLossError as reason:
-                record.finish("failed", reason=str(reason))
-                raise
-            self.keeper.keep(self._files(learner, params), record)
-            record.log_metrics({METRIC: value})
-            record.finish("complete", value=value)
-        torch.save(learner.state_dict(), self.weights(trial.number))
-        return value
+        def judge(params: Mapping[str, Any], record: TrialRun) -> tuple[float, TrialFiles]:
+            learner, value = self._train(trial, params, record)
+            torch.save(learner.state_dict(), self.weights(trial.number))
+            return value, self._files(learner, params)
+
+        return recorded_trial(self, trial, judge, self.keeper)
 
     def fit(self, params: Mapping[str, Any], on_epoch: Any = None) -> tuple[MetaLearner, dict[str, list[float]], float]:
         """Meta-learn one configuration: the learner, its curves, and its score on the validation users."""

@@ -8,6 +8,7 @@ import yaml
 from optuna.trial import TrialState
 
 from metarec.ratings import Domain
+from metarec.study.engine_check import EngineCheck
 from metarec.study.evaluation import METAREC
 from metarec.study.results import StudyResult
 from metarec.study.spec import StudySpec
@@ -22,8 +23,15 @@ def study_description(spec: StudySpec, domains: Mapping[str, Domain], name: str)
         ["domain", "users", "items", "ratings", "scale"],
         [[key, d.num_users, d.num_items, len(d.ratings), str(d.scale)] for key, d in domains.items()],
     )
+    known = ""
+    if spec.transfer is not None:
+        known = (
+            f" {spec.transfer.target_users} users of it are known ({spec.transfer.regime}); strategies are compared on "
+            "its validation users, whom nobody has who knows only those."
+        )
     return (
-        f"**{name}** {spec.description}\n\n{data}\n\nTarget: {spec.target}. Each child run is one trial of the search."
+        f"**{name}** {spec.description}\n\n{data}\n\n"
+        f"Target: {spec.target}.{known} Each child run is one trial of the search."
     )
 
 
@@ -78,17 +86,25 @@ def _story(spec: StudySpec, result: StudyResult, domains: Mapping[str, Domain]) 
             f"### Test: {domain} ({outcome.scale}), {some.n_users} users, {some.n_ratings} ratings\n\n"
             + markdown_table(["model", "RMSE", "MAE", "metarec gains (95 %)"], rows)
         )
-    rows = [
-        [check.engine, f"{check.milliseconds:.0f} ms" if check.milliseconds else check.problem, _difference(check)]
-        for check in result.engines
-    ]
-    parts.append("### Engines\n\n" + markdown_table(["engine", "one meta-step", "gradient difference"], rows))
+    if result.strategies:
+        rows = [list(line) for line in result.strategies]
+        head = ["strategy", "trials", "best trial", "its validation RMSE (unit scale)"]
+        parts.append("### Strategies\n\n" + markdown_table(head, rows))
+    if result.engines:
+        parts.append(_engines(result.engines))
     return "\n\n".join(parts)
 
 
-def _difference(check: object) -> str:
-    difference = check.difference  # type: ignore[attr-defined]
-    return "reference" if difference is None else f"{difference:.1e}"
+def _engines(checks: list[EngineCheck]) -> str:
+    rows = [
+        [check.engine, f"{check.milliseconds:.0f} ms" if check.milliseconds else check.problem, _difference(check)]
+        for check in checks
+    ]
+    return "### Engines\n\n" + markdown_table(["engine", "one meta-step", "gradient difference"], rows)
+
+
+def _difference(check: EngineCheck) -> str:
+    return "reference" if check.difference is None else f"{check.difference:.1e}"
 
 
 def _short(value: object) -> str:

@@ -14,7 +14,7 @@ from metarec.ratings import Domain
 from metarec.study.engine_check import EngineCheck
 from metarec.study.evaluation import METAREC
 from metarec.study.job import Watcher
-from metarec.study.results import DomainResult, StudyResult
+from metarec.study.results import DomainResult, StrategyLine, StudyResult
 from metarec.study.terminal import Messages, progress_line, show_data, show_runs
 
 __all__ = ["TerminalWatcher", "show_result", "show_where"]
@@ -65,16 +65,25 @@ class TerminalWatcher(Watcher):
 
 
 def show_result(console: Console, result: StudyResult) -> None:
-    """The test table of every domain, and the engines side by side."""
+    """The test table of every domain, and the engines or the strategies side by side."""
     for domain, outcome in result.test.items():
         console.print(_test_table(domain, outcome, result.target))
-    console.print(_engine_table(result.engines))
+    if result.engines:
+        console.print(_engine_table(result.engines))
+    if result.strategies:
+        console.print(_strategy_table(result.strategies))
     parameters = ", ".join(
         f"{name}={value:.4g}" if isinstance(value, float) else f"{name}={value}"
         for name, value in result.best.params.items()
     )
-    shares = ", ".join(f"{weight:.2f} {name}" for name, weight in result.members.items() if weight >= 0.005)
-    console.print(Text(f"metarec is study {result.name}'s combination of {shares}"))
+    if result.strategies:
+        best = result.strategies[0]
+        console.print(
+            Text(f"metarec is the strategy {best.strategy} of study {result.name}, as trial {best.best} has it")
+        )
+    else:
+        shares = ", ".join(f"{weight:.2f} {name}" for name, weight in result.members.items() if weight >= 0.005)
+        console.print(Text(f"metarec is study {result.name}'s combination of {shares}"))
     console.print(Text(f"best single trial, {result.best.number}: {parameters}"))
 
 
@@ -115,4 +124,14 @@ def _engine_table(checks: list[EngineCheck]) -> Table:
         time = f"{check.milliseconds:,.0f} ms" if check.milliseconds is not None else check.problem
         difference = "reference" if check.difference is None else f"{check.difference:.1e}"
         table.add_row(check.engine, time, difference if check.milliseconds is not None else "")
+    return table
+
+
+def _strategy_table(lines: list[StrategyLine]) -> Table:
+    table = Table(title="strategies, on validation users", title_justify="left")
+    table.add_column("strategy")
+    for column in ("best RMSE (unit scale)", "in trial", "trials"):
+        table.add_column(column, justify="right")
+    for line in lines:
+        table.add_row(line.strategy, f"{line.value:.5f}", str(line.best), str(line.trials))
     return table

@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from optuna.trial import FrozenTrial, TrialState
 
 from metarec.study.engine_check import EngineCheck
 from metarec.study.evaluation import METAREC, Gain, Scores
-from metarec.study.objective import METRIC, RUN_ID
+from metarec.study.recorded_trial import METRIC, RUN_ID
+from metarec.study.transfer_spec import STRATEGY
 
-__all__ = ["DomainResult", "StudyResult"]
+__all__ = ["DomainResult", "StrategyLine", "StudyResult"]
 
 STATES = {TrialState.COMPLETE: "complete", TrialState.PRUNED: "pruned", TrialState.FAIL: "failed"}
 
@@ -27,6 +28,15 @@ class DomainResult:
     scale: str
 
 
+class StrategyLine(NamedTuple):
+    """How a transfer strategy did in a search: the number and the value of its best trial, of so many that ended."""
+
+    strategy: str
+    trials: int
+    best: int
+    value: float
+
+
 @dataclass(frozen=True)
 class StudyResult:
     """A finished study.
@@ -34,6 +44,7 @@ class StudyResult:
     Attributes:
         best: the trial with the best network. test: domain -> scores of all models on its test users.
         settings: domain -> model -> what it chose on validation users; of metarec the weights of its members.
+        engines: side by side; empty for a study of transfer.
     """
 
     name: str
@@ -51,6 +62,17 @@ class StudyResult:
     def members(self) -> Mapping[str, float]:
         """What metarec is made of on the target: the weight of each trial's network and of each stacker."""
         return self.settings[self.target][METAREC]
+
+    @property
+    def strategies(self) -> list[StrategyLine]:
+        """The transfer strategies that were tried, best first; none where no strategy was searched."""
+        lines: dict[str, StrategyLine] = {}
+        complete = [trial for trial in self.trials if trial.state == TrialState.COMPLETE and STRATEGY in trial.params]
+        for trial in sorted(complete, key=lambda trial: (trial.value, trial.number)):
+            name = trial.params[STRATEGY]
+            best = lines.get(name, StrategyLine(name, 0, trial.number, float(trial.value or 0.0)))
+            lines[name] = best._replace(trials=best.trials + 1)
+        return list(lines.values())
 
     def to_json(self) -> dict[str, Any]:
         """The contract of ``--json``."""

@@ -17,7 +17,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from metarec.errors import InputError
 from metarec.meta import NonFiniteLossError
-from metarec.study.objective import Objective
+from metarec.study.recorded_trial import StudyObjective
 from metarec.study.spec import StudySpec
 from metarec.study.tracking import Tracker
 from metarec.threads import one_thread
@@ -53,7 +53,7 @@ def _reaching(storage: str) -> Iterator[None]:
 
 
 def open_study(spec: StudySpec, name: str, storage: str, identity: str) -> optuna.Study:
-    """The study of this name: a new one with the default configuration waiting as trial 0, or the one begun before.
+    """The study of this name: a new one whose first trials wait (trial 0 is the default), or the one begun before.
 
     Args:
         storage: the path of a journal file, or the URL of a database.
@@ -71,7 +71,8 @@ def open_study(spec: StudySpec, name: str, storage: str, identity: str) -> optun
         known = study.user_attrs.get(IDENTITY)
     if known is None:
         study.set_user_attr(IDENTITY, identity)
-        study.enqueue_trial(spec.trial_zero)
+        for params in spec.first_trials:
+            study.enqueue_trial(params)
     elif known != identity:
         raise InputError(
             f'study "{name}" was begun with other data or settings, so its trials cannot be compared; '
@@ -93,7 +94,9 @@ def counted_trials(study: optuna.Study) -> list[FrozenTrial]:
     ]
 
 
-def run_trials(study: optuna.Study, objective: Objective, tracker: Tracker, storage: str, on_trial: OnTrial) -> None:
+def run_trials(
+    study: optuna.Study, objective: StudyObjective, tracker: Tracker, storage: str, on_trial: OnTrial
+) -> None:
     """Run trials until the study has `spec.trials` in all or the time is over; `on_trial` hears of each that ended."""
     spec = objective.spec
     left = spec.trials - len(counted_trials(study))
@@ -130,7 +133,7 @@ def run_trials(study: optuna.Study, objective: Objective, tracker: Tracker, stor
         )
 
 
-def _run_one(study: optuna.Study, objective: Objective, on_trial: OnTrial) -> None:
+def _run_one(study: optuna.Study, objective: StudyObjective, on_trial: OnTrial) -> None:
     def run(trial: optuna.Trial) -> float:
         try:
             return objective(trial)
@@ -147,7 +150,7 @@ def _run_one(study: optuna.Study, objective: Objective, on_trial: OnTrial) -> No
 
 def _work(
     name: str,
-    objective: Objective,
+    objective: StudyObjective,
     tracker: Tracker,
     run_id: str | None,
     storage: str,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, get_args
 
 import torch
 import yaml
@@ -19,6 +19,7 @@ from metarec.fusion.stackers import STACKERS
 from metarec.meta import ENGINES
 from metarec.registry import suggest
 from metarec.study.space import Choice, IntRange, Parameter, RealRange, parameters_of
+from metarec.study.transfer_spec import STRATEGY, TransferSpec
 
 __all__ = ["SIMULATED", "StudySpec", "find_spec", "load_spec"]
 
@@ -88,6 +89,8 @@ class StudySpec(_Part):
     baselines: list[str] = Field(default_factory=STACKERS.names)
     "The classical ways of combining, which stand in the table beside metarec."
     fusion: FusionSpec = FusionSpec()
+    transfer: TransferSpec | None = None
+    "Where it is given, trials are transfer strategies. `pruner`, and folds and fractions of `episodes`, do not count."
     engine: str = "batched"
     "Who computes the meta-gradient: batched, learn2learn or higher."
     training: TrainingSpec = TrainingSpec()
@@ -118,7 +121,8 @@ class StudySpec(_Part):
     @classmethod
     def _defaults_are_typed(cls, value: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
         # YAML reads 1e-3 as text; whatever a default is given as, it is of the parameter's type.
-        known = parameters_of(info.data["fusion"].network) if "fusion" in info.data else {}
+        fusion, transfer = info.data.get("fusion"), info.data.get("transfer")
+        known = _parameters(fusion, transfer) if fusion else {}
         typed = {}
         for name, given in value.items():
             kind = type(known[name].default) if name in known else type(given)
@@ -141,6 +145,11 @@ class StudySpec(_Part):
             STACKERS.check(name)
         self.fusion.check()
         ENGINES.check(self.engine)
+        if self.transfer is not None and (self.engine != "batched" or self.training.first_order):
+            raise InputError(
+                "a study of transfer strategies needs engine: batched and training.first_order: false but got "
+                f"{self.engine} and {str(self.training.first_order).lower()}; remove these keys"
+            )
         self._check_parameters()
         for parameter, value in self.trial_zero.items():
             if not self.space[parameter].holds(value):
@@ -158,7 +167,7 @@ class StudySpec(_Part):
 
     def _check_parameters(self) -> None:
         """The parameters that are named in `search` and `defaults`, and the choices among their values."""
-        known = parameters_of(self.fusion.network)
+        known = _parameters(self.fusion, self.transfer)
         for key in ("defaults", "search"):
             for parameter in getattr(self, key):
                 if parameter not in known:
@@ -185,7 +194,7 @@ class StudySpec(_Part):
 
     @property
     def _searched(self) -> dict[str, Parameter]:
-        usual = parameters_of(self.fusion.network)
+        usual = _parameters(self.fusion, self.transfer)
         return {name: parameter for name, parameter in usual.items() if name not in self.fusion.options}
 
     @property
@@ -201,6 +210,14 @@ class StudySpec(_Part):
             only = self.space[name].only()
             values[name] = self.defaults.get(name, usual.default if only is None else only)
         return values
+
+    @property
+    def first_trials(self) -> list[dict[str, Any]]:
+        """What is tried before anything is drawn: the default configuration, and with it each other strategy once."""
+        first = self.trial_zero
+        names = self.space.get(STRATEGY)
+        others = [name for name in names.choices if name != first[STRATEGY]] if isinstance(names, Choice) else []
+        return [first, *({**first, STRATEGY: name} for name in others)]
 
 
 def find_spec(name: str) -> Path:
@@ -289,6 +306,10 @@ def _explain(error: ValidationError) -> str:
     return f"{where}: {problem}, but got {first['input']!r}"
 
 
+def _parameters(fusion: FusionSpec, transfer: TransferSpec | None) -> dict[str, Parameter]:
+    return parameters_of(fusion.network) if transfer is None else transfer.parameters_of(fusion.network)
+
+
 def _without_options(names: Sequence[str]) -> dict[str, dict[str, Any]]:
     return {name: {} for name in names}
 
@@ -297,5 +318,6 @@ def _fields(path: Sequence[int | str]) -> list[str]:
     model: Any = StudySpec
     for part in path:
         field = model.model_fields.get(str(part)) if isinstance(model, type) and issubclass(model, BaseModel) else None
-        model = field.annotation if field else None
+        # Of a part that may be missing, the part.
+        model = next(iter(get_args(field.annotation)), field.annotation) if field else None
     return list(model.model_fields) if isinstance(model, type) and issubclass(model, BaseModel) else []

@@ -8,7 +8,7 @@ from concurrent.futures import CancelledError, Executor, Future, ThreadPoolExecu
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 import numpy as np
 import pandas as pd
@@ -16,9 +16,16 @@ import yaml
 
 from metarec.study.tracking import Run
 
-__all__ = ["FileKeeper", "TrialFiles"]
+__all__ = ["FileKeeper", "Files", "TrialFiles"]
 
 logger = logging.getLogger(__name__)
+
+
+class Files(Protocol):
+    """What a trial keeps, of whatever kind. It may be written by another process."""
+
+    def write(self, folder: Path) -> None:
+        """Write the files."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +74,7 @@ class FileKeeper:
         self._thread = ThreadPoolExecutor(1) if processes is not None else None
         self._kept: list[Future[None]] = []
 
-    def keep(self, files: TrialFiles, record: Run) -> None:
+    def keep(self, files: Files, record: Run) -> None:
         """See to it that these files are kept with this run."""
         if self._processes is None or self._thread is None:
             with record.artifacts() as folder:
@@ -75,7 +82,7 @@ class FileKeeper:
             return
         self._kept.append(self._thread.submit(self._write_and_upload, self._processes, files, record))
 
-    def _write_and_upload(self, processes: Executor, files: TrialFiles, record: Run) -> None:
+    def _write_and_upload(self, processes: Executor, files: Files, record: Run) -> None:
         with record.artifacts() as folder:
             try:
                 processes.submit(files.write, folder).result()

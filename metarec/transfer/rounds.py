@@ -59,13 +59,15 @@ WORLDS = 4
 class Round:
     """One target with a few known users, and its sources.
 
-    On the common scale (see :func:`~metarec.ratings.common_scale`) are `sources`, `few` and `test`: what is learned in
-    one domain can be said in another. `plain_few` and `plain_test` are the same users on the target's own scale, whose
-    features are measured against those of the few users alone: what whoever has no sources would see.
+    On the common scale (see :func:`~metarec.ratings.common_scale`) are `sources`, `few`, `validation` and `test`: what
+    is learned in one domain can be said in another. `plain_few`, `plain_validation` and `plain_test` are the same users
+    on the target's own scale, whose features are measured against those of the few users alone: what whoever has no
+    sources would see.
 
     Attributes:
         sources: name -> episodes of train and validation users; no test user of the target is among them.
         few: the known users. test: those to be judged on.
+        validation: users of the target whom whoever knows but a few does not have; research chooses strategies by them.
         everyone: all train users of the target, plain; what nobody has who knows but a few.
         scale: the target's own.
         few_standards: what the few users' own features are like on the common scale, the sources' left out.
@@ -73,18 +75,20 @@ class Round:
 
     sources: Sources
     few: Episodes
+    validation: Episodes
     test: Episodes
     plain_few: Episodes
+    plain_validation: Episodes
     plain_test: Episodes
     everyone: DomainEpisodes
     scale: RatingScale
     few_standards: Standards
 
     def to_unit(self, predictions: np.ndarray, *, plain: bool) -> np.ndarray:
-        """[T, N] predictions of the test users' queries on the unit scale of the target, and never outside of it.
+        """[T, N] predictions of the queries on the unit scale of the target, and never outside of it.
 
         Args:
-            predictions: for `test` or, if `plain`, for `plain_test`.
+            predictions: for `test` or, if `plain`, for `plain_test`; for `validation` and `plain_validation` alike.
         """
         if not plain:
             predictions = self.scale.to_unit(self.test.scale.to_ratings(predictions))
@@ -206,12 +210,15 @@ class TransferRounds:
         assert own is not None
         trust = (1 - SHARE) * target_users / (target_users + OWN_USERS)
         mixed = own.mixed(side.standards, 1 - trust)
+        validated, tested = others.where(_is_validated), others.where(_is_tested)
         return Round(
             side.sources,
             replace(few, scale=scale).episodes(mixed).train,
-            replace(others, scale=scale).where(_is_tested).episodes(mixed).test,
+            replace(validated, scale=scale).episodes(mixed).validation,
+            replace(tested, scale=scale).episodes(mixed).test,
             plain.train,
-            others.where(_is_tested).episodes(plain.standards).test,
+            validated.episodes(plain.standards).validation,
+            tested.episodes(plain.standards).test,
             others.episodes(),
             self.domains[target].scale,
             own,
@@ -366,6 +373,10 @@ def _standards(views: Sequence[Answered]) -> Standards:
 
 def _is_tested(_: str, role: Role) -> bool:
     return role == "test"
+
+
+def _is_validated(_: str, role: Role) -> bool:
+    return role == "validation"
 
 
 def _some_users(answered: Answered, seed: int) -> frozenset[str]:

@@ -62,11 +62,11 @@ def refused(here, monkeypatch, capsys):
 
 def test_the_good_file_is_good(here, monkeypatch):
     # Else the refusals below could be for another reason.
-    from metarec.study import job
+    from metarec.study import network_subject
 
     began = []
     monkeypatch.setattr(sys, "argv", ["study", "--data", "m=good.csv", "--out", "runs"])
-    monkeypatch.setattr(job, "build_episodes", lambda *args, **kwargs: began.append(args) or 1 / 0)
+    monkeypatch.setattr(network_subject, "build_episodes", lambda *args, **kwargs: began.append(args) or 1 / 0)
     with pytest.raises(ZeroDivisionError):
         command.main()
     assert began
@@ -228,10 +228,10 @@ def test_an_output_folder_that_cannot_be_written(refused, out):
 
 
 def test_what_is_said_before_the_error_is_held_back_not_lost(here, monkeypatch, capsys):
-    from metarec.study import job
+    from metarec.study import network_subject
 
     monkeypatch.setattr(sys, "argv", ["study", "--data", "m=good.csv", "--out", "runs"])
-    monkeypatch.setattr(job, "build_episodes", lambda *args, **kwargs: 1 / 0)
+    monkeypatch.setattr(network_subject, "build_episodes", lambda *args, **kwargs: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         command.main()
     printed = capsys.readouterr().err

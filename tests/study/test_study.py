@@ -45,7 +45,7 @@ MODELS = {METAREC, "bias", "item-knn", *BASELINES}
 @pytest.fixture(autouse=True)
 def without_engine_check(monkeypatch):
     """It takes as long as all else together; the study of `finished` has it."""
-    monkeypatch.setattr("metarec.study.job.check_engines", lambda *_: [])
+    monkeypatch.setattr("metarec.study.network_subject.check_engines", lambda *_: [])
 
 
 def predictions(result):

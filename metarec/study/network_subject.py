@@ -1,0 +1,77 @@
+"""What a study searches by default: a fusion network, meta-learned on many train users."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Executor
+
+import torch
+from optuna.trial import FrozenTrial
+
+from metarec.bases import applicable_bases
+from metarec.episodes import assign_roles, build_episodes
+from metarec.meta import MetaLearner
+from metarec.ratings import Domain
+from metarec.study.engine_check import check_engines
+from metarec.study.ensemble import member_name, member_trials
+from metarec.study.objective import Objective, make_learner
+from metarec.study.scoring import fit_ahead, score_on_test_users
+from metarec.study.spec import StudySpec
+from metarec.study.subject import Outcome, Subject, Surroundings
+from metarec.study.tracking import StudyRun
+from metarec.study.trial_files import FileKeeper
+
+__all__ = ["NetworkSubject"]
+
+logger = logging.getLogger(__name__)
+
+
+class NetworkSubject(Subject):
+    """A fusion network with many train users; sources are trained on together with the target."""
+
+    def __init__(self, spec: StudySpec, domains: Mapping[str, Domain], around: Surroundings) -> None:
+        names = applicable_bases(list(spec.bases), list(domains.values()))
+        for left_out in sorted(set(spec.bases) - set(names)):
+            logger.warning("the base %s is left out: no domain has item features", left_out)
+        self._bases = {name: spec.bases[name] for name in names}
+        self._target = spec.target or ""
+        assign_roles(domains, self._target, spec.episodes, spec.seed)
+        self._spec, self._domains, self._around = spec, domains, around
+
+    def prepare(self) -> None:
+        self._episodes = build_episodes(
+            self._domains,
+            self._target,
+            self._spec.episodes,
+            self._bases,
+            seed=self._spec.seed,
+            cache=self._around.cache,
+            jobs=self._around.jobs,
+            on_progress=self._around.on_progress,
+        )
+
+    def objective(self, run: StudyRun, keeper: FileKeeper, processes: Executor | None) -> Objective:
+        self._objective = Objective.of(self._spec, self._episodes, run, self._around.networks, keeper)
+        self._stackers = fit_ahead(self._spec, self._episodes, processes)
+        return self._objective
+
+    def score(self, complete: Sequence[FrozenTrial]) -> Outcome:
+        objective, members = self._objective, member_trials(complete)
+        self._around.on_stage(f"scoring the best {len(members)} trials and the baselines on the test users")
+        learners = {member_name(trial): _network_of(objective, trial) for trial in members}
+        table, settings, rows = score_on_test_users(self._spec, self._episodes, learners, self._stackers)
+        self._around.on_stage("comparing the engines")
+        engines = check_engines(self._spec, objective.train[objective.validation.domain], members[0].params)
+        return Outcome({self._target: table[self._target], **table}, settings, rows, engines)
+
+
+def _network_of(objective: Objective, trial: FrozenTrial) -> MetaLearner:
+    """The network of a trial: kept by the trial, or learned again where the file is gone."""
+    weights = objective.weights(trial.number)
+    if not weights.exists():
+        logger.warning("the network of trial %d is not in %s; it is learned again", trial.number, weights.parent)
+        return objective.fit(trial.params)[0]
+    learner = make_learner(objective.spec, objective.validation, trial.params, engine=objective.spec.engine)
+    learner.load_state_dict(torch.load(weights, weights_only=True))
+    return learner

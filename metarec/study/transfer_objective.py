@@ -1,0 +1,145 @@
+"""One trial of a study of transfer: fit a strategy on sources and a few users, judge it on validation users."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import optuna
+import pandas as pd
+import yaml
+
+from metarec.episodes import Episodes
+from metarec.study.evaluation import METAREC, base_unit_predictions, prediction_rows
+from metarec.study.recorded_trial import recorded_trial
+from metarec.study.space import NETWORK_PARAMETERS
+from metarec.study.spec import StudySpec
+from metarec.study.tracking import StudyRun, TrialRun
+from metarec.study.transfer_spec import STRATEGY
+from metarec.study.trial_files import FileKeeper
+from metarec.transfer import STRATEGIES, FusionSettings, Round, Sources, TransferredModel
+
+__all__ = ["Known", "StrategyFiles", "TransferObjective", "settings_of"]
+
+
+class Known(NamedTuple):
+    """What a trial may look at: sources and the target's few users to learn from, validation users to be judged on.
+
+    `few` and `validation` are on the common scale, and the plain ones are the same users on the target's own.
+    """
+
+    sources: Sources
+    few: Episodes
+    plain_few: Episodes
+    validation: Episodes
+    plain_validation: Episodes
+
+    @classmethod
+    def of(cls, given: Round) -> Known:
+        """All of a round but its test users."""
+        return cls(given.sources, given.few, given.plain_few, given.validation, given.plain_validation)
+
+
+class Carried(NamedTuple):
+    """A model of the target, and whether it sees the target's users plain."""
+
+    model: TransferredModel
+    plain: bool
+
+    def predict(self, common: Episodes, plain: Episodes) -> np.ndarray:
+        """[T, N] predictions of users' queries on the unit scale of the target; the users on both scales are given."""
+        if self.plain:
+            return np.clip(self.model.predict(plain), 0.0, 1.0)
+        ratings = common.scale.to_ratings(self.model.predict(common))
+        return np.clip(plain.scale.to_unit(ratings), 0.0, 1.0)
+
+
+@dataclass(frozen=True)
+class StrategyFiles:
+    """The files of a trial: its configuration, what its strategy chose and why, and its validation predictions.
+
+    Attributes:
+        configuration: plain values. reasons: values that JSON knows.
+        predictions: a row for each query of the validation users.
+    """
+
+    configuration: Mapping[str, Any]
+    reasons: Mapping[str, Any]
+    predictions: pd.DataFrame
+
+    def write(self, folder: Path) -> None:
+        """Write them."""
+        (folder / "configuration.yaml").write_text(yaml.safe_dump(self.configuration, sort_keys=False))
+        (folder / "reasons.json").write_text(json.dumps(self.reasons, indent=2) + "\n")
+        self.predictions.to_parquet(folder / "validation_predictions.parquet")
+
+
+def settings_of(spec: StudySpec, params: Mapping[str, Any]) -> FusionSettings:
+    """The fusion network of a configuration and its training; what is neither searched nor in the spec is usual."""
+    own = {name: params[name] for name in NETWORK_PARAMETERS.get(spec.fusion.network, {}) if name in params}
+    return FusionSettings(
+        network=spec.fusion.network,
+        options={**spec.fusion.options, **own},
+        inner_lr=params["inner_lr"],
+        inner_steps=params["inner_steps"],
+        adapted=params["adapted"],
+        learn_rates=params["learn_rates"],
+        loss=params["loss"],
+        learning_rate=params["outer_lr"],
+        batch_size=spec.training.batch_size,
+        epochs=spec.training.epochs,
+        patience=spec.training.patience,
+    )
+
+
+class TransferObjective:
+    """What Optuna minimises. It is handed no test user: there is none in it to look at.
+
+    Args:
+        spec: the study.
+        known: what its trials may look at.
+        run: the record of the study.
+        keeper: of the trials' files; by default one that keeps them at once.
+    """
+
+    def __init__(self, spec: StudySpec, known: Known, run: StudyRun | None, keeper: FileKeeper | None = None) -> None:
+        self.spec = spec
+        self.known = known
+        self.run = run
+        self.keeper = keeper or FileKeeper()
+
+    def recorded_by(self, run: StudyRun | None) -> TransferObjective:
+        """The same objective, recorded by another run."""
+        return TransferObjective(self.spec, self.known, run)
+
+    def __call__(self, trial: optuna.Trial) -> float:
+        def judge(params: Mapping[str, Any], _: TrialRun) -> tuple[float, StrategyFiles]:
+            fitted = self.fit(params)
+            predicted = fitted.predict(self.known.validation, self.known.plain_validation)
+            return self._rmse(predicted), self._files(params, fitted, predicted)
+
+        return recorded_trial(self, trial, judge, self.keeper)
+
+    def fit(self, params: Mapping[str, Any]) -> Carried:
+        """The strategy of a configuration, fitted; the same each time. Without sources it sees the target plain."""
+        strategy = STRATEGIES.get(params[STRATEGY])(settings_of(self.spec, params), seed=self.spec.seed)
+        if strategy.needs_sources:
+            return Carried(strategy.fit(self.known.sources, self.known.few), plain=False)
+        return Carried(strategy.fit(Sources({}), self.known.plain_few), plain=True)
+
+    def _rmse(self, predicted: np.ndarray) -> float:
+        query = self.known.plain_validation.batch.query
+        errors = (predicted - query.targets.numpy())[query.mask.numpy()]
+        return float(np.sqrt(np.mean(errors**2)))
+
+    def _files(self, params: Mapping[str, Any], fitted: Carried, predicted: np.ndarray) -> StrategyFiles:
+        plain = self.known.plain_validation
+        return StrategyFiles(
+            configuration={"parameters": dict(params), "study": self.spec.model_dump(mode="json")},
+            reasons=fitted.model.reasons(),
+            predictions=prediction_rows(plain, {METAREC: predicted, **base_unit_predictions(plain)}),
+        )
