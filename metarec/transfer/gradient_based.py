@@ -11,7 +11,6 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 from torch.nn.functional import cosine_similarity
-from torch.nn.utils import parameters_to_vector
 
 from metarec.episodes import EpisodeBatch, Episodes
 from metarec.meta import MetaLearner
@@ -102,7 +101,8 @@ def _epochs(
 
     def gradient(tasks: EpisodeBatch) -> Tensor:
         found = torch.autograd.grad(learner.meta_loss(tasks), parameters, allow_unused=True, materialize_grads=True)
-        return parameters_to_vector(found)
+        # Gradients of some layers lie in memory the other way round, which torch's own function cannot flatten.
+        return torch.cat([one.reshape(-1) for one in found])
 
     def drawn(tasks: EpisodeBatch) -> EpisodeBatch:
         return tasks.select(torch.randperm(tasks.num_tasks, generator=generator)[:size])

@@ -83,6 +83,17 @@ def test_one_user_is_enough(name, worlds, few):
     assert ((predicted >= 0) & (predicted <= 1)).all()
 
 
+@strategies
+def test_every_network_can_be_carried(name, worlds, few):
+    """The attention network, whose weights of the loss a study searches, is the one unlike the others."""
+    network = replace(
+        SHORT, network="attention", options={"hidden_dim": 8, "meta_hidden_dim": 8}, loss="fusion", epochs=2
+    )
+    strategy = STRATEGIES.get(name)(network, seed=0)
+    predicted = strategy.fit({"books": worlds["books"]}, few).predict(worlds["movies"].test)
+    assert ((predicted >= 0) & (predicted <= 1)).all()
+
+
 def test_few_users_are_among_more_users(worlds):
     train = worlds["movies"].train
     five, twenty = few_users(train, 5, seed=3), few_users(train, 20, seed=3)
