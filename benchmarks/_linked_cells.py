@@ -13,7 +13,7 @@ import pandas as pd
 from metarec.episodes import EpisodeSettings
 from metarec.ratings import Domain
 from metarec.transfer import FusionSettings, Round, TransferRounds, predict_round
-from metarec.transfer.rounds import Regime
+from metarec.transfer.round import Regime
 
 __all__ = ["Plan", "known_elsewhere", "measure"]
 

@@ -11,7 +11,8 @@ from benchmarks._hostile import HOSTILE, largest_other
 from benchmarks._transfer_cells import LEAVE_ONE_OUT, OTHERS, PAIRS, PARTS, SHOTS, sources_of
 from metarec.errors import InputError
 from metarec.ratings import Domain
-from metarec.transfer.rounds import FOLDS, REGIMES, Regime
+from metarec.transfer.round import REGIMES, Regime
+from metarec.transfer.rounds import FOLDS
 
 __all__ = ["FEW", "Asked", "Need", "cells_of", "needs_of"]
 

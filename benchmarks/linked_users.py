@@ -45,7 +45,7 @@ def run(
     from metarec.registry import suggest
     from metarec.threads import one_thread
     from metarec.transfer import FusionSettings
-    from metarec.transfer.rounds import REGIMES
+    from metarec.transfer.round import REGIMES
 
     regimes = {name: name for name in REGIMES}
     if regime not in regimes:

@@ -101,7 +101,7 @@ def _run(
         from metarec.study.terminal import telling
         from metarec.study.tracking import MlflowTracker, check_uri, sqlite_uri
         from metarec.transfer import competitors
-        from metarec.transfer.rounds import REGIMES
+        from metarec.transfer.round import REGIMES
 
     name = f"compare-{datetime.now():%Y%m%d-%H%M%S}" if name is None else name
     check_name("--name", name)

@@ -13,7 +13,7 @@ from metarec.ratings import Domain
 from metarec.registry import suggest
 from metarec.transfer import FusionSettings, TransferRounds, competitors
 from metarec.transfer.competitors import check_competitors
-from metarec.transfer.rounds import REGIMES, Regime
+from metarec.transfer.round import REGIMES, Regime
 
 __all__ = ["SCRATCH", "Cell", "Plan", "RoundKey", "World"]
 

@@ -13,7 +13,7 @@ from metarec.compare.cells import CellResult
 from metarec.compare.plan import SCRATCH, Plan
 from metarec.study.evaluation import Gain, paired_gains
 from metarec.transfer.competitors import ORACLE
-from metarec.transfer.rounds import Regime
+from metarec.transfer.round import Regime
 
 __all__ = ["Comparison", "Line", "Setting", "best_of", "lines"]
 

@@ -8,7 +8,8 @@ from metarec.transfer.alignment import AlignedModel, FeatureAligner
 from metarec.transfer.competitors import Said, competitors, predict_round
 from metarec.transfer.cross_domain import CrossDomainMetaLearner
 from metarec.transfer.prototypes import PrototypeBasedModel, Prototypes, extract_prototypes
-from metarec.transfer.rounds import Round, TransferRounds
+from metarec.transfer.round import Round
+from metarec.transfer.rounds import TransferRounds
 from metarec.transfer.settings import FusionSettings
 from metarec.transfer.similarity import Similarity, domain_similarity
 from metarec.transfer.strategies import STRATEGIES

@@ -11,14 +11,13 @@ import numpy as np
 import torch
 from sklearn.linear_model import RidgeCV
 from torch import Tensor, nn
-from torch.nn.utils import parameters_to_vector
 
 from metarec.errors import InputError
 from metarec.meta import BatchedMAML
 from metarec.transfer._few import deal_places
 from metarec.transfer._rows import RatedRows, RowSource, TargetRows
 from metarec.transfer.alignment import AlignedModel, FeatureAligner
-from metarec.transfer.gradient_based import agreeing_gradient
+from metarec.transfer.gradient_based import agreeing_gradient, gradient_of
 from metarec.transfer.prototypes import PrototypeBasedModel, extract_prototypes
 
 __all__ = ["ROW_STRATEGIES", "RowSources", "RowStrategy", "squared_errors"]
@@ -230,8 +229,7 @@ def _joint_steps(model: nn.Module, sources: list[RatedRows], few: RatedRows, cou
 
     def gradient(rows: RatedRows) -> Tensor:
         loss = (model(rows.features).squeeze(-1) - rows.ratings).square().mean()
-        found = torch.autograd.grad(loss, parameters, allow_unused=True, materialize_grads=True)
-        return parameters_to_vector(found)
+        return gradient_of(loss, parameters)
 
     for _ in range(count):
         drawn = [own.select(torch.randperm(len(own.ratings), generator=generator)[:BATCH]) for own in sources]

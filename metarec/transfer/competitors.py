@@ -11,7 +11,7 @@ from metarec.fusion.stackers import STACKERS
 from metarec.registry import suggest
 from metarec.transfer._few import CrossFitted
 from metarec.transfer._taught import Sources, learn
-from metarec.transfer.rounds import Round
+from metarec.transfer.round import Round
 from metarec.transfer.settings import FusionSettings
 from metarec.transfer.strategies import STRATEGIES
 

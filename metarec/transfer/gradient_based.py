@@ -22,7 +22,7 @@ from metarec.transfer._training import fine_tune
 from metarec.transfer.model_agnostic import SteppedModel
 from metarec.transfer.settings import FusionSettings
 
-__all__ = ["GradientBased", "agreeing_gradient"]
+__all__ = ["GradientBased", "agreeing_gradient", "gradient_of"]
 
 SHARPNESS = 5.0
 """How much more a source counts whose gradient agrees more: e times more for every 0.2 of cosine."""
@@ -57,6 +57,13 @@ class GradientBased(TransferStrategy):
         epochs = partial(_epochs, sources=batches, settings=short, seed=self.seed)
         learner = fine_tune(copy.deepcopy(taught.learner), target, short, self.seed, epochs)
         return SteppedModel(Taught(learner, taught.stackers), target)
+
+
+def gradient_of(loss: Tensor, parameters: Sequence[Tensor]) -> Tensor:
+    """[P] the gradient with respect to all parameters, one after the other; 0 for what the loss does not depend on."""
+    found = torch.autograd.grad(loss, list(parameters), allow_unused=True, materialize_grads=True)
+    # Gradients of some layers lie in memory the other way round, which torch's own function cannot flatten.
+    return torch.cat([one.reshape(-1) for one in found])
 
 
 def agreeing_gradient(target: Tensor, sources: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
@@ -100,9 +107,7 @@ def _epochs(
     size = min(settings.batch_size, batch.num_tasks)
 
     def gradient(tasks: EpisodeBatch) -> Tensor:
-        found = torch.autograd.grad(learner.meta_loss(tasks), parameters, allow_unused=True, materialize_grads=True)
-        # Gradients of some layers lie in memory the other way round, which torch's own function cannot flatten.
-        return torch.cat([one.reshape(-1) for one in found])
+        return gradient_of(learner.meta_loss(tasks), parameters)
 
     def drawn(tasks: EpisodeBatch) -> EpisodeBatch:
         return tasks.select(torch.randperm(tasks.num_tasks, generator=generator)[:size])

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -14,7 +14,6 @@ from metarec.episodes import (
     Answered,
     CrossValidation,
     DomainEpisodes,
-    Episodes,
     EpisodeSettings,
     SmallWorld,
     Standards,
@@ -27,17 +26,13 @@ from metarec.episodes import (
 from metarec.episodes._split import MIN_USERS, Role, eligible_users, too_few
 from metarec.episodes.settings import Progress
 from metarec.errors import InputError
-from metarec.ratings import Domain, RatingScale, common_scale
+from metarec.ratings import Domain, common_scale
 from metarec.registry import suggest
 from metarec.transfer._taught import Sources
+from metarec.transfer.round import Regime, Round
 from metarec.workers import worker_map
 
-__all__ = ["REGIMES", "Regime", "Round", "TransferRounds"]
-
-Regime = Literal["labels", "everything"]
-REGIMES: tuple[Regime, ...] = ("everything", "labels")
-"""What there is little of in the target: everything (the bases know the few users alone, too), or only labels (the
-bases know the whole domain, and the fusion sees few users)."""
+__all__ = ["TransferRounds"]
 
 FOLDS = 5
 MAX_USERS = {"train": 400, "validation": 200}
@@ -53,46 +48,6 @@ OWN_USERS = 5
 
 WORLDS = 4
 """Into how many small worlds a source is cut."""
-
-
-@dataclass(frozen=True)
-class Round:
-    """One target with a few known users, and its sources.
-
-    On the common scale (see :func:`~metarec.ratings.common_scale`) are `sources`, `few`, `validation` and `test`: what
-    is learned in one domain can be said in another. `plain_few`, `plain_validation` and `plain_test` are the same users
-    on the target's own scale, whose features are measured against those of the few users alone: what whoever has no
-    sources would see.
-
-    Attributes:
-        sources: name -> episodes of train and validation users; no test user of the target is among them.
-        few: the known users. test: those to be judged on.
-        validation: users of the target whom whoever knows but a few does not have; research chooses strategies by them.
-        everyone: all train users of the target, plain; what nobody has who knows but a few.
-        scale: the target's own.
-        few_standards: what the few users' own features are like on the common scale, the sources' left out.
-    """
-
-    sources: Sources
-    few: Episodes
-    validation: Episodes
-    test: Episodes
-    plain_few: Episodes
-    plain_validation: Episodes
-    plain_test: Episodes
-    everyone: DomainEpisodes
-    scale: RatingScale
-    few_standards: Standards
-
-    def to_unit(self, predictions: np.ndarray, *, plain: bool) -> np.ndarray:
-        """[T, N] predictions of the queries on the unit scale of the target, and never outside of it.
-
-        Args:
-            predictions: for `test` or, if `plain`, for `plain_test`; for `validation` and `plain_validation` alike.
-        """
-        if not plain:
-            predictions = self.scale.to_unit(self.test.scale.to_ratings(predictions))
-        return np.clip(predictions, 0.0, 1.0)
 
 
 class _Side(NamedTuple):

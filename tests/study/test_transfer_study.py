@@ -24,7 +24,7 @@ from metarec.study.spec import StudySpec, load_spec
 from metarec.study.tracking import MlflowTracker
 from metarec.study.transfer_objective import Known, TransferObjective, settings_of
 from metarec.transfer import FusionSettings, TransferRounds, predict_round
-from metarec.transfer.rounds import REGIMES
+from metarec.transfer.round import REGIMES
 
 # Tests are no package, so a conftest is not importable by name.
 _place = importlib.util.spec_from_file_location("study_conftest", Path(__file__).with_name("conftest.py"))

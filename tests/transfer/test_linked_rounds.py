@@ -9,7 +9,7 @@ from metarec.episodes import EpisodeSettings
 from metarec.episodes._features import CONTEXT_NAMES
 from metarec.ratings import Domain, simulate_domains
 from metarec.transfer import FusionSettings, TransferRounds, predict_round
-from metarec.transfer.rounds import REGIMES
+from metarec.transfer.round import REGIMES
 
 SHOTS = 1
 CUT = EpisodeSettings(min_query=3, max_query=8)

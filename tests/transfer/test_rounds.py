@@ -11,7 +11,7 @@ from metarec.errors import InputError
 from metarec.fusion.stackers import STACKERS
 from metarec.ratings import simulate_domains
 from metarec.transfer import FusionSettings, TransferRounds, competitors, predict_round
-from metarec.transfer.rounds import REGIMES
+from metarec.transfer.round import REGIMES
 
 BASES = {"bias": {}, "item-knn": {"neighbours": 5}}
 SETTINGS = EpisodeSettings(min_query=3, max_query=6)
