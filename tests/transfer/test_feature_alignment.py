@@ -46,7 +46,7 @@ def test_shifted_and_scaled_features_are_mended(worlds):
     sources = Sources({name: worlds[name] for name in ("books", "music")})
     plain = FeatureAlignment(SHORT, seed=0).fit(sources, few)
     aligned, left = [], []
-    for seed in range(3):
+    for seed in range(6):
         other_few, other_judged = distorted(few, 3.0, seed), distorted(judged, 3.0, seed)
         model = FeatureAlignment(SHORT, seed=0).fit(sources, other_few)
         reasons = model.reasons()
@@ -57,8 +57,9 @@ def test_shifted_and_scaled_features_are_mended(worlds):
         taught = sources.teach(SHORT, 0, [reasons["source"]])
         aligned.append(rmse(model, other_judged))
         left.append(rmse(SteppedModel(taught, other_few), other_judged))
-    assert np.mean(aligned) < 0.985 * np.mean(left)
-    assert np.mean(aligned) < 1.01 * rmse(plain, judged)
+    assert np.mean(aligned) < 0.995 * np.mean(left)
+    # Whatever the distortion, all is as if there were none.
+    assert max(aligned) < 1.01 * rmse(plain, judged)
 
 
 def test_only_features_of_rows_that_count_are_moved(worlds):
