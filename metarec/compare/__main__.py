@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from metarec.errors import InputError
-from metarec.study.command import check_json, check_name, cores, named_paths, run_command
+from metarec.study.command import check_json, check_name, cores, named_paths, run_command, tell_interrupted
 
 __all__ = ["main"]
 
@@ -127,7 +127,7 @@ def _run(
                 job = Job(out, name, MlflowTracker(uri, out / "artifacts"), jobs, watcher)
                 comparison = run_comparison(plan, domains, job)
         except KeyboardInterrupt:
-            typer.echo(f"interrupted; the same command with --name {name} goes on from here", err=True)
+            tell_interrupted("--name", name)
             raise
     if json_file is not None:
         json_file.write_text(json.dumps(comparison.to_json(), indent=2) + "\n", encoding="utf-8")

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
 
 from rich.console import Console
-from rich.progress import TaskID
 from rich.table import Table
 from rich.text import Text
 
@@ -14,34 +12,19 @@ from metarec.compare.cells import CellResult
 from metarec.compare.job import Watcher
 from metarec.compare.plan import SCRATCH, RoundKey
 from metarec.compare.summary import Comparison, Setting, best_of
-from metarec.ratings import Domain
-from metarec.study.terminal import Messages, progress_line, show_data, show_runs
+from metarec.study.terminal import Messages, ProgressLine, show_runs
 from metarec.transfer.competitors import ORACLE
 
 __all__ = ["TerminalWatcher", "show_comparison", "show_where"]
 
 
-class TerminalWatcher(Watcher):
+class TerminalWatcher(ProgressLine, Watcher):
     """One line of progress on a terminal, and a line that stays for each round."""
 
     def __init__(self, console: Console, messages: Messages, cells_per_round: int) -> None:
-        self._console = console
-        self._messages = messages
-        self._progress = progress_line(console)
-        self._task: TaskID | None = None
+        super().__init__(console, messages)
         self._cells_per_round = cells_per_round
         self._rounds: defaultdict[RoundKey, list[CellResult]] = defaultdict(list)
-
-    def __enter__(self) -> TerminalWatcher:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._progress.stop()
-
-    def on_begin(self, domains: Mapping[str, Domain]) -> None:
-        self._progress.start()
-        self._messages.show()
-        show_data(self._console, domains)
 
     def on_stage(self, what: str, done: int, total: int) -> None:
         self._show(what, done, total)
@@ -55,11 +38,6 @@ class TerminalWatcher(Watcher):
             line = f"{result.cell.round}: best {best}, RMSE {rmse[best]:.4f}; scratch {rmse[SCRATCH]:.4f}"
             self._console.print(Text(line), soft_wrap=True)
         self._show("cells", done, total)
-
-    def _show(self, description: str, done: int, total: int) -> None:
-        if self._task is not None:
-            self._progress.remove_task(self._task)
-        self._task = self._progress.add_task(description, total=total, completed=done)
 
 
 def show_comparison(console: Console, comparison: Comparison) -> None:

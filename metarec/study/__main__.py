@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from metarec.errors import InputError
-from metarec.study.command import check_json, check_name, cores, named_paths, run_command
+from metarec.study.command import check_json, check_name, cores, named_paths, run_command, tell_interrupted
 
 __all__ = ["main"]
 
@@ -109,7 +109,7 @@ def _run(
                 job = Job(out, name, storage=storage, tracker=tracker, jobs=jobs, watcher=watcher)
                 result = run_study(spec, domains, job)
         except KeyboardInterrupt:
-            print(f"interrupted; the same command with --study-name {name} goes on from here", file=sys.stderr)
+            tell_interrupted("--study-name", name)
             raise
     if json_file is not None:
         json_file.write_text(json.dumps(result.to_json(), indent=2) + "\n", encoding="utf-8")

@@ -16,7 +16,16 @@ import typer
 
 from metarec.errors import InputError
 
-__all__ = ["BAD_INPUT", "INTERRUPTED", "check_json", "check_name", "cores", "named_paths", "run_command"]
+__all__ = [
+    "BAD_INPUT",
+    "INTERRUPTED",
+    "check_json",
+    "check_name",
+    "cores",
+    "named_paths",
+    "run_command",
+    "tell_interrupted",
+]
 
 BAD_INPUT = 2
 INTERRUPTED = 130
@@ -64,6 +73,11 @@ def check_json(path: Path | None, out: Path) -> None:
 def cores() -> int:
     """How many of the machine's cores this process may use."""
     return max(1, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+
+
+def tell_interrupted(option: str, name: str) -> None:
+    """Say how an interrupted job goes on: by the name that `option` gives."""
+    typer.echo(f"interrupted; the same command with {option} {name} goes on from here", err=True)
 
 
 def run_command(app: typer.Typer) -> None:

@@ -2,44 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from optuna.trial import FrozenTrial, TrialState
 from rich.console import Console
-from rich.progress import TaskID
 from rich.table import Table
 from rich.text import Text
 
-from metarec.ratings import Domain
 from metarec.study.engine_check import EngineCheck
 from metarec.study.evaluation import METAREC
 from metarec.study.job import Watcher
 from metarec.study.results import DomainResult, StrategyLine, StudyResult
-from metarec.study.terminal import Messages, progress_line, show_data, show_runs
+from metarec.study.terminal import Messages, ProgressLine, show_runs
 
 __all__ = ["TerminalWatcher", "show_result", "show_where"]
 
 
-class TerminalWatcher(Watcher):
+class TerminalWatcher(ProgressLine, Watcher):
     """One line of progress on a terminal; where there is none, a line for each trial."""
 
     def __init__(self, console: Console, messages: Messages) -> None:
-        self._console = console
-        self._messages = messages
-        self._progress = progress_line(console)
-        self._task: TaskID | None = None
+        super().__init__(console, messages)
         self._best = float("inf")
-
-    def __enter__(self) -> TerminalWatcher:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._progress.stop()
-
-    def on_begin(self, domains: Mapping[str, Domain]) -> None:
-        self._progress.start()
-        self._messages.show()
-        show_data(self._console, domains)
 
     def on_episodes(self, done: int, total: int, what: str) -> None:
         self._show(f"base recommenders, {what}", done, total)
@@ -56,12 +38,7 @@ class TerminalWatcher(Watcher):
         self._show("trials", done, total)
 
     def on_stage(self, what: str) -> None:
-        self._show(what, None, None)
-
-    def _show(self, description: str, done: int | None, total: int | None) -> None:
-        if self._task is not None:
-            self._progress.remove_task(self._task)
-        self._task = self._progress.add_task(description, total=total, completed=done or 0)
+        self._show(what)
 
 
 def show_result(console: Console, result: StudyResult) -> None:

@@ -7,16 +7,17 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from logging.handlers import MemoryHandler
+from typing import Self
 
 from rich.console import Console
 from rich.logging import RichHandler
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
 from metarec.ratings import Domain
 from metarec.study.tracking import runs_address, shown_uri, ui_command
 
-__all__ = ["Messages", "progress_line", "show_data", "show_runs", "telling"]
+__all__ = ["Messages", "ProgressLine", "progress_line", "show_data", "show_runs", "telling"]
 
 
 class Messages(MemoryHandler):
@@ -71,6 +72,33 @@ def progress_line(console: Console) -> Progress:
         transient=True,
         disable=not console.is_terminal,
     )
+
+
+class ProgressLine:
+    """One line of progress at the foot of a terminal, for the watcher of a job; in ``with`` it goes at the end."""
+
+    def __init__(self, console: Console, messages: Messages) -> None:
+        self._console = console
+        self._messages = messages
+        self._progress = progress_line(console)
+        self._task: TaskID | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def on_begin(self, domains: Mapping[str, Domain]) -> None:
+        """The input is good: what was held back is said, and what the data is."""
+        self._progress.start()
+        self._messages.show()
+        show_data(self._console, domains)
+
+    def _show(self, description: str, done: int | None = None, total: int | None = None) -> None:
+        if self._task is not None:
+            self._progress.remove_task(self._task)
+        self._task = self._progress.add_task(description, total=total, completed=done or 0)
 
 
 def show_data(console: Console, domains: Mapping[str, Domain]) -> None:

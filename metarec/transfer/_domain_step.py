@@ -7,7 +7,7 @@ import numpy as np
 from metarec.episodes import Episodes
 from metarec.fusion.stackers._common import known_targets, query_rows
 
-__all__ = ["DomainStep"]
+__all__ = ["LEVEL", "STRENGTH", "DomainStep"]
 
 STRENGTH = 5.0
 """Of the penalty: how much a squared coefficient costs, in units of a squared error on the common scale. Ratings

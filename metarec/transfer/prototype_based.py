@@ -9,7 +9,7 @@ import numpy as np
 from metarec.episodes import Episodes
 from metarec.fusion.stackers._common import known_targets, query_rows
 from metarec.transfer._base import TransferStrategy
-from metarec.transfer._domain_step import DomainStep
+from metarec.transfer._domain_step import LEVEL, STRENGTH, DomainStep
 from metarec.transfer._models import TransferredModel
 from metarec.transfer._taught import Sources, Taught
 from metarec.transfer._user_prototypes import UserPrototypes
@@ -21,13 +21,6 @@ MOST = 8
 
 USERS_EACH = 20
 """Train users for each prototype, at the least."""
-
-STRENGTH = 5.0
-"""Of the penalty on a prototype's coefficients, as that of the step to a domain (see
-:class:`~metarec.transfer._domain_step.DomainStep`): the members of one kind must bear out what is changed for them."""
-
-LEVEL = 0.1
-"""The column that stands for a kind's level: its coefficient is as free as that of a base that deviates by this."""
 
 WORTH = 10.0
 """How many users of the target the sources' frequencies of prototypes are worth."""
@@ -59,8 +52,9 @@ class PrototypeBased(TransferStrategy):
 class PrototypeMixture(TransferredModel):
     """What sources taught, changed for each user by a mixture of prototypes.
 
-    The coefficients of all prototypes are fitted together by ridge regression, on what the models' mean leaves over of
-    the ratings of users weighted by their memberships; with no user they are zero, and change nothing.
+    The coefficients of all prototypes are fitted together by ridge regression, with the penalty of a step to a domain,
+    on what the models' mean leaves over of the ratings of users weighted by their memberships; with no user they are
+    zero, and change nothing.
 
     Args:
         taught: the models. prototypes: K of them. users: of the sources, whom the models did not learn from.

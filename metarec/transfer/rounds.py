@@ -153,6 +153,9 @@ class TransferRounds:
         if shots not in self.shots:
             raise InputError(f"shots must be one of {', '.join(map(str, self.shots))} but got {shots}")
         names = [name for name in self.domains if name != target] if sources is None else list(sources)
+        if not names or target in names:
+            got = ", ".join(names) or "none"
+            raise InputError(f'sources must name at least one domain and not the target "{target}" but got {got}')
         self._known_users(target, number, target_users)
         size = target_users if regime == "everything" else None
         side = self._sources(names, number, shots, size)
