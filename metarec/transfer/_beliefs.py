@@ -8,16 +8,13 @@ from typing import NamedTuple
 import numpy as np
 from scipy.stats import norm
 
-__all__ = ["Belief", "best_share", "gain_by_user", "in_percent", "prior_of", "updated"]
+__all__ = ["Belief", "gain_by_user", "in_percent", "prior_of", "updated"]
 
 LEAST_SPREAD = 0.01
 """Of gains between domains: two or three of them that happen to agree do not make the next one certain."""
 
 NO_SPREAD = 0.05
 """Of gains where no domain could be asked: between a twentieth better and a twentieth worse is nothing unusual."""
-
-LEAST_SHARE = 0.1
-"""Of what is transferred: less is not worth depending on other domains for."""
 
 
 class Belief(NamedTuple):
@@ -43,25 +40,6 @@ def gain_by_user(before: np.ndarray, after: np.ndarray) -> np.ndarray:
     """
     difference: np.ndarray = (before - after) / max(float(before.mean()), 1e-12)
     return difference
-
-
-def best_share(gain: float, difference: float) -> float:
-    """How much of one of two predictions to take, and the rest of the other, for the smallest expected squared error.
-
-    With a share s of the one that gains g, and predictions that differ by d, the gain is s g + s (1 - s) d: two
-    predictions that are equally good and differ are best averaged. Less than a tenth is nothing.
-
-    Args:
-        gain: that is expected of the whole of it, as a share of the other's squared error.
-        difference: the mean squared difference of the two, as a share of the same.
-
-    >>> best_share(0.0, 0.1), best_share(0.1, 0.1), best_share(-0.1, 0.1)
-    (0.5, 1.0, 0.0)
-    """
-    if difference <= 0:
-        return 0.0
-    share = min(max(0.5 + gain / (2 * difference), 0.0), 1.0)
-    return share if share >= LEAST_SHARE else 0.0
 
 
 def in_percent(gain: float) -> float:
@@ -100,7 +78,8 @@ def updated(prior: Belief, by_user: np.ndarray, spread_by_user: float) -> Belief
     """
     number = len(by_user)
     own = float(np.var(by_user))
-    noise = (own * number + 10 * spread_by_user**2) / (number + 10) / number
+    # Without any noise, as of a thing and itself, users are believed all but entirely.
+    noise = max((own * number + 10 * spread_by_user**2) / (number + 10) / number, 1e-12)
     precision = 1 / prior.spread**2 + 1 / noise
     mean = (prior.mean / prior.spread**2 + float(by_user.mean()) / noise) / precision
     return Belief(mean, float(precision**-0.5))

@@ -8,21 +8,26 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 
 from metarec.episodes import Episodes
-from metarec.transfer._alone import Alone, alone_out_of_fold
 from metarec.transfer._base import TransferStrategy
-from metarec.transfer._beliefs import best_share, gain_by_user, in_percent, prior_of, updated
-from metarec.transfer._domain_step import DomainStep
+from metarec.transfer._beliefs import Belief, gain_by_user, in_percent, prior_of, updated
+from metarec.transfer._candidates import NAMES, TRANSFERRED, Candidates, candidates_out_of_fold
 from metarec.transfer._few import CrossFitted
 from metarec.transfer._models import TransferredModel
-from metarec.transfer._out_of_fold import squared_errors, stepped_out_of_fold
-from metarec.transfer._taught import Sources, Taught
+from metarec.transfer._out_of_fold import squared_errors
+from metarec.transfer._shares import best_shares, error_products, exchangeable, squared_error
+from metarec.transfer._taught import LinearlyTaught, Sources, Taught
 from metarec.transfer._training import few_users
 from metarec.transfer.similarity import similarities
 
 __all__ = ["Auto"]
 
-SHARPNESS = 10.0
-"""How much more a source's experience counts that is more like the target: e times more for a tenth of similarity."""
+WORTH = 50
+"""How many of the target's users weigh as much as all that is known from other domains. Chosen on rounds 3 and 4 of
+seven sets; 20 to 100 were within .1 % of each other."""
+
+SHARPNESS = 5.0
+"""How much more a source's experience counts that is more like the target: e times more for a fifth of similarity.
+Gentle, because similarity did not tell what one of seven sets was worth to another; 0 to 10 were equally good."""
 
 DRAWS = 3
 """How often a source is taken for a target, each time with other few users: much hangs on who they are."""
@@ -35,22 +40,32 @@ HOSTILE = 0.15
 larger by this and more. A step to the few users would hide it, and fail for others. Between real domains the largest
 such loss was a twentieth."""
 
+LEAST_SHARE = 0.1
+"""Of what is transferred: less is not worth depending on other domains for."""
+
 USUAL_SPREAD = 0.3
 """How far users' parts in a gain are spread, where no source could be asked."""
 
+IS_TRANSFERRED = np.isin(NAMES, TRANSFERRED)
+
+IS_SAFE = ~np.isin(NAMES, ("ridge", "fwls"))
+"""How far regressions on a few users are off, only other domains can tell: alone, they seem better than they are."""
+
+SIMPLE = tuple(np.eye(len(NAMES))[NAMES.index(name)] for name in ("mean", "best-single"))
+"""What people would use without any of this, as shares."""
+
 
 class Auto(TransferStrategy):
-    """Chooses between what the sources teach and what the target's few users say alone, and how strongly.
+    """Mixes what the sources teach with what the target's few users say alone, each by how far it can be trusted.
 
-    Two candidates stand against each other. One is transferred: what all sources teach, and a step to the domain
-    (:class:`~metarec.transfer.model_agnostic.ModelAgnostic`). The other owes nothing to the sources: the mean of the
-    bases, or what is clearly better for the few users, one base or the same step from the mean. Their errors on the
-    few users are compared by cross-validation, and what is seen is weighed against what is to be expected: each source
-    in its turn was a target with as few users, and its gain from the others is on record; sources that are more like
-    the target count more.
-    The share of what is transferred is the one with the smallest error that is to be expected (:func:`best_share`);
-    where that is next to nothing, it is nothing. And it is nothing where what the sources teach, untouched, is far off
-    for the few users.
+    The candidates are what the sources teach, untouched and after a step to the domain, and five ways of combining the
+    bases that are fitted on the few users and owe nothing to the sources. Their shares are those that make the error
+    of the mixture least (stacked regressions, Breiman 1996), and errors are known from two sides: each source in its
+    turn was a target with as few users, and sources that are more like the target count more; and of the target there
+    is what cross-validation among its few users shows. The more users it has, the more that counts.
+
+    Nothing is transferred where the sources' part of the mixture is next to nothing, and where what they teach,
+    untouched, is far off for the few users.
 
     The decisions on the sources use linear stacking in the place of the whole combination, which would have to be
     trained anew for each of them.
@@ -61,53 +76,48 @@ class Auto(TransferStrategy):
 
     def _fit(self, sources: Sources, target: Episodes) -> TransferredModel:
         taught = sources.teach(self.settings, self.seed)
-        experience = [past for name in sources for past in self._past(name, sources, len(target))]
-        alike = similarities(sources, target)
-        weights = [float(np.exp(SHARPNESS * alike[past.source])) for past in experience]
-        prior = prior_of([past.gain for past in experience], weights)
-        spread = float(np.mean([past.spread for past in experience])) if experience else USUAL_SPREAD
         members = taught.members(target)
-        transferred = stepped_out_of_fold(target, members, self.settings.folds, self.seed)
-        alone = alone_out_of_fold(target, self.settings.folds, self.seed)
-        before = squared_errors(target, alone)
-        seen = gain_by_user(before, squared_errors(target, transferred))
-        belief = updated(prior, seen, spread)
+        alike = similarities(sources, target)
+        past = [one for name in sources for one in self._past(name, sources, len(target))]
+        weights = [float(np.exp(SHARPNESS * alike[one.source])) for one in past]
+        seen = self._seen(target, members)
         mean = squared_errors(target, CrossFitted("mean", target, 1, self.seed).predict(target))
         untouched = float(gain_by_user(mean, squared_errors(target, members.mean(-1))).mean())
-        apart = _squared_difference(target, transferred, alone) / float(before.sum())
-        share = best_share(belief.mean, apart)
-        if untouched < -HOSTILE:
-            share = 0.0
-        own = Alone(target, self.settings.folds, self.seed)
+        expected = _expected([one.products for one in past], weights, seen)
+        allowed = np.full(len(NAMES), True) if past else IS_SAFE
+        own = best_shares(expected, allowed & ~IS_TRANSFERRED)
+        shares = own if untouched < -HOSTILE else best_shares(expected, allowed)
+        if shares[IS_TRANSFERRED].sum() < LEAST_SHARE:
+            shares = own
+        transferred = float(shares[IS_TRANSFERRED].sum())
+        simple = min(SIMPLE, key=lambda shares: float(squared_error(expected, shares)))
+        known = seen if len(target) > 1 else seen[:0]
+        over_simple, over_own = (_belief(past, weights, known, other, shares) for other in (simple, own))
+        gains: dict[str, list[float]] = {name: [] for name in alike}
+        for one in past:
+            gains[one.source].append(in_percent(float(_gain_of_users(one.products, own, shares).mean())))
         return AutoModel(
             taught,
-            DomainStep(target, members),
-            own,
-            share,
+            Candidates(target, members, self.settings.folds, self.seed),
+            shares,
             {
-                "transfers": share > 0,
-                "share": share,
-                "confidence": belief.confidence,
-                "predicted_gain": in_percent(share * belief.mean + share * (1 - share) * apart),
-                "transferred_gain": belief.mean,
-                "transferred_gain_spread": belief.spread,
-                "seen_gain": float(seen.mean()),
+                "transfers": transferred > 0,
+                "share": transferred,
+                "shares": _named(shares),
+                "instead": _named(own),
+                "predicted_gain": in_percent(over_simple.mean),
+                "transferred_gain": in_percent(over_own.mean) if transferred else 0.0,
+                "confidence": over_own.confidence if transferred else 0.0,
                 "untouched_gain": untouched,
-                "prior_gain": prior.mean,
-                "prior_gain_spread": prior.spread,
-                "instead": own.name,
                 "sources": {
-                    name: {
-                        "similarity": similarity,
-                        "gains_from_the_others": [past.gain for past in experience if past.source == name],
-                    }
+                    name: {"similarity": similarity, "gains_from_the_others": gains[name]}
                     for name, similarity in alike.items()
                 },
             },
         )
 
     def _past(self, name: str, sources: Sources, count: int) -> Iterator[_Past]:
-        """What transfer would have gained if this source had been a target; nothing, if it is alone."""
+        """How the candidates would have erred if this source had been a target; nothing, if it is alone."""
         if len(sources) == 1:
             return
         taught = sources.teach_linear([other for other in sources if other != name], self.seed)
@@ -115,50 +125,84 @@ class Auto(TransferStrategy):
         said = taught.members(judged)
         for draw in range(DRAWS):
             few = few_users(sources[name].train, count, self.seed + draw)
-            step = DomainStep(few, taught.members(few))
-            gains = gain_by_user(
-                squared_errors(judged, Alone(few, self.settings.folds, self.seed).predict(judged)),
-                squared_errors(judged, step.predict(judged, said)),
-            )
-            yield _Past(name, float(gains.mean()), float(gains.std()))
+            yield _Past(name, self._products(few, taught, judged, said))
+
+    def _products(self, few: Episodes, taught: LinearlyTaught, judged: Episodes, said: np.ndarray) -> np.ndarray:
+        candidates = Candidates(few, taught.members(few), self.settings.folds, self.seed)
+        return _relative(error_products(judged, candidates.predict(judged, said)))
+
+    def _seen(self, target: Episodes, members: np.ndarray) -> np.ndarray:
+        """[U, K, K] how the candidates err for the few users; a single one has no others, and learns nothing new."""
+        if len(target) == 1:
+            said = Candidates(target, members, self.settings.folds, self.seed).predict(target, members)
+        else:
+            said = candidates_out_of_fold(target, members, self.settings.folds, self.seed)
+        return _relative(error_products(target, said))
 
 
 class AutoModel(TransferredModel):
-    """A share of what is transferred, and the rest of what owes nothing to the sources.
+    """A mixture of what is transferred and of what owes nothing to the sources.
 
-    Its reasons: whether it ``transfers``, the ``share``, and what is used ``instead``; ``predicted_gain``, in percent
-    of RMSE, of all this over what is used instead; ``confidence``, the probability that what is transferred is better
-    by itself. The other gains are shares of the mean squared error: ``prior_gain`` is expected from the sources' past,
-    ``seen_gain`` was seen on the few users, ``transferred_gain`` follows from both; ``untouched_gain`` is that of what
+    Its reasons: whether it ``transfers``, and how large a ``share``; the ``shares`` of all candidates, and what they
+    would be ``instead`` without the sources. Gains are to be expected, in percent of RMSE: ``predicted_gain`` over the
+    mean of the bases or the best one of them, ``transferred_gain`` over the shares without the sources, and
+    ``confidence`` is the probability that this one is a gain. ``untouched_gain`` is a share of the squared error: what
     the sources teach over the mean of the bases, before any step. ``sources`` has the similarity of each, and what the
-    others would have gained it.
+    same decision would have gained there from the others.
     """
 
-    def __init__(self, taught: Taught, step: DomainStep, own: Alone, share: float, reasons: dict[str, Any]) -> None:
+    def __init__(self, taught: Taught, candidates: Candidates, shares: np.ndarray, reasons: dict[str, Any]) -> None:
         self._taught = taught
-        self._step = step
-        self._own = own
+        self._candidates = candidates
         self._reasons = reasons
-        self.share = share
+        self.shares = shares
 
     def predict(self, episodes: Episodes) -> np.ndarray:
-        alone = self._own.predict(episodes)
-        if self.share == 0:
-            return alone
-        transferred = self._step.predict(episodes, self._taught.members(episodes))
-        return self.share * transferred + (1 - self.share) * alone
+        mixed: np.ndarray = self._candidates.predict(episodes, self._taught.members(episodes)) @ self.shares
+        return mixed
 
     def reasons(self) -> dict[str, Any]:
         return self._reasons
 
 
 class _Past(NamedTuple):
-    """A decision on a source: the gain of transfer, and how far users' parts in it are spread."""
+    """A source as a target: [V, K, K] error products of its users, see :func:`_relative`."""
 
     source: str
-    gain: float
-    spread: float
+    products: np.ndarray
 
 
-def _squared_difference(episodes: Episodes, one: np.ndarray, other: np.ndarray) -> float:
-    return float(np.square(one - other)[episodes.batch.query.mask.numpy()].sum())
+def _relative(products: np.ndarray) -> np.ndarray:
+    """Error products of users, so that the mean of the bases has 1 on average: domains differ in how hard they are."""
+    mean = NAMES.index("mean")
+    return products / max(float(products[:, mean, mean].mean()), 1e-12)
+
+
+def _expected(past: list[np.ndarray], weights: list[float], seen: np.ndarray) -> np.ndarray:
+    """[K, K] error products to be expected of the target's other users."""
+    own = seen.mean(0)
+    each = [products.mean(0) for products in past]
+    before = np.average(each, axis=0, weights=weights) if past else exchangeable(own)
+    # A single user was not seen by models that do not know them.
+    count = len(seen) if len(seen) > 1 else 0
+    expected: np.ndarray = (WORTH * before + count * own) / (WORTH + count)
+    return expected
+
+
+def _gain_of_users(products: np.ndarray, own: np.ndarray, shares: np.ndarray) -> np.ndarray:
+    """[U] users' parts in what these shares gain over the target's own."""
+    return gain_by_user(squared_error(products, own), squared_error(products, shares))
+
+
+def _belief(past: list[_Past], weights: list[float], seen: np.ndarray, own: np.ndarray, shares: np.ndarray) -> Belief:
+    """What is to be believed of the gain of these shares over the target's own."""
+    gains = [_gain_of_users(one.products, own, shares) for one in past]
+    prior = prior_of([float(gain.mean()) for gain in gains], weights)
+    if not len(seen):
+        return prior
+    spread = float(np.mean([gain.std() for gain in gains])) if gains else USUAL_SPREAD
+    return updated(prior, _gain_of_users(seen, own, shares), spread)
+
+
+def _named(shares: np.ndarray) -> dict[str, float]:
+    return {name: float(share) for name, share in zip(NAMES, shares, strict=True) if share > 0}

@@ -343,11 +343,11 @@ def test_greedy_selects_as_by_hand():
     # again gives (1, 1): 2; adding 1 gives (0, 1.5): 2.25; so 0 is added; then 1: (1/3, 4/3), 17/9 < 2; then
     # from sums (1, 4): 0 gives (2, 5)/4: 29/16 = 1.8125; 1 gives (0, 6)/4: 2.25.
     errors = np.array([[1.0, -1.0, 3.0], [1.0, 2.0, 3.0]])
-    path = select(errors.T @ errors / 2, np.arange(3), initial=1, steps=3)
+    path = select(errors.T @ errors / 2, [np.arange(3)], initial=1, steps=3)[0]
     np.testing.assert_allclose(path.T, [[1, 0, 0], [1, 0, 0], [2 / 3, 1 / 3, 0], [3 / 4, 1 / 4, 0]])
-    two = select(errors.T @ errors / 2, np.arange(3), initial=2, steps=0)
+    two = select(errors.T @ errors / 2, [np.arange(3)], initial=2, steps=0)[0]
     np.testing.assert_allclose(two.T, [[1 / 2, 1 / 2, 0]])
-    only = select(errors.T @ errors / 2, np.array([1, 2]), initial=1, steps=2)
+    only = select(errors.T @ errors / 2, [np.array([1, 2])], initial=1, steps=2)[0]
     assert only[0].sum() == 0
 
 
@@ -357,7 +357,7 @@ def test_greedy_adds_the_base_that_a_plain_search_would_add(seed, bases):
     rng = np.random.default_rng(seed)
     predictions, targets = rng.random((30, bases)), rng.random(30)
     errors = predictions - targets[:, None]
-    path = select(errors.T @ errors / 30, np.arange(bases), initial=1, steps=4)
+    path = select(errors.T @ errors / 30, [np.arange(bases)], initial=1, steps=4)[0]
     counts = np.zeros(bases)
     counts[np.argmin((errors**2).mean(0))] = 1
     for step in range(1, 5):

@@ -10,6 +10,7 @@ import torch
 from metarec.episodes import EpisodeSettings
 from metarec.ratings import simulate_domains
 from metarec.transfer import STRATEGIES, FusionSettings, TransferRounds, predict_round
+from metarec.transfer._candidates import TRANSFERRED, candidates_out_of_fold
 from metarec.transfer.auto import HOSTILE
 
 SETTINGS = EpisodeSettings(min_query=3, max_query=10)
@@ -63,15 +64,21 @@ def test_it_transfers_from_domains_that_help_and_says_why(domains):
     given, auto = said(domains, regime="everything", target_users=10)
     reasons = json.loads(json.dumps(auto.reasons))
     assert reasons["transfers"] is True
-    assert 0.5 <= reasons["share"] <= 1
+    assert 0.1 <= reasons["share"] <= 1
+    assert sum(reasons["shares"].values()) == pytest.approx(1)
+    assert sum(reasons["shares"].get(name, 0) for name in TRANSFERRED) == pytest.approx(reasons["share"])
+    assert sum(reasons["instead"].values()) == pytest.approx(1)
+    assert not set(reasons["instead"]) & set(TRANSFERRED)
+    assert reasons["transferred_gain"] > 0
+    assert reasons["predicted_gain"] >= reasons["transferred_gain"]
     assert reasons["confidence"] > 0.5
     assert set(reasons["sources"]) == {"books", "music"}
     for source in reasons["sources"].values():
         assert 0 <= source["similarity"] <= 1
         assert np.isfinite(source["gains_from_the_others"]).all()
         assert len(source["gains_from_the_others"]) == 3
-    alone = predict_round(reasons["instead"], given, SHORT, 0).predictions
-    assert error(given, auto.predictions) < error(given, alone)
+    for name in ("mean", "best-single"):
+        assert error(given, auto.predictions) < error(given, predict_round(name, given, SHORT, 0).predictions)
 
 
 @pytest.mark.parametrize("change", [inverted_targets, far_off])
@@ -82,6 +89,8 @@ def test_it_declines_a_hostile_source(domains, change):
     model = STRATEGIES.get("auto")(SHORT, seed=0).fit(hostile, given.few)
     assert model.reasons()["transfers"] is False
     assert model.reasons()["untouched_gain"] < -HOSTILE
+    assert model.reasons()["shares"] == model.reasons()["instead"]
+    assert (model.reasons()["confidence"], model.reasons()["transferred_gain"]) == (0.0, 0.0)
     friendly = STRATEGIES.get("auto")(SHORT, seed=0).fit(given.sources, given.few)
     assert friendly.reasons()["untouched_gain"] > -HOSTILE
     own = predict_round("mean", given, SHORT, 0).predictions
@@ -91,7 +100,7 @@ def test_it_declines_a_hostile_source(domains, change):
 
 def test_one_source_has_no_past(domains):
     _, auto = said(domains, ("movies", "books"))
-    assert auto.reasons["prior_gain"] == 0
+    assert auto.reasons["share"] > 0
     assert auto.reasons["sources"]["books"]["gains_from_the_others"] == []
 
 
@@ -101,3 +110,24 @@ def test_an_inverted_table_is_no_disaster(domains):
     given, auto = said(worse, ("movies", "books"))
     best = min(error(given, predict_round(name, given, SHORT, 0).predictions) for name in ("mean", "best-single"))
     assert error(given, auto.predictions) < 1.03 * best
+
+
+def test_no_user_is_judged_by_what_was_learned_from_them(domains):
+    """The ratings of one user, turned over, move what is said of the others, and not what is said of them."""
+    given, _ = said(domains, ("movies", "books"))
+    members = given.sources.teach(SHORT, 0).members(given.few)
+    query = given.few.batch.query
+    targets = query.targets.clone()
+    targets[3] = 1 - targets[3]
+    turned = replace(given.few, batch=given.few.batch._replace(query=query._replace(targets=targets)))
+    before, after = (candidates_out_of_fold(few, members, 5, 0) for few in (given.few, turned))
+    np.testing.assert_array_equal(before[3], after[3])
+    assert np.abs(before - after).max() > 1e-4
+
+
+def test_a_single_known_user_is_enough_to_begin(domains):
+    given, _ = said(domains)
+    model = STRATEGIES.get("auto")(SHORT, seed=0).fit(given.sources, given.few.select(torch.tensor([0])))
+    assert sum(model.reasons()["shares"].values()) == pytest.approx(1)
+    own = predict_round("mean", given, SHORT, 0).predictions
+    assert error(given, given.to_unit(model.predict(given.test), plain=False)) < 1.02 * error(given, own)

@@ -6,11 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from metarec.transfer._beliefs import (
-    LEAST_SHARE,
     LEAST_SPREAD,
     NO_SPREAD,
     Belief,
-    best_share,
     gain_by_user,
     prior_of,
     updated,
@@ -57,12 +55,5 @@ def test_more_users_say_more():
     assert 0.5 < few.confidence < many.confidence
 
 
-@given(st.floats(-0.5, 0.5), st.floats(0.01, 0.5))
-def test_no_share_is_better_than_the_best_one(gain, difference):
-    def expected(share):
-        return share * gain + share * (1 - share) * difference
-
-    best = expected(best_share(gain, difference))
-    # A share that is too small to be worth it is given up.
-    given_up = difference * LEAST_SHARE**2
-    assert all(expected(share) <= best + given_up + 1e-12 for share in np.linspace(0, 1, 21))
+def test_what_nobody_differs_in_is_no_gain():
+    assert updated(Belief(0.0, 0.01), np.zeros(5), 0.0).mean == 0.0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -52,29 +52,31 @@ class GreedyStacker(Stacker):
         bags = [np.sort(rng.choice(count, size, replace=False)) for _ in range(BAGS)]
         for bagged, subsets in ((False, [np.arange(count)]), (True, bags)):
             for initial in range(1, len(subsets[0]) + 1):
-                paths = [select(products, subset, initial, max(STEPS)) for subset in subsets]
-                weights = np.mean(paths, axis=0)
+                weights = select(products, subsets, initial, max(STEPS)).mean(0)
                 yield Family(
                     [{"bagged": bagged, "initial": initial, "steps": steps} for steps in (0, *STEPS)],
                     WeightedMeans(weights[:, [0, *STEPS]]),
                 )
 
 
-def select(products: np.ndarray, subset: np.ndarray, initial: int, steps: int) -> np.ndarray:
-    """[A, steps + 1] weights after each step of the selection; the first column is the sorted initialisation.
+def select(products: np.ndarray, subsets: Sequence[np.ndarray], initial: int, steps: int) -> np.ndarray:
+    """[S, A, steps + 1] weights after each step of each selection; the first column is the sorted initialisation.
 
     Args:
         products: [A, A] mean products of the bases' errors; weights w that sum to 1 have the squared error w'Pw.
-        subset: the bases to choose from. initial: how many of the best ones to start with.
+        subsets: S lists of the bases to choose from. initial: how many of the best ones to start with.
     """
     singles = np.diag(products)
-    best_first = subset[np.argsort(singles[subset], kind="stable")]
-    counts = np.zeros(len(products))
-    counts[best_first[:initial]] = 1.0
+    everyone = np.arange(len(subsets))
+    counts = np.zeros((len(subsets), len(products)))
+    barred = np.full(counts.shape, np.inf)
+    for place, subset in enumerate(subsets):
+        barred[place, subset] = 0.0
+        counts[place, subset[np.argsort(singles[subset], kind="stable")][:initial]] = 1.0
     path = [counts / initial]
     for _ in range(steps):
         # Of |sum of errors + the candidate's error|^2 only these parts depend on the candidate.
-        gains = 2.0 * (products @ counts) + singles
-        counts[subset[np.argmin(gains[subset])]] += 1.0
-        path.append(counts / counts.sum())
-    return np.stack(path, axis=1)
+        gains = 2.0 * (counts @ products) + singles
+        counts[everyone, np.argmin(gains + barred, axis=1)] += 1.0
+        path.append(counts / counts.sum(1, keepdims=True))
+    return np.stack(path, axis=-1)
