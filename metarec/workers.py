@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from multiprocessing import forkserver, resource_tracker
 from typing import Any
 
-__all__ = ["Map", "start_server", "worker_map", "worker_pool"]
+__all__ = ["Map", "end_with_parent", "start_server", "worker_map", "worker_pool"]
 
 Map = Callable[..., Iterable[Any]]
 """Called like the built-in ``map``; what it hands back may still be computed while other work is done."""
@@ -73,11 +73,15 @@ def _die_quietly() -> None:
     # Ctrl-C reaches the whole process group. The parent reports it; a worker's traceback would only be noise.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+    end_with_parent()
+
+
+def end_with_parent() -> None:
+    """See to it that this process does not outlive its parent: one that is killed cannot end its workers."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
 def _end_with_parent() -> None:
-    # A parent that is killed cannot end its workers, and they would wait for its next task for ever.
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()

@@ -12,8 +12,15 @@ from typing import Annotated, Any
 
 import typer
 
-from metarec.errors import InputError
-from metarec.study.command import check_json, check_name, cores, named_paths, run_command, tell_interrupted
+from metarec.study.command import (
+    check_json,
+    check_name,
+    check_storage,
+    cores,
+    named_paths,
+    run_command,
+    tell_interrupted,
+)
 
 __all__ = ["main"]
 
@@ -55,6 +62,10 @@ def study(
     """Learn how to combine recommenders: search, choose on validation users, score once on test users.
 
     Exit codes: 0 done; 2 bad input; 130 interrupted, to be continued with the same --study-name.
+
+    Ctrl-C once finishes the running trials and stops; twice stops now.
+
+    Further commands, each with a --help of its own: worker joins a study from elsewhere, replay repeats one trial.
     """
     options: dict[str, Any] = {"trials": trials, "workers": workers, "seed": seed, "timeout": timeout, "target": target}
     overrides = {key: value for key, value in options.items() if value is not None}
@@ -97,7 +108,7 @@ def _run(
     name = f"{spec.name}-{datetime.now():%Y%m%d-%H%M%S}" if study_name is None else study_name
     check_name("--study-name", name)
     check_json(json_file, out)
-    _check_storage(storage)
+    check_storage(storage)
     uri = tracking_uri or sqlite_uri(out / "mlflow.db")
     check_uri(uri)
     errors = Console(stderr=True)
@@ -119,14 +130,12 @@ def _run(
     show_where(console, result, uri)
 
 
-def _check_storage(url: str | None) -> None:
-    if url is not None and "://" not in url:
-        raise InputError(f'--storage must be a URL such as postgresql://user@host/name but got "{url}"')
-
-
 def main() -> None:
     """Run the command; turn what the user can mend into one line and an exit code."""
-    run_command(app)
+    from metarec.study.further_commands import app as further
+
+    names = {command.callback.__name__ for command in further.registered_commands if command.callback}
+    run_command(further if sys.argv[1:2] and sys.argv[1] in names else app)
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ __all__ = [
     "INTERRUPTED",
     "check_json",
     "check_name",
+    "check_storage",
     "cores",
     "named_paths",
     "run_command",
@@ -68,6 +69,12 @@ def check_json(path: Path | None, out: Path) -> None:
     there = folder == out.absolute() or (folder.is_dir() and os.access(folder, os.W_OK))
     if path.is_dir() or not there:
         raise InputError(f"--json {path}: cannot be written there; name a file in a folder that exists")
+
+
+def check_storage(url: str | None) -> None:
+    """Raise InputError for an Optuna storage that is no URL."""
+    if url is not None and "://" not in url:
+        raise InputError(f'--storage must be a URL such as postgresql://user@host/name but got "{url}"')
 
 
 def cores() -> int:

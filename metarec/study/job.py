@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import math
+import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
@@ -24,10 +26,13 @@ from metarec.registry import suggest
 from metarec.study.ensemble import member_trials
 from metarec.study.folders import make_folders
 from metarec.study.network_subject import NetworkSubject
+from metarec.study.processes import run_in_processes, stopping_politely
+from metarec.study.recorded_trial import RUN_ID, RecordedObjective
 from metarec.study.records import record_result, study_description
 from metarec.study.results import StudyResult
-from metarec.study.search import counted_trials, open_storage, open_study, run_trials
+from metarec.study.search import counted_trials, open_study, run_trials, wanted_trials
 from metarec.study.spec import SIMULATED, StudySpec
+from metarec.study.storage import open_storage
 from metarec.study.subject import Subject, Surroundings
 from metarec.study.tracking import NullTracker, StudyRun, Tracker
 from metarec.study.transfer_subject import TransferSubject
@@ -35,7 +40,17 @@ from metarec.study.trial_files import FileKeeper
 from metarec.threads import one_thread
 from metarec.workers import worker_pool
 
-__all__ = ["Job", "StudyFailed", "Watcher", "choose_target", "read_data", "run_study"]
+__all__ = [
+    "Job",
+    "StudyFailed",
+    "Watcher",
+    "choose_target",
+    "identity_of",
+    "make_subject",
+    "read_data",
+    "run_search",
+    "run_study",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -62,6 +77,9 @@ class Watcher:
     def on_stage(self, what: str) -> None:
         """Something else that takes a while begins."""
 
+    def on_stopping(self) -> None:
+        """It was asked to stop, and does so when the running trials have ended."""
+
 
 @dataclass
 class Job:
@@ -87,6 +105,19 @@ class Job:
     def folder(self) -> Path:
         """What belongs to this study alone."""
         return self.out / "artifacts" / self.study_name
+
+    @property
+    def optuna_storage(self) -> str:
+        """The URL of a database, or the path of the journal."""
+        return self.storage or str(self.out / "optuna.journal")
+
+    def make_folders(self) -> None:
+        """Make the folders that the job writes to.
+
+        Raises:
+            InputError: one cannot be made or written.
+        """
+        make_folders(self.out, self.out / "artifacts", self.out / "cache", self.folder / "networks")
 
 
 def read_data(spec: StudySpec) -> dict[str, Domain]:
@@ -131,13 +162,12 @@ def run_study(spec: StudySpec, domains: Mapping[str, Domain], job: Job) -> Study
         StudyFailed: no trial came to an end that can be scored.
     """
     spec = spec.model_copy(update={"target": choose_target(spec, domains)})
-    subject = _subject(spec, domains, job)
+    subject = make_subject(spec, domains, job)
     if job.storage is not None:
         # Only to see that it answers, before anything is written.
         open_storage(job.storage)
-    make_folders(job.out, job.out / "artifacts", job.out / "cache", job.folder / "networks")
-    storage = job.storage or str(job.out / "optuna.journal")
-    study = open_study(spec, job.study_name, storage, _identity(spec, domains))
+    job.make_folders()
+    study = open_study(spec, job.study_name, job.optuna_storage, identity_of(spec, domains))
 
     job.watcher.on_begin(domains)
     # However the block ends, the store is not left half made: it waits for the thread.
@@ -156,17 +186,51 @@ def run_study(spec: StudySpec, domains: Mapping[str, Domain], job: Job) -> Study
     ):
         objective = subject.objective(run, keeper, processes)
 
-        def on_trial(trial: FrozenTrial) -> None:
-            job.watcher.on_trial(trial, len(counted_trials(study)), spec.trials)
-
-        run_trials(study, objective, job.tracker, storage, on_trial)
+        if run.run_id is not None:
+            study.set_user_attr(RUN_ID, run.run_id)
+        run_search(study, objective, job)
         with one_thread():
             result = _score(spec, study, subject, job, run)
         record_result(run, spec, result, domains)
     return result
 
 
-def _subject(spec: StudySpec, domains: Mapping[str, Domain], job: Job) -> Subject:
+def run_search(study: optuna.Study, objective: RecordedObjective, job: Job) -> None:
+    """Run trials in as many processes as the spec says.
+
+    Raises:
+        KeyboardInterrupt: it was asked to stop. Asked once, the running trials have ended.
+    """
+    spec = objective.spec
+    deadline = time.monotonic() + spec.timeout if spec.timeout else math.inf
+
+    def on_trial(trial: FrozenTrial) -> None:
+        job.watcher.on_trial(trial, len(counted_trials(study)), wanted_trials(study))
+
+    with stopping_politely(job.watcher.on_stopping) as asked:
+        if spec.workers == 1:
+            run_trials(study, objective, on_trial, deadline=deadline, stopping=asked)
+        else:
+            run_in_processes(
+                spec.workers,
+                study,
+                objective,
+                job.tracker,
+                job.optuna_storage,
+                on_trial,
+                deadline=deadline,
+                stopping=asked,
+            )
+        if asked():
+            raise KeyboardInterrupt
+
+
+def make_subject(spec: StudySpec, domains: Mapping[str, Domain], job: Job) -> Subject:
+    """What the study searches; the input is checked.
+
+    Raises:
+        InputError: the input is wrong.
+    """
     around = Surroundings(
         job.out / "cache", job.folder / "networks", job.jobs, job.watcher.on_episodes, job.watcher.on_stage
     )
@@ -209,7 +273,7 @@ def _score(spec: StudySpec, study: optuna.Study, subject: Subject, job: Job, run
     )
 
 
-def _identity(spec: StudySpec, domains: Mapping[str, Domain]) -> str:
+def identity_of(spec: StudySpec, domains: Mapping[str, Domain]) -> str:
     """A hash of everything that makes trials comparable: not how many there are, nor who runs them."""
     ignored = {"name", "description", "trials", "workers", "timeout", "domains"}
     if spec.transfer is None:

@@ -15,7 +15,7 @@ from metarec.episodes import DomainEpisodes, EpisodeBatch, Episodes
 from metarec.fusion import NETWORKS, FusionNetwork
 from metarec.meta import MetaLearner, MetaLearningTrainer, make_engine
 from metarec.study.evaluation import METAREC, base_unit_predictions, prediction_rows
-from metarec.study.recorded_trial import recorded_trial
+from metarec.study.recorded_trial import RecordedObjective
 from metarec.study.space import NETWORK_PARAMETERS
 from metarec.study.spec import StudySpec
 from metarec.study.tracking import StudyRun, TrialRun
@@ -49,7 +49,7 @@ def make_learner(spec: StudySpec, episodes: Episodes, params: Mapping[str, Any],
     )
 
 
-class Objective:
+class Objective(RecordedObjective):
     """What Optuna minimises. It is handed no test user: there is none in it to look at.
 
     Args:
@@ -70,15 +70,12 @@ class Objective:
         networks: Path,
         keeper: FileKeeper | None = None,
     ) -> None:
-        self.spec = spec
+        super().__init__(spec, run, keeper)
         self.train = train
         self.validation = validation
-        self.run = run
         self.networks = networks
-        self.keeper = keeper or FileKeeper()
 
     def recorded_by(self, run: StudyRun | None) -> Objective:
-        """The same objective, recorded by another run."""
         return Objective(self.spec, self.train, self.validation, run, self.networks)
 
     @classmethod
@@ -94,14 +91,6 @@ class Objective:
         assert spec.target is not None
         train = {name: domain.train for name, domain in episodes.items()}
         return cls(spec, train, episodes[spec.target].validation, run, networks, keeper)
-
-    def __call__(self, trial: optuna.Trial) -> float:
-        def judge(params: Mapping[str, Any], record: TrialRun) -> tuple[float, TrialFiles]:
-            learner, value = self._train(trial, params, record)
-            torch.save(learner.state_dict(), self.weights(trial.number))
-            return value, self._files(learner, params)
-
-        return recorded_trial(self, trial, judge, self.keeper)
 
     def fit(self, params: Mapping[str, Any], on_epoch: Any = None) -> tuple[MetaLearner, dict[str, list[float]], float]:
         """Meta-learn one configuration: the learner, its curves, and its score on the validation users."""
@@ -124,7 +113,10 @@ class Objective:
         """Where a finished trial keeps its network, and with it the inner rates where they are learned."""
         return self.networks / f"trial-{number}.pt"
 
-    def _train(self, trial: optuna.Trial, params: Mapping[str, Any], record: TrialRun) -> tuple[MetaLearner, float]:
+    def value_of(self, params: Mapping[str, Any]) -> float:
+        return self.fit(params)[2]
+
+    def _judge(self, trial: optuna.Trial, params: Mapping[str, Any], record: TrialRun) -> tuple[float, TrialFiles]:
         best = math.inf
 
         def on_epoch(epoch: int, metrics: Mapping[str, float]) -> None:
@@ -136,10 +128,11 @@ class Objective:
             if trial.should_prune():
                 raise optuna.TrialPruned(f"behind the median of the other trials after epoch {epoch}: {best:.5f}")
 
-        learner, self._history, value = self.fit(params, on_epoch)
-        return learner, value
+        learner, curves, value = self.fit(params, on_epoch)
+        torch.save(learner.state_dict(), self.weights(trial.number))
+        return value, self._files(learner, params, curves)
 
-    def _files(self, learner: MetaLearner, params: Mapping[str, Any]) -> TrialFiles:
+    def _files(self, learner: MetaLearner, params: Mapping[str, Any], curves: Mapping[str, list[float]]) -> TrialFiles:
         """What the trial keeps beside its numbers."""
         validation = self.validation
         output = learner.adapt(validation.batch.support).fuse(validation.batch.query)
@@ -148,8 +141,8 @@ class Objective:
         return TrialFiles(
             configuration={"parameters": dict(params), "study": self.spec.model_dump(mode="json")},
             predictions=prediction_rows(validation, unit),
-            curves={name: curve for name, curve in self._history.items() if curve},
-            best_epoch=int(np.argmin(self._history["val_rmse"])),
+            curves={name: curve for name, curve in curves.items() if curve},
+            best_epoch=int(np.argmin(curves["val_rmse"])),
             weights=None if output.weights is None else output.weights[mask].detach().numpy(),
             base_names=validation.base_names,
         )

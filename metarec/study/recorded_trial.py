@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any, Self
 
 import optuna
+from optuna.trial import FrozenTrial, TrialState
 
 from metarec.meta import NonFiniteLossError
 from metarec.study.space import suggest_parameters
@@ -13,46 +15,76 @@ from metarec.study.spec import StudySpec
 from metarec.study.tracking import StudyRun, TrialRun
 from metarec.study.trial_files import FileKeeper, Files
 
-__all__ = ["METRIC", "RUN_ID", "StudyObjective", "recorded_trial"]
+__all__ = ["METRIC", "REASON", "RUN_ID", "RecordedObjective"]
 
 METRIC = "validation_unit_rmse"
 """What a study minimises: the RMSE on the unit scale over all query rows of the target's validation users."""
 
-RUN_ID = "run_id"
-
-Judge = Callable[[Mapping[str, Any], TrialRun], tuple[float, Files]]
-"""From a trial's parameters and its record to its value, and the files that are to be kept with it."""
+RUN_ID, REASON = "run_id", "reason"
+"""Attributes of a trial: its run, and why it has no value. A trial that failed without a reason was killed."""
 
 
-class StudyObjective(Protocol):
-    """What Optuna minimises in a study; `run` is its record."""
+class RecordedObjective(ABC):
+    """What Optuna minimises in a study, one trial at a time, and its record.
 
-    spec: StudySpec
-    run: StudyRun | None
+    A trial ends in two steps, so that being killed between them makes no difference: what it found is on record before
+    Optuna is told its value, and the record is closed, by :meth:`ended`, after Optuna knows. So a trial that counts is
+    whole, and one that does not is never closed as complete.
 
-    def recorded_by(self, run: StudyRun | None) -> StudyObjective:
-        """The same objective, recorded by another run."""
+    Args:
+        spec: the study. run: its record. keeper: of the trials' files; by default one that keeps them at once.
+    """
+
+    def __init__(self, spec: StudySpec, run: StudyRun | None, keeper: FileKeeper | None = None) -> None:
+        self.spec = spec
+        self.run = run
+        self.keeper = keeper or FileKeeper()
+        self._open: dict[int, TrialRun] = {}
 
     def __call__(self, trial: optuna.Trial) -> float:
         """The trial's value."""
+        assert self.run is not None, "an objective needs the record of its study before it runs"
+        params = suggest_parameters(trial, self.spec.space)
+        record = self.run.start_trial(trial.number, params)
+        self._open[trial.number] = record
+        try:
+            value, files = self._judge(trial, params, record)
+            self.keeper.keep(files, record)
+            record.log_metrics({METRIC: value})
+        except (optuna.TrialPruned, NonFiniteLossError) as reason:
+            self._note_run(trial, record)
+            trial.set_user_attr(REASON, str(reason))
+            raise
+        except BaseException as error:
+            # Nobody is told of this end, so it is recorded here.
+            with self._open.pop(trial.number):
+                raise error
+        self._note_run(trial, record)
+        return value
 
+    def ended(self, trial: FrozenTrial) -> None:
+        """Close the record of a trial that this objective has run, as Optuna knows it."""
+        record = self._open.pop(trial.number, None)
+        if record is None:
+            return
+        if trial.state == TrialState.COMPLETE:
+            record.finish("complete", value=trial.value)
+        else:
+            state = "pruned" if trial.state == TrialState.PRUNED else "failed"
+            record.finish(state, reason=trial.user_attrs[REASON])  # type: ignore[arg-type]  # one of two states
 
-def recorded_trial(objective: StudyObjective, trial: optuna.Trial, judge: Judge, keeper: FileKeeper) -> float:
-    """Run a trial of an objective; however it ends, its record says how and why."""
-    assert objective.run is not None, "an objective needs the record of its study before it runs"
-    params = suggest_parameters(trial, objective.spec.space)
-    with objective.run.start_trial(trial.number, params) as record:
+    def _note_run(self, trial: optuna.Trial, record: TrialRun) -> None:
         if record.run_id is not None:
             trial.set_user_attr(RUN_ID, record.run_id)
-        try:
-            value, files = judge(params, record)
-        except optuna.TrialPruned as reason:
-            record.finish("pruned", reason=str(reason))
-            raise
-        except NonFiniteLossError as reason:
-            record.finish("failed", reason=str(reason))
-            raise
-        keeper.keep(files, record)
-        record.log_metrics({METRIC: value})
-        record.finish("complete", value=value)
-    return value
+
+    @abstractmethod
+    def recorded_by(self, run: StudyRun | None) -> Self:
+        """The same objective, recorded by another run, in this process alone."""
+
+    @abstractmethod
+    def value_of(self, params: Mapping[str, Any]) -> float:
+        """The value of a configuration, computed anew and without a record."""
+
+    @abstractmethod
+    def _judge(self, trial: optuna.Trial, params: Mapping[str, Any], record: TrialRun) -> tuple[float, Files]:
+        """The value of a trial with these parameters, and the files that are to be kept with it."""

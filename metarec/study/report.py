@@ -40,6 +40,9 @@ class TerminalWatcher(ProgressLine, Watcher):
     def on_stage(self, what: str) -> None:
         self._show(what)
 
+    def on_stopping(self) -> None:
+        self._console.print(Text("stopping when the running trials have ended; Ctrl-C once more stops now"))
+
 
 def show_result(console: Console, result: StudyResult) -> None:
     """The test table of every domain, and the engines or the strategies side by side."""

@@ -1,55 +1,39 @@
-"""Running trials: in this process or in several, up to a number in all, resumable."""
+"""Running trials: up to a number in all, by however many processes, resumable."""
 
 from __future__ import annotations
 
-import multiprocessing
-import signal
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 import optuna
-from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend
+from optuna.distributions import BaseDistribution
 from optuna.trial import FrozenTrial, TrialState
-from sqlalchemy.exc import SQLAlchemyError
 
 from metarec.errors import InputError
 from metarec.meta import NonFiniteLossError
-from metarec.study.recorded_trial import StudyObjective
+from metarec.study.recorded_trial import REASON, RecordedObjective
 from metarec.study.spec import StudySpec
-from metarec.study.tracking import Tracker
+from metarec.study.storage import expected_experiments, open_storage, reaching
 from metarec.threads import one_thread
 
-__all__ = ["counted_trials", "open_storage", "open_study", "run_trials"]
+__all__ = ["OnTrial", "counted_trials", "end_stale_trials", "join_study", "open_study", "run_trials", "wanted_trials"]
 
 IDENTITY = "identity"
 "A study attribute: the hash of everything that its trials depend on."
 
-INTERRUPTED = "interrupted"
-"A study attribute: the numbers of the trials that did not end by themselves."
+SPEC, WANTED = "spec", "trials"
+"Study attributes: what a process needs that joins from elsewhere, and how many trials there are to be in all."
+
+WAIT_S = 0.5
+"How often it is looked whether the last trials, which others run, have ended."
 
 OnTrial = Callable[[FrozenTrial], None]
 
 
-def open_storage(storage: str) -> optuna.storages.BaseStorage:
-    """The storage at the path of a journal file, or at the URL of a database.
-
-    Raises:
-        InputError: the storage does not answer.
-    """
-    with _reaching(storage):
-        return optuna.storages.get_storage(storage if "://" in storage else JournalStorage(JournalFileBackend(storage)))
-
-
-@contextmanager
-def _reaching(storage: str) -> Iterator[None]:
-    try:
-        yield
-    except (OSError, ImportError, ValueError, SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
-        reason = str(error).strip().split("\n")[0].rstrip(".")
-        raise InputError(f"--storage {storage} cannot be opened: {reason}; give another") from None
+class _Superfluous(Exception):
+    """Others have begun as many trials as are wanted."""
 
 
 def open_study(spec: StudySpec, name: str, storage: str, identity: str) -> optuna.Study:
@@ -62,9 +46,9 @@ def open_study(spec: StudySpec, name: str, storage: str, identity: str) -> optun
     Raises:
         InputError: a study of this name was made from other data or settings, or the storage does not answer.
     """
-    _quieten_optuna()
-    backend = open_storage(storage)
-    with _reaching(storage):
+    quieten_optuna()
+    backend = open_storage(storage, _try_again)
+    with reaching(storage):
         study = optuna.create_study(
             study_name=name, storage=backend, load_if_exists=True, direction="minimize", pruner=_pruner(spec)
         )
@@ -78,128 +62,173 @@ def open_study(spec: StudySpec, name: str, storage: str, identity: str) -> optun
             f'study "{name}" was begun with other data or settings, so its trials cannot be compared; '
             "give another --study-name, or the spec and data that it was begun with"
         )
-    _end_interrupted(study, spec)
-    # Seeded by how far the study is: continued with the first seed, it would draw its first trials again.
-    study.sampler = optuna.samplers.TPESampler(seed=spec.seed + len(study.trials), multivariate=True)
+    study.set_user_attr(SPEC, spec.model_dump(mode="json"))
+    study.set_user_attr(WANTED, spec.trials)
+    study.sampler = _SeededByTrial(spec.seed)
     return study
+
+
+def join_study(name: str, storage: str) -> tuple[optuna.Study, StudySpec, str]:
+    """A study that somebody has begun, its spec, and the hash of what its trials depend on.
+
+    Raises:
+        InputError: there is none of this name, or the storage does not answer.
+    """
+    quieten_optuna()
+    backend = open_storage(storage, _try_again)
+    with reaching(storage):
+        names = optuna.get_all_study_names(backend)
+    if name not in names:
+        known = ", ".join(names) or "no study yet"
+        raise InputError(f'--study-name "{name}" is not in the storage, which has {known}; begin it, or give another')
+    study = optuna.load_study(study_name=name, storage=backend)
+    attributes = study.user_attrs
+    if SPEC not in attributes:
+        raise InputError(f'study "{name}" is not ready to be joined: it was begun elsewhere and has no spec yet')
+    spec = StudySpec.model_validate(attributes[SPEC])
+    study.pruner = _pruner(spec)
+    study.sampler = _SeededByTrial(spec.seed)
+    return study, spec, attributes[IDENTITY]
 
 
 def counted_trials(study: optuna.Study) -> list[FrozenTrial]:
     """The trials that count towards the study's number: all that ended by themselves."""
-    interrupted = study.user_attrs.get(INTERRUPTED, [])
-    return [
-        trial
-        for trial in study.get_trials(deepcopy=False)
-        if trial.state.is_finished() and trial.number not in interrupted
-    ]
+    return [trial for trial in study.get_trials(deepcopy=False) if _counts(trial)]
+
+
+def wanted_trials(study: optuna.Study) -> int:
+    """How many trials the study is to have in all."""
+    return int(study.user_attrs[WANTED])
+
+
+def _counts(trial: FrozenTrial) -> bool:
+    # Who fails by itself says why. Who was killed or interrupted could not, or it was not the trial's fault.
+    failed = trial.state == TrialState.FAIL and REASON in trial.user_attrs
+    return failed or trial.state in (TrialState.COMPLETE, TrialState.PRUNED)
 
 
 def run_trials(
-    study: optuna.Study, objective: StudyObjective, tracker: Tracker, storage: str, on_trial: OnTrial
-) -> None:
-    """Run trials until the study has `spec.trials` in all or the time is over; `on_trial` hears of each that ended."""
-    spec = objective.spec
-    left = spec.trials - len(counted_trials(study))
-    deadline = time.monotonic() + spec.timeout if spec.timeout else float("inf")
-    if spec.workers == 1:
-        while left > 0 and time.monotonic() < deadline:
-            left -= 1
-            _run_one(study, objective, on_trial)
-        return
-    assert objective.run is not None
-    context = multiprocessing.get_context("spawn")
-    slots = context.Value("i", left)
-    # A run's connection to its store stays in this process; each worker makes its own.
-    arguments = (study.study_name, objective.recorded_by(None), tracker, objective.run.run_id, storage, slots, deadline)
-    workers = [
-        context.Process(target=_work, args=(*arguments, number)) for number in range(min(spec.workers, max(left, 0)))
-    ]
-    try:
-        for worker in workers:
-            worker.start()
-        told = {trial.number for trial in counted_trials(study)}
-        while any(worker.is_alive() for worker in workers):
-            for worker in workers:
-                worker.join(0.2)
-            _tell(study, told, on_trial)
-        _tell(study, told, on_trial)
-    finally:
-        for worker in workers:
-            worker.terminate()
-    broken = [worker.exitcode for worker in workers if worker.exitcode]
-    if len(broken) == len(workers) and workers:
-        raise RuntimeError(
-            f"all {len(workers)} workers ended early, with exit codes {broken}; see their messages above"
-        )
+    study: optuna.Study,
+    objective: RecordedObjective,
+    on_trial: OnTrial,
+    *,
+    deadline: float = float("inf"),
+    stopping: Callable[[], bool] = lambda: False,
+) -> int:
+    """Run trials until the study has as many as are wanted, whoever runs them.
+
+    A trial whose process is gone is ended, and its configuration tried again.
+
+    Args:
+        on_trial: hears of each trial that this process has ended.
+        deadline: a time of `time.monotonic` after which no trial begins.
+        stopping: asked before each trial whether to stop.
+
+    Returns:
+        How many trials this process has run.
+    """
+    done = 0
+
+    def told(_: optuna.Study, trial: FrozenTrial) -> None:
+        nonlocal done
+        objective.ended(trial)
+        if _counts(trial):
+            done += 1
+            on_trial(trial)
+
+    while not stopping() and time.monotonic() < deadline:
+        trials = study.get_trials(deepcopy=False)
+        counted = sum(map(_counts, trials))
+        running = sum(trial.state == TrialState.RUNNING for trial in trials)
+        wanted = wanted_trials(study)
+        if counted >= wanted:
+            break
+        if counted + running >= wanted:
+            # The last ones are others'; should one of them die, its configuration is to be tried again.
+            time.sleep(WAIT_S)
+            end_stale_trials(study)
+            continue
+        with one_thread():
+            study.optimize(
+                _checked(study, objective, wanted),
+                n_trials=1,
+                catch=(NonFiniteLossError, _Superfluous),
+                callbacks=[told],
+            )
+    return done
 
 
-def _run_one(study: optuna.Study, objective: StudyObjective, on_trial: OnTrial) -> None:
+def end_stale_trials(study: optuna.Study) -> None:
+    """End the trials whose process is gone, and queue their configurations again."""
+    with expected_experiments():
+        optuna.storages.fail_stale_trials(study)
+
+
+def quieten_optuna() -> None:
+    # It warns of every failed trial, with a traceback, after Ctrl-C too; the trial's run says why it failed.
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+
+
+def _checked(study: optuna.Study, objective: RecordedObjective, wanted: int) -> Callable[[optuna.Trial], float]:
     def run(trial: optuna.Trial) -> float:
+        # Several may have seen the last place free. Numbers are given out one by one, so they agree on who has it.
+        before = study.get_trials(deepcopy=False)[: trial.number]
+        if sum(_counts(other) or other.state == TrialState.RUNNING for other in before) >= wanted:
+            raise _Superfluous
         try:
             return objective(trial)
         except (optuna.TrialPruned, NonFiniteLossError):
             raise
         except BaseException:
-            # Optuna will call it failed, but Ctrl-C or a broken store says nothing about these parameters.
-            _put_back(study, objective.spec, {trial.number: trial.params})
+            # Ctrl-C or a broken store says nothing about these parameters.
+            _try_again(study, study.get_trials(deepcopy=False)[trial.number])
             raise
 
-    with one_thread():
-        study.optimize(run, n_trials=1, catch=(NonFiniteLossError,), callbacks=[lambda _, trial: on_trial(trial)])
+    return run
 
 
-def _work(
-    name: str,
-    objective: StudyObjective,
-    tracker: Tracker,
-    run_id: str | None,
-    storage: str,
-    slots: Any,
-    deadline: float,
-    number: int,
-) -> None:
-    """A worker process: takes a slot, runs a trial, until there is none left."""
-    spec = objective.spec
-    # The parent reports Ctrl-C; a worker just ends.
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-    _quieten_optuna()
-    sampler = optuna.samplers.TPESampler(seed=spec.seed + 1000 * (number + 1), multivariate=True, constant_liar=True)
-    study = optuna.load_study(study_name=name, storage=open_storage(storage), sampler=sampler, pruner=_pruner(spec))
-    objective = objective.recorded_by(tracker.join_study(name, run_id))
-    while time.monotonic() < deadline:
-        with slots.get_lock():
-            if slots.value <= 0:
-                return
-            slots.value -= 1
-        _run_one(study, objective, lambda trial: None)
+def _try_again(study: optuna.Study, trial: FrozenTrial) -> None:
+    params: dict[str, Any] = trial.params
+    if not params:
+        # It did not come to draw them. A configuration that waited for it is known all the same.
+        params = trial.system_attrs.get("fixed_params", {})
+    if params:
+        study.enqueue_trial(params, user_attrs={"again": trial.number})
 
 
-def _tell(study: optuna.Study, told: set[int], on_trial: OnTrial) -> None:
-    for trial in counted_trials(study):
-        if trial.number not in told:
-            told.add(trial.number)
-            on_trial(trial)
+class _SeededByTrial(optuna.samplers.BaseSampler):
+    """A sampler that begins anew with each trial, seeded by the study's seed and the trial's number.
 
+    So what is drawn depends on the trials before and not on who draws: a study that goes on does not draw its first
+    trials again, and no two processes draw the same.
+    """
 
-def _end_interrupted(study: optuna.Study, spec: StudySpec) -> None:
-    """Close the trials that a crash left running, and queue their configurations again."""
-    running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-    if running:
-        _put_back(study, spec, {trial.number: trial.params for trial in running})
-    for trial in running:
-        study.tell(trial.number, state=TrialState.FAIL)
+    def __init__(self, seed: int) -> None:
+        self._seed = seed
+        self._now: optuna.samplers.BaseSampler = optuna.samplers.RandomSampler(seed)
 
+    def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
+        seed = int(np.random.SeedSequence([self._seed, trial.number]).generate_state(1)[0])
+        self._now = optuna.samplers.TPESampler(seed=seed, multivariate=True, constant_liar=True)
+        self._now.before_trial(study, trial)
 
-def _put_back(study: optuna.Study, spec: StudySpec, trials: Mapping[int, Mapping[str, Any]]) -> None:
-    """These trials (number -> parameters) do not count, and their configurations wait for the next ones."""
-    study.set_user_attr(INTERRUPTED, [*study.user_attrs.get(INTERRUPTED, []), *trials])
-    for params in trials.values():
-        study.enqueue_trial(dict(params) or spec.trial_zero)
+    def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        return self._now.infer_relative_search_space(study, trial)
 
+    def sample_relative(
+        self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        return self._now.sample_relative(study, trial, search_space)
 
-def _quieten_optuna() -> None:
-    # It warns of every failed trial, with a traceback, after Ctrl-C too; the trial's run says why it failed.
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    def sample_independent(
+        self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
+    ) -> Any:
+        return self._now.sample_independent(study, trial, param_name, param_distribution)
+
+    def after_trial(
+        self, study: optuna.Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None
+    ) -> None:
+        self._now.after_trial(study, trial, state, values)
 
 
 def _pruner(spec: StudySpec) -> optuna.pruners.BasePruner:

@@ -14,7 +14,7 @@ from optuna.trial import FrozenTrial
 from metarec.episodes.settings import Progress
 from metarec.ratings import Domain
 from metarec.study.engine_check import EngineCheck
-from metarec.study.recorded_trial import StudyObjective
+from metarec.study.recorded_trial import RecordedObjective
 from metarec.study.results import DomainResult
 from metarec.study.spec import StudySpec
 from metarec.study.tracking import StudyRun
@@ -69,7 +69,7 @@ class Subject(ABC):
         """Fit the bases and make the episodes."""
 
     @abstractmethod
-    def objective(self, run: StudyRun, keeper: FileKeeper, processes: Executor | None) -> StudyObjective:
+    def objective(self, run: StudyRun, keeper: FileKeeper, processes: Executor | None) -> RecordedObjective:
         """What is minimised, without a test user. What needs nothing of the search is handed to the processes."""
 
     @abstractmethod

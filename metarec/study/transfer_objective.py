@@ -15,7 +15,7 @@ import yaml
 
 from metarec.episodes import Episodes
 from metarec.study.evaluation import METAREC, base_unit_predictions, prediction_rows
-from metarec.study.recorded_trial import recorded_trial
+from metarec.study.recorded_trial import RecordedObjective
 from metarec.study.space import NETWORK_PARAMETERS
 from metarec.study.spec import StudySpec
 from metarec.study.tracking import StudyRun, TrialRun
@@ -96,7 +96,7 @@ def settings_of(spec: StudySpec, params: Mapping[str, Any]) -> FusionSettings:
     )
 
 
-class TransferObjective:
+class TransferObjective(RecordedObjective):
     """What Optuna minimises. It is handed no test user: there is none in it to look at.
 
     Args:
@@ -107,22 +107,11 @@ class TransferObjective:
     """
 
     def __init__(self, spec: StudySpec, known: Known, run: StudyRun | None, keeper: FileKeeper | None = None) -> None:
-        self.spec = spec
+        super().__init__(spec, run, keeper)
         self.known = known
-        self.run = run
-        self.keeper = keeper or FileKeeper()
 
     def recorded_by(self, run: StudyRun | None) -> TransferObjective:
-        """The same objective, recorded by another run."""
         return TransferObjective(self.spec, self.known, run)
-
-    def __call__(self, trial: optuna.Trial) -> float:
-        def judge(params: Mapping[str, Any], _: TrialRun) -> tuple[float, StrategyFiles]:
-            fitted = self.fit(params)
-            predicted = fitted.predict(self.known.validation, self.known.plain_validation)
-            return self._rmse(predicted), self._files(params, fitted, predicted)
-
-        return recorded_trial(self, trial, judge, self.keeper)
 
     def fit(self, params: Mapping[str, Any]) -> Carried:
         """The strategy of a configuration, fitted; the same each time. Without sources it sees the target plain."""
@@ -130,6 +119,17 @@ class TransferObjective:
         if strategy.needs_sources:
             return Carried(strategy.fit(self.known.sources, self.known.few), plain=False)
         return Carried(strategy.fit(Sources({}), self.known.plain_few), plain=True)
+
+    def value_of(self, params: Mapping[str, Any]) -> float:
+        return self._rmse(self._predicted(self.fit(params)))
+
+    def _judge(self, trial: optuna.Trial, params: Mapping[str, Any], record: TrialRun) -> tuple[float, StrategyFiles]:
+        fitted = self.fit(params)
+        predicted = self._predicted(fitted)
+        return self._rmse(predicted), self._files(params, fitted, predicted)
+
+    def _predicted(self, fitted: Carried) -> np.ndarray:
+        return fitted.predict(self.known.validation, self.known.plain_validation)
 
     def _rmse(self, predicted: np.ndarray) -> float:
         query = self.known.plain_validation.batch.query

@@ -129,9 +129,9 @@ def test_a_trials_file_holds_all_that_it_learned(movies, tmp_path, monkeypatch):
     kept = []
     original = objective_module.Objective._files
 
-    def files(self, learner, params):
+    def files(self, learner, params, curves):
         kept.append(learner)
-        return original(self, learner, params)
+        return original(self, learner, params, curves)
 
     monkeypatch.setattr(objective_module.Objective, "_files", files)
     spec = tiny_spec(trials=1, search={"learn_rates": {"choices": [True]}, "adapted": {"choices": ["head"]}})
@@ -431,7 +431,9 @@ def test_two_workers_run_the_trials_of_one_study(movies, new_folder):
 
 
 @pytest.mark.slow
-def test_ctrl_c_on_the_command_and_going_on(tiny_command):
+@pytest.mark.parametrize(("presses", "second"), [(1, "FINISHED"), (2, "KILLED")])
+def test_ctrl_c_on_the_command_and_going_on(tiny_command, presses, second):
+    """Once lets the running trial end, twice does not."""
     arguments, folder = tiny_command
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "COLUMNS": "200"}
     whole = [sys.executable, "-u", "-m", "metarec.study", *arguments]
@@ -446,8 +448,10 @@ def test_ctrl_c_on_the_command_and_going_on(tiny_command):
             if line.startswith("trial   0"):
                 break
         time.sleep(0.3)
-        # As a terminal does, to the whole group.
-        os.killpg(study.pid, signal.SIGINT)
+        for _ in range(presses):
+            # As a terminal does, to the whole group.
+            os.killpg(study.pid, signal.SIGINT)
+            time.sleep(0.3)
         rest, printed = study.stderr.read(), study.stdout.read()
         study.wait(60)
     told = "".join(lines) + rest
@@ -455,9 +459,10 @@ def test_ctrl_c_on_the_command_and_going_on(tiny_command):
     assert "Traceback" not in told
     assert printed == ""
     assert "--study-name s" in rest
+    assert "Ctrl-C once more stops now" in rest
     _, (parent,), children = runs_of(folder)
     assert parent.info.status == "KILLED"
-    assert [child.info.status for child in children] == ["FINISHED", "KILLED"]
+    assert [child.info.status for child in children] == ["FINISHED", second]
 
     again = subprocess.run(
         [*long, "--trials", "2", "--json", "out.json"], env=environment, capture_output=True, text=True, timeout=300
@@ -466,7 +471,7 @@ def test_ctrl_c_on_the_command_and_going_on(tiny_command):
     assert [trial["state"] for trial in json.loads(Path("out.json").read_text())["trials"]] == ["complete"] * 2
     _, (parent,), children = runs_of(folder)
     assert parent.info.status == "FINISHED"
-    assert sorted(child.info.status for child in children) == ["FINISHED", "FINISHED", "KILLED"]
+    assert sorted(child.info.status for child in children) == ["FINISHED"] * 2 + ["KILLED"] * (presses - 1)
 
 
 def test_ctrl_c_before_anything_has_begun(tiny_command):

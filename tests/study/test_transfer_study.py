@@ -244,8 +244,8 @@ def test_studies_that_were_begun_before_there_was_transfer_go_on(world):
         del settings[key]
     data = {name: domain.fingerprint() for name, domain in world.items()}
     before = hashlib.sha256(json.dumps([settings, data], sort_keys=True).encode()).hexdigest()
-    assert job_module._identity(spec, world) == before
-    assert job_module._identity(small_spec(), world) != before
+    assert job_module.identity_of(spec, world) == before
+    assert job_module.identity_of(small_spec(), world) != before
 
 
 def test_a_study_where_only_labels_are_few(done, world, tmp_path):

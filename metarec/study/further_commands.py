@@ -1,0 +1,103 @@
+"""``python -m metarec.study worker`` and ``replay``: what else there is to do with a study that was begun.
+
+Only typer is imported here, so that ``--help`` answers at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from metarec.study.command import check_name, check_storage, cores, named_paths, tell_interrupted
+
+if TYPE_CHECKING:
+    from metarec.study.job import Job
+
+__all__ = ["app"]
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+
+StudyName = Annotated[str, typer.Option(metavar="NAME", help="The study.")]
+Storage = Annotated[str | None, typer.Option(metavar="URL", help="Its Optuna storage; else the journal in --out.")]
+Data = Annotated[
+    list[str] | None,
+    typer.Option(metavar="NAME=PATH", help="Ratings of a domain, where they are not where they were; may be repeated."),
+]
+Out = Annotated[Path, typer.Option(metavar="DIR", help="Where cache/ goes, and what else is kept here.")]
+
+
+@app.command()
+def worker(
+    study_name: StudyName,
+    storage: Storage = None,
+    tracking_uri: Annotated[
+        str | None, typer.Option(metavar="URI", help="Its MLflow store; else the one in --out.")
+    ] = None,
+    data: Data = None,
+    workers: Annotated[int, typer.Option(metavar="N", min=1, help="Processes that run trials.")] = 1,
+    timeout: Annotated[float | None, typer.Option(metavar="S", help="Seconds after which no new trial begins.")] = None,
+    out: Out = Path("mlruns"),
+) -> None:
+    """Run trials of a study that was begun elsewhere, until it has as many as are wanted.
+
+    Exit codes: 0 done; 2 bad input; 130 interrupted, to be continued with the same command.
+    """
+    with _job(study_name, storage, out, tracking_uri, tracked=True) as job:
+        from metarec.study.joining import run_worker
+
+        try:
+            ended = run_worker(job, named_paths(data or []), workers=workers, timeout=timeout)
+        except KeyboardInterrupt:
+            tell_interrupted("--study-name", study_name)
+            raise
+    typer.echo(f'study "{study_name}": {ended} trials ended while this worker was here')
+
+
+@app.command()
+def replay(
+    study_name: StudyName,
+    trial: Annotated[int, typer.Option(metavar="N", help="The number of a complete trial.")],
+    storage: Storage = None,
+    data: Data = None,
+    out: Out = Path("mlruns"),
+) -> None:
+    """Compute the value of a trial once more, and compare.
+
+    Exit codes: 0 the same value to the last bit; 1 another one; 2 bad input.
+    """
+    with _job(study_name, storage, out, None, tracked=False) as job:
+        from metarec.study.joining import replay_trial
+
+        replayed = replay_trial(job, named_paths(data or []), trial)
+    recorded = replayed.trial.value
+    same = recorded == replayed.value
+    typer.echo(
+        f"trial {trial}: recorded {recorded!r}, computed again {replayed.value!r}: {'equal' if same else 'NOT EQUAL'}"
+    )
+    if not same:
+        raise typer.Exit(1)
+
+
+@contextmanager
+def _job(name: str, storage: str | None, out: Path, tracking_uri: str | None, *, tracked: bool) -> Iterator[Job]:
+    """The job that takes part in a study, and what it says on the way."""
+    check_name("--study-name", name)
+    check_storage(storage)
+    from rich.console import Console
+
+    from metarec.study.job import Job
+    from metarec.study.report import TerminalWatcher
+    from metarec.study.terminal import telling
+    from metarec.study.tracking import MlflowTracker, NullTracker, check_uri, sqlite_uri
+
+    uri = tracking_uri or sqlite_uri(out / "mlflow.db")
+    if tracked:
+        check_uri(uri)
+    tracker = MlflowTracker(uri, out / "artifacts") if tracked else NullTracker()
+    errors = Console(stderr=True)
+    with telling(errors) as messages, TerminalWatcher(errors, messages) as watcher:
+        yield Job(out, name, storage=storage, tracker=tracker, jobs=cores(), watcher=watcher)

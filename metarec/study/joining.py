@@ -1,0 +1,88 @@
+"""Taking part in a study that somebody else has begun: it has in it what whoever joins needs, but for the data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+
+from metarec.errors import InputError
+from metarec.study.job import Job, identity_of, make_subject, read_data, run_search
+from metarec.study.recorded_trial import RUN_ID, RecordedObjective
+from metarec.study.search import counted_trials, join_study
+from metarec.study.tracking import NullTracker
+from metarec.study.trial_files import FileKeeper
+from metarec.threads import one_thread
+
+__all__ = ["Replayed", "replay_trial", "run_worker"]
+
+
+class Replayed(NamedTuple):
+    """A trial's value as it was recorded, and computed anew."""
+
+    trial: FrozenTrial
+    value: float
+
+
+def run_worker(job: Job, data: Mapping[str, str], *, workers: int = 1, timeout: float | None = None) -> int:
+    """Run trials of a study until it has as many as are wanted; whoever began it chooses and scores.
+
+    Args:
+        job: its tracker's store is that of the study. In its folder only what this process caches is kept.
+        data: name -> path of domains, where they are not where they were for whoever began the study.
+        workers: processes. timeout: seconds after which no new trial begins.
+
+    Returns:
+        How many trials have ended meanwhile, whoever ran them.
+
+    Raises:
+        InputError: there is no such study, or the data is not the same.
+        KeyboardInterrupt: it was asked to stop.
+    """
+    study = join_study(job.study_name, job.optuna_storage)[0]
+    run_id = study.user_attrs.get(RUN_ID)
+    if run_id is None and not isinstance(job.tracker, NullTracker):
+        raise InputError(f'study "{job.study_name}" has no run yet: whoever began it has not come to its first trial')
+    before = len(counted_trials(study))
+    run = job.tracker.join_study(job.study_name, run_id)
+    study, objective = _joined(job, data, {"workers": workers, "timeout": timeout})
+    run_search(study, objective.recorded_by(run), job)
+    return len(counted_trials(study)) - before
+
+
+def replay_trial(job: Job, data: Mapping[str, str], number: int) -> Replayed:
+    """Compute a complete trial's value anew; nothing is recorded.
+
+    Raises:
+        InputError: there is no such study or trial, it is not complete, or the data is not the same.
+    """
+    study = join_study(job.study_name, job.optuna_storage)[0]
+    trials = study.get_trials(deepcopy=False)
+    if not 0 <= number < len(trials):
+        raise InputError(f'--trial {number}: study "{job.study_name}" has the trials 0 to {len(trials) - 1}')
+    trial = trials[number]
+    if trial.state != TrialState.COMPLETE:
+        raise InputError(
+            f"--trial {number} is {trial.state.name.lower()}: only a complete trial has a value to be computed again"
+        )
+    _, objective = _joined(job, data, {})
+    with one_thread():
+        return Replayed(trial, objective.value_of(trial.params))
+
+
+def _joined(job: Job, data: Mapping[str, str], own: Mapping[str, Any]) -> tuple[optuna.Study, RecordedObjective]:
+    study, spec, identity = join_study(job.study_name, job.optuna_storage)
+    spec = spec.model_copy(update={**own, **({"domains": dict(data)} if data else {})})
+    domains = read_data(spec)
+    if identity_of(spec, domains) != identity:
+        raise InputError(
+            f'study "{job.study_name}" was begun with other data than {", ".join(domains)} here; '
+            "give its own with --data NAME=PATH"
+        )
+    subject = make_subject(spec, domains, job)
+    job.make_folders()
+    job.watcher.on_begin(domains)
+    subject.prepare()
+    return study, subject.objective(NullTracker().start_study(job.study_name, params={}), FileKeeper(), None)
