@@ -256,6 +256,14 @@ def _patient(method: Callable[..., Any]) -> Callable[..., Any]:
     return wait_and_call
 
 
-# Whatever Optuna asks of a storage, and nothing else: these are the methods of its two abstract classes.
-for _name in (*BaseStorage.__abstractmethods__, "record_heartbeat"):
+# Whatever Optuna asks of a storage: the methods of its abstract class, and what its cache and its heartbeats call.
+for _name in (
+    *BaseStorage.__abstractmethods__,
+    "_create_new_trial",
+    "_get_best_trial_id",
+    "_get_stale_trial_ids",
+    "_get_trials",
+    "_set_trial_param",
+    "record_heartbeat",
+):
     setattr(PatientDatabase, _name, _patient(getattr(PatientDatabase, _name)))

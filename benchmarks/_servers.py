@@ -1,0 +1,154 @@
+"""Real servers for a while: PostgreSQL and MLflow, each on a free port of loopback, and stopped at the end."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+__all__ = ["MlflowServer", "Postgres", "free_port", "postgres_missing"]
+
+START_S = 60.0
+
+
+def free_port() -> int:
+    """A port of loopback that nothing listens to."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+        return port
+
+
+def _program(name: str) -> str | None:
+    # Debian keeps a server's programs out of the PATH.
+    versions = sorted(Path("/usr/lib/postgresql").glob(f"*/bin/{name}"), reverse=True)
+    return shutil.which(name) or (str(versions[0]) if versions else None)
+
+
+def postgres_missing() -> str | None:
+    """Why no PostgreSQL can be started here; None where it can."""
+    if _program("initdb") is None or _program("pg_ctl") is None:
+        return "PostgreSQL's initdb and pg_ctl are not installed"
+    if os.geteuid() == 0 and _ordinary_user() is None:
+        return "PostgreSQL does not run as root, and there is no user postgres or nobody to run it as"
+    return None
+
+
+def _ordinary_user() -> str | None:
+    names = {entry.pw_name for entry in pwd.getpwall()}
+    return next((name for name in ("postgres", "nobody") if name in names), None)
+
+
+class Postgres:
+    """A PostgreSQL of its own, with one database, for whoever connects from this machine.
+
+    In ``with`` it is started, and stopped and forgotten at the end.
+
+    Args:
+        folder: a new folder for its files.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self.port = free_port()
+        self.url = f"postgresql+psycopg://metarec@127.0.0.1:{self.port}/postgres"
+
+    def __enter__(self) -> Self:
+        self._folder.mkdir(parents=True)
+        if os.geteuid() == 0:
+            shutil.chown(self._folder, _ordinary_user() or "nobody")
+        self._run("initdb", "-D", "data", "-U", "metarec", "--auth=trust", "--no-sync", "-E", "UTF8")
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def start(self) -> None:
+        """Start it, and wait until it answers."""
+        options = f"-p {self.port} -c listen_addresses=127.0.0.1 -c unix_socket_directories= -c fsync=off"
+        self._run("pg_ctl", "-D", "data", "-l", "log", "-w", "-t", str(int(START_S)), "-o", options, "start")
+
+    def stop(self) -> None:
+        """Stop it at once: whoever is connected is thrown out."""
+        self._run("pg_ctl", "-D", "data", "-m", "immediate", "stop")
+
+    def _run(self, program: str, *arguments: str) -> None:
+        found = _program(program)
+        assert found is not None, f"{program} is not installed"
+        user: dict[str, Any] = {"user": _ordinary_user()} if os.geteuid() == 0 else {}
+        # The server keeps what it inherits open; its messages go to a file, and nobody waits for them.
+        with (self._folder.parent / f"{self._folder.name}.{program}").open("ab") as messages:
+            subprocess.run([found, *arguments], cwd=self._folder, stdout=messages, stderr=messages, check=True, **user)
+
+
+class MlflowServer:
+    """``mlflow server`` on a SQLite store, which may be killed and started again.
+
+    In ``with`` it is started, and stopped at the end.
+
+    Args:
+        folder: for its database and artifacts.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._process: subprocess.Popen[bytes] | None = None
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+
+    def __enter__(self) -> Self:
+        self._folder.mkdir(parents=True, exist_ok=True)
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.kill()
+
+    def start(self) -> None:
+        """Start it, and wait until it answers.
+
+        Raises:
+            RuntimeError: it does not answer.
+        """
+        command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(self.port)]
+        store = [
+            "--backend-store-uri",
+            f"sqlite:///{self._folder}/mlflow.db",
+            "--artifacts-destination",
+            f"{self._folder}/artifacts",
+            "--workers",
+            "1",
+        ]
+        with (self._folder / "log").open("ab") as log:
+            self._process = subprocess.Popen([*command, *store], stdout=log, stderr=log, start_new_session=True)
+        deadline = time.monotonic() + START_S
+        while time.monotonic() < deadline:
+            try:
+                urllib.request.urlopen(f"{self.url}/health", timeout=2).close()
+                return
+            except (urllib.error.URLError, OSError):
+                time.sleep(0.2)
+        self.kill()
+        raise RuntimeError(f"mlflow server did not answer within {START_S:.0f} s; see {self._folder / 'log'}")
+
+    def kill(self) -> None:
+        """Kill it and all its processes at once."""
+        if self._process is not None:
+            os.killpg(self._process.pid, 9)
+            self._process.wait()
+            self._process = None

@@ -1,0 +1,206 @@
+"""How many trials a study has in all, whoever runs them, and what becomes of one whose process is gone."""
+
+import multiprocessing
+import os
+import signal
+import time
+
+import optuna
+import pytest
+from optuna.trial import TrialState
+
+from metarec.errors import InputError
+from metarec.meta import NonFiniteLossError
+from metarec.study import search as search_module
+from metarec.study.processes import stopping_politely
+from metarec.study.recorded_trial import REASON, RecordedObjective
+from metarec.study.search import counted_trials, join_study, open_study, run_trials
+from metarec.study.spec import StudySpec
+from metarec.study.tracking import NullTracker
+
+SPEC = StudySpec(trials=5, pruner="none", bases={"bias": {}})
+
+
+class Plain(RecordedObjective):
+    """A trial is over in a moment, and its value is its outer rate."""
+
+    def __init__(self, spec=SPEC, run=None, act=lambda trial: None):
+        super().__init__(spec, run or NullTracker().start_study("s", params={}))
+        self.act = act
+
+    def recorded_by(self, run):
+        return Plain(self.spec, run, self.act)
+
+    def value_of(self, params):
+        return params["outer_lr"]
+
+    def _judge(self, trial, params, record):
+        self.act(trial)
+        return self.value_of(params), NoFiles()
+
+
+class NoFiles:
+    def write(self, folder):
+        pass
+
+
+def ignored(trial):
+    pass
+
+
+def states(study):
+    return [trial.state.name for trial in study.get_trials(deepcopy=False)]
+
+
+@pytest.fixture
+def journal(tmp_path):
+    return str(tmp_path / "optuna.journal")
+
+
+def begun(journal, **changes):
+    return open_study(SPEC.model_copy(update=changes), "s", journal, "identity")
+
+
+def test_a_study_has_as_many_trials_as_are_wanted_and_goes_on(journal):
+    assert run_trials(begun(journal), Plain(), ignored) == 5
+    assert run_trials(begun(journal), Plain(), ignored) == 0
+    study = begun(journal, trials=7)
+    assert run_trials(study, Plain(), ignored) == 2
+    assert states(study) == ["COMPLETE"] * 7
+    assert study.trials[0].params == SPEC.trial_zero
+
+
+def _worker(journal):
+    study, _, _ = join_study("s", journal)
+    run_trials(study, Plain(act=lambda trial: time.sleep(0.01)), ignored)
+
+
+def test_several_processes_together_run_exactly_as_many(journal):
+    study = begun(journal, trials=12)
+    context = multiprocessing.get_context("fork")
+    crew = [context.Process(target=_worker, args=(journal,)) for _ in range(3)]
+    for process in crew:
+        process.start()
+    for process in crew:
+        process.join(120)
+        assert process.exitcode == 0
+    assert len(counted_trials(study)) == 12
+    assert {state for state in states(study) if state != "FAIL"} == {"COMPLETE"}
+    drawn = [tuple(trial.params.items()) for trial in counted_trials(study)]
+    assert len(set(drawn)) == 12
+
+
+def test_who_comes_too_late_for_the_last_place_gives_it_back(journal, monkeypatch):
+    """Two have seen the same place free: the numbers of their trials say who has it."""
+    study = begun(journal, trials=1)
+    others = optuna.load_study(study_name="s", storage=study._storage)
+    reached = []
+
+    def second(trial):
+        if not reached:
+            reached.append(trial.number)
+            others.optimize(search_module._checked(others, Plain(), 1), n_trials=1, catch=(Exception,))
+
+    run_trials(study, Plain(act=second), ignored)
+    assert states(study) == ["COMPLETE", "FAIL"]
+    assert [trial.number for trial in counted_trials(study)] == [0]
+
+
+def test_what_is_drawn_depends_on_the_trials_before_and_not_on_who_draws(tmp_path):
+    drawn = []
+    for how in ("in one go", "in pieces"):
+        journal = str(tmp_path / how)
+        for trials in [8] if how == "in one go" else [1, 3, 8]:
+            run_trials(begun(journal, trials=trials), Plain(), ignored)
+        drawn.append([trial.params for trial in begun(journal).trials])
+    assert drawn[0] == drawn[1]
+    assert len({str(params) for params in drawn[0]}) == 8
+
+
+def test_only_a_trial_that_failed_by_itself_counts(journal):
+    def fails(trial):
+        if trial.number == 1:
+            raise NonFiniteLossError("the meta-loss", float("nan"), 0, 0)
+
+    study = begun(journal)
+    assert run_trials(study, Plain(act=fails), ignored) == 5
+    assert states(study) == ["COMPLETE", "FAIL", "COMPLETE", "COMPLETE", "COMPLETE"]
+    assert study.trials[1].user_attrs[REASON].startswith("the meta-loss")
+
+    def breaks(trial):
+        raise RuntimeError("the store is gone")
+
+    study = begun(journal, trials=6)
+    with pytest.raises(RuntimeError, match="the store is gone"):
+        run_trials(study, Plain(act=breaks), ignored)
+    assert len(counted_trials(study)) == 5
+    broken = study.trials[5]
+    assert run_trials(study, Plain(), ignored) == 1
+    assert study.trials[6].params == broken.params
+    assert study.trials[6].user_attrs["again"] == 5
+
+
+def _dies(journal, place):
+    study, _, _ = join_study("s", journal)
+
+    def act(trial):
+        if trial.number == place:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    run_trials(study, Plain(act=act), ignored)
+
+
+@pytest.mark.parametrize("place", [0, 2])
+def test_a_killed_trial_is_tried_again(journal, place):
+    study = begun(journal, trials=4)
+    process = multiprocessing.get_context("fork").Process(target=_dies, args=(journal, place))
+    process.start()
+    process.join(60)
+    assert process.exitcode == -signal.SIGKILL
+    time.sleep(1.1)
+    run_trials(study, Plain(), ignored)
+    killed = study.trials[place]
+    assert killed.state == TrialState.FAIL
+    assert REASON not in killed.user_attrs
+    again = [trial for trial in study.trials if trial.user_attrs.get("again") == place]
+    assert [trial.params for trial in again] == [killed.params]
+    assert len(counted_trials(study)) == 4
+
+
+def test_nothing_begins_after_the_deadline_or_when_asked_to_stop(journal):
+    study = begun(journal)
+    assert run_trials(study, Plain(), ignored, deadline=time.monotonic()) == 0
+    seen = []
+    assert run_trials(study, Plain(), seen.append, stopping=lambda: len(seen) == 2) == 2
+
+
+def test_only_what_was_begun_can_be_joined(journal):
+    with pytest.raises(InputError, match='"s" is not in the storage, which has no study yet'):
+        join_study("s", journal)
+    begun(journal)
+    _, spec, identity = join_study("s", journal)
+    assert (spec, identity) == (SPEC, "identity")
+    with pytest.raises(InputError, match='"t" is not in the storage, which has s'):
+        join_study("t", journal)
+
+
+def test_the_first_signal_asks_and_the_second_interrupts():
+    asked = []
+    with stopping_politely(lambda: asked.append(True)) as stopping:
+        assert not stopping()
+        signal.raise_signal(signal.SIGTERM)
+        assert stopping()
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+    assert asked == [True]
+    with pytest.raises(KeyboardInterrupt):
+        signal.raise_signal(signal.SIGINT)
+
+
+@pytest.mark.parametrize("name", ["quickstart", "cold-start", "transfer"])
+def test_a_spec_survives_the_storage(name, journal):
+    from metarec.study.spec import load_spec
+
+    spec = load_spec(name, {})
+    open_study(spec, "s", journal, "identity")
+    assert join_study("s", journal)[1] == spec
