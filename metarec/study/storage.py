@@ -25,7 +25,7 @@ from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages._heartbeat import BaseHeartbeat
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, PendingRollbackError, SQLAlchemyError
 
 from metarec.errors import InputError
 
@@ -221,7 +221,7 @@ class PatientDatabase(RDBStorage):
 def _is_away(error: BaseException) -> bool:
     """Whether this tells of a database that cannot be reached, and not of something that it refuses."""
     cause = error.__cause__ or error
-    return isinstance(cause, OperationalError | InterfaceError) or (
+    return isinstance(cause, OperationalError | InterfaceError | PendingRollbackError) or (
         isinstance(cause, DBAPIError) and cause.connection_invalidated
     )
 
@@ -264,6 +264,7 @@ for _name in (
     "_get_stale_trial_ids",
     "_get_trials",
     "_set_trial_param",
+    "get_trial_id_from_study_id_trial_number",
     "record_heartbeat",
 ):
     setattr(PatientDatabase, _name, _patient(getattr(PatientDatabase, _name)))
