@@ -95,11 +95,10 @@ def run_comparison(plan: Plan, domains: Mapping[str, Domain], job: Job) -> Compa
             similarity = _fit_ahead(plan, domains, job, missing)
         job.watcher.on_stage("opening the store of runs", 0, 1)
         ready.result()
-    with job.tracker.start_study(
+    with job.tracker.start_comparison(
         job.name,
         params=plan_params(plan, domains),
         description=comparison_description(plan, domains, job.name),
-        kind="comparison",
     ) as run:
         recorded = run.recorded_cells()
         with closing(_compute(plan, domains, job, store, missing)) as computed:

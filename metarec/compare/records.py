@@ -14,7 +14,7 @@ from metarec.compare.plan import Plan
 from metarec.compare.store import plain
 from metarec.compare.summary import Comparison, Line, Setting, best_of
 from metarec.ratings import Domain
-from metarec.study.tracking import CellRecord, StudyRun, markdown_table
+from metarec.study.tracking import CellRecord, ComparisonRun, markdown_table
 
 __all__ = [
     "cell_record",
@@ -75,7 +75,7 @@ def cell_record(key: str, result: CellResult) -> CellRecord:
     )
 
 
-def record_comparison(run: StudyRun, comparison: Comparison, domains: Mapping[str, Domain]) -> None:
+def record_comparison(run: ComparisonRun, comparison: Comparison, domains: Mapping[str, Domain]) -> None:
     """Write a finished comparison to its own run."""
     from metarec.compare import figures
     from metarec.study.canvas import save

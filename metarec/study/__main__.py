@@ -114,7 +114,7 @@ def _run(
     errors = Console(stderr=True)
     with telling(errors) as messages:
         domains = read_data(spec)
-        tracker = MlflowTracker(uri, out / "artifacts")
+        tracker = MlflowTracker(uri, out / "artifacts", spool=out / "spool")
         try:
             with TerminalWatcher(errors, messages) as watcher:
                 job = Job(out, name, storage=storage, tracker=tracker, jobs=jobs, watcher=watcher)

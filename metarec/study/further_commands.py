@@ -97,7 +97,7 @@ def _job(name: str, storage: str | None, out: Path, tracking_uri: str | None, *,
     uri = tracking_uri or sqlite_uri(out / "mlflow.db")
     if tracked:
         check_uri(uri)
-    tracker = MlflowTracker(uri, out / "artifacts") if tracked else NullTracker()
+    tracker = MlflowTracker(uri, out / "artifacts", spool=out / "spool") if tracked else NullTracker()
     errors = Console(stderr=True)
     with telling(errors) as messages, TerminalWatcher(errors, messages) as watcher:
         yield Job(out, name, storage=storage, tracker=tracker, jobs=cores(), watcher=watcher)

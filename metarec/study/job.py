@@ -27,10 +27,10 @@ from metarec.study.ensemble import member_trials
 from metarec.study.folders import make_folders
 from metarec.study.network_subject import NetworkSubject
 from metarec.study.processes import run_in_processes, stopping_politely
-from metarec.study.recorded_trial import RUN_ID, RecordedObjective
+from metarec.study.recorded_trial import RUN_ID, RecordedObjective, facts_of
 from metarec.study.records import record_result, study_description
 from metarec.study.results import StudyResult
-from metarec.study.search import counted_trials, open_study, run_trials, wanted_trials
+from metarec.study.search import counted_trials, end_stale_trials, open_study, run_trials, wanted_trials
 from metarec.study.spec import SIMULATED, StudySpec
 from metarec.study.storage import open_storage
 from metarec.study.subject import Subject, Surroundings
@@ -188,11 +188,22 @@ def run_study(spec: StudySpec, domains: Mapping[str, Domain], job: Job) -> Study
 
         if run.run_id is not None:
             study.set_user_attr(RUN_ID, run.run_id)
-        run_search(study, objective, job)
+        _reconcile(study, run)
+        try:
+            run_search(study, objective, job)
+        finally:
+            _reconcile(study, run)
         with one_thread():
             result = _score(spec, study, subject, job, run)
         record_result(run, spec, result, domains)
     return result
+
+
+def _reconcile(study: optuna.Study, run: StudyRun) -> None:
+    """What was killed, before this session or in it, is ended in the runs, too."""
+    end_stale_trials(study)
+    for line in run.reconcile(facts_of(study)):
+        logger.info(line)
 
 
 def run_search(study: optuna.Study, objective: RecordedObjective, job: Job) -> None:
@@ -270,6 +281,7 @@ def _score(spec: StudySpec, study: optuna.Study, subject: Subject, job: Job, run
         predictions.resolve(),
         run.experiment_id,
         run.run_id,
+        run.run_ids(),
     )
 
 

@@ -46,9 +46,9 @@ def run_worker(job: Job, data: Mapping[str, str], *, workers: int = 1, timeout: 
     if run_id is None and not isinstance(job.tracker, NullTracker):
         raise InputError(f'study "{job.study_name}" has no run yet: whoever began it has not come to its first trial')
     before = len(counted_trials(study))
-    run = job.tracker.join_study(job.study_name, run_id)
     study, objective = _joined(job, data, {"workers": workers, "timeout": timeout})
-    run_search(study, objective.recorded_by(run), job)
+    with job.tracker.join_study(job.study_name, run_id) as run:
+        run_search(study, objective.recorded_by(run), job)
     return len(counted_trials(study)) - before
 
 

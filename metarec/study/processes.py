@@ -129,8 +129,8 @@ def _work(
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     end_with_parent()
     study, _, _ = join_study(name, storage)
-    recorded = objective.recorded_by(tracker.join_study(name, run_id))
-    run_trials(study, recorded, lambda _: None, deadline=deadline, stopping=stop.is_set)
+    with tracker.join_study(name, run_id) as run:
+        run_trials(study, objective.recorded_by(run), lambda _: None, deadline=deadline, stopping=stop.is_set)
 
 
 def _tell(study: optuna.Study, told: set[int], on_trial: OnTrial) -> int:

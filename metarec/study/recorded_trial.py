@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any, Self
 
 import optuna
@@ -12,16 +13,50 @@ from optuna.trial import FrozenTrial, TrialState
 from metarec.meta import NonFiniteLossError
 from metarec.study.space import suggest_parameters
 from metarec.study.spec import StudySpec
-from metarec.study.tracking import StudyRun, TrialRun
+from metarec.study.tracking import StudyRun, TrialFacts, TrialRun
 from metarec.study.trial_files import FileKeeper, Files
 
-__all__ = ["METRIC", "REASON", "RUN_ID", "RecordedObjective"]
+__all__ = ["METRIC", "REASON", "RUN_ID", "RecordedObjective", "facts_of"]
 
 METRIC = "validation_unit_rmse"
 """What a study minimises: the RMSE on the unit scale over all query rows of the target's validation users."""
 
 RUN_ID, REASON = "run_id", "reason"
 """Attributes of a trial: its run, and why it has no value. A trial that failed without a reason was killed."""
+
+
+CURVE = "val_rmse"
+"""The metric of a run that Optuna knows, too, epoch by epoch: as the best so far."""
+
+
+def facts_of(study: optuna.Study) -> list[TrialFacts]:
+    """What Optuna knows of every trial that was begun, to compare with the runs."""
+    return [_facts(trial) for trial in study.get_trials(deepcopy=False) if trial.state != TrialState.WAITING]
+
+
+def _facts(trial: FrozenTrial) -> TrialFacts:
+    states: dict[TrialState, Any] = {
+        TrialState.COMPLETE: "complete",
+        TrialState.PRUNED: "pruned",
+        TrialState.FAIL: "failed" if REASON in trial.user_attrs else "interrupted",
+        TrialState.RUNNING: "running",
+    }
+    return TrialFacts(
+        number=trial.number,
+        state=states[trial.state],
+        params=trial.params,
+        metric=METRIC,
+        value=trial.value if trial.state == TrialState.COMPLETE else None,
+        reason=trial.user_attrs.get(REASON),
+        curve_metric=CURVE,
+        curve=trial.intermediate_values,
+        began=_milliseconds(trial.datetime_start),
+        ended=_milliseconds(trial.datetime_complete),
+    )
+
+
+def _milliseconds(moment: datetime | None) -> int | None:
+    return None if moment is None else int(moment.timestamp() * 1000)
 
 
 class RecordedObjective(ABC):
@@ -51,6 +86,7 @@ class RecordedObjective(ABC):
             value, files = self._judge(trial, params, record)
             self.keeper.keep(files, record)
             record.log_metrics({METRIC: value})
+            record.persist()
         except (optuna.TrialPruned, NonFiniteLossError) as reason:
             self._note_run(trial, record)
             trial.set_user_attr(REASON, str(reason))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -57,6 +57,7 @@ class StudyResult:
     predictions: Path
     experiment_id: str | None = None
     run_id: str | None = None
+    run_ids: Mapping[int, str] = field(default_factory=dict)
 
     @property
     def members(self) -> Mapping[str, float]:
@@ -74,6 +75,10 @@ class StudyResult:
             lines[name] = best._replace(trials=best.trials + 1)
         return list(lines.values())
 
+    def _run_of(self, trial: FrozenTrial) -> str | None:
+        # A store that does not answer at the end may have answered while the trial ran.
+        return self.run_ids.get(trial.number, trial.user_attrs.get(RUN_ID))
+
     def to_json(self) -> dict[str, Any]:
         """The contract of ``--json``."""
         return {
@@ -86,7 +91,7 @@ class StudyResult:
                     "state": STATES.get(trial.state, trial.state.name.lower()),
                     "value": trial.value if trial.state == TrialState.COMPLETE else None,
                     "params": trial.params,
-                    "run_id": trial.user_attrs.get(RUN_ID),
+                    "run_id": self._run_of(trial),
                     "duration_s": trial.duration.total_seconds() if trial.duration else None,
                 }
                 for trial in self.trials
@@ -95,7 +100,7 @@ class StudyResult:
                 "number": self.best.number,
                 "value": self.best.value,
                 "params": self.best.params,
-                "run_id": self.best.user_attrs.get(RUN_ID),
+                "run_id": self._run_of(self.best),
             },
             "target": self.target,
             "test": {

@@ -5,7 +5,6 @@ import math
 import os
 import pickle
 import shutil
-import sqlite3
 import subprocess
 import sys
 import threading
@@ -21,7 +20,7 @@ from metarec.study.tracking import (
     CellRecord,
     MlflowTracker,
     NullTracker,
-    TrackingError,
+    _spooled_runs,
     markdown_table,
     runs_address,
     sqlite_uri,
@@ -45,6 +44,12 @@ class CountingClient:
             return method(*args, **kwargs)
 
         return counted
+
+
+def settled(study):
+    """The study, once the store knows all of it."""
+    assert study.flush(30) == 0
+    return study
 
 
 @pytest.fixture
@@ -75,16 +80,20 @@ def test_states_names_and_parents(tracker, client):
     ]
     for number, (state, reason, value, status, name) in enumerate(endings):
         trial = study.start_trial(number, {"inner_lr": 0.1})
+        settled(study)
         assert client.get_run(trial.run_id).info.status == "RUNNING"
         trial.finish(state, reason=reason, value=value)
+        settled(study)
         run = client.get_run(trial.run_id)
         assert (run.info.status, run.info.run_name) == (status, name)
         assert run.info.end_time is not None
         assert run.data.tags["mlflow.parentRunId"] == study.run_id
+        assert run.data.tags["metarec.trial"] == str(number)
         assert run.data.tags.get("metarec.reason") == reason
         assert (reason is None) or reason in run.data.tags["mlflow.note.content"]
         assert run.data.params == {"inner_lr": "0.1"}
     study.finish("complete")
+    settled(study)
     parent = client.get_run(study.run_id)
     assert (parent.info.status, parent.info.run_name) == ("FINISHED", "quickstart")
     assert parent.data.tags["mlflow.note.content"] == "hello"
@@ -99,7 +108,7 @@ def test_states_names_and_parents(tracker, client):
         (ZeroDivisionError("division by zero"), "FAILED", "ZeroDivisionError: division by zero"),
     ],
 )
-def test_an_exception_ends_study_and_trial(tracker, client, error, status, reason):
+def test_an_exception_ends_study_and_trial(tracker, client, tmp_path, error, status, reason):
     study = tracker.start_study("quickstart", params={})
     trial = study.start_trial(0, {})
     trial.log_epoch(0, {"loss": 1.0})
@@ -107,7 +116,14 @@ def test_an_exception_ends_study_and_trial(tracker, client, error, status, reaso
         raise error
     for run in (client.get_run(study.run_id), client.get_run(trial.run_id)):
         assert (run.info.status, run.data.tags["metarec.reason"]) == (status, reason)
-    assert client.get_run(trial.run_id).data.metrics == {"loss": 1.0}
+    failed = client.get_run(trial.run_id)
+    assert failed.data.metrics == {"loss": 1.0}
+    if status == "FAILED":
+        (kept,) = client.list_artifacts(trial.run_id)
+        assert kept.path == "traceback.txt"
+        text = Path(client.download_artifacts(trial.run_id, "traceback.txt", str(tmp_path))).read_text()
+        assert "test_an_exception_ends" in text
+        assert text.rstrip().endswith(reason)
 
 
 def test_leaving_the_block_completes_but_does_not_overrule(tracker, client):
@@ -117,9 +133,9 @@ def test_leaving_the_block_completes_but_does_not_overrule(tracker, client):
     assert client.get_run(study.run_id).info.status == "FINISHED"
 
 
-def test_a_trial_costs_two_writes(folder, client):
+def test_a_trial_costs_few_calls(folder, client):
     counting = CountingClient(client)
-    tracker = MlflowTracker(sqlite_uri(folder / "mlflow.db"), folder / "artifacts", client=counting)
+    tracker = MlflowTracker(sqlite_uri(folder / "mlflow.db"), folder / "artifacts", spool=folder, client=counting)
     study = tracker.start_study("quickstart", params={})
     counting.calls.clear()
     trial = study.start_trial(0, {f"p{i}": i for i in range(20)}, tags={"sampler": "TPE"})
@@ -129,10 +145,11 @@ def test_a_trial_costs_two_writes(folder, client):
     with trial.artifacts() as files:
         (files / "a.txt").write_text("a")
         (files / "b.txt").write_text("b")
+    trial.persist()
     trial.finish("complete", value=0.2)
-    assert counting.calls.count("log_batch") == 2
-    assert counting.calls.count("log_artifacts") == 1
-    assert len(counting.calls) == 6
+    settled(study)
+    parts = ["create_run", "log_batch", "log_artifacts", "log_batch", "log_batch", "update_run", "set_terminated"]
+    assert counting.calls == parts
     history = client.get_metric_history(trial.run_id, "train_loss")
     assert [(point.step, point.value) for point in history] == [(e, 1.0 / (e + 1)) for e in range(100)]
 
@@ -143,6 +160,7 @@ def test_more_than_one_call_takes(tracker, client):
     for epoch in range(1250):
         trial.log_epoch(epoch, {"a": epoch, "b": -epoch})
     trial.finish("failed", reason="x" * 20_000)
+    settled(study)
     run = client.get_run(trial.run_id)
     assert len(run.data.params) == 200
     assert sum(tag.startswith("t") for tag in run.data.tags) == 150
@@ -168,6 +186,7 @@ def test_long_and_odd_names_and_values_are_kept(tracker, client, caplog):
     study = tracker.start_study('a "study" of Ada\'s', params={"spec": "y" * 9000, "k!": 1, "k?": 2})
     study.log_metrics({"test/my movies!/rmse": 1.0, "test/фильмы/rmse": 2.0, "n@10": 3.0, "m" * 300: 4.0})
     study.finish("complete")
+    settled(study)
     run = client.get_run(study.run_id)
     assert len(run.data.params) == 3
     assert len(run.data.params["spec"]) == 6000
@@ -191,6 +210,7 @@ def test_numbers_that_are_not_finite_do_not_lose_the_run(tracker, client, value)
     trial.log_epoch(1, {"loss": value})
     trial.log_epoch(2, {"loss": value})
     trial.finish("failed", reason="the loss is not finite", value=value)
+    settled(study)
     points = {point.step: point.value for point in client.get_metric_history(trial.run_id, "loss")}
     assert points[0] == 1.0
     assert math.isnan(points[1])
@@ -206,12 +226,14 @@ def test_final_metrics_must_not_take_the_name_of_a_curve(tracker):
 
 
 def test_artifacts_are_kept_when_the_block_ends_well(tracker, client, folder):
-    trial = tracker.start_study("quickstart", params={}).start_trial(0, {})
+    study = tracker.start_study("quickstart", params={})
+    trial = study.start_trial(0, {})
     with trial.artifacts() as files:
         (files / "plots").mkdir()
         (files / "plots" / "curve.txt").write_text("down")
     with pytest.raises(ZeroDivisionError), trial.artifacts() as files:
         (files / "half.txt").write_text(str(1 / 0))
+    settled(study)
     (kept,) = [path for path in (folder / "artifacts").rglob("*") if path.is_file()]
     assert kept.read_text() == "down"
     assert not files.exists()
@@ -219,52 +241,43 @@ def test_artifacts_are_kept_when_the_block_ends_well(tracker, client, folder):
 
 
 def test_continuing_a_study(tracker, client, folder):
-    first = tracker.start_study("quickstart", params={"trials": 2, "seed": 0})
-    first.start_trial(0, {}).finish("complete", value=0.2)
-    first.finish("interrupted", reason="interrupted")
-    # The process is killed in the second session, with a trial under way.
-    second = MlflowTracker.in_folder(folder).start_study("quickstart", params={"trials": 4, "seed": 0})
-    assert second.run_id == first.run_id
+    with tracker.start_study("quickstart", params={"trials": 2, "seed": 0}) as first:
+        first.start_trial(0, {}).finish("complete", value=0.2)
+        first.finish("interrupted", reason="interrupted")
+    with MlflowTracker.in_folder(folder).start_study("quickstart", params={"trials": 4, "new": 1}) as second:
+        assert second.run_id == first.run_id
+        parent = client.get_run(second.run_id)
+        assert parent.info.status == "RUNNING"
+        assert "metarec.reason" not in parent.data.tags
+        second.start_trial(2, {}).finish("complete", value=0.1)
     parent = client.get_run(second.run_id)
-    assert parent.info.status == "RUNNING"
-    assert "metarec.reason" not in parent.data.tags
-    open_trial = second.start_trial(1, {})
-
-    third = MlflowTracker.in_folder(folder).start_study("quickstart", params={"trials": 4, "new": 1})
-    orphan = client.get_run(open_trial.run_id)
-    assert (orphan.info.status, orphan.data.tags["metarec.reason"]) == ("KILLED", "interrupted")
-    third.start_trial(2, {}).finish("complete", value=0.1)
-    third.finish("complete")
-    parent = client.get_run(third.run_id)
     assert parent.info.status == "FINISHED"
     assert parent.data.params == {"trials": "2", "seed": "0", "new": "1"}
     assert parent.data.tags["metarec.changed/trials"] == "2 → 4"
-    runs = client.search_runs([third.experiment_id])
-    assert sorted(run.info.status for run in runs) == ["FINISHED", "FINISHED", "FINISHED", "KILLED"]
+    runs = client.search_runs([second.experiment_id])
+    assert [run.info.status for run in runs] == ["FINISHED"] * 3
 
 
 def test_other_studies_are_left_alone(tracker, client):
     mine = tracker.start_study("mine", params={})
     theirs = tracker.start_study("theirs", params={})
     their_trial = theirs.start_trial(0, {})
+    settled(theirs)
     assert mine.run_id != theirs.run_id
-    tracker.start_study("mine", params={}).finish("complete")
+    with tracker.start_study("mine", params={}) as again:
+        again.reconcile([])
     assert client.get_run(their_trial.run_id).info.status == "RUNNING"
 
 
-def test_finishing_a_study_closes_its_open_trials(tracker, client):
-    study = tracker.start_study("quickstart", params={})
-    trial = study.start_trial(0, {})
-    study.finish("interrupted", reason="interrupted")
-    assert client.get_run(trial.run_id).info.status == "KILLED"
-
-
-def test_a_worker_joins_without_closing_the_trials_of_others(tracker, client):
+def test_a_worker_joins_without_ending_what_is_others(tracker, client):
     study = tracker.start_study("quickstart", params={})
     open_trial = study.start_trial(0, {})
+    settled(study)
     worker = pickle.loads(pickle.dumps(tracker))
-    trial = worker.join_study("quickstart", study.run_id).start_trial(1, {})
+    with worker.join_study("quickstart", study.run_id) as joined:
+        trial = joined.start_trial(1, {})
     assert client.get_run(open_trial.run_id).info.status == "RUNNING"
+    assert client.get_run(study.run_id).info.status == "RUNNING"
     assert client.get_run(trial.run_id).data.tags["mlflow.parentRunId"] == study.run_id
     with pytest.raises(ValueError, match="run_id"):
         worker.join_study("quickstart", None)
@@ -280,6 +293,7 @@ def test_two_threads_do_not_mix_their_runs(folder, client):
             for epoch in range(5):
                 trial.log_epoch(epoch, {f"loss_{name}": number})
             trial.finish("complete")
+            settled(study)
             runs[trial.run_id] = (name, study.run_id)
         study.finish("complete")
 
@@ -297,30 +311,13 @@ def test_two_threads_do_not_mix_their_runs(folder, client):
         assert run.data.tags["mlflow.parentRunId"] == parent
 
 
-def test_a_store_that_fails_in_the_middle_says_so(tracker, folder):
-    study = tracker.start_study("quickstart", params={})
-    trial = study.start_trial(0, {})
-    with sqlite3.connect(folder / "mlflow.db") as database:
-        database.execute("ALTER TABLE metrics RENAME TO gone")
-    trial.log_epoch(0, {"loss": 1.0})
-    with pytest.raises(TrackingError, match=r"could not write trial 0 in sqlite:///.*same name") as caught:
-        trial.finish("complete")
-    assert "\n" not in str(caught.value)
-
-
-def test_a_store_that_is_deleted_in_the_middle_says_so(tracker, folder):
-    study = tracker.start_study("quickstart", params={})
-    (folder / "mlflow.db").unlink()
-    with pytest.raises(TrackingError, match="could not start trial 0"):
-        study.start_trial(0, {}).finish("complete")
-
-
-def test_the_error_of_the_work_is_not_hidden_by_a_failing_store(tracker, folder, caplog):
+def test_the_error_of_the_work_is_not_hidden_by_a_failing_store(tracker, folder, caplog, monkeypatch):
+    monkeypatch.setattr(_spooled_runs, "FLUSH_S", 0.5)
     study = tracker.start_study("quickstart", params={})
     (folder / "mlflow.db").unlink()
     with pytest.raises(ZeroDivisionError), study:
         raise ZeroDivisionError
-    assert "could not be closed" in caplog.text
+    assert "could not be sent and wait in" in caplog.text
 
 
 def test_stores_that_cannot_be_used(tmp_path, folder, client):
@@ -397,10 +394,10 @@ def cell(key, **files):
 
 def test_a_comparison_records_each_cell_once(folder, client):
     counting = CountingClient(client)
-    tracker = MlflowTracker(sqlite_uri(folder / "mlflow.db"), folder / "artifacts", client=counting)
+    tracker = MlflowTracker(sqlite_uri(folder / "mlflow.db"), folder / "artifacts", spool=folder, client=counting)
     with tracker.start_study("same name", params={}):
         pass
-    comparison = tracker.start_study("same name", params={}, kind="comparison")
+    comparison = tracker.start_comparison("same name", params={})
     counting.calls.clear()
     comparison.record_cell(cell("a", **{"reasons.json": "{}"}))
     assert counting.calls == ["create_run", "log_batch", "log_text", "set_terminated"]
@@ -409,7 +406,7 @@ def test_a_comparison_records_each_cell_once(folder, client):
     comparison.record_cell(cell("b"))
     del counting.set_terminated
 
-    again = tracker.start_study("same name", params={}, kind="comparison")
+    again = tracker.start_comparison("same name", params={})
     assert again.run_id == comparison.run_id
     assert again.recorded_cells() == {"a"}
     again.record_cell(cell("b"))
@@ -436,8 +433,12 @@ def test_the_null_tracker_accepts_everything_and_writes_nothing(tmp_path, monkey
             with trial.artifacts() as files:
                 (files / "a.txt").write_text("a")
         tracker.join_study("quickstart", study.run_id).start_trial(1, {})
-        study.record_cell(cell("a"))
-        assert study.recorded_cells() == set()
+        assert study.flush(1) == 0
+        assert study.reconcile([]) == []
+        assert study.run_ids() == {}
+    with tracker.start_comparison("quickstart", params={}) as comparison:
+        comparison.record_cell(cell("a"))
+        assert comparison.recorded_cells() == set()
     assert study.finished
     assert trial.finished
     assert list(tmp_path.iterdir()) == []

@@ -4,19 +4,30 @@ Importing this package is cheap: MLflow is loaded when an :class:`MlflowTracker`
 """
 
 from metarec.study.tracking._address import check_uri, runs_address, shown_uri, sqlite_uri, ui_command
-from metarec.study.tracking._base import CellRecord, Run, StudyRun, Tracker, TrackingError, TrialRun
+from metarec.study.tracking._base import (
+    CellRecord,
+    ComparisonRun,
+    Run,
+    StudyRun,
+    Tracker,
+    TrackingError,
+    TrialFacts,
+    TrialRun,
+)
 from metarec.study.tracking._mlflow import MlflowTracker
 from metarec.study.tracking._notes import markdown_table
 from metarec.study.tracking._null import NullTracker
 
 __all__ = [
     "CellRecord",
+    "ComparisonRun",
     "MlflowTracker",
     "NullTracker",
     "Run",
     "StudyRun",
     "Tracker",
     "TrackingError",
+    "TrialFacts",
     "TrialRun",
     "check_uri",
     "markdown_table",

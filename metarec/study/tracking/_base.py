@@ -4,21 +4,28 @@ from __future__ import annotations
 
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import TracebackType
 from typing import Any, Literal, NamedTuple, Self
 
-__all__ = ["CellRecord", "Kind", "Run", "State", "StudyRun", "Tracker", "TrackingError", "TrialRun"]
+__all__ = [
+    "CellRecord",
+    "ComparisonRun",
+    "Run",
+    "State",
+    "StudyRun",
+    "Tracker",
+    "TrackingError",
+    "TrialFacts",
+    "TrialRun",
+]
 
 logger = logging.getLogger(__name__)
 
 State = Literal["complete", "pruned", "interrupted", "failed"]
-
-Kind = Literal["study", "comparison"]
-"""Of a parent run: a study has trials, a comparison has cells."""
 
 
 class TrackingError(RuntimeError):
@@ -57,6 +64,10 @@ class Run(ABC):
             value: the one number that the run is judged by, if it got one.
         """
 
+    def fail(self, error: BaseException) -> None:
+        """End the run as failed, with what happened, where."""
+        self.finish("failed", reason=f"{type(error).__name__}: {error}")
+
     @abstractmethod
     def _upload(self, folder: Path) -> None:
         """Keep the files of `folder` with the run."""
@@ -83,7 +94,7 @@ class Run(ABC):
             if isinstance(error, KeyboardInterrupt):
                 self.finish("interrupted", reason="interrupted")
             else:
-                self.finish("failed", reason=f"{type(error).__name__}: {error}")
+                self.fail(error)
         except TrackingError as problem:
             # The error that is already on its way says more than this one.
             logger.error("the run could not be closed: %s", problem)
@@ -95,6 +106,30 @@ class TrialRun(Run):
     @abstractmethod
     def log_epoch(self, epoch: int, metrics: Mapping[str, float]) -> None:
         """Record one point of each curve; final numbers go to :meth:`log_metrics`, by names of their own."""
+
+    @abstractmethod
+    def persist(self) -> None:
+        """See to it that what was recorded so far is not lost, whatever becomes of this process or of the store."""
+
+
+class TrialFacts(NamedTuple):
+    """What is known of a trial that was begun, wherever its run is.
+
+    Attributes:
+        value: of the metric `metric`, where it has one. curve: step -> value of the metric `curve_metric`.
+        began, ended: in milliseconds since 1970.
+    """
+
+    number: int
+    state: State | Literal["running"]
+    params: Mapping[str, Any]
+    metric: str
+    value: float | None
+    reason: str | None
+    curve_metric: str
+    curve: Mapping[int, float]
+    began: int | None
+    ended: int | None
 
 
 class CellRecord(NamedTuple):
@@ -117,7 +152,10 @@ class CellRecord(NamedTuple):
 
 
 class StudyRun(Run):
-    """The record of one study and where its trials begin, or of one comparison and its cells.
+    """The record of one study, and where its trials begin.
+
+    Whatever it and its trials record neither waits for the store nor fails with it: what the store does not take now it
+    gets later. In ``with`` it is closed at the end.
 
     Attributes:
         experiment_id: what the store calls the collection that it is in; None where nothing is recorded.
@@ -128,6 +166,36 @@ class StudyRun(Run):
     @abstractmethod
     def start_trial(self, number: int, params: Mapping[str, Any], *, tags: Mapping[str, str] | None = None) -> TrialRun:
         """Begin the record of trial `number` with these parameters."""
+
+    @abstractmethod
+    def flush(self, timeout: float) -> int:
+        """Wait until the store knows all that was recorded, at most so many seconds; how many records still wait."""
+
+    @abstractmethod
+    def run_ids(self) -> dict[int, str]:
+        """Trial -> what the store calls its run; of those that it knows, and none if it does not answer."""
+
+    @abstractmethod
+    def reconcile(self, trials: Iterable[TrialFacts]) -> list[str]:
+        """Make the runs agree with what is known of the trials, after what dead processes had to say was sent.
+
+        Returns:
+            What was done, a line each; nothing where all was right, or where the store does not answer.
+        """
+
+    @abstractmethod
+    def close(self) -> None:
+        """Wait a while until the store knows everything, and let go of it."""
+
+
+class ComparisonRun(Run):
+    """The record of one comparison and of its cells. It is written at once, and fails with the store.
+
+    Attributes:
+        experiment_id: what the store calls the collection that it is in; None where nothing is recorded.
+    """
+
+    experiment_id: str | None = None
 
     @abstractmethod
     def recorded_cells(self) -> set[str]:
@@ -143,23 +211,20 @@ class Tracker(ABC):
 
     @abstractmethod
     def open(self) -> None:
-        """Reach the store, which takes seconds where it is new. A study that starts does it, if nobody did before."""
+        """Reach the store, which takes seconds where it is new. Whoever starts does it, if nobody did before."""
 
     @abstractmethod
     def start_study(
-        self,
-        name: str,
-        *,
-        params: Mapping[str, Any],
-        tags: Mapping[str, str] | None = None,
-        description: str = "",
-        kind: Kind = "study",
+        self, name: str, *, params: Mapping[str, Any], tags: Mapping[str, str] | None = None, description: str = ""
     ) -> StudyRun:
-        """Begin the record of the study (or comparison) `name`, or continue it where one of this name exists.
-
-        Trials that an earlier session left open are closed as interrupted.
-        """
+        """Begin the record of the study `name`, or continue it where one of this name exists."""
 
     @abstractmethod
     def join_study(self, name: str, run_id: str | None) -> StudyRun:
         """The study that another process has started, for a worker that adds trials but must not end it."""
+
+    @abstractmethod
+    def start_comparison(
+        self, name: str, *, params: Mapping[str, Any], tags: Mapping[str, str] | None = None, description: str = ""
+    ) -> ComparisonRun:
+        """Begin the record of the comparison `name`, or continue it where one of this name exists."""

@@ -11,9 +11,10 @@ from urllib.parse import urlsplit
 
 from metarec.errors import InputError
 from metarec.study.tracking._address import check_uri, shown_uri, sqlite_uri
-from metarec.study.tracking._base import Kind, StudyRun, Tracker, TrackingError
+from metarec.study.tracking._base import ComparisonRun, StudyRun, Tracker, TrackingError
 from metarec.study.tracking._limits import PARAM_LENGTH, clean_key, cut
-from metarec.study.tracking._mlflow_runs import MlflowStudyRun, Tag, found_runs, reaching
+from metarec.study.tracking._mlflow_runs import MlflowComparisonRun, MlflowRun, Tag, found_runs, reaching
+from metarec.study.tracking._spooled_runs import SpooledStudyRun
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -36,12 +37,13 @@ class MlflowTracker(Tracker):
         tracking_uri: any MLflow tracking URI; see :meth:`in_folder` for the usual one.
         artifact_root: the folder or URI under which files are kept. It is used when the experiment is created
             in a database; a server decides for itself.
+        spool: the folder where what was not sent yet is kept.
         experiment: the name of the experiment.
         client: the client to use instead of one that is made from `tracking_uri`.
 
     Raises:
         InputError: on opening or starting a study, if the store cannot be used or its experiment was deleted.
-        TrackingError: later, if the store fails in the middle of a study.
+        TrackingError: later, if the store fails in the middle of a comparison. A study goes on without it.
     """
 
     def __init__(
@@ -49,9 +51,11 @@ class MlflowTracker(Tracker):
         tracking_uri: str,
         artifact_root: str | Path | None = None,
         *,
+        spool: str | Path = "mlruns/spool",
         experiment: str = "metarec",
         client: MlflowClient | None = None,
     ) -> None:
+        self.spool = Path(spool)
         self.tracking_uri = tracking_uri
         self.artifact_root = artifact_root
         self.experiment = experiment
@@ -59,8 +63,9 @@ class MlflowTracker(Tracker):
 
     @classmethod
     def in_folder(cls, folder: str | Path) -> MlflowTracker:
-        """The tracker that keeps ``mlflow.db`` and ``artifacts/`` in `folder`."""
-        return cls(sqlite_uri(Path(folder) / "mlflow.db"), Path(folder) / "artifacts")
+        """The tracker that keeps ``mlflow.db``, ``artifacts/`` and ``spool/`` in `folder`."""
+        place = Path(folder)
+        return cls(sqlite_uri(place / "mlflow.db"), place / "artifacts", spool=place / "spool")
 
     def __getstate__(self) -> dict[str, Any]:
         # A database connection must not be shared with a worker process: the worker opens its own.
@@ -70,42 +75,43 @@ class MlflowTracker(Tracker):
         self._open()
 
     def start_study(
-        self,
-        name: str,
-        *,
-        params: Mapping[str, Any],
-        tags: Mapping[str, str] | None = None,
-        description: str = "",
-        kind: Kind = "study",
+        self, name: str, *, params: Mapping[str, Any], tags: Mapping[str, str] | None = None, description: str = ""
     ) -> StudyRun:
+        client, store, run_id, experiment_id, known = self._parent(name, "study")
+        MlflowRun(client, store, run_id, f'study "{name}"').write(*_beginning(params, known, tags, description))
+        return SpooledStudyRun(client, store, name, run_id, experiment_id, self.spool, starts=True)
+
+    def start_comparison(
+        self, name: str, *, params: Mapping[str, Any], tags: Mapping[str, str] | None = None, description: str = ""
+    ) -> ComparisonRun:
+        client, store, run_id, experiment_id, known = self._parent(name, "comparison")
+        comparison = MlflowComparisonRun(client, store, run_id, name, experiment_id)
+        comparison.write(*_beginning(params, known, tags, description))
+        return comparison
+
+    def _parent(self, name: str, role: str) -> tuple[MlflowClient, str, str, str, Mapping[str, str]]:
+        """The client and what it is called, the ids of the parent run and of its experiment, what is known of it."""
         client, experiment_id = self._open()
         store = shown_uri(self.tracking_uri)
         known: Mapping[str, str] = {}
-        with reaching(store, f'start {kind} "{name}"'):
-            found = _find_parent(client, experiment_id, name, kind)
+        with reaching(store, f'start {role} "{name}"'):
+            found = _find_parent(client, experiment_id, name, role)
             if found is None:
-                ours = {Tag.STUDY: name, Tag.ROLE: kind, Tag.SOURCE: "metarec"}
+                ours = {Tag.STUDY: name, Tag.ROLE: role, Tag.SOURCE: "metarec"}
                 run_id = client.create_run(experiment_id, tags=ours, run_name=name).info.run_id
             else:
                 run_id, known = found.info.run_id, found.data.params
                 client.update_run(run_id, status="RUNNING")
                 if Tag.REASON in found.data.tags:
                     client.delete_tag(run_id, Tag.REASON)
-        study = MlflowStudyRun(client, store, run_id, name, experiment_id, kind)
-        if found is not None:
-            study.close_orphans()
-        note = {Tag.NOTE: description} if description else {}
-        study.write(
-            params={key: value for key, value in params.items() if clean_key(key) not in known},
-            tags={Tag.STATE: "running", **note, **_changes(params, known), **(tags or {})},
-        )
-        return study
+        return client, store, run_id, experiment_id, known
 
     def join_study(self, name: str, run_id: str | None) -> StudyRun:
         if run_id is None:
             raise ValueError("run_id must name the run of a started study but got None")
         client, experiment_id = self._open()
-        return MlflowStudyRun(client, shown_uri(self.tracking_uri), run_id, name, experiment_id)
+        store = shown_uri(self.tracking_uri)
+        return SpooledStudyRun(client, store, name, run_id, experiment_id, self.spool, starts=False)
 
     def _open(self) -> tuple[MlflowClient, str]:
         """The client and the experiment's id."""
@@ -147,6 +153,9 @@ def _quieten_mlflow() -> None:
     # are off unless the user's environment says otherwise; reporting would start with the import.
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+    # It would try for minutes by itself, and whoever waits could not be stopped.
+    for name, value in (("MAX_RETRIES", "1"), ("TIMEOUT", "10"), ("BACKOFF_FACTOR", "0")):
+        os.environ.setdefault(f"MLFLOW_HTTP_REQUEST_{name}", value)
     import mlflow  # noqa: F401  # the import sets its loggers' levels, so ours come after it
 
     # These tell of each migration of a new store.
@@ -154,10 +163,19 @@ def _quieten_mlflow() -> None:
         logging.getLogger(name).setLevel(logging.WARNING)
 
 
-def _find_parent(client: MlflowClient, experiment_id: str, name: str, kind: Kind) -> Any | None:
+def _find_parent(client: MlflowClient, experiment_id: str, name: str, role: str) -> Any | None:
     """The latest parent run of this name. Names are compared here: queries cannot quote every one."""
-    parents = found_runs(client, experiment_id, f"tags.`{Tag.ROLE}` = '{kind}'")
+    parents = found_runs(client, experiment_id, f"tags.`{Tag.ROLE}` = '{role}'")
     return next((run for run in parents if run.data.tags.get(Tag.STUDY) == name), None)
+
+
+def _beginning(
+    params: Mapping[str, Any], known: Mapping[str, str], tags: Mapping[str, str] | None, description: str
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """The parameters and tags of a parent run that begins, or goes on with these parameters known."""
+    note = {Tag.NOTE: description} if description else {}
+    new = {key: value for key, value in params.items() if clean_key(key) not in known}
+    return new, {Tag.STATE: "running", **note, **_changes(params, known), **(tags or {})}
 
 
 def _changes(params: Mapping[str, Any], known: Mapping[str, str]) -> dict[str, str]:

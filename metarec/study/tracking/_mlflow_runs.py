@@ -1,4 +1,4 @@
-"""The runs of a study in MLflow."""
+"""What runs in MLflow are called and tagged, and the run of a comparison."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from metarec.study.tracking._base import CellRecord, Kind, Run, State, StudyRun, TrackingError, TrialRun
+from metarec.study.tracking._base import CellRecord, ComparisonRun, Run, State, TrackingError
 from metarec.study.tracking._limits import PARAM_LENGTH, TAG_LENGTH, batches, clean_key, cut
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Metric
 
-__all__ = ["MlflowStudyRun", "MlflowTrialRun", "Tag", "found_runs", "reaching"]
+__all__ = ["STATUS", "MlflowComparisonRun", "MlflowRun", "Tag", "final_name", "found_runs", "reaching"]
 
-_STATUS: dict[State, str] = {
+STATUS: dict[State, str] = {
     "complete": "FINISHED",
     "pruned": "KILLED",
     "interrupted": "KILLED",
@@ -34,9 +34,23 @@ class Tag:
     SOURCE = "mlflow.source.name"
     STUDY = "metarec.study"
     ROLE = "metarec.role"
+    TRIAL = "metarec.trial"
     STATE = "metarec.state"
     REASON = "metarec.reason"
     CELL = "metarec.cell"
+
+
+def final_name(number: int, state: State, value: float | None) -> str:
+    """What a trial's run is called at its end.
+
+    Metric columns are out of sight in the table of runs, so the name says what came out.
+
+    >>> final_name(3, "pruned", None), final_name(4, "complete", 0.91234)
+    ('trial 3 · pruned', 'trial 4 · 0.9123')
+    """
+    result = f"{value:.4f}" if value is not None else ""
+    ending = "" if state == "complete" else state
+    return " · ".join(part for part in (f"trial {number}", result, ending) if part)
 
 
 @contextmanager
@@ -66,7 +80,9 @@ def found_runs(client: MlflowClient, experiment_id: str, query: str) -> Iterator
             return
 
 
-class _MlflowRun(Run):
+class MlflowRun(Run):
+    """A run that is written at once, and fails with the store."""
+
     def __init__(self, client: MlflowClient, store: str, run_id: str, label: str) -> None:
         self._client = client
         self._store = store
@@ -74,7 +90,7 @@ class _MlflowRun(Run):
         self.run_id: str = run_id
         self._metrics: list[Metric] = []
 
-    def _keep(self, metrics: Mapping[str, float], step: int) -> None:
+    def log_metrics(self, metrics: Mapping[str, float], *, step: int = 0) -> None:
         from mlflow.entities import Metric
 
         now = int(time.time() * 1000)
@@ -102,84 +118,34 @@ class _MlflowRun(Run):
         tags: dict[str, str] = {Tag.STATE: state}
         if reason is not None:
             tags[Tag.REASON] = reason
-            tags.update(self._explanation(state, reason))
         self.write(tags=tags)
-        name = self._final_name(state, value)
         with reaching(self._store, f"finish {self._label}"):
-            if name is not None:
-                self._client.update_run(self.run_id, name=name)
-            self._client.set_terminated(self.run_id, _STATUS[state])
+            self._client.set_terminated(self.run_id, STATUS[state])
         self.finished = True
-
-    def _final_name(self, state: State, value: float | None) -> str | None:
-        """What the run is called from now on; None keeps its name."""
-        return None
-
-    def _explanation(self, state: State, reason: str) -> dict[str, str]:
-        """Tags that say the reason in full, where there is nothing better to read on the run's page."""
-        return {}
 
     def _upload(self, folder: Path) -> None:
         with reaching(self._store, f"keep the files of {self._label}"):
             self._client.log_artifacts(self.run_id, str(folder))
 
 
-class MlflowTrialRun(_MlflowRun, TrialRun):
-    """Keeps its numbers until it finishes, so that a trial costs two writes however many epochs it has."""
+class MlflowComparisonRun(MlflowRun, ComparisonRun):
+    """The parent run of a comparison. It is written at once: a comparison can be asked for again, cell by cell."""
 
-    def __init__(self, client: MlflowClient, store: str, run_id: str, label: str) -> None:
-        super().__init__(client, store, run_id, label)
-        self._curves: set[str] = set()
-
-    def log_epoch(self, epoch: int, metrics: Mapping[str, float]) -> None:
-        self._curves.update(metrics)
-        self._keep(metrics, epoch)
-
-    def log_metrics(self, metrics: Mapping[str, float], *, step: int = 0) -> None:
-        # MLflow takes the value at the last step for the metric: the last epoch's and not this one.
-        if clash := sorted(self._curves.intersection(metrics)):
-            raise ValueError(f"final metrics must have names of their own but got the curves {clash}")
-        self._keep(metrics, step)
-
-    def _final_name(self, state: State, value: float | None) -> str:
-        # Metric columns are out of sight in the table of runs, so the name says what came out.
-        result = f"{value:.4f}" if value is not None else ""
-        ending = "" if state == "complete" else state
-        return " · ".join(part for part in (self._label, result, ending) if part)
-
-    def _explanation(self, state: State, reason: str) -> dict[str, str]:
-        # The page cuts a long tag short; a description it shows.
-        return {Tag.NOTE: f"**{state}**: {reason}"}
-
-
-class MlflowStudyRun(_MlflowRun, StudyRun):
-    """The parent run; ending it ends its open trials, too."""
-
-    def __init__(
-        self, client: MlflowClient, store: str, run_id: str, name: str, experiment_id: str, kind: Kind = "study"
-    ) -> None:
-        super().__init__(client, store, run_id, f'{kind} "{name}"')
+    def __init__(self, client: MlflowClient, store: str, run_id: str, name: str, experiment_id: str) -> None:
+        super().__init__(client, store, run_id, f'comparison "{name}"')
         self.name = name
         self.experiment_id: str = experiment_id
 
     def log_metrics(self, metrics: Mapping[str, float], *, step: int = 0) -> None:
-        self._keep(metrics, step)
+        super().log_metrics(metrics, step=step)
         self.write()
-
-    def start_trial(self, number: int, params: Mapping[str, Any], *, tags: Mapping[str, str] | None = None) -> TrialRun:
-        label = f"trial {number}"
-        with reaching(self._store, f"start {label}"):
-            run = self._client.create_run(self.experiment_id, tags=self._child_tags("trial"), run_name=label)
-        trial = MlflowTrialRun(self._client, self._store, run.info.run_id, label)
-        trial.write(params, tags)
-        return trial
 
     def recorded_cells(self) -> set[str]:
         query = f"tags.`{Tag.PARENT}` = '{self.run_id}' and tags.`{Tag.ROLE}` = 'cell'"
         recorded = set()
         with reaching(self._store, f"look for the cells of {self._label}"):
             for run in list(found_runs(self._client, self.experiment_id, query)):
-                if run.info.status == _STATUS["complete"]:
+                if run.info.status == STATUS["complete"]:
                     recorded.add(run.data.tags[Tag.CELL])
                 else:
                     self._client.delete_run(run.info.run_id)
@@ -188,28 +154,13 @@ class MlflowStudyRun(_MlflowRun, StudyRun):
     def record_cell(self, cell: CellRecord) -> None:
         # It is marked complete by the last call alone, so that a half-written one is known by its status.
         began, ended = int(1000 * cell.began), int(1000 * (cell.began + cell.seconds))
-        tags = {**self._child_tags("cell"), Tag.CELL: cell.key, Tag.STATE: "complete"}
+        own = {Tag.PARENT: self.run_id, Tag.STUDY: self.name, Tag.ROLE: "cell", Tag.SOURCE: "metarec"}
+        tags = {**own, Tag.CELL: cell.key, Tag.STATE: "complete"}
         with reaching(self._store, f"record {cell.label}"):
             created = self._client.create_run(self.experiment_id, start_time=began, tags=tags, run_name=cell.label)
-            run = MlflowTrialRun(self._client, self._store, created.info.run_id, cell.label)
+            run = MlflowRun(self._client, self._store, created.info.run_id, cell.label)
             run.log_metrics(cell.metrics)
             run.write(params=cell.params)
             for name, text in cell.files.items():
                 self._client.log_text(run.run_id, text, name)
-            self._client.set_terminated(run.run_id, _STATUS["complete"], end_time=ended)
-
-    def _child_tags(self, role: str) -> dict[str, str]:
-        return {Tag.PARENT: self.run_id, Tag.STUDY: self.name, Tag.ROLE: role, Tag.SOURCE: "metarec"}
-
-    def finish(self, state: State, *, reason: str | None = None, value: float | None = None) -> None:
-        self.close_orphans()
-        super().finish(state, reason=reason, value=value)
-
-    def close_orphans(self) -> None:
-        """End the trials that were left open by a crash or a Ctrl-C, or by a worker that was stopped."""
-        query = f"tags.`{Tag.PARENT}` = '{self.run_id}' and attributes.status = 'RUNNING'"
-        with reaching(self._store, f"look for open trials of {self._label}"):
-            orphans = self._client.search_runs([self.experiment_id], query, max_results=1000)
-        for run in orphans:
-            trial = MlflowTrialRun(self._client, self._store, run.info.run_id, run.info.run_name)
-            trial.finish("interrupted", reason="interrupted")
+            self._client.set_terminated(run.run_id, STATUS["complete"], end_time=ended)

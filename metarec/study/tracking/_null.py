@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from metarec.study.tracking._base import CellRecord, Kind, Run, State, StudyRun, Tracker, TrialRun
+from metarec.study.tracking._base import CellRecord, ComparisonRun, Run, State, StudyRun, Tracker, TrialFacts, TrialRun
 
 __all__ = ["NullTracker"]
 
@@ -29,11 +29,28 @@ class _NullTrialRun(_NullRun, TrialRun):
     def log_epoch(self, epoch: int, metrics: Mapping[str, float]) -> None:
         pass
 
+    def persist(self) -> None:
+        pass
+
 
 class _NullStudyRun(_NullRun, StudyRun):
     def start_trial(self, number: int, params: Mapping[str, Any], *, tags: Mapping[str, str] | None = None) -> TrialRun:
         return _NullTrialRun()
 
+    def flush(self, timeout: float) -> int:
+        return 0
+
+    def run_ids(self) -> dict[int, str]:
+        return {}
+
+    def reconcile(self, trials: Iterable[TrialFacts]) -> list[str]:
+        return []
+
+    def close(self) -> None:
+        pass
+
+
+class _NullComparisonRun(_NullRun, ComparisonRun):
     def recorded_cells(self) -> set[str]:
         return set()
 
@@ -54,15 +71,14 @@ class NullTracker(Tracker):
         pass
 
     def start_study(
-        self,
-        name: str,
-        *,
-        params: Mapping[str, Any],
-        tags: Mapping[str, str] | None = None,
-        description: str = "",
-        kind: Kind = "study",
+        self, name: str, *, params: Mapping[str, Any], tags: Mapping[str, str] | None = None, description: str = ""
     ) -> StudyRun:
         return _NullStudyRun()
 
     def join_study(self, name: str, run_id: str | None) -> StudyRun:
         return _NullStudyRun()
+
+    def start_comparison(
+        self, name: str, *, params: Mapping[str, Any], tags: Mapping[str, str] | None = None, description: str = ""
+    ) -> ComparisonRun:
+        return _NullComparisonRun()

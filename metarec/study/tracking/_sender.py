@@ -1,0 +1,178 @@
+"""Sends what was spooled, in order and exactly once, however often the store is away."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import threading
+import time
+from collections import deque
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from metarec.study.tracking._limits import PARAM_LENGTH, TAG_LENGTH, batches, clean_key, cut
+from metarec.study.tracking._mlflow_runs import STATUS, Tag, found_runs
+from metarec.study.tracking._spool import Operation, Spool
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+__all__ = ["Sender", "child_runs", "passes"]
+
+logger = logging.getLogger(__name__)
+
+PAUSES_S = (0.1, 5.0)
+"""Between attempts: the first one, and the longest."""
+
+LATE_S = 30.0
+"""A run that is created so long after it began may have been created by somebody else meanwhile."""
+
+
+def child_runs(client: MlflowClient, experiment_id: str, parent_id: str, trial: int | None = None) -> list[Any]:
+    """The runs of a study's trials, or of one of them, whatever their state."""
+    query = f"tags.`{Tag.PARENT}` = '{parent_id}' and tags.`{Tag.ROLE}` = 'trial'"
+    if trial is not None:
+        query += f" and tags.`{Tag.TRIAL}` = '{trial}'"
+    return list(found_runs(client, experiment_id, query))
+
+
+class Sender:
+    """A thread that tells the store of runs what stands in spools.
+
+    While the store is away it waits and tries again, and nobody else notices. Every call but one may be repeated
+    without a second effect; a run is created a second time only after it was looked for. What the store refuses for
+    good is kept beside the spool, with an error in the log.
+
+    Args:
+        client: of the store. run_id, experiment_id: the study's own run. tags: of every trial's run.
+        store: how the store is called in messages.
+    """
+
+    def __init__(self, client: MlflowClient, run_id: str, experiment_id: str, tags: dict[str, str], store: str) -> None:
+        self.run_ids: dict[int, str] = {}
+        self._client = client
+        self._run_id, self._experiment_id = run_id, experiment_id
+        self._tags = tags
+        self._store = store
+        self._queue: deque[tuple[Spool, Operation, bool]] = deque()
+        self._changed = threading.Condition()
+        self._stopping = False
+        self._thread: threading.Thread | None = None
+
+    def put(self, spool: Spool, operations: Iterable[Operation], *, adopted: bool = False) -> None:
+        """Send these operations of a spool, after all that was put before."""
+        with self._changed:
+            self._queue.extend((spool, operation, adopted) for operation in operations)
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._work, name="metarec-sender", daemon=True)
+                self._thread.start()
+            self._changed.notify_all()
+
+    def flush(self, timeout: float) -> int:
+        """Wait until all was sent, at most so many seconds; how many operations still wait."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._queue, timeout)
+            return len(self._queue)
+
+    def stop(self) -> None:
+        """End the thread, after the attempt that it is at."""
+        with self._changed:
+            self._stopping = True
+            self._changed.notify_all()
+        if self._thread is not None:
+            self._thread.join(1.0)
+
+    def _work(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._queue or self._stopping)
+                if self._stopping:
+                    return
+                spool, operation, adopted = self._queue[0]
+            if not self._until_sent(spool, operation, adopted):
+                return
+            spool.sent += 1
+            with self._changed:
+                self._queue.popleft()
+                self._changed.notify_all()
+
+    def _until_sent(self, spool: Spool, operation: Operation, adopted: bool) -> bool:
+        """Send an operation, however long that takes; False if it is to stop before."""
+        pause, longest = PAUSES_S
+        waiting_since = None
+        while True:
+            try:
+                self._send(spool, operation, adopted or waiting_since is not None)
+            except Exception as error:
+                if not passes(error):
+                    logger.error("%s refuses what trial %s has to say: %s", self._store, operation["trial"], error)
+                    spool.refuse(operation, str(error))
+                    return True
+                if waiting_since is None:
+                    waiting_since = time.monotonic()
+                    logger.warning("%s does not answer; runs are kept on disk until it does", self._store)
+                with self._changed:
+                    if self._changed.wait_for(lambda: self._stopping, pause):
+                        return False
+                pause = min(2 * pause, longest)
+            else:
+                if waiting_since is not None:
+                    logger.info("%s answers again, after %.0f s", self._store, time.monotonic() - waiting_since)
+                return True
+
+    def _send(self, spool: Spool, operation: Operation, doubtful: bool) -> None:
+        what, trial = operation["what"], operation["trial"]
+        run_id = self._run_id if trial is None else self._run_of(trial, operation, doubtful)
+        if what == "files":
+            folder = spool.folder / operation["folder"]
+            if folder.is_dir():
+                self._client.log_artifacts(run_id, str(folder))
+                shutil.rmtree(folder)
+            return
+        self._log(run_id, operation)
+        if what == "end":
+            if operation.get("name"):
+                self._client.update_run(run_id, name=operation["name"])
+            self._client.set_terminated(run_id, STATUS[operation["state"]], end_time=operation["time"])
+
+    def _run_of(self, trial: int, operation: Operation, doubtful: bool) -> str:
+        """The run of a trial, which is created with its first operation."""
+        known = self.run_ids.get(trial)
+        if known is not None:
+            return known
+        late = time.time() - operation["time"] / 1000 > LATE_S
+        found = []
+        if doubtful or late or operation["what"] != "begin":
+            found = child_runs(self._client, self._experiment_id, self._run_id, trial)
+        if found:
+            self.run_ids[trial] = found[0].info.run_id
+        else:
+            created = self._client.create_run(
+                self._experiment_id,
+                start_time=operation["time"],
+                tags={**self._tags, Tag.TRIAL: str(trial)},
+                run_name=f"trial {trial}",
+            )
+            self.run_ids[trial] = created.info.run_id
+        return self.run_ids[trial]
+
+    def _log(self, run_id: str, operation: Operation) -> None:
+        """Everything that an operation says, in as few calls as possible."""
+        from mlflow.entities import Metric, Param, RunTag
+
+        metrics = [Metric(*line) for line in operation.get("metrics", ())]
+        params = [Param(clean_key(key), cut(value, PARAM_LENGTH)) for key, value in operation.get("params", {}).items()]
+        tags = [RunTag(clean_key(key), cut(value, TAG_LENGTH)) for key, value in operation.get("tags", {}).items()]
+        for batch in batches(metrics, params, tags):
+            self._client.log_batch(run_id, *batch)
+
+
+def passes(error: BaseException) -> bool:
+    """Whether it is worth trying again: the store is away, overloaded or broken, and has not refused."""
+    from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError
+
+    if isinstance(error, MlflowException):
+        status = int(error.get_http_status_code())
+        return status >= 500 or status in (408, 429)
+    return isinstance(error, OSError | SQLAlchemyError)

@@ -1,0 +1,122 @@
+"""What one process has to say to the store of runs, on disk until it was said."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import threading
+import time
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Self
+
+from filelock import FileLock, Timeout
+
+__all__ = ["Operation", "Spool"]
+
+Operation = dict[str, Any]
+"""Plain values. ``what`` is begin, log, files or end; ``trial`` is a number, or None for the study's own run."""
+
+ABOUT, OPERATIONS, SENT, LOCK, REFUSED = "about.json", "operations.jsonl", "sent", "owner.lock", "refused.jsonl"
+
+
+class Spool:
+    """A journal of operations in a folder of its own.
+
+    An operation is a line. What was sent is a number of lines, beside it. The owner holds a lock as long as it lives,
+    which the operating system lets go of however it dies: so others know whose operations they have to send.
+
+    Args:
+        folder: its own. about: what it is about, the same for all who adopt it.
+    """
+
+    def __init__(self, folder: Path, lock: FileLock) -> None:
+        self.folder = folder
+        self._lock = lock
+        self._writing = threading.Lock()
+        self._file = (folder / OPERATIONS).open("ab")
+
+    @classmethod
+    def new(cls, root: Path, about: Mapping[str, Any]) -> Self:
+        """A spool for this process."""
+        folder = root / f"{int(time.time() * 1000)}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+        folder.mkdir(parents=True)
+        lock = FileLock(folder / LOCK, thread_local=False)
+        lock.acquire()
+        # Whoever finds a folder without it has found one whose owner died before it had anything to say.
+        (folder / ABOUT).write_text(json.dumps(about))
+        return cls(folder, lock)
+
+    @classmethod
+    def left_behind(cls, root: Path, about: Mapping[str, Any]) -> Iterator[Self]:
+        """The spools of dead processes that are about the same, from the oldest on; this process owns them now."""
+        for folder in sorted(root.iterdir()) if root.is_dir() else []:
+            try:
+                known = json.loads((folder / ABOUT).read_text())
+            except (OSError, ValueError):
+                continue
+            lock = FileLock(folder / LOCK, thread_local=False)
+            if known != dict(about):
+                continue
+            try:
+                lock.acquire(timeout=0)
+            except Timeout:
+                continue
+            if (folder / OPERATIONS).exists():
+                yield cls(folder, lock)
+
+    def append(self, operation: Operation) -> None:
+        """Add an operation; it survives the process, and after :meth:`persist` the machine."""
+        line = json.dumps(operation, separators=(",", ":")).encode() + b"\n"
+        with self._writing:
+            self._file.write(line)
+            self._file.flush()
+
+    def persist(self) -> None:
+        """See to it that everything so far is on the disk."""
+        with self._writing:
+            os.fsync(self._file.fileno())
+
+    def waiting(self) -> list[Operation]:
+        """The operations that were not sent, in order. Half a line, of somebody who was killed, is none."""
+        lines = (self.folder / OPERATIONS).read_bytes().split(b"\n")[:-1]
+        return [json.loads(line) for line in lines[self.sent :]]
+
+    @property
+    def sent(self) -> int:
+        """How many operations were sent, or refused for good."""
+        try:
+            return int((self.folder / SENT).read_text())
+        except (OSError, ValueError):
+            return 0
+
+    @sent.setter
+    def sent(self, count: int) -> None:
+        temporary = self.folder / f"{SENT}.part"
+        temporary.write_text(str(count))
+        os.replace(temporary, self.folder / SENT)
+
+    def refuse(self, operation: Operation, reason: str) -> None:
+        """Keep an operation that the store will never take, for people to look at."""
+        with (self.folder / REFUSED).open("a") as file:
+            file.write(json.dumps({**operation, "refused": reason}) + "\n")
+
+    def new_files(self) -> Path:
+        """A new folder, for files that are to be sent."""
+        folder = self.folder / "files" / uuid.uuid4().hex
+        folder.mkdir(parents=True)
+        return folder
+
+    def close(self) -> None:
+        """Let go of it. It goes away when all was sent and nothing was refused."""
+        self._file.close()
+        done = not self.waiting() and not (self.folder / REFUSED).exists()
+        if done:
+            shutil.rmtree(self.folder, ignore_errors=True)
+        self._lock.release()
+        with suppress(OSError):
+            # Others may have theirs in it.
+            self.folder.parent.rmdir()
