@@ -12,6 +12,7 @@ import time
 import urllib.error
 import urllib.request
 from pathlib import Path
+from tempfile import mkdtemp
 from types import TracebackType
 from typing import Any, Self
 
@@ -52,18 +53,15 @@ class Postgres:
     """A PostgreSQL of its own, with one database, for whoever connects from this machine.
 
     In ``with`` it is started, and stopped and forgotten at the end.
-
-    Args:
-        folder: a new folder for its files.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self) -> None:
         self.port = free_port()
         self.url = f"postgresql+psycopg://metarec@127.0.0.1:{self.port}/postgres"
 
     def __enter__(self) -> Self:
-        self._folder.mkdir(parents=True)
+        # Not below a folder that only its maker may enter: it runs as an ordinary user.
+        self._folder = Path(mkdtemp(prefix="metarec-postgres-"))
         if os.geteuid() == 0:
             shutil.chown(self._folder, _ordinary_user() or "nobody")
         self._run("initdb", "-D", "data", "-U", "metarec", "--auth=trust", "--no-sync", "-E", "UTF8")
@@ -90,7 +88,7 @@ class Postgres:
         assert found is not None, f"{program} is not installed"
         user: dict[str, Any] = {"user": _ordinary_user()} if os.geteuid() == 0 else {}
         # The server keeps what it inherits open; its messages go to a file, and nobody waits for them.
-        with (self._folder.parent / f"{self._folder.name}.{program}").open("ab") as messages:
+        with (self._folder / "messages").open("ab") as messages:
             subprocess.run([found, *arguments], cwd=self._folder, stdout=messages, stderr=messages, check=True, **user)
 
 

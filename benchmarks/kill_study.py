@@ -17,7 +17,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Annotated, Any
 
 import psutil
@@ -102,11 +101,8 @@ def _storage(storage: str, folder: Path) -> Iterator[str | None]:
         return
     from benchmarks._servers import Postgres
 
-    with TemporaryDirectory() as place:
-        # Its own user has to come through.
-        os.chmod(place, 0o755)
-        with Postgres(Path(place) / "server") as server:
-            yield server.url
+    with Postgres() as server:
+        yield server.url
 
 
 @contextmanager

@@ -30,9 +30,9 @@ from metarec.study.processes import run_in_processes, stopping_politely
 from metarec.study.recorded_trial import RUN_ID, RecordedObjective, facts_of
 from metarec.study.records import record_result, study_description
 from metarec.study.results import StudyResult
-from metarec.study.search import counted_trials, end_stale_trials, open_study, run_trials, wanted_trials
+from metarec.study.search import counted_trials, open_study, run_trials, wanted_trials
 from metarec.study.spec import SIMULATED, StudySpec
-from metarec.study.storage import open_storage
+from metarec.study.storage import end_stale_trials, open_storage
 from metarec.study.subject import Subject, Surroundings
 from metarec.study.tracking import NullTracker, StudyRun, Tracker
 from metarec.study.transfer_subject import TransferSubject

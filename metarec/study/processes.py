@@ -15,7 +15,8 @@ from types import FrameType
 import optuna
 
 from metarec.study.recorded_trial import RecordedObjective
-from metarec.study.search import OnTrial, counted_trials, end_stale_trials, join_study, run_trials
+from metarec.study.search import OnTrial, counted_trials, join_study, run_trials
+from metarec.study.storage import end_stale_trials
 from metarec.study.tracking import Tracker
 from metarec.workers import end_with_parent, start_server
 

@@ -15,10 +15,10 @@ from metarec.errors import InputError
 from metarec.meta import NonFiniteLossError
 from metarec.study.recorded_trial import REASON, RecordedObjective
 from metarec.study.spec import StudySpec
-from metarec.study.storage import expected_experiments, open_storage, reaching
+from metarec.study.storage import end_stale_trials, open_storage, reaching
 from metarec.threads import one_thread
 
-__all__ = ["OnTrial", "counted_trials", "end_stale_trials", "join_study", "open_study", "run_trials", "wanted_trials"]
+__all__ = ["OnTrial", "counted_trials", "join_study", "open_study", "run_trials", "wanted_trials"]
 
 IDENTITY = "identity"
 "A study attribute: the hash of everything that its trials depend on."
@@ -156,12 +156,6 @@ def run_trials(
                 callbacks=[told],
             )
     return done
-
-
-def end_stale_trials(study: optuna.Study) -> None:
-    """End the trials whose process is gone, and queue their configurations again."""
-    with expected_experiments():
-        optuna.storages.fail_stale_trials(study)
 
 
 def quieten_optuna() -> None:

@@ -10,7 +10,6 @@ import json
 import logging
 import os
 import time
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
@@ -20,7 +19,7 @@ from typing import Any
 
 import optuna
 from filelock import FileLock, Timeout
-from optuna.exceptions import ExperimentalWarning, StorageInternalError, UpdateFinishedTrialError
+from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages._heartbeat import BaseHeartbeat
 from optuna.storages.journal import JournalFileBackend
@@ -29,7 +28,7 @@ from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, Pending
 
 from metarec.errors import InputError
 
-__all__ = ["JournalStudies", "OnStale", "PatientDatabase", "expected_experiments", "open_storage", "reaching"]
+__all__ = ["JournalStudies", "OnStale", "PatientDatabase", "end_stale_trials", "open_storage", "reaching"]
 
 logger = logging.getLogger(__name__)
 
@@ -57,25 +56,24 @@ def open_storage(storage: str, on_stale: OnStale | None = None) -> BaseStorage:
     with reaching(storage):
         if "://" not in storage:
             return JournalStudies(Path(storage), on_stale)
-        with expected_experiments():
-            database = PatientDatabase(
-                storage,
-                engine_kwargs={"pool_pre_ping": True},
-                heartbeat_interval=HEARTBEAT_S,
-                grace_period=GRACE_S,
-                heartbeat_stale_trial_callback=on_stale,
-            )
+        database = PatientDatabase(storage, on_stale)
     # Only who has reached it once knows that it is worth waiting for.
     database.patience = PATIENCE_S
     return optuna.storages.get_storage(database)
 
 
-@contextmanager
-def expected_experiments() -> Iterator[None]:
-    """Optuna calls its heartbeats an experiment, as it has done for years, and warns whoever uses them."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ExperimentalWarning)
-        yield
+def end_stale_trials(study: optuna.Study) -> None:
+    """End the trials whose process is gone, and tell who opened the storage."""
+    storage: Any = study._storage
+    for trial_id in storage._get_stale_trial_ids(study._study_id):
+        try:
+            storage.set_trial_state_values(trial_id, state=TrialState.FAIL)
+        except UpdateFinishedTrialError:
+            # Somebody else was faster, or the trial has come to its end.
+            continue
+        on_stale = storage.get_heartbeat_stale_trial_callback()
+        if on_stale is not None:
+            on_stale(study, storage.get_trial(trial_id))
 
 
 @contextmanager
@@ -199,6 +197,15 @@ class PatientDatabase(RDBStorage):
 
     patience: float = 0.0
     _away_until: float = 0.0
+
+    def __init__(self, url: str, on_stale: OnStale | None = None) -> None:
+        super().__init__(url, engine_kwargs={"pool_pre_ping": True})
+        # As arguments Optuna calls them an experiment, as it has done for years, and warns.
+        self.heartbeat_interval, self.grace_period = HEARTBEAT_S, GRACE_S
+        self._on_stale = on_stale
+
+    def get_heartbeat_stale_trial_callback(self) -> OnStale | None:
+        return self._on_stale
 
     def _get_stale_trial_ids(self, study_id: int) -> list[int]:
         # After it was away others first have to say that they live.
