@@ -1,4 +1,4 @@
-"""``python -m metarec.study worker`` and ``replay``: what else there is to do with a study that was begun.
+"""``python -m metarec.study worker``, ``repair`` and ``replay``: what else there is to do with a study that was begun.
 
 Only typer is imported here, so that ``--help`` answers at once.
 """
@@ -23,6 +23,7 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_mar
 
 StudyName = Annotated[str, typer.Option(metavar="NAME", help="The study.")]
 Storage = Annotated[str | None, typer.Option(metavar="URL", help="Its Optuna storage; else the journal in --out.")]
+TrackingUri = Annotated[str | None, typer.Option(metavar="URI", help="Its MLflow store; else the one in --out.")]
 Data = Annotated[
     list[str] | None,
     typer.Option(metavar="NAME=PATH", help="Ratings of a domain, where they are not where they were; may be repeated."),
@@ -34,9 +35,7 @@ Out = Annotated[Path, typer.Option(metavar="DIR", help="Where cache/ goes, and w
 def worker(
     study_name: StudyName,
     storage: Storage = None,
-    tracking_uri: Annotated[
-        str | None, typer.Option(metavar="URI", help="Its MLflow store; else the one in --out.")
-    ] = None,
+    tracking_uri: TrackingUri = None,
     data: Data = None,
     workers: Annotated[int, typer.Option(metavar="N", min=1, help="Processes that run trials.")] = 1,
     timeout: Annotated[float | None, typer.Option(metavar="S", help="Seconds after which no new trial begins.")] = None,
@@ -55,6 +54,25 @@ def worker(
             tell_interrupted("--study-name", study_name)
             raise
     typer.echo(f'study "{study_name}": {ended} trials ended while this worker was here')
+
+
+@app.command()
+def repair(
+    study_name: StudyName,
+    storage: Storage = None,
+    tracking_uri: TrackingUri = None,
+    out: Out = Path("mlruns"),
+) -> None:
+    """Make Optuna and MLflow agree after an accident, and say what was done.
+
+    Exit codes: 0 done; 2 bad input.
+    """
+    with _job(study_name, storage, out, tracking_uri, tracked=True) as job:
+        from metarec.study.joining import repair_study
+
+        done = repair_study(job)
+    for line in done or ["all is right"]:
+        typer.echo(line)
 
 
 @app.command()

@@ -10,13 +10,14 @@ from optuna.trial import FrozenTrial, TrialState
 
 from metarec.errors import InputError
 from metarec.study.job import Job, identity_of, make_subject, read_data, run_search
-from metarec.study.recorded_trial import RUN_ID, RecordedObjective
+from metarec.study.recorded_trial import RUN_ID, RecordedObjective, facts_of
 from metarec.study.search import counted_trials, join_study
+from metarec.study.storage import end_stale_trials
 from metarec.study.tracking import NullTracker
 from metarec.study.trial_files import FileKeeper
 from metarec.threads import one_thread
 
-__all__ = ["Replayed", "replay_trial", "run_worker"]
+__all__ = ["Replayed", "repair_study", "replay_trial", "run_worker"]
 
 
 class Replayed(NamedTuple):
@@ -50,6 +51,37 @@ def run_worker(job: Job, data: Mapping[str, str], *, workers: int = 1, timeout: 
     with job.tracker.join_study(job.study_name, run_id) as run:
         run_search(study, objective.recorded_by(run), job)
     return len(counted_trials(study)) - before
+
+
+def repair_study(job: Job) -> list[str]:
+    """Make Optuna and MLflow agree after any accident; no data is needed.
+
+    Trials whose process is gone are ended, and tried again when the study goes on. What dead processes of this folder
+    still had to say is sent. Then each run is brought into the state of its trial.
+
+    Returns:
+        What was done, a line each; nothing where all was right.
+
+    Raises:
+        InputError: there is no such study, or a store does not answer.
+    """
+    study = join_study(job.study_name, job.optuna_storage)[0]
+    before = {trial.number for trial in study.get_trials(deepcopy=False) if trial.state == TrialState.RUNNING}
+    end_stale_trials(study)
+    trials = study.get_trials(deepcopy=False)
+    done = [
+        f"trial {number} had lost its process: ended, to be tried again"
+        for number in sorted(before)
+        if trials[number].state == TrialState.FAIL
+    ]
+    run_id = study.user_attrs.get(RUN_ID)
+    if run_id is None:
+        return done
+    with job.tracker.join_study(job.study_name, run_id) as run:
+        done += run.reconcile(facts_of(study))
+        if not any(trial.state == TrialState.RUNNING for trial in trials):
+            done += run.end_if_abandoned()
+    return done
 
 
 def replay_trial(job: Job, data: Mapping[str, str], number: int) -> Replayed:

@@ -83,7 +83,8 @@ def reaching(storage: str) -> Iterator[None]:
         yield
     except (OSError, ImportError, ValueError, SQLAlchemyError, StorageInternalError) as error:
         reason = str(error.__cause__ or error).strip().split("\n")[0].rstrip(".")
-        raise InputError(f"--storage {storage} cannot be opened: {reason}; give another") from None
+        what = f"--storage {storage}" if "://" in storage else f"the journal {storage} of --out"
+        raise InputError(f"{what} cannot be opened: {reason}; give another") from None
 
 
 class _Journal(JournalFileBackend):

@@ -184,6 +184,14 @@ class StudyRun(Run):
         """
 
     @abstractmethod
+    def end_if_abandoned(self) -> list[str]:
+        """End the study's own run as interrupted, if it is open and no process of this folder records the study.
+
+        Returns:
+            What was done, in a line.
+        """
+
+    @abstractmethod
     def close(self) -> None:
         """Wait a while until the store knows everything, and let go of it."""
 

@@ -46,6 +46,9 @@ class _NullStudyRun(_NullRun, StudyRun):
     def reconcile(self, trials: Iterable[TrialFacts]) -> list[str]:
         return []
 
+    def end_if_abandoned(self) -> list[str]:
+        return []
+
     def close(self) -> None:
         pass
 

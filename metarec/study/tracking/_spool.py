@@ -68,6 +68,20 @@ class Spool:
             if (folder / OPERATIONS).exists():
                 yield cls(folder, lock)
 
+    @staticmethod
+    def lives(root: Path, about: Mapping[str, Any], but: Path) -> bool:
+        """Whether another process than the owner of the folder `but` has one that is about the same."""
+        for folder in root.iterdir() if root.is_dir() else []:
+            try:
+                known = json.loads((folder / ABOUT).read_text())
+                if folder != but and known == dict(about):
+                    FileLock(folder / LOCK, timeout=0).acquire().lock.release()
+            except (OSError, ValueError):
+                continue
+            except Timeout:
+                return True
+        return False
+
     def append(self, operation: Operation) -> None:
         """Add an operation; it survives the process, and after :meth:`persist` the machine."""
         line = json.dumps(operation, separators=(",", ":")).encode() + b"\n"

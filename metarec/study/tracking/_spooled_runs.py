@@ -202,6 +202,20 @@ class SpooledStudyRun(_SpooledRun, StudyRun):
             return []
         return reconciled(self._client, self.experiment_id, self.run_id, self.name, trials)
 
+    def end_if_abandoned(self) -> list[str]:
+        if Spool.lives(self._spools, self._about, but=self._channel.spool.folder):
+            return []
+        try:
+            status = self._client.get_run(self.run_id).info.status
+        except Exception as error:
+            if not passes(error):
+                raise
+            return []
+        if status != "RUNNING":
+            return []
+        self.finish("interrupted", reason="whoever began it was killed")
+        return [f"the run of study {self.name} was left open: ended as interrupted"]
+
     def close(self) -> None:
         waiting = self.flush(FLUSH_S)
         self._channel.sender.stop()
