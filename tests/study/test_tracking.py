@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -358,6 +359,23 @@ def test_a_store_that_was_opened_ahead_by_a_thread(tmp_path):
         assert study.experiment_id == experiment.experiment_id
     assert client.get_run(study.run_id).info.status == "FINISHED"
     assert [one.name for one in client.search_experiments(filter_string="name = 'metarec'")] == ["metarec"]
+
+
+def test_who_is_killed_while_a_store_is_made_spoils_nothing(tmp_path):
+    """MLflow makes its tables one by one, which takes seconds."""
+    program = "from metarec.study.tracking import MlflowTracker; MlflowTracker.in_folder('.').open()"
+    environment = {**os.environ, "PYTHONPATH": str(Path(tracking.__file__).parents[3])}
+    with subprocess.Popen([sys.executable, "-c", program], cwd=tmp_path, env=environment) as process:
+        for _ in range(6000):
+            # Some tables are there, and not all.
+            if any(path.stat().st_size > 50_000 for path in tmp_path.rglob("*.db")):
+                break
+            time.sleep(0.005)
+        process.kill()
+    assert not (tmp_path / "mlflow.db").exists()
+    with MlflowTracker.in_folder(tmp_path).start_study("s", params={}) as study:
+        assert study.experiment_id is not None
+    assert (tmp_path / "mlflow.db").exists()
 
 
 def test_a_first_study_is_silent_and_reports_to_nobody(tmp_path):

@@ -5,12 +5,14 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from metarec.errors import InputError
-from metarec.study.tracking._address import check_uri, shown_uri, sqlite_uri
+from metarec.study.tracking._address import check_uri, shown_uri, sqlite_path, sqlite_uri
 from metarec.study.tracking._base import ComparisonRun, StudyRun, Tracker, TrackingError
 from metarec.study.tracking._limits import PARAM_LENGTH, clean_key, cut
 from metarec.study.tracking._mlflow_runs import MlflowComparisonRun, MlflowRun, Tag, found_runs, reaching
@@ -124,6 +126,9 @@ class MlflowTracker(Tracker):
                 if self._client is None:
                     from mlflow import MlflowClient
 
+                    path = sqlite_path(self.tracking_uri)
+                    if path is not None and not path.exists():
+                        _make_whole(path)
                     self._client = MlflowClient(tracking_uri=self.tracking_uri)
                 return self._client, self._experiment_id(self._client)
         except TrackingError as error:
@@ -146,6 +151,20 @@ class MlflowTracker(Tracker):
             return None
         root = self.artifact_root
         return root.resolve().as_uri() if isinstance(root, Path) else root
+
+
+def _make_whole(path: Path) -> None:
+    """Make a new SQLite store elsewhere, and move it: MLflow needs many steps, and who is killed between two of them
+    would leave one that nobody can open."""
+    from mlflow import MlflowClient
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=path.parent, prefix=f".{path.name}-") as folder:
+        made = Path(folder) / path.name
+        MlflowClient(tracking_uri=sqlite_uri(made)).search_experiments(max_results=1)
+        # Somebody else may have been faster, and have runs in it.
+        with suppress(FileExistsError):
+            os.link(made, path)
 
 
 def _quieten_mlflow() -> None:
