@@ -1,16 +1,21 @@
 """The README is true: its example runs, and every command in it is run, here or by `.ci/run`."""
 
+import configparser
 import json
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import yaml
+from typer.main import get_command
 
 from metarec.ratings import simulate_domains
 from metarec.study import __main__ as command
+from metarec.study.further_commands import app as further
 from metarec.study.tracking import sqlite_uri, ui_command
 
 ROOT = Path(__file__).parents[1]
@@ -27,7 +32,9 @@ def blocks(language):
 
 
 COMMANDS = [line for block in blocks("sh") for line in block.splitlines()]
+FURTHER = ("replay", "repair", "worker")
 RUN_HERE = [line for line in COMMANDS if shlex.split(line)[:3] == STUDY]
+BEGUN_HERE = [line for line in RUN_HERE if not {*shlex.split(line)[3:4]} & {*FURTHER}]
 COMPARED_HERE = [line for line in COMMANDS if shlex.split(line)[:3] == COMPARISON]
 
 
@@ -57,7 +64,7 @@ def test_every_command_is_run_by_ci_or_here():
     assert not rest, f"neither in .ci/run nor what this test runs: {rest}"
 
 
-@pytest.mark.parametrize("line", RUN_HERE)
+@pytest.mark.parametrize("line", BEGUN_HERE)
 def test_a_study_of_the_readme_finds_its_spec_and_reads_its_data(line, here, monkeypatch):
     from metarec.study import job
 
@@ -108,7 +115,7 @@ def test_a_comparison_of_the_readme_can_be_begun(line, here, monkeypatch):
 def test_a_study_goes_on_to_the_end(here, monkeypatch, capsys):
     """The commands about going on, whole, with few bases and one epoch."""
     small = ["--set", "bases=[bias, item-knn]", "--set", "baselines=[mean]", "--set", "training.epochs=1"]
-    lines = [line for line in RUN_HERE if "--study-name mine" in line]
+    lines = [line for line in BEGUN_HERE if "--study-name mine" in line]
     assert len(lines) == 2
     for trials, line in enumerate(lines, start=1):
         arguments = [*shlex.split(line)[3:], *small, "--trials", str(trials), "--json", "out.json"]
@@ -119,12 +126,63 @@ def test_a_study_goes_on_to_the_end(here, monkeypatch, capsys):
         assert [trial["number"] for trial in written["trials"]] == list(range(trials))
     # The study's last words are how to look at its runs, as the README says it.
     assert OPEN_RUNS.removeprefix(".venv/bin/") in capsys.readouterr().out
+    told = []
+    for line in sorted({*RUN_HERE} - {*BEGUN_HERE}):
+        monkeypatch.setattr(sys, "argv", ["study", *shlex.split(line)[3:]])
+        command.main()
+        told += capsys.readouterr().out.splitlines()
+    assert told[0] == "all is right"
+    assert told[-1].endswith(": equal")
+
+
+def test_the_commands_for_other_machines_are_understood():
+    """They name servers that are not there; their options are those that there are."""
+    (block,) = blocks("bash")
+    lines = [line for line in block.replace("\\\n", " ").splitlines() if not line.startswith("#")]
+    apps = [get_command(command.app), get_command(further).commands["worker"]]
+    for line, app, skipped in zip(lines, apps, (3, 4), strict=True):
+        words = shlex.split(line)[skipped:]
+        parsed = app.make_context("study", words).params
+        assert parsed["storage"].startswith("postgresql+psycopg://")
+        assert parsed["tracking_uri"].startswith("http://")
+
+
+def test_deployed_workers_have_the_options_that_there_are():
+    job = yaml.safe_load((ROOT / "deploy" / "worker-job.yaml").read_text())
+    (container,) = job["spec"]["template"]["spec"]["containers"]
+    unit = configparser.ConfigParser(interpolation=None, strict=False)
+    unit.optionxform = str
+    unit.read(ROOT / "deploy" / "metarec-worker@.service")
+    started = unit["Service"]["ExecStart"].split()
+    worker = get_command(further).commands["worker"]
+    assert container["command"][1:] == started[1:4] == ["-m", "metarec.study", "worker"]
+    for words in (container["args"], started[4:]):
+        assert worker.make_context("worker", list(words)).params["study_name"]
 
 
 def test_the_readme_opens_the_runs_as_a_study_says(monkeypatch):
     monkeypatch.chdir(ROOT)
     said = shlex.split(ui_command(sqlite_uri(Path("mlruns/mlflow.db"))))
     assert said[1:] == shlex.split(OPEN_RUNS)[1:]
+
+
+def test_deployed_workers_are_valid_kubernetes():
+    validate = pytest.importorskip("kubernetes_validate", reason="kubernetes-validate is not installed")
+    job = yaml.safe_load((ROOT / "deploy" / "worker-job.yaml").read_text())
+    validate.validate(job, validate.latest_version(), strict=True)
+    job["spec"]["paralelism"] = job["spec"].pop("parallelism")
+    with pytest.raises(validate.ValidationError):
+        validate.validate(job, validate.latest_version(), strict=True)
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze is not installed")
+def test_deployed_workers_are_a_valid_unit(tmp_path):
+    unit = (ROOT / "deploy" / "metarec-worker@.service").read_text()
+    place = tmp_path / "metarec-worker@mine.service"
+    place.write_text(unit.replace("/opt/metarec/bin/python", sys.executable))
+    checked = subprocess.run(["systemd-analyze", "verify", place], capture_output=True, text=True, check=False)
+    told = [line for line in checked.stderr.splitlines() if place.name in line]
+    assert (checked.returncode, told) == (0, [])
 
 
 @pytest.mark.slow
