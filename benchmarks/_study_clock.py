@@ -74,8 +74,12 @@ TARGETS: Mapping[str, Mapping[str, Label]] = {
     "metarec.meta.trainer": {"MetaLearningTrainer.fit": "trainer, the rest"},
     "metarec.study.objective": {
         "make_learner": "trainer, the rest",
-        "Objective.__call__": "trials, the rest",
+        "Objective._judge": "trials, the rest",
         "Objective._files": "what a trial keeps",
+    },
+    "metarec.study.recorded_trial": {
+        "RecordedObjective.__call__": "trials, the rest",
+        "RecordedObjective.ended": "MLflow: numbers",
     },
     "metarec.study.trial_files": {
         "TrialFiles.write": "what a trial keeps",
@@ -93,14 +97,16 @@ TARGETS: Mapping[str, Mapping[str, Label]] = {
         ("learning_curve", "base_weights", "model_comparison", "search_history", "save"), "figures"
     ),
     "metarec.study.tracking._mlflow": {"MlflowTracker.start_study": "MLflow: opening the store"},
-    "metarec.study.tracking._mlflow_runs": {
-        "_MlflowRun.write": "MLflow: numbers",
-        "_MlflowRun.finish": "MLflow: numbers",
-        "_MlflowRun._upload": "MLflow: files",
-        "MlflowStudyRun.start_trial": "MLflow: numbers",
-        "MlflowStudyRun.close_orphans": "MLflow: numbers",
-        "MlflowTrialRun.log_epoch": "MLflow: numbers",
+    "metarec.study.tracking._mlflow_runs": {"MlflowRun.write": "MLflow: numbers"},
+    "metarec.study.tracking._spooled_runs": {
+        "SpooledStudyRun.start_trial": "MLflow: numbers",
+        "SpooledStudyRun.reconcile": "MLflow: numbers",
+        "SpooledStudyRun.run_ids": "MLflow: numbers",
+        "SpooledStudyRun.close": "MLflow: numbers",
+        "SpooledTrialRun.log_epoch": "MLflow: numbers",
+        "SpooledTrialRun.persist": "MLflow: numbers",
     },
+    "metarec.study.tracking._sender": {"Sender._send": "MLflow: sending"},
     "metarec.study.records": {"record_result": "report"},
     "metarec.study.terminal": {"show_data": "report"},
     "metarec.study.report": {

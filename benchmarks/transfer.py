@@ -72,7 +72,8 @@ def run(plan: Any, asked: Any, jobs: int, out: Path, json_file: Path, arguments:
     (out / "transfer.md").write_text(text, encoding="utf-8")
     if lines:
         gains_picture(lines).savefig(out / "transfer.png")
-    json_file.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    # Thousands of lines of numbers: nobody reads them with the eye.
+    json_file.write_text(json.dumps(report, separators=(",", ":")) + "\n", encoding="utf-8")
     print(text.partition("## Bars")[2].partition("\n## ")[0].strip())
 
 

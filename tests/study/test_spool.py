@@ -210,8 +210,7 @@ def test_the_spool_of_a_living_process_or_of_another_study_is_left_alone(folder)
 
 # --- reconciling -----------------------------------------------------------------------------------------------------
 
-NOW = int(time.time() * 1000)
-LONG_AGO = NOW - 2 * SETTLED_MS
+LONG_AGO = int(time.time() * 1000) - 2 * SETTLED_MS
 
 
 def facts(number, state, value=None, reason=None, ended=LONG_AGO):
@@ -238,7 +237,7 @@ def test_runs_are_made_to_agree_with_the_trials(folder, client):
             facts(4, "complete", 0.4),
             # 5 is unknown; 6 and 7 have no run, 7 may still get one.
             facts(6, "pruned", reason="slow"),
-            facts(7, "complete", 0.7, ended=NOW),
+            facts(7, "complete", 0.7, ended=int(time.time() * 1000)),
         ]
         done = study.reconcile(known)
         assert sorted(done) == [
