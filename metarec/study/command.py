@@ -6,6 +6,7 @@ Only typer is imported here, so that ``--help`` answers at once.
 from __future__ import annotations
 
 import atexit
+import errno
 import gc
 import os
 import sys
@@ -109,6 +110,9 @@ def _stop_by_kind(error: Exception) -> None:
     # An error of click: of the click that is installed, or of the copy that newer typers bring.
     if hasattr(error, "format_message"):
         _stop(f"{error.format_message().rstrip('.')}; --help lists the options", BAD_INPUT)
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+        where = f" for {error.filename}" if error.filename else ""
+        _stop(f"{error.strerror}{where}; make room, and the same command with the same name goes on", 1)
     # By their names: to import them would import all that they come with.
     known = ("StudyFailed", "TrackingError")
     if type(error).__name__ in known:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import math
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -129,7 +131,7 @@ class Objective(RecordedObjective):
                 raise optuna.TrialPruned(f"behind the median of the other trials after epoch {epoch}: {best:.5f}")
 
         learner, curves, value = self.fit(params, on_epoch)
-        torch.save(learner.state_dict(), self.weights(trial.number))
+        _save(learner, self.weights(trial.number))
         return value, self._files(learner, params, curves)
 
     def _files(self, learner: MetaLearner, params: Mapping[str, Any], curves: Mapping[str, list[float]]) -> TrialFiles:
@@ -146,3 +148,12 @@ class Objective(RecordedObjective):
             weights=None if output.weights is None else output.weights[mask].detach().numpy(),
             base_names=validation.base_names,
         )
+
+
+def _save(learner: MetaLearner, path: Path) -> None:
+    """Keep what was learned, whole or not at all; a full disk is an OSError, which torch's own writing hides."""
+    content = io.BytesIO()
+    torch.save(learner.state_dict(), content)
+    temporary = path.with_name(f"{path.name}.part")
+    temporary.write_bytes(content.getvalue())
+    os.replace(temporary, path)

@@ -1,6 +1,7 @@
 """Studies as jobs: joined from elsewhere, with servers that come and go, repaired, and repeated trial by trial."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -153,6 +154,53 @@ def test_a_killed_command_is_repaired_and_goes_on(place, tmp_path):
     assert ended(begun(place, "repair", "--study-name", "s", "--out", str(tmp_path))) == "all is right\n"
     ended(begun(place, *options, *slow, "--out", str(tmp_path), "--trials", "2"))
     assert audit("s", str(tmp_path / "optuna.journal"), sqlite_uri(tmp_path / "mlflow.db"))["wrong"] == []
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A small file system of its own, and what makes it larger."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=300m", "tmpfs", str(disk)]
+    if subprocess.run(mount, capture_output=True, check=False).returncode != 0:
+        pytest.skip("no file system can be mounted here")
+    yield disk, lambda: subprocess.run(["mount", "-o", "remount,size=300m", str(disk)], check=True)
+    subprocess.run(["umount", "-l", str(disk)], check=True)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kilobytes", [900, 1400, 2000])
+def test_a_full_disk_is_said_and_nothing_half_written_is_in_the_way(place, small_disk, kilobytes):
+    disk, enlarge = small_disk
+    subprocess.run(["mount", "-o", f"remount,size={kilobytes}k", str(disk)], check=True)
+    options = [
+        "job.yaml",
+        "--data",
+        "movies=movies.csv",
+        "--trials",
+        "12",
+        "--study-name",
+        "s",
+        "--out",
+        f"{disk}/runs",
+    ]
+    command = begun(place, *options)
+    told, _ = command.communicate(timeout=300)
+    # 2, if there was not even room for the store of runs.
+    assert command.returncode in (1, 2), told
+    assert "Traceback" not in told
+    assert re.match("error: .*(No space left|disk is full)", told.splitlines()[-1]), told
+    enlarge()
+    ended(begun(place, *options))
+    found = audit("s", str(disk / "runs" / "optuna.journal"), sqlite_uri(disk / "runs" / "mlflow.db"))
+    assert (found["counted"], found["wrong"]) == (12, [])
+
+
+def test_a_folder_that_cannot_be_written_is_said_at_once(place, tmp_path):
+    (tmp_path / "file").write_text("")
+    options = ["job.yaml", "--data", "movies=movies.csv", "--study-name", "s"]
+    told = ended(begun(place, *options, "--out", str(tmp_path / "file" / "runs")), 2)
+    assert "cannot be written: Not a directory; give another folder" in told
 
 
 @pytest.mark.slow

@@ -194,6 +194,23 @@ def test_what_a_killed_process_had_to_say_is_sent_by_the_next_one(folder, client
     assert not (folder / "spool").exists()
 
 
+def test_an_ending_that_comes_late_does_not_end_the_study_that_goes_on(folder, client):
+    killed_in_the_middle(
+        folder,
+        "flaky = FlakyClient(client)\n"
+        "study = tracker_with(folder, flaky).start_study('s', params={})\n"
+        "flaky.failures = [AWAY] * 10 ** 6\n"
+        "whole_trial(study, 0)\n"
+        "study.finish('interrupted', reason='interrupted')",
+    )
+    with MlflowTracker.in_folder(folder).start_study("s", params={}) as study:
+        assert study.flush(30) == 0
+        parent = client.get_run(study.run_id)
+        assert (parent.info.status, parent.data.tags["metarec.state"]) == ("RUNNING", "running")
+    assert client.get_run(study.run_id).info.status == "FINISHED"
+    assert_whole(client, study, [0])
+
+
 def test_the_spool_of_a_living_process_or_of_another_study_is_left_alone(folder):
     about = {"study": "s", "run_id": "1"}
     mine = Spool.new(folder / "spool", about)

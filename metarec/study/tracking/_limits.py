@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
-__all__ = ["PARAM_LENGTH", "TAG_LENGTH", "Batch", "batches", "clean_key", "cut"]
+__all__ = ["PARAM_LENGTH", "TAG_LENGTH", "Batch", "batches", "clean_key", "cut", "first_line"]
 
 METRICS_PER_CALL = 1000
 PARAMS_PER_CALL = 100
@@ -59,3 +59,8 @@ def cut(value: object, length: int) -> str:
         return text
     mark = f" … ({len(text)} characters)"
     return text[: length - len(mark)] + mark
+
+
+def first_line(error: BaseException | None) -> str:
+    """The first line of what an error says: the others are about whoever raised it."""
+    return str(error).strip().split("\n")[0]

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 from metarec.errors import InputError
 from metarec.study.tracking._address import check_uri, shown_uri, sqlite_path, sqlite_uri
 from metarec.study.tracking._base import ComparisonRun, StudyRun, Tracker, TrackingError
-from metarec.study.tracking._limits import PARAM_LENGTH, clean_key, cut
+from metarec.study.tracking._limits import PARAM_LENGTH, clean_key, cut, first_line
 from metarec.study.tracking._mlflow_runs import MlflowComparisonRun, MlflowRun, Tag, found_runs, reaching
 from metarec.study.tracking._spooled_runs import SpooledStudyRun
 
@@ -79,6 +79,7 @@ class MlflowTracker(Tracker):
     def start_study(
         self, name: str, *, params: Mapping[str, Any], tags: Mapping[str, str] | None = None, description: str = ""
     ) -> StudyRun:
+        _leave_waiting_to_us()
         client, store, run_id, experiment_id, known = self._parent(name, "study")
         MlflowRun(client, store, run_id, f'study "{name}"').write(*_beginning(params, known, tags, description))
         return SpooledStudyRun(client, store, name, run_id, experiment_id, self.spool, starts=True)
@@ -111,6 +112,7 @@ class MlflowTracker(Tracker):
     def join_study(self, name: str, run_id: str | None) -> StudyRun:
         if run_id is None:
             raise ValueError("run_id must name the run of a started study but got None")
+        _leave_waiting_to_us()
         client, experiment_id = self._open()
         store = shown_uri(self.tracking_uri)
         return SpooledStudyRun(client, store, name, run_id, experiment_id, self.spool, starts=False)
@@ -132,7 +134,7 @@ class MlflowTracker(Tracker):
                     self._client = MlflowClient(tracking_uri=self.tracking_uri)
                 return self._client, self._experiment_id(self._client)
         except TrackingError as error:
-            reason = str(error.__cause__).strip().split("\n")[0]
+            reason = first_line(error.__cause__)
             raise InputError(f"tracking URI {store} cannot be used: {reason}; give another one") from error
 
     def _experiment_id(self, client: MlflowClient) -> str:
@@ -167,19 +169,23 @@ def _make_whole(path: Path) -> None:
             os.link(made, path)
 
 
+def _leave_waiting_to_us() -> None:
+    # MLflow would try for minutes by itself. And it repeats a call whose answer was lost: it would create a run twice.
+    for name, value in (("MAX_RETRIES", "0"), ("TIMEOUT", "10")):
+        os.environ.setdefault(f"MLFLOW_HTTP_REQUEST_{name}", value)
+
+
 def _quieten_mlflow() -> None:
     # MLflow reports its use to its makers, and prints an address for every run that ends on a server. Both
     # are off unless the user's environment says otherwise; reporting would start with the import.
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
-    # It would try for minutes by itself, and whoever waits could not be stopped.
-    for name, value in (("MAX_RETRIES", "1"), ("TIMEOUT", "10"), ("BACKOFF_FACTOR", "0")):
-        os.environ.setdefault(f"MLFLOW_HTTP_REQUEST_{name}", value)
     import mlflow  # noqa: F401  # the import sets its loggers' levels, so ours come after it
 
-    # These tell of each migration of a new store.
-    for name in ("mlflow.store.db.utils", "alembic"):
-        logging.getLogger(name).setLevel(logging.WARNING)
+    # It tells of each migration of a new store.
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    # And this, with a traceback, of each error that it raises besides, which whoever catches it tells in a line.
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
 
 
 def _find_parent(client: MlflowClient, experiment_id: str, name: str, role: str) -> Any | None:

@@ -40,10 +40,12 @@ def reconciled(
         if trial is None:
             done += mender.end_unknown(own)
             continue
+        if trial.state == "running":
+            # Whoever runs it may be writing to any of them.
+            continue
         run, *others = sorted(own, key=_content, reverse=True)
         done += mender.delete(trial.number, others)
-        if trial.state != "running":
-            done += mender.mend(run, trial)
+        done += mender.mend(run, trial)
     for number, trial in facts.items():
         if number not in runs and trial.state not in ("running", "interrupted"):
             done += mender.make(trial)

@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from metarec.study.tracking._limits import PARAM_LENGTH, TAG_LENGTH, batches, clean_key, cut
+from metarec.study.tracking._limits import PARAM_LENGTH, TAG_LENGTH, batches, clean_key, cut, first_line
 from metarec.study.tracking._mlflow_runs import STATUS, Tag, found_runs
 from metarec.study.tracking._spool import Operation, Spool
 
@@ -105,7 +105,9 @@ class Sender:
                 self._send(spool, operation, adopted or waiting_since is not None)
             except Exception as error:
                 if not passes(error):
-                    logger.error("%s refuses what trial %s has to say: %s", self._store, operation["trial"], error)
+                    logger.error(
+                        "%s refuses what trial %s has to say: %s", self._store, operation["trial"], first_line(error)
+                    )
                     spool.refuse(operation, str(error))
                     return True
                 if waiting_since is None:
@@ -174,5 +176,6 @@ def passes(error: BaseException) -> bool:
 
     if isinstance(error, MlflowException):
         status = int(error.get_http_status_code())
-        return status >= 500 or status in (408, 429)
+        # Who may not write now may be let in again, with another password or by another proxy.
+        return status >= 500 or status in (401, 403, 408, 429)
     return isinstance(error, OSError | SQLAlchemyError)

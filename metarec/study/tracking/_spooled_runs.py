@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from metarec.study.tracking._base import Run, State, StudyRun, TrialFacts, TrialRun
-from metarec.study.tracking._limits import clean_key
+from metarec.study.tracking._limits import clean_key, first_line
 from metarec.study.tracking._mlflow_runs import Tag, final_name
 from metarec.study.tracking._reconcile import reconciled
 from metarec.study.tracking._sender import Sender, child_runs, passes
@@ -135,6 +135,10 @@ class SpooledTrialRun(_SpooledRun, TrialRun):
         return {Tag.NOTE: f"**{state}**: {reason}"}
 
 
+def _ends_study(operation: Operation) -> bool:
+    return operation["what"] == "end" and operation["trial"] is None
+
+
 class SpooledStudyRun(_SpooledRun, StudyRun):
     """The parent run of a study, and what this process has to say of it and of its trials.
 
@@ -182,7 +186,11 @@ class SpooledStudyRun(_SpooledRun, StudyRun):
         """Send what dead processes had to say of this study."""
         for spool in Spool.left_behind(self._spools, self._about):
             self._adopted.append(spool)
-            self._channel.sender.put(spool, spool.waiting(), adopted=True)
+            waiting = spool.waiting()
+            if self._starts:
+                # The study goes on: that an earlier session of it has ended is no longer so.
+                waiting = [{**one, "what": "log", "tags": {}} if _ends_study(one) else one for one in waiting]
+            self._channel.sender.put(spool, waiting, adopted=True)
 
     def flush(self, timeout: float) -> int:
         return self._channel.sender.flush(timeout)
@@ -200,7 +208,15 @@ class SpooledStudyRun(_SpooledRun, StudyRun):
         self.adopt()
         if self.flush(FLUSH_S):
             return []
-        return reconciled(self._client, self.experiment_id, self.run_id, self.name, trials)
+        try:
+            return reconciled(self._client, self.experiment_id, self.run_id, self.name, trials)
+        except Exception as error:
+            if not passes(error):
+                raise
+            logger.warning(
+                "the runs of study %s could not be compared with its trials: %s", self.name, first_line(error)
+            )
+            return []
 
     def end_if_abandoned(self) -> list[str]:
         if Spool.lives(self._spools, self._about, but=self._channel.spool.folder):
