@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from datetime import datetime
@@ -96,6 +97,9 @@ class RecordedObjective(ABC):
             with self._open.pop(trial.number):
                 raise error
         self._note_run(trial, record)
+        if math.isnan(value):
+            # Optuna will call it failed, and without a reason it would not count, and be drawn for ever.
+            trial.set_user_attr(REASON, "its value is not a number")
         return value
 
     def ended(self, trial: FrozenTrial) -> None:

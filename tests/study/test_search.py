@@ -140,6 +140,13 @@ def test_only_a_trial_that_failed_by_itself_counts(journal):
     assert study.trials[6].user_attrs["again"] == 5
 
 
+def test_a_value_that_is_no_number_is_a_failure_that_counts(journal, monkeypatch):
+    monkeypatch.setattr(Plain, "value_of", lambda self, params: float("nan"))
+    study = begun(journal, trials=2)
+    assert run_trials(study, Plain(), ignored) == 2
+    assert states(study) == ["FAIL", "FAIL"]
+
+
 def _dies(journal, place):
     study, _, _ = join_study("s", journal)
 
