@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import http.client
 import os
 import pwd
 import shutil
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from tempfile import mkdtemp
 from types import TracebackType
 from typing import Any, Self
 
-__all__ = ["MlflowServer", "Postgres", "free_port", "postgres_missing"]
+__all__ = ["MlflowServer", "Postgres", "Proxy", "free_port", "postgres_missing"]
 
 START_S = 60.0
 
@@ -150,3 +153,64 @@ class MlflowServer:
             os.killpg(self._process.pid, 9)
             self._process.wait()
             self._process = None
+
+
+class Proxy:
+    """Hands each request on to a server of this machine, or answers it with an error of its own while it is broken.
+
+    In ``with`` it is started, and stopped at the end.
+
+    Args:
+        port: the server's.
+
+    Attributes:
+        broken: whether it answers 500. refused: how many requests it has answered so.
+    """
+
+    def __init__(self, port: int) -> None:
+        self.broken = False
+        self.refused = 0
+        proxy = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def _hand_on(self) -> None:
+                content = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+                if proxy.broken:
+                    proxy.refused += 1
+                    self.send_error(500)
+                    return
+                server = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+                try:
+                    server.request(self.command, self.path, content, dict(self.headers))
+                    answer = server.getresponse()
+                    said = answer.read()
+                except OSError:
+                    self.send_error(502)
+                    return
+                finally:
+                    server.close()
+                self.send_response(answer.status)
+                for name, value in answer.getheaders():
+                    if name.lower() not in ("transfer-encoding", "content-length", "connection"):
+                        self.send_header(name, value)
+                self.send_header("Content-Length", str(len(said)))
+                self.end_headers()
+                self.wfile.write(said)
+
+            do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = _hand_on  # the names of the base class
+
+            def log_message(self, format: str, *args: Any) -> None:
+                pass
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
+
+    def __enter__(self) -> Self:
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._server.shutdown()
+        self._server.server_close()

@@ -10,6 +10,7 @@ from optuna.trial import FrozenTrial
 from metarec.episodes import DomainEpisodes, Episodes
 from metarec.fusion.stackers import Stacker
 from metarec.meta import MetaLearner
+from metarec.study.recorded_trial import error_of
 
 __all__ = ["MEMBERS", "combine", "member_name", "member_trials"]
 
@@ -20,7 +21,7 @@ the mean of one of each was 0.2 to 0.3 % better than either."""
 
 def member_trials(complete: Sequence[FrozenTrial]) -> list[FrozenTrial]:
     """The trials whose networks are proposed: the best, best first."""
-    return sorted(complete, key=lambda trial: (trial.value, trial.number))[:MEMBERS]
+    return sorted(complete, key=lambda trial: (error_of(trial), trial.number))[:MEMBERS]
 
 
 def member_name(trial: FrozenTrial) -> str:

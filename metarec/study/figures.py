@@ -17,7 +17,17 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from metarec.study.canvas import BLUE, COLOURS, GREEN, GREY, INK, ORANGE, canvas, nothing, save
 
-__all__ = ["TableRow", "TrialPoint", "base_weights", "learning_curve", "model_comparison", "save", "search_history"]
+__all__ = [
+    "TableRow",
+    "TimedTrial",
+    "TrialPoint",
+    "base_weights",
+    "learning_curve",
+    "model_comparison",
+    "pareto_front",
+    "save",
+    "search_history",
+]
 
 
 @dataclass(frozen=True)
@@ -35,6 +45,16 @@ class TrialPoint:
     number: int
     value: float | None
     state: str
+
+
+@dataclass(frozen=True)
+class TimedTrial:
+    """A complete trial's error, the seconds that a prediction of it takes, and whether it is on the Pareto front."""
+
+    number: int
+    error: float
+    seconds: float
+    best: bool
 
 
 def learning_curve(history: Mapping[str, Sequence[float]], best_epoch: int | None = None) -> Figure:
@@ -196,6 +216,29 @@ def search_history(trials: Sequence[TrialPoint], *, metric: str = "value", direc
         axes.set_xlim(trials[0].number - 0.5, trials[0].number + 0.5)
     axes.legend(frameon=False)
     return figure
+
+
+def pareto_front(trials: Sequence[TimedTrial]) -> Figure:
+    """Error against seconds: the trials that no other beats in both are joined and numbered."""
+    figure, axes = canvas("Error and time", height=4.5)
+    if not trials:
+        return nothing(figure, axes, "no complete trial")
+    front = sorted((trial for trial in trials if trial.best), key=lambda trial: trial.seconds)
+    others = [trial for trial in trials if not trial.best]
+    if others:
+        axes.plot(*_places(others), color=GREY, marker="o", linestyle="", markersize=6, label="beaten in both")
+    axes.plot(*_places(front), color=ORANGE, marker="o", markersize=7, drawstyle="steps-post", label="Pareto front")
+    for trial in front:
+        axes.annotate(f"trial {trial.number}", (1e6 * trial.seconds, trial.error), (6, 6), textcoords="offset points")
+    axes.set_xlabel("microseconds of a processor for a prediction")
+    axes.set_ylabel("validation RMSE (unit scale)")
+    axes.margins(x=0.12, y=0.12)
+    axes.legend(frameon=False)
+    return figure
+
+
+def _places(trials: Sequence[TimedTrial]) -> tuple[list[float], list[float]]:
+    return [1e6 * trial.seconds for trial in trials], [trial.error for trial in trials]
 
 
 def _gaps(values: Sequence[float]) -> np.ndarray:

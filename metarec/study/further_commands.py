@@ -91,7 +91,7 @@ def replay(
         from metarec.study.joining import replay_trial
 
         replayed = replay_trial(job, named_paths(data or []), trial)
-    recorded = replayed.trial.value
+    recorded = replayed.recorded
     same = recorded == replayed.value
     typer.echo(
         f"trial {trial}: recorded {recorded!r}, computed again {replayed.value!r}: {'equal' if same else 'NOT EQUAL'}"

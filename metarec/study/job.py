@@ -27,7 +27,7 @@ from metarec.study.ensemble import member_trials
 from metarec.study.folders import make_folders
 from metarec.study.network_subject import NetworkSubject
 from metarec.study.processes import run_in_processes, stopping_politely
-from metarec.study.recorded_trial import RUN_ID, RecordedObjective, facts_of
+from metarec.study.recorded_trial import EXPERIMENT_ID, RUN_ID, RecordedObjective, facts_of
 from metarec.study.records import record_result, study_description
 from metarec.study.results import StudyResult
 from metarec.study.search import counted_trials, open_study, run_trials, wanted_trials
@@ -37,6 +37,7 @@ from metarec.study.subject import Subject, Surroundings
 from metarec.study.tracking import NullTracker, StudyRun, Tracker
 from metarec.study.transfer_subject import TransferSubject
 from metarec.study.trial_files import FileKeeper
+from metarec.study.warm_start import first_trials
 from metarec.threads import one_thread
 from metarec.workers import worker_pool
 
@@ -166,8 +167,9 @@ def run_study(spec: StudySpec, domains: Mapping[str, Domain], job: Job) -> Study
     if job.storage is not None:
         # Only to see that it answers, before anything is written.
         open_storage(job.storage)
+    first = first_trials(spec, job.study_name, job.optuna_storage)
     job.make_folders()
-    study = open_study(spec, job.study_name, job.optuna_storage, identity_of(spec, domains))
+    study = open_study(spec, job.study_name, job.optuna_storage, identity_of(spec, domains), first)
 
     job.watcher.on_begin(domains)
     # However the block ends, the store is not left half made: it waits for the thread.
@@ -187,6 +189,7 @@ def run_study(spec: StudySpec, domains: Mapping[str, Domain], job: Job) -> Study
         objective = subject.objective(run, keeper, processes)
 
         if run.run_id is not None:
+            study.set_user_attr(EXPERIMENT_ID, run.experiment_id)
             study.set_user_attr(RUN_ID, run.run_id)
         _reconcile(study, run)
         try:
@@ -287,10 +290,12 @@ def _score(spec: StudySpec, study: optuna.Study, subject: Subject, job: Job, run
 
 def identity_of(spec: StudySpec, domains: Mapping[str, Domain]) -> str:
     """A hash of everything that makes trials comparable: not how many there are, nor who runs them."""
-    ignored = {"name", "description", "trials", "workers", "timeout", "domains"}
+    ignored = {"name", "description", "trials", "workers", "timeout", "domains", "sampler", "warm_start"}
+    # Studies that were begun before there were these keys go on.
     if spec.transfer is None:
-        # Studies that were begun before there was this key go on.
         ignored.add("transfer")
+    if len(spec.objectives) == 1:
+        ignored.add("objectives")
     settings = spec.model_dump(mode="json", exclude=ignored)
     data = {name: domain.fingerprint() for name, domain in domains.items()}
     return hashlib.sha256(json.dumps([settings, data], sort_keys=True).encode()).hexdigest()

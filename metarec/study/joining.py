@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import optuna
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import TrialState
 
 from metarec.errors import InputError
 from metarec.study.job import Job, identity_of, make_subject, read_data, run_search
-from metarec.study.recorded_trial import RUN_ID, RecordedObjective, facts_of
+from metarec.study.recorded_trial import EXPERIMENT_ID, RUN_ID, RecordedObjective, error_of, facts_of
 from metarec.study.search import counted_trials, join_study
 from metarec.study.storage import end_stale_trials
 from metarec.study.tracking import NullTracker
@@ -21,9 +21,9 @@ __all__ = ["Replayed", "repair_study", "replay_trial", "run_worker"]
 
 
 class Replayed(NamedTuple):
-    """A trial's value as it was recorded, and computed anew."""
+    """A trial's error as it was recorded, and computed anew."""
 
-    trial: FrozenTrial
+    recorded: float
     value: float
 
 
@@ -43,12 +43,12 @@ def run_worker(job: Job, data: Mapping[str, str], *, workers: int = 1, timeout: 
         KeyboardInterrupt: it was asked to stop.
     """
     study = join_study(job.study_name, job.optuna_storage)[0]
-    run_id = study.user_attrs.get(RUN_ID)
-    if run_id is None and not isinstance(job.tracker, NullTracker):
+    place = _place_of(study)
+    if place.run_id is None and not isinstance(job.tracker, NullTracker):
         raise InputError(f'study "{job.study_name}" has no run yet: whoever began it has not come to its first trial')
     before = len(counted_trials(study))
     study, objective = _joined(job, data, {"workers": workers, "timeout": timeout})
-    with job.tracker.join_study(job.study_name, run_id) as run:
+    with job.tracker.join_study(job.study_name, *place) as run:
         run_search(study, objective.recorded_by(run), job)
     return len(counted_trials(study)) - before
 
@@ -74,10 +74,10 @@ def repair_study(job: Job) -> list[str]:
         for number in sorted(before)
         if trials[number].state == TrialState.FAIL
     ]
-    run_id = study.user_attrs.get(RUN_ID)
-    if run_id is None:
+    place = _place_of(study)
+    if place.run_id is None:
         return done
-    with job.tracker.join_study(job.study_name, run_id) as run:
+    with job.tracker.join_study(job.study_name, *place) as run:
         done += run.reconcile(facts_of(study))
         if not any(trial.state == TrialState.RUNNING for trial in trials):
             done += run.end_if_abandoned()
@@ -101,7 +101,18 @@ def replay_trial(job: Job, data: Mapping[str, str], number: int) -> Replayed:
         )
     _, objective = _joined(job, data, {})
     with one_thread():
-        return Replayed(trial, objective.value_of(trial.params))
+        return Replayed(error_of(trial), objective.value_of(trial.params))
+
+
+class _Place(NamedTuple):
+    """Where a study is recorded."""
+
+    run_id: str | None
+    experiment_id: str | None
+
+
+def _place_of(study: optuna.Study) -> _Place:
+    return _Place(study.user_attrs.get(RUN_ID), study.user_attrs.get(EXPERIMENT_ID))
 
 
 def _joined(job: Job, data: Mapping[str, str], own: Mapping[str, Any]) -> tuple[optuna.Study, RecordedObjective]:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import io
-import math
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,17 +13,21 @@ import numpy as np
 import optuna
 import torch
 
-from metarec.episodes import DomainEpisodes, EpisodeBatch, Episodes
+from metarec.episodes import DomainEpisodes, EpisodeBatch, Episodes, FusionInputs
 from metarec.fusion import NETWORKS, FusionNetwork
 from metarec.meta import MetaLearner, MetaLearningTrainer, make_engine
 from metarec.study.evaluation import METAREC, base_unit_predictions, prediction_rows
-from metarec.study.recorded_trial import RecordedObjective
+from metarec.study.pruning import progress_of
+from metarec.study.recorded_trial import Judged, RecordedObjective
 from metarec.study.space import NETWORK_PARAMETERS
 from metarec.study.spec import StudySpec
 from metarec.study.tracking import StudyRun, TrialRun
 from metarec.study.trial_files import FileKeeper, TrialFiles
 
 __all__ = ["Objective", "make_learner"]
+
+OnEpoch = Callable[[MetaLearner, int, Mapping[str, float]], None]
+"""Called with the learner, the epoch from 0, and its metrics."""
 
 
 def make_learner(spec: StudySpec, episodes: Episodes, params: Mapping[str, Any], *, engine: str) -> MetaLearner:
@@ -94,7 +98,13 @@ class Objective(RecordedObjective):
         train = {name: domain.train for name, domain in episodes.items()}
         return cls(spec, train, episodes[spec.target].validation, run, networks, keeper)
 
-    def fit(self, params: Mapping[str, Any], on_epoch: Any = None) -> tuple[MetaLearner, dict[str, list[float]], float]:
+    @property
+    def users(self) -> int:
+        return len(self.validation)
+
+    def fit(
+        self, params: Mapping[str, Any], on_epoch: OnEpoch = lambda learner, epoch, metrics: None
+    ) -> tuple[MetaLearner, dict[str, list[float]], float]:
         """Meta-learn one configuration: the learner, its curves, and its score on the validation users."""
         training = self.spec.training
         learner = make_learner(self.spec, self.validation, params, engine=self.spec.engine)
@@ -107,7 +117,7 @@ class Objective(RecordedObjective):
             learning_rate=params["outer_lr"],
             batch_size=training.batch_size,
             patience=training.patience,
-            on_epoch=on_epoch,
+            on_epoch=partial(on_epoch, learner),
         )
         return learner, trainer.training_history, best
 
@@ -118,21 +128,18 @@ class Objective(RecordedObjective):
     def value_of(self, params: Mapping[str, Any]) -> float:
         return self.fit(params)[2]
 
-    def _judge(self, trial: optuna.Trial, params: Mapping[str, Any], record: TrialRun) -> tuple[float, TrialFiles]:
-        best = math.inf
+    def _judge(self, trial: optuna.Trial, params: Mapping[str, Any], record: TrialRun) -> Judged:
+        spec = self.spec
+        progress = progress_of(trial, spec.pruner, self.validation, epochs=spec.training.epochs, seed=spec.seed)
 
-        def on_epoch(epoch: int, metrics: Mapping[str, float]) -> None:
-            nonlocal best
+        def on_epoch(learner: MetaLearner, epoch: int, metrics: Mapping[str, float]) -> None:
             record.log_epoch(epoch, metrics)
-            # The best so far, not the latest: a trial is judged by its best epoch, and so are those it is compared to.
-            best = min(best, metrics["val_rmse"])
-            trial.report(best, epoch)
-            if trial.should_prune():
-                raise optuna.TrialPruned(f"behind the median of the other trials after epoch {epoch}: {best:.5f}")
+            progress.after_epoch(epoch, metrics["val_rmse"], learner)
 
-        learner, curves, value = self.fit(params, on_epoch)
+        learner, curves, error = self.fit(params, on_epoch)
+        progress.at_end(learner)
         _save(learner, self.weights(trial.number))
-        return value, self._files(learner, params, curves)
+        return Judged(error, self._files(learner, params, curves), partial(_answer, learner, self.validation.batch))
 
     def _files(self, learner: MetaLearner, params: Mapping[str, Any], curves: Mapping[str, list[float]]) -> TrialFiles:
         """What the trial keeps beside its numbers."""
@@ -148,6 +155,16 @@ class Objective(RecordedObjective):
             weights=None if output.weights is None else output.weights[mask].detach().numpy(),
             base_names=validation.base_names,
         )
+
+
+def _answer(learner: MetaLearner, batch: EpisodeBatch, user: int) -> int:
+    support, query = batch.select(torch.tensor([user]))
+    known, asked = int(support.mask.sum()), int(query.mask.sum())
+    # Padding is at the end, and nobody who asks for one user has any.
+    learner.adapt(FusionInputs(*(tensor[:, :known] for tensor in support))).predict(
+        FusionInputs(*(tensor[:, :asked] for tensor in query))
+    )
+    return asked
 
 
 def _save(learner: MetaLearner, path: Path) -> None:

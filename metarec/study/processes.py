@@ -82,7 +82,8 @@ def run_in_processes(
     context = multiprocessing.get_context("forkserver")
     stop = context.Event()
     # A run's connection to its store stays in this process; each worker makes its own.
-    arguments = (study.study_name, objective.recorded_by(None), tracker, objective.run.run_id, storage, deadline, stop)
+    place = objective.run.run_id, objective.run.experiment_id
+    arguments = (study.study_name, objective.recorded_by(None), tracker, place, storage, deadline, stop)
 
     def start() -> BaseProcess:
         process = context.Process(target=_work, args=arguments)
@@ -121,7 +122,7 @@ def _work(
     name: str,
     objective: RecordedObjective,
     tracker: Tracker,
-    run_id: str | None,
+    place: tuple[str | None, str | None],
     storage: str,
     deadline: float,
     stop: Event,
@@ -130,7 +131,7 @@ def _work(
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     end_with_parent()
     study, _, _ = join_study(name, storage)
-    with tracker.join_study(name, run_id) as run:
+    with tracker.join_study(name, *place) as run:
         run_trials(study, objective.recorded_by(run), lambda _: None, deadline=deadline, stopping=stop.is_set)
 
 

@@ -4,27 +4,48 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from metarec.meta import NonFiniteLossError
+from metarec.study.latency import seconds_per_prediction
+from metarec.study.pruning import tells_epochs
 from metarec.study.space import suggest_parameters
 from metarec.study.spec import StudySpec
 from metarec.study.tracking import StudyRun, TrialFacts, TrialRun
 from metarec.study.trial_files import FileKeeper, Files
 
-__all__ = ["METRIC", "REASON", "RUN_ID", "RecordedObjective", "facts_of"]
+__all__ = [
+    "EXPERIMENT_ID",
+    "METRIC",
+    "METRICS",
+    "REASON",
+    "RUN_ID",
+    "SECONDS",
+    "Judged",
+    "RecordedObjective",
+    "error_of",
+    "facts_of",
+]
 
 METRIC = "validation_unit_rmse"
 """What a study minimises: the RMSE on the unit scale over all query rows of the target's validation users."""
 
+SECONDS = "seconds_per_prediction"
+"""What it may minimise besides."""
+
+METRICS = (METRIC, SECONDS)
+"""A trial's values, in this order; of a study with one objective only the first."""
+
 RUN_ID, REASON = "run_id", "reason"
 """Attributes of a trial: its run, and why it has no value. A trial that failed without a reason was killed."""
 
+EXPERIMENT_ID = "experiment_id"
+"""An attribute of a study: the experiment of its run, which stands there, too."""
 
 CURVE = "val_rmse"
 """The metric of a run that Optuna knows, too, epoch by epoch: as the best so far."""
@@ -32,10 +53,17 @@ CURVE = "val_rmse"
 
 def facts_of(study: optuna.Study) -> list[TrialFacts]:
     """What Optuna knows of every trial that was begun, to compare with the runs."""
-    return [_facts(trial) for trial in study.get_trials(deepcopy=False) if trial.state != TrialState.WAITING]
+    by_epoch = tells_epochs(study.pruner)
+    begun = [trial for trial in study.get_trials(deepcopy=False) if trial.state != TrialState.WAITING]
+    return [_facts(trial, trial.intermediate_values if by_epoch else {}) for trial in begun]
 
 
-def _facts(trial: FrozenTrial) -> TrialFacts:
+def error_of(trial: FrozenTrial) -> float:
+    """The validation error of a complete trial, which comes first in every study."""
+    return float(trial.values[0])
+
+
+def _facts(trial: FrozenTrial, curve: Mapping[int, float]) -> TrialFacts:
     states: dict[TrialState, Any] = {
         TrialState.COMPLETE: "complete",
         TrialState.PRUNED: "pruned",
@@ -46,11 +74,10 @@ def _facts(trial: FrozenTrial) -> TrialFacts:
         number=trial.number,
         state=states[trial.state],
         params=trial.params,
-        metric=METRIC,
-        value=trial.value if trial.state == TrialState.COMPLETE else None,
+        metrics=dict(zip(METRICS, trial.values, strict=False)) if trial.state == TrialState.COMPLETE else {},
         reason=trial.user_attrs.get(REASON),
         curve_metric=CURVE,
-        curve=trial.intermediate_values,
+        curve=curve,
         began=_milliseconds(trial.datetime_start),
         ended=_milliseconds(trial.datetime_complete),
     )
@@ -58,6 +85,20 @@ def _facts(trial: FrozenTrial) -> TrialFacts:
 
 def _milliseconds(moment: datetime | None) -> int | None:
     return None if moment is None else int(moment.timestamp() * 1000)
+
+
+class Judged(NamedTuple):
+    """What came of a trial.
+
+    Attributes:
+        error: the metric METRIC. files: what is to be kept with the trial.
+        answer: predicts for the validation user of this number, as for one who has just come; how many ratings it
+            predicted.
+    """
+
+    error: float
+    files: Files
+    answer: Callable[[int], int]
 
 
 class RecordedObjective(ABC):
@@ -77,16 +118,19 @@ class RecordedObjective(ABC):
         self.keeper = keeper or FileKeeper()
         self._open: dict[int, TrialRun] = {}
 
-    def __call__(self, trial: optuna.Trial) -> float:
-        """The trial's value."""
+    def __call__(self, trial: optuna.Trial) -> list[float]:
+        """The trial's values, one for each objective of the study."""
         assert self.run is not None, "an objective needs the record of its study before it runs"
         params = suggest_parameters(trial, self.spec.space)
         record = self.run.start_trial(trial.number, params)
         self._open[trial.number] = record
         try:
-            value, files = self._judge(trial, params, record)
-            self.keeper.keep(files, record)
-            record.log_metrics({METRIC: value})
+            judged = self._judge(trial, params, record)
+            values = [judged.error]
+            if "seconds" in self.spec.objectives:
+                values.append(seconds_per_prediction(judged.answer, self.users))
+            self.keeper.keep(judged.files, record)
+            record.log_metrics(dict(zip(METRICS, values, strict=False)))
             record.persist()
         except (optuna.TrialPruned, NonFiniteLossError) as reason:
             self._note_run(trial, record)
@@ -97,10 +141,10 @@ class RecordedObjective(ABC):
             with self._open.pop(trial.number):
                 raise error
         self._note_run(trial, record)
-        if math.isnan(value):
+        if math.isnan(judged.error):
             # Optuna will call it failed, and without a reason it would not count, and be drawn for ever.
             trial.set_user_attr(REASON, "its value is not a number")
-        return value
+        return values
 
     def ended(self, trial: FrozenTrial) -> None:
         """Close the record of a trial that this objective has run, as Optuna knows it."""
@@ -108,7 +152,7 @@ class RecordedObjective(ABC):
         if record is None:
             return
         if trial.state == TrialState.COMPLETE:
-            record.finish("complete", value=trial.value)
+            record.finish("complete", value=error_of(trial))
         else:
             state = "pruned" if trial.state == TrialState.PRUNED else "failed"
             record.finish(state, reason=trial.user_attrs[REASON])  # type: ignore[arg-type]  # one of two states
@@ -117,14 +161,19 @@ class RecordedObjective(ABC):
         if record.run_id is not None:
             trial.set_user_attr(RUN_ID, record.run_id)
 
+    @property
+    @abstractmethod
+    def users(self) -> int:
+        """How many validation users there are."""
+
     @abstractmethod
     def recorded_by(self, run: StudyRun | None) -> Self:
         """The same objective, recorded by another run, in this process alone."""
 
     @abstractmethod
     def value_of(self, params: Mapping[str, Any]) -> float:
-        """The value of a configuration, computed anew and without a record."""
+        """The error of a configuration, computed anew and without a record."""
 
     @abstractmethod
-    def _judge(self, trial: optuna.Trial, params: Mapping[str, Any], record: TrialRun) -> tuple[float, Files]:
-        """The value of a trial with these parameters, and the files that are to be kept with it."""
+    def _judge(self, trial: optuna.Trial, params: Mapping[str, Any], record: TrialRun) -> Judged:
+        """What comes of a trial with these parameters."""

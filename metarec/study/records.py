@@ -10,7 +10,8 @@ from optuna.trial import TrialState
 from metarec.ratings import Domain
 from metarec.study.engine_check import EngineCheck
 from metarec.study.evaluation import METAREC
-from metarec.study.results import StudyResult
+from metarec.study.recorded_trial import error_of
+from metarec.study.results import StudyResult, microseconds
 from metarec.study.spec import StudySpec
 from metarec.study.tracking import StudyRun, markdown_table
 
@@ -39,7 +40,7 @@ def record_result(run: StudyRun, spec: StudySpec, result: StudyResult, domains: 
     """Write a finished study to its parent run."""
     from metarec.study import figures
 
-    metrics: dict[str, float] = {"best_validation_unit_rmse": float(result.best.value or 0.0)}
+    metrics: dict[str, float] = {"best_validation_unit_rmse": error_of(result.best)}
     for domain, outcome in result.test.items():
         for model, row in outcome.scores.items():
             for measure in ("rmse", "mae", "unit_rmse"):
@@ -64,12 +65,19 @@ def record_result(run: StudyRun, spec: StudySpec, result: StudyResult, domains: 
         points = [
             figures.TrialPoint(
                 trial.number,
-                trial.value if trial.state == TrialState.COMPLETE else None,
+                error_of(trial) if trial.state == TrialState.COMPLETE else None,
                 {TrialState.COMPLETE: "complete", TrialState.PRUNED: "pruned"}.get(trial.state, "failed"),
             )
             for trial in result.trials
         ]
         figures.save(figures.search_history(points, metric="validation RMSE (unit scale)"), folder / "search.png")
+        if result.front:
+            best = {line.trial for line in result.front}
+            timed = [
+                figures.TimedTrial(line.trial, line.error, line.seconds, best=line.trial in best)
+                for line in result.timed
+            ]
+            figures.save(figures.pareto_front(timed), folder / "pareto_front.png")
 
 
 def _story(spec: StudySpec, result: StudyResult, domains: Mapping[str, Domain]) -> str:
@@ -90,6 +98,10 @@ def _story(spec: StudySpec, result: StudyResult, domains: Mapping[str, Domain]) 
         rows = [list(line) for line in result.strategies]
         head = ["strategy", "trials", "best trial", "its validation RMSE (unit scale)"]
         parts.append("### Strategies\n\n" + markdown_table(head, rows))
+    if result.front:
+        rows = [[line.trial, f"{line.error:.5f}", microseconds(line.seconds)] for line in result.front]
+        head = ["trial", "validation RMSE (unit scale)", "a prediction"]
+        parts.append("### Pareto front\n\n" + markdown_table(head, rows))
     if result.engines:
         parts.append(_engines(result.engines))
     return "\n\n".join(parts)

@@ -10,7 +10,7 @@ from rich.text import Text
 from metarec.study.engine_check import EngineCheck
 from metarec.study.evaluation import METAREC
 from metarec.study.job import Watcher
-from metarec.study.results import DomainResult, StrategyLine, StudyResult
+from metarec.study.results import DomainResult, FrontLine, StrategyLine, StudyResult, microseconds
 from metarec.study.terminal import Messages, ProgressLine, show_runs
 
 __all__ = ["TerminalWatcher", "show_result", "show_where"]
@@ -28,10 +28,12 @@ class TerminalWatcher(ProgressLine, Watcher):
 
     def on_trial(self, trial: FrozenTrial, done: int, total: int) -> None:
         seconds = trial.duration.total_seconds() if trial.duration else 0.0
-        if trial.state == TrialState.COMPLETE and trial.value is not None:
-            mark = "  best so far" if trial.value < self._best else ""
-            self._best = min(self._best, trial.value)
-            outcome = f"validation RMSE {trial.value:.5f} (unit scale){mark}"
+        if trial.state == TrialState.COMPLETE:
+            error, *further = trial.values
+            mark = "  best so far" if error < self._best else ""
+            self._best = min(self._best, error)
+            time = "".join(f", {microseconds(value)} a prediction" for value in further)
+            outcome = f"validation RMSE {error:.5f} (unit scale){time}{mark}"
         else:
             outcome = {TrialState.PRUNED: "pruned", TrialState.FAIL: "failed"}.get(trial.state, trial.state.name)
         self._console.print(Text(f"trial {trial.number:>3}  {outcome}  {seconds:.1f} s"))
@@ -52,6 +54,8 @@ def show_result(console: Console, result: StudyResult) -> None:
         console.print(_engine_table(result.engines))
     if result.strategies:
         console.print(_strategy_table(result.strategies))
+    if result.front:
+        console.print(_front_table(result.front))
     parameters = ", ".join(
         f"{name}={value:.4g}" if isinstance(value, float) else f"{name}={value}"
         for name, value in result.best.params.items()
@@ -114,4 +118,13 @@ def _strategy_table(lines: list[StrategyLine]) -> Table:
         table.add_column(column, justify="right")
     for line in lines:
         table.add_row(line.strategy, f"{line.value:.5f}", str(line.best), str(line.trials))
+    return table
+
+
+def _front_table(lines: list[FrontLine]) -> Table:
+    table = Table(title="Pareto front, on validation users", title_justify="left")
+    for column in ("trial", "RMSE (unit scale)", "a prediction"):
+        table.add_column(column, justify="right")
+    for line in lines:
+        table.add_row(str(line.trial), f"{line.error:.5f}", microseconds(line.seconds))
     return table

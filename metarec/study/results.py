@@ -11,10 +11,10 @@ from optuna.trial import FrozenTrial, TrialState
 
 from metarec.study.engine_check import EngineCheck
 from metarec.study.evaluation import METAREC, Gain, Scores
-from metarec.study.recorded_trial import METRIC, RUN_ID
+from metarec.study.recorded_trial import METRIC, RUN_ID, SECONDS, error_of
 from metarec.study.transfer_spec import STRATEGY
 
-__all__ = ["DomainResult", "StrategyLine", "StudyResult"]
+__all__ = ["DomainResult", "FrontLine", "StrategyLine", "StudyResult", "microseconds"]
 
 STATES = {TrialState.COMPLETE: "complete", TrialState.PRUNED: "pruned", TrialState.FAIL: "failed"}
 
@@ -35,6 +35,19 @@ class StrategyLine(NamedTuple):
     trials: int
     best: int
     value: float
+
+
+def microseconds(seconds: float) -> str:
+    """A short time, to be read."""
+    return f"{seconds * 1e6:,.0f} µs"
+
+
+class FrontLine(NamedTuple):
+    """A trial that no other beats in both: its error on validation users, and the seconds that a prediction takes."""
+
+    trial: int
+    error: float
+    seconds: float
 
 
 @dataclass(frozen=True)
@@ -69,11 +82,26 @@ class StudyResult:
         """The transfer strategies that were tried, best first; none where no strategy was searched."""
         lines: dict[str, StrategyLine] = {}
         complete = [trial for trial in self.trials if trial.state == TrialState.COMPLETE and STRATEGY in trial.params]
-        for trial in sorted(complete, key=lambda trial: (trial.value, trial.number)):
+        for trial in sorted(complete, key=lambda trial: (error_of(trial), trial.number)):
             name = trial.params[STRATEGY]
-            best = lines.get(name, StrategyLine(name, 0, trial.number, float(trial.value or 0.0)))
+            best = lines.get(name, StrategyLine(name, 0, trial.number, error_of(trial)))
             lines[name] = best._replace(trials=best.trials + 1)
         return list(lines.values())
+
+    @property
+    def front(self) -> list[FrontLine]:
+        """The Pareto front, least error first; empty where there is but one objective."""
+        lines: list[FrontLine] = []
+        for line in sorted(self.timed, key=lambda line: (line.error, line.seconds)):
+            if not lines or line.seconds < lines[-1].seconds:
+                lines.append(line)
+        return lines
+
+    @property
+    def timed(self) -> list[FrontLine]:
+        """Error and seconds of every complete trial that has both."""
+        complete = [trial for trial in self.trials if trial.state == TrialState.COMPLETE and len(trial.values) > 1]
+        return [FrontLine(trial.number, *map(float, trial.values)) for trial in complete]
 
     def _run_of(self, trial: FrozenTrial) -> str | None:
         # A store that does not answer at the end may have answered while the trial ran.
@@ -89,7 +117,7 @@ class StudyResult:
                 {
                     "number": trial.number,
                     "state": STATES.get(trial.state, trial.state.name.lower()),
-                    "value": trial.value if trial.state == TrialState.COMPLETE else None,
+                    "value": error_of(trial) if trial.state == TrialState.COMPLETE else None,
                     "params": trial.params,
                     "run_id": self._run_of(trial),
                     "duration_s": trial.duration.total_seconds() if trial.duration else None,
@@ -98,10 +126,11 @@ class StudyResult:
             ],
             "best": {
                 "number": self.best.number,
-                "value": self.best.value,
+                "value": error_of(self.best),
                 "params": self.best.params,
                 "run_id": self._run_of(self.best),
             },
+            **self._front_json(),
             "target": self.target,
             "test": {
                 domain: {model: row._asdict() for model, row in result.scores.items()}
@@ -115,3 +144,9 @@ class StudyResult:
             "engines": [check._asdict() for check in self.engines],
             "predictions": str(self.predictions),
         }
+
+    def _front_json(self) -> dict[str, Any]:
+        """Of a study with two objectives its front."""
+        if not self.timed:
+            return {}
+        return {"front": [{"number": line.trial, "value": line.error, SECONDS: line.seconds} for line in self.front]}

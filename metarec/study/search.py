@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import optuna
-from optuna.distributions import BaseDistribution
 from optuna.trial import FrozenTrial, TrialState
 
 from metarec.errors import InputError
 from metarec.meta import NonFiniteLossError
+from metarec.study.pruning import PRUNERS
 from metarec.study.recorded_trial import REASON, RecordedObjective
+from metarec.study.sampling import SeededByTrial
 from metarec.study.spec import StudySpec
 from metarec.study.storage import end_stale_trials, open_storage, reaching
 from metarec.threads import one_thread
@@ -36,12 +36,15 @@ class _Superfluous(Exception):
     """Others have begun as many trials as are wanted."""
 
 
-def open_study(spec: StudySpec, name: str, storage: str, identity: str) -> optuna.Study:
-    """The study of this name: a new one whose first trials wait (trial 0 is the default), or the one begun before.
+def open_study(
+    spec: StudySpec, name: str, storage: str, identity: str, first_trials: Sequence[Mapping[str, Any]] = ()
+) -> optuna.Study:
+    """The study of this name: a new one whose first trials wait, or the one begun before.
 
     Args:
         storage: the path of a journal file, or the URL of a database.
         identity: a hash of everything that trials depend on; a study goes on only with the same.
+        first_trials: what a new study tries before anything is drawn; without any, what its spec says.
 
     Raises:
         InputError: a study of this name was made from other data or settings, or the storage does not answer.
@@ -50,13 +53,13 @@ def open_study(spec: StudySpec, name: str, storage: str, identity: str) -> optun
     backend = open_storage(storage, _try_again)
     with reaching(storage):
         study = optuna.create_study(
-            study_name=name, storage=backend, load_if_exists=True, direction="minimize", pruner=_pruner(spec)
+            study_name=name, storage=backend, load_if_exists=True, directions=["minimize"] * len(spec.objectives)
         )
         known = study.user_attrs.get(IDENTITY)
     if known is None:
         study.set_user_attr(IDENTITY, identity)
-        for params in spec.first_trials:
-            study.enqueue_trial(params)
+        for params in first_trials or spec.first_trials:
+            study.enqueue_trial(dict(params))
     elif known != identity:
         raise InputError(
             f'study "{name}" was begun with other data or settings, so its trials cannot be compared; '
@@ -64,7 +67,7 @@ def open_study(spec: StudySpec, name: str, storage: str, identity: str) -> optun
         )
     study.set_user_attr(SPEC, spec.model_dump(mode="json"))
     study.set_user_attr(WANTED, spec.trials)
-    study.sampler = _SeededByTrial(spec.seed)
+    _equip(study, spec)
     return study
 
 
@@ -86,9 +89,13 @@ def join_study(name: str, storage: str) -> tuple[optuna.Study, StudySpec, str]:
     if SPEC not in attributes:
         raise InputError(f'study "{name}" is not ready to be joined: it was begun elsewhere and has no spec yet')
     spec = StudySpec.model_validate(attributes[SPEC])
-    study.pruner = _pruner(spec)
-    study.sampler = _SeededByTrial(spec.seed)
+    _equip(study, spec)
     return study, spec, attributes[IDENTITY]
+
+
+def _equip(study: optuna.Study, spec: StudySpec) -> None:
+    study.sampler = SeededByTrial(spec.sampler, spec.seed)
+    study.pruner = PRUNERS[spec.pruner](spec.training.epochs)
 
 
 def counted_trials(study: optuna.Study) -> list[FrozenTrial]:
@@ -163,8 +170,10 @@ def quieten_optuna() -> None:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
 
 
-def _checked(study: optuna.Study, objective: RecordedObjective, wanted: int) -> Callable[[optuna.Trial], float]:
-    def run(trial: optuna.Trial) -> float:
+def _checked(
+    study: optuna.Study, objective: RecordedObjective, wanted: int
+) -> Callable[[optuna.Trial], Sequence[float]]:
+    def run(trial: optuna.Trial) -> Sequence[float]:
         # Several may have seen the last place free. Numbers are given out one by one, so they agree on who has it.
         before = study.get_trials(deepcopy=False)[: trial.number]
         if sum(_counts(other) or other.state == TrialState.RUNNING for other in before) >= wanted:
@@ -188,44 +197,3 @@ def _try_again(study: optuna.Study, trial: FrozenTrial) -> None:
         params = trial.system_attrs.get("fixed_params", {})
     if params:
         study.enqueue_trial(params, user_attrs={"again": trial.number})
-
-
-class _SeededByTrial(optuna.samplers.BaseSampler):
-    """A sampler that begins anew with each trial, seeded by the study's seed and the trial's number.
-
-    So what is drawn depends on the trials before and not on who draws: a study that goes on does not draw its first
-    trials again, and no two processes draw the same.
-    """
-
-    def __init__(self, seed: int) -> None:
-        self._seed = seed
-        self._now: optuna.samplers.BaseSampler = optuna.samplers.RandomSampler(seed)
-
-    def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
-        seed = int(np.random.SeedSequence([self._seed, trial.number]).generate_state(1)[0])
-        self._now = optuna.samplers.TPESampler(seed=seed, multivariate=True, constant_liar=True)
-        self._now.before_trial(study, trial)
-
-    def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        return self._now.infer_relative_search_space(study, trial)
-
-    def sample_relative(
-        self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
-    ) -> dict[str, Any]:
-        return self._now.sample_relative(study, trial, search_space)
-
-    def sample_independent(
-        self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
-    ) -> Any:
-        return self._now.sample_independent(study, trial, param_name, param_distribution)
-
-    def after_trial(
-        self, study: optuna.Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None
-    ) -> None:
-        self._now.after_trial(study, trial, state, values)
-
-
-def _pruner(spec: StudySpec) -> optuna.pruners.BasePruner:
-    if spec.pruner == "none":
-        return optuna.pruners.NopPruner()
-    return optuna.pruners.MedianPruner(n_startup_trials=4, n_warmup_steps=5)

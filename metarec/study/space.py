@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
@@ -15,6 +16,7 @@ __all__ = [
     "NETWORK_PARAMETERS",
     "Choice",
     "IntRange",
+    "Limits",
     "Parameter",
     "RealRange",
     "parameters_of",
@@ -51,6 +53,17 @@ class RealRange(_Range):
     def holds(self, value: Any) -> bool:
         return isinstance(value, int | float) and self.low <= value <= self.high
 
+    def nearest(self, value: Any) -> float | None:
+        """The value that is nearest to this one; None if it is no number."""
+        return min(max(float(value), self.low), self.high) if _is_number(value) else None
+
+    def place(self, value: float) -> float:
+        """Where in the range a value lies, from 0 to 1."""
+        if self.low == self.high:
+            return 0.0
+        low, high, at = map(math.log if self.log else float, (self.low, self.high, value))
+        return (at - low) / (high - low)
+
     def __str__(self) -> str:
         return f"{self.low:g}..{self.high:g}"
 
@@ -77,6 +90,14 @@ class IntRange(_Range):
     def holds(self, value: Any) -> bool:
         return isinstance(value, int) and self.first <= value <= self.last
 
+    def nearest(self, value: Any) -> int | None:
+        """The value that is nearest to this one; None if it is no number."""
+        return min(max(round(value), self.first), self.last) if _is_number(value) else None
+
+    def place(self, value: int) -> float:
+        """Where in the range a value lies, from 0 to 1."""
+        return (value - self.first) / max(self.last - self.first, 1)
+
     def __str__(self) -> str:
         return f"{self.first}..{self.last}"
 
@@ -97,15 +118,31 @@ class Choice(_Range):
         # To Python 1 is True.
         return any(value == choice and isinstance(value, bool) == isinstance(choice, bool) for choice in self.choices)
 
+    def nearest(self, value: Any) -> Any:
+        """The value itself; None if it is not among the choices."""
+        return value if self.holds(value) else None
+
+    def place(self, value: Any) -> float:
+        """Which of the choices it is: any two are wholly different."""
+        return next(place for place, choice in enumerate(self.choices) if choice == value)
+
     def __str__(self) -> str:
         return "|".join(map(str, self.choices))
+
+
+Limits = RealRange | IntRange | Choice
+"""What a parameter may be."""
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 class Parameter(NamedTuple):
     """A parameter's value in the default configuration, its usual range, and what it is."""
 
     default: Any
-    range: RealRange | IntRange | Choice
+    range: Limits
     meaning: str
 
 
@@ -138,6 +175,6 @@ def parameters_of(network: str) -> dict[str, Parameter]:
     return {**COMMON_PARAMETERS, **NETWORK_PARAMETERS.get(network, {})}
 
 
-def suggest_parameters(trial: optuna.Trial, space: Mapping[str, RealRange | IntRange | Choice]) -> dict[str, Any]:
+def suggest_parameters(trial: optuna.Trial, space: Mapping[str, Limits]) -> dict[str, Any]:
     """A value for every parameter, drawn by the study's sampler."""
     return {name: limits.suggest(name, trial) for name, limits in space.items()}

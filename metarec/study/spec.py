@@ -18,7 +18,7 @@ from metarec.fusion import NETWORKS, FusionNetwork
 from metarec.fusion.stackers import STACKERS
 from metarec.meta import ENGINES
 from metarec.registry import suggest
-from metarec.study.space import Choice, IntRange, Parameter, RealRange, parameters_of
+from metarec.study.space import Choice, IntRange, Limits, Parameter, RealRange, parameters_of
 from metarec.study.transfer_spec import STRATEGY, TransferSpec
 
 __all__ = ["SIMULATED", "StudySpec", "find_spec", "load_spec"]
@@ -94,11 +94,17 @@ class StudySpec(_Part):
     engine: str = "batched"
     "Who computes the meta-gradient: batched, learn2learn or higher."
     training: TrainingSpec = TrainingSpec()
-    pruner: Literal["median", "none"] = "median"
-    "Whether a trial ends early that is behind the median of the others at the same epoch."
+    sampler: Literal["tpe", "gp", "random"] = "tpe"
+    "How configurations are drawn: tree-structured Parzen estimators, a Gaussian process, or blindly."
+    pruner: Literal["median", "hyperband", "wilcoxon", "none"] = "median"
+    "Which trials end early: behind the median, by Hyperband, or behind the best in Wilcoxon's test over users."
+    objectives: list[Literal["error", "seconds"]] = ["error"]
+    "What is minimised: the validation error, and with it the seconds that a prediction takes."
+    warm_start: list[str] = []
+    "Names of earlier studies in the same storage, on any domain, whose best configurations are tried first."
     defaults: dict[str, Any] = Field(default_factory=dict)
     "Trial 0, and what a parameter is that is not searched."
-    search: dict[str, RealRange | IntRange | Choice] = Field(default_factory=dict)
+    search: dict[str, Limits] = Field(default_factory=dict)
     "Parameter: its range, in place of the usual one. A parameter is fixed by a range of one value."
 
     @model_validator(mode="before")
@@ -150,6 +156,12 @@ class StudySpec(_Part):
                 "a study of transfer strategies needs engine: batched and training.first_order: false but got "
                 f"{self.engine} and {str(self.training.first_order).lower()}; remove these keys"
             )
+        if self.objectives not in (["error"], ["error", "seconds"]):
+            raise InputError(f"objectives must be [error] or [error, seconds] but got {self.objectives}")
+        if len(self.objectives) > 1 and self.pruner != "none":
+            raise InputError(
+                f"several objectives need pruner: none, for no trial is behind in all, but got {self.pruner}"
+            )
         self._check_parameters()
         for parameter, value in self.trial_zero.items():
             if not self.space[parameter].holds(value):
@@ -198,7 +210,7 @@ class StudySpec(_Part):
         return {name: parameter for name, parameter in usual.items() if name not in self.fusion.options}
 
     @property
-    def space(self) -> dict[str, RealRange | IntRange | Choice]:
+    def space(self) -> dict[str, Limits]:
         """The range of every parameter, usual or given, but for those that ``fusion.options`` fixes."""
         return {name: self.search.get(name, usual.range) for name, usual in self._searched.items()}
 

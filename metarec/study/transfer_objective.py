@@ -5,17 +5,19 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import optuna
 import pandas as pd
+import torch
 import yaml
 
 from metarec.episodes import Episodes
 from metarec.study.evaluation import METAREC, base_unit_predictions, prediction_rows
-from metarec.study.recorded_trial import RecordedObjective
+from metarec.study.recorded_trial import Judged, RecordedObjective
 from metarec.study.space import NETWORK_PARAMETERS
 from metarec.study.spec import StudySpec
 from metarec.study.tracking import StudyRun, TrialRun
@@ -123,10 +125,21 @@ class TransferObjective(RecordedObjective):
     def value_of(self, params: Mapping[str, Any]) -> float:
         return self._rmse(self._predicted(self.fit(params)))
 
-    def _judge(self, trial: optuna.Trial, params: Mapping[str, Any], record: TrialRun) -> tuple[float, StrategyFiles]:
+    @property
+    def users(self) -> int:
+        return len(self.known.validation)
+
+    def _judge(self, trial: optuna.Trial, params: Mapping[str, Any], record: TrialRun) -> Judged:
         fitted = self.fit(params)
         predicted = self._predicted(fitted)
-        return self._rmse(predicted), self._files(params, fitted, predicted)
+        return Judged(self._rmse(predicted), self._files(params, fitted, predicted), partial(self._answer, fitted))
+
+    def _answer(self, fitted: Carried, user: int) -> int:
+        common, plain = (
+            side.select(torch.tensor([user])) for side in (self.known.validation, self.known.plain_validation)
+        )
+        fitted.predict(common, plain)
+        return int(plain.batch.query.mask.sum())
 
     def _predicted(self, fitted: Carried) -> np.ndarray:
         return fitted.predict(self.known.validation, self.known.plain_validation)

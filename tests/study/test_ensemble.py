@@ -13,7 +13,7 @@ from metarec.study.ensemble import MEMBERS, combine, member_name, member_trials
 
 
 def trial(number, value):
-    return SimpleNamespace(number=number, value=value)
+    return SimpleNamespace(number=number, values=[value])
 
 
 def test_the_best_trials_best_first_and_the_earlier_of_equals():

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from benchmarks._servers import MlflowServer, Postgres, postgres_missing
+from benchmarks._servers import MlflowServer, Postgres, Proxy, postgres_missing
 from benchmarks._study_audit import audit
 from metarec.errors import InputError
 from metarec.ratings import simulate_domains
@@ -196,6 +196,15 @@ def test_a_full_disk_is_said_and_nothing_half_written_is_in_the_way(place, small
     assert (found["counted"], found["wrong"]) == (12, [])
 
 
+@pytest.mark.slow
+def test_a_read_only_disk_is_said_at_once(place, small_disk):
+    disk, _ = small_disk
+    subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
+    options = ["job.yaml", "--data", "movies=movies.csv", "--study-name", "s"]
+    told = ended(begun(place, *options, "--out", str(disk / "runs")), 2)
+    assert "cannot be written: Read-only file system; give another folder" in told
+
+
 def test_a_folder_that_cannot_be_written_is_said_at_once(place, tmp_path):
     (tmp_path / "file").write_text("")
     options = ["job.yaml", "--data", "movies=movies.csv", "--study-name", "s"]
@@ -206,22 +215,33 @@ def test_a_folder_that_cannot_be_written_is_said_at_once(place, tmp_path):
 @pytest.mark.slow
 @pytest.mark.skipif(postgres_missing() is not None, reason=str(postgres_missing()))
 def test_servers_that_come_and_go_lose_no_trial(place, tmp_path):
-    """PostgreSQL is stopped three times and MLflow's server killed once, while two workers run trials."""
+    """While trials run PostgreSQL is stopped three times, a proxy answers 500 for MLflow's server, it is killed,
+    and while it is away a worker joins from elsewhere."""
     pytest.importorskip("psycopg", reason="the driver psycopg is not installed")
-    with Postgres() as postgres, MlflowServer(tmp_path / "server") as server:
-        stores = ["--storage", postgres.url, "--tracking-uri", server.url, "--study-name", "s"]
-        options = ["job.yaml", "--data", "movies=movies.csv", "--trials", "12", "--workers", "2"]
+    with Postgres() as postgres, MlflowServer(tmp_path / "server") as server, Proxy(server.port) as proxy:
+        stores = ["--storage", postgres.url, "--tracking-uri", proxy.url, "--study-name", "s"]
+        options = ["job.yaml", "--data", "movies=movies.csv", "--trials", "40", "--workers", "1"]
         slow = ["--set", "training.epochs=60", "--set", "training.patience=60", "--set", "pruner=none"]
         first = begun(place, *options, *slow, *stores, "--out", str(tmp_path / "one"))
         assert soon(lambda: begun_trials(postgres.url) >= 2)
+        proxy.broken = True
+        assert soon(lambda: proxy.refused > 5)
+        proxy.broken = False
         server.kill()
+        second = begun(place, "worker", *stores, "--data", "movies=movies.csv", "--out", str(tmp_path / "two"))
         for _ in range(3):
             postgres.stop()
             time.sleep(2)
             postgres.start()
             time.sleep(3)
+        begun_before = begun_trials(postgres.url)
+        assert soon(lambda: begun_trials(postgres.url) > begun_before + 3)
         server.start()
-        ended(first)
+        told = {"one": ended(first), "two": ended(second)}
+        assert int(re.search(r"(\d+) trials ended", told["two"])[1]) > 0
+        for name in [name for name in told if "could not be sent" in told[name]]:
+            # The trials were over before the server was there again.
+            ended(begun(place, "repair", *stores, "--out", str(tmp_path / name)))
         found = audit("s", postgres.url, server.url)
     assert found["wrong"] == []
-    assert found["complete"] == found["counted"] == 12
+    assert found["complete"] == found["counted"] == 40

@@ -13,7 +13,7 @@ from metarec.errors import InputError
 from metarec.meta import NonFiniteLossError
 from metarec.study import search as search_module
 from metarec.study.processes import stopping_politely
-from metarec.study.recorded_trial import REASON, RecordedObjective
+from metarec.study.recorded_trial import REASON, Judged, RecordedObjective
 from metarec.study.search import counted_trials, join_study, open_study, run_trials
 from metarec.study.spec import StudySpec
 from metarec.study.tracking import NullTracker
@@ -28,6 +28,8 @@ class Plain(RecordedObjective):
         super().__init__(spec, run or NullTracker().start_study("s", params={}))
         self.act = act
 
+    users = 1
+
     def recorded_by(self, run):
         return Plain(self.spec, run, self.act)
 
@@ -36,7 +38,7 @@ class Plain(RecordedObjective):
 
     def _judge(self, trial, params, record):
         self.act(trial)
-        return self.value_of(params), NoFiles()
+        return Judged(self.value_of(params), NoFiles(), lambda user: 1)
 
 
 class NoFiles:
@@ -104,17 +106,6 @@ def test_who_comes_too_late_for_the_last_place_gives_it_back(journal, monkeypatc
     run_trials(study, Plain(act=second), ignored)
     assert states(study) == ["COMPLETE", "FAIL"]
     assert [trial.number for trial in counted_trials(study)] == [0]
-
-
-def test_what_is_drawn_depends_on_the_trials_before_and_not_on_who_draws(tmp_path):
-    drawn = []
-    for how in ("in one go", "in pieces"):
-        journal = str(tmp_path / how)
-        for trials in [8] if how == "in one go" else [1, 3, 8]:
-            run_trials(begun(journal, trials=trials), Plain(), ignored)
-        drawn.append([trial.params for trial in begun(journal).trials])
-    assert drawn[0] == drawn[1]
-    assert len({str(params) for params in drawn[0]}) == 8
 
 
 def test_only_a_trial_that_failed_by_itself_counts(journal):

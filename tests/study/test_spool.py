@@ -231,8 +231,9 @@ LONG_AGO = int(time.time() * 1000) - 2 * SETTLED_MS
 
 
 def facts(number, state, value=None, reason=None, ended=LONG_AGO):
+    metrics = {} if value is None else {"value": value}
     curve = {0: 0.5, 1: 0.4} if state in ("complete", "pruned") else {}
-    return TrialFacts(number, state, {"x": number}, "value", value, reason, "val_rmse", curve, LONG_AGO - 1000, ended)
+    return TrialFacts(number, state, {"x": number}, metrics, reason, "val_rmse", curve, LONG_AGO - 1000, ended)
 
 
 def test_runs_are_made_to_agree_with_the_trials(folder, client):

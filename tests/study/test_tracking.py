@@ -275,13 +275,13 @@ def test_a_worker_joins_without_ending_what_is_others(tracker, client):
     open_trial = study.start_trial(0, {})
     settled(study)
     worker = pickle.loads(pickle.dumps(tracker))
-    with worker.join_study("quickstart", study.run_id) as joined:
+    with worker.join_study("quickstart", study.run_id, study.experiment_id) as joined:
         trial = joined.start_trial(1, {})
     assert client.get_run(open_trial.run_id).info.status == "RUNNING"
     assert client.get_run(study.run_id).info.status == "RUNNING"
     assert client.get_run(trial.run_id).data.tags["mlflow.parentRunId"] == study.run_id
-    with pytest.raises(ValueError, match="run_id"):
-        worker.join_study("quickstart", None)
+    with pytest.raises(ValueError, match="has a run and an experiment but got None, None"):
+        worker.join_study("quickstart", None, None)
 
 
 def test_two_threads_do_not_mix_their_runs(folder, client):
@@ -450,7 +450,7 @@ def test_the_null_tracker_accepts_everything_and_writes_nothing(tmp_path, monkey
             trial.log_epoch(0, {"loss": math.nan})
             with trial.artifacts() as files:
                 (files / "a.txt").write_text("a")
-        tracker.join_study("quickstart", study.run_id).start_trial(1, {})
+        tracker.join_study("quickstart", study.run_id, study.experiment_id).start_trial(1, {})
         assert study.flush(1) == 0
         assert study.reconcile([]) == []
         assert study.run_ids() == {}

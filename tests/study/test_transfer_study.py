@@ -237,15 +237,18 @@ def test_a_continued_study_runs_what_is_missing_and_refuses_another(done, world,
             run_study(small_spec(transfer=transfer), world, job)
 
 
-def test_studies_that_were_begun_before_there_was_transfer_go_on(world):
+def test_studies_that_were_begun_before_there_were_these_keys_go_on(world):
     spec = small_spec(transfer=None)
     settings = spec.model_dump(mode="json")
-    for key in ("name", "description", "trials", "workers", "timeout", "domains", "transfer"):
+    new = {"transfer", "sampler", "objectives", "warm_start"}
+    for key in ("name", "description", "trials", "workers", "timeout", "domains", *new):
         del settings[key]
     data = {name: domain.fingerprint() for name, domain in world.items()}
     before = hashlib.sha256(json.dumps([settings, data], sort_keys=True).encode()).hexdigest()
     assert job_module.identity_of(spec, world) == before
     assert job_module.identity_of(small_spec(), world) != before
+    assert job_module.identity_of(spec.model_copy(update={"sampler": "gp", "warm_start": ["s"]}), world) == before
+    assert job_module.identity_of(spec.model_copy(update={"objectives": ["error", "seconds"]}), world) != before
 
 
 def test_a_study_where_only_labels_are_few(done, world, tmp_path):

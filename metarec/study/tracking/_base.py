@@ -116,20 +116,25 @@ class TrialFacts(NamedTuple):
     """What is known of a trial that was begun, wherever its run is.
 
     Attributes:
-        value: of the metric `metric`, where it has one. curve: step -> value of the metric `curve_metric`.
+        metrics: what it is judged by, the most important first; none where it has no value.
+        curve: step -> value of the metric `curve_metric`.
         began, ended: in milliseconds since 1970.
     """
 
     number: int
     state: State | Literal["running"]
     params: Mapping[str, Any]
-    metric: str
-    value: float | None
+    metrics: Mapping[str, float]
     reason: str | None
     curve_metric: str
     curve: Mapping[int, float]
     began: int | None
     ended: int | None
+
+    @property
+    def value(self) -> float | None:
+        """The most important of its metrics."""
+        return next(iter(self.metrics.values()), None)
 
 
 class CellRecord(NamedTuple):
@@ -228,8 +233,14 @@ class Tracker(ABC):
         """Begin the record of the study `name`, or continue it where one of this name exists."""
 
     @abstractmethod
-    def join_study(self, name: str, run_id: str | None) -> StudyRun:
-        """The study that another process has started, for a worker that adds trials but must not end it."""
+    def join_study(self, name: str, run_id: str | None, experiment_id: str | None) -> StudyRun:
+        """The study that another process has started, for a worker that adds trials but must not end it.
+
+        A server need not answer now.
+
+        Args:
+            run_id, experiment_id: those of whoever started it.
+        """
 
     @abstractmethod
     def start_comparison(

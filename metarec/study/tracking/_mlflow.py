@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -109,33 +109,43 @@ class MlflowTracker(Tracker):
                     client.delete_tag(run_id, Tag.REASON)
         return client, store, run_id, experiment_id, known
 
-    def join_study(self, name: str, run_id: str | None) -> StudyRun:
-        if run_id is None:
-            raise ValueError("run_id must name the run of a started study but got None")
+    def join_study(self, name: str, run_id: str | None, experiment_id: str | None) -> StudyRun:
+        if run_id is None or experiment_id is None:
+            raise ValueError(f"a study that was started has a run and an experiment but got {run_id}, {experiment_id}")
         _leave_waiting_to_us()
-        client, experiment_id = self._open()
         store = shown_uri(self.tracking_uri)
+        with self._usable():
+            client = self._connected()
         return SpooledStudyRun(client, store, name, run_id, experiment_id, self.spool, starts=False)
 
     def _open(self) -> tuple[MlflowClient, str]:
         """The client and the experiment's id."""
+        with self._usable():
+            client = self._connected()
+            return client, self._experiment_id(client)
+
+    @contextmanager
+    def _usable(self) -> Iterator[None]:
         store = shown_uri(self.tracking_uri)
-        if self._client is None:
-            check_uri(self.tracking_uri)
-            _quieten_mlflow()
         try:
             with reaching(store, "open the experiment"):
-                if self._client is None:
-                    from mlflow import MlflowClient
-
-                    path = sqlite_path(self.tracking_uri)
-                    if path is not None and not path.exists():
-                        _make_whole(path)
-                    self._client = MlflowClient(tracking_uri=self.tracking_uri)
-                return self._client, self._experiment_id(self._client)
+                yield
         except TrackingError as error:
             reason = first_line(error.__cause__)
             raise InputError(f"tracking URI {store} cannot be used: {reason}; give another one") from error
+
+    def _connected(self) -> MlflowClient:
+        """The client; of a server nothing is asked yet."""
+        if self._client is None:
+            check_uri(self.tracking_uri)
+            _quieten_mlflow()
+            from mlflow import MlflowClient
+
+            path = sqlite_path(self.tracking_uri)
+            if path is not None and not path.exists():
+                _make_whole(path)
+            self._client = MlflowClient(tracking_uri=self.tracking_uri)
+        return self._client
 
     def _experiment_id(self, client: MlflowClient) -> str:
         experiment = client.get_experiment_by_name(self.experiment)

@@ -78,7 +78,7 @@ class NullTracker(Tracker):
     ) -> StudyRun:
         return _NullStudyRun()
 
-    def join_study(self, name: str, run_id: str | None) -> StudyRun:
+    def join_study(self, name: str, run_id: str | None, experiment_id: str | None) -> StudyRun:
         return _NullStudyRun()
 
     def start_comparison(

@@ -79,7 +79,7 @@ class _Mender:
         """The run of a trial that is over says so, and has its value."""
         assert trial.state != "running"
         allowed = {STATUS[trial.state]} | ({"FAILED"} if trial.state == "interrupted" else set())
-        missing = trial.value is not None and trial.metric not in run.data.metrics
+        missing = not trial.metrics.keys() <= run.data.metrics.keys()
         if run.info.status in allowed and not missing:
             return
         if missing:
@@ -107,8 +107,7 @@ class _Mender:
 
         at = trial.ended or int(time.time() * 1000)
         metrics = [Metric(trial.curve_metric, value, at, step) for step, value in trial.curve.items()]
-        if trial.value is not None:
-            metrics.append(Metric(trial.metric, trial.value, at, 0))
+        metrics += [Metric(name, value, at, 0) for name, value in trial.metrics.items()]
         params = [Param(clean_key(key), cut(value, PARAM_LENGTH)) for key, value in trial.params.items()]
         for batch in batches(metrics, params):
             self._client.log_batch(run_id, *batch)
