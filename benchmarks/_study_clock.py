@@ -56,8 +56,8 @@ def _baseline(stacker: Any, *_: Any, **__: Any) -> str:
 
 TARGETS: Mapping[str, Mapping[str, Label]] = {
     "metarec.study.spec": {"load_spec": "reading the spec"},
+    "metarec.study.data": {"read_data": "reading the ratings"},
     "metarec.study.job": {
-        "read_data": "reading the ratings",
         "run_study": "the study, the rest",
         "_score": "test evaluation",
         "_get_ready": "opening the store, and imports, while bases are fitted",

@@ -67,6 +67,7 @@ def test_every_command_is_run_by_ci_or_here():
 @pytest.mark.parametrize("line", BEGUN_HERE)
 def test_a_study_of_the_readme_finds_its_spec_and_reads_its_data(line, here, monkeypatch):
     from metarec.study import job
+    from metarec.study.data import choose_target
 
     class BegunError(Exception):
         pass
@@ -76,7 +77,7 @@ def test_a_study_of_the_readme_finds_its_spec_and_reads_its_data(line, here, mon
     def begin(spec, domains, where):
         begun.update(domains)
         assert spec.name in ("cold-start", "transfer")
-        assert job.choose_target(spec, domains) in ("movies", "books", "shopping")
+        assert choose_target(spec, domains) in ("movies", "books", "shopping")
         raise BegunError
 
     monkeypatch.setattr(job, "run_study", begin)
@@ -137,11 +138,11 @@ def test_a_study_goes_on_to_the_end(here, monkeypatch, capsys):
 
 def test_the_commands_for_other_machines_are_understood():
     """They name servers that are not there; their options are those that there are."""
-    (block,) = blocks("bash")
-    lines = [line for line in block.replace("\\\n", " ").splitlines() if not line.startswith("#")]
-    apps = [get_command(command.app), get_command(further).commands["worker"]]
-    for line, app, skipped in zip(lines, apps, (3, 4), strict=True):
-        words = shlex.split(line)[skipped:]
+    text = "".join(blocks("bash")).replace("\\\n", " ")
+    lines = [line for line in text.splitlines() if not line.startswith("#")]
+    study, worker = get_command(command.app), get_command(further).commands["worker"]
+    for line, app in zip(lines, (study, worker, study), strict=True):
+        words = shlex.split(line)[4 if app is worker else 3 :]
         parsed = app.make_context("study", words).params
         assert parsed["storage"].startswith("postgresql+psycopg://")
         assert parsed["tracking_uri"].startswith("http://")

@@ -48,6 +48,9 @@ def study(
     storage: Annotated[
         str | None, typer.Option(metavar="URL", help="An Optuna storage in place of the journal in --out.")
     ] = None,
+    ray: Annotated[
+        str | None, typer.Option(metavar="ADDRESS", help="The Ray cluster for the workers; local starts one here.")
+    ] = None,
     study_name: Annotated[
         str | None, typer.Option(metavar="NAME", help="A study of this name goes on up to --trials.")
     ] = None,
@@ -74,7 +77,7 @@ def study(
         overrides["domains"] = named_paths(data)
         # The spec's target is one of the spec's own domains, which these replace.
         overrides.setdefault("target", None)
-    _run(spec, overrides, assignments or [], out, tracking_uri, storage, study_name, json_file)
+    _run(spec, overrides, assignments or [], out, tracking_uri, storage, ray, study_name, json_file)
 
 
 def _run(
@@ -84,6 +87,7 @@ def _run(
     out: Path,
     tracking_uri: str | None,
     storage: str | None,
+    ray: str | None,
     study_name: str | None,
     json_file: Path | None,
 ) -> None:
@@ -99,7 +103,8 @@ def _run(
 
         from rich.console import Console
 
-        from metarec.study.job import Job, read_data, run_study
+        from metarec.study.data import read_data
+        from metarec.study.job import Job, run_study
         from metarec.study.report import TerminalWatcher, show_result, show_where
         from metarec.study.spec import load_spec
         from metarec.study.terminal import telling
@@ -110,6 +115,10 @@ def _run(
     check_name("--study-name", name)
     check_json(json_file, out)
     check_storage(storage)
+    if ray is not None:
+        from metarec.study.ray_workers import check_ray
+
+        check_ray(ray)
     uri = tracking_uri or sqlite_uri(out / "mlflow.db")
     check_uri(uri)
     errors = Console(stderr=True)
@@ -118,7 +127,7 @@ def _run(
         tracker = MlflowTracker(uri, out / "artifacts", spool=out / "spool")
         try:
             with TerminalWatcher(errors, messages) as watcher:
-                job = Job(out, name, storage=storage, tracker=tracker, jobs=jobs, watcher=watcher)
+                job = Job(out, name, storage=storage, ray=ray, tracker=tracker, jobs=jobs, watcher=watcher)
                 result = run_study(spec, domains, job)
         except KeyboardInterrupt:
             tell_interrupted("--study-name", name)

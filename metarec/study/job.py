@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
 import math
 import time
@@ -11,6 +9,7 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -20,18 +19,18 @@ import torch
 from optuna.trial import FrozenTrial, TrialState
 
 from metarec.collection import keeping_all
-from metarec.errors import InputError
-from metarec.ratings import Domain, read_domain, simulate_domains
-from metarec.registry import suggest
+from metarec.ratings import Domain
+from metarec.study.data import choose_target, identity_of
 from metarec.study.ensemble import member_trials
 from metarec.study.folders import make_folders
 from metarec.study.network_subject import NetworkSubject
 from metarec.study.processes import run_in_processes, stopping_politely
+from metarec.study.ray_workers import run_on_ray
 from metarec.study.recorded_trial import EXPERIMENT_ID, RUN_ID, RecordedObjective, facts_of
 from metarec.study.records import record_result, study_description
 from metarec.study.results import StudyResult
 from metarec.study.search import counted_trials, open_study, run_trials, wanted_trials
-from metarec.study.spec import SIMULATED, StudySpec
+from metarec.study.spec import StudySpec
 from metarec.study.storage import end_stale_trials, open_storage
 from metarec.study.subject import Subject, Surroundings
 from metarec.study.tracking import NullTracker, StudyRun, Tracker
@@ -45,10 +44,7 @@ __all__ = [
     "Job",
     "StudyFailed",
     "Watcher",
-    "choose_target",
-    "identity_of",
     "make_subject",
-    "read_data",
     "run_search",
     "run_study",
 ]
@@ -90,6 +86,7 @@ class Job:
         out: the folder for ``artifacts/``, ``optuna.journal`` and ``cache/`` (and ``mlflow.db``, by its tracker).
         study_name: continued where it exists.
         storage: URL of an Optuna storage in place of the journal in `out`.
+        ray: address of the Ray cluster that runs the trials, or ``local`` for one that is started here.
         tracker: records the runs.
         jobs: processes that fit base recommenders. While the search runs, all but one of them fit the baselines and
             write the trials' files; with 1, this process does everything itself.
@@ -98,6 +95,7 @@ class Job:
     out: Path
     study_name: str
     storage: str | None = None
+    ray: str | None = None
     tracker: Tracker = field(default_factory=NullTracker)
     jobs: int = 1
     watcher: Watcher = field(default_factory=Watcher)
@@ -119,38 +117,6 @@ class Job:
             InputError: one cannot be made or written.
         """
         make_folders(self.out, self.out / "artifacts", self.out / "cache", self.folder / "networks")
-
-
-def read_data(spec: StudySpec) -> dict[str, Domain]:
-    """The domains of a spec, each read and checked.
-
-    Raises:
-        InputError: a file, a row, or a name is wrong.
-    """
-    if isinstance(spec.domains, str):
-        if spec.domains != SIMULATED:
-            raise InputError(f'domains must be "{SIMULATED}" or a mapping NAME: PATH but got "{spec.domains}"')
-        return simulate_domains(spec.seed)
-    domains = {}
-    for name, path in spec.domains.items():
-        scale = spec.scale.get(name) if isinstance(spec.scale, dict) else spec.scale
-        domains[name] = read_domain(path, name, scale=scale, columns=spec.columns)
-    return domains
-
-
-def choose_target(spec: StudySpec, domains: Mapping[str, Domain]) -> str:
-    """The target's name; with one domain it is that one.
-
-    Raises:
-        InputError: several domains and none named, or one that is not there.
-    """
-    if spec.target is None:
-        if len(domains) == 1:
-            return next(iter(domains))
-        raise InputError(f"--target must say which of the domains is the target: {', '.join(domains)}")
-    if spec.target not in domains:
-        raise InputError(f'--target "{spec.target}" is not one of the domains; {suggest(spec.target, domains)}')
-    return spec.target
 
 
 def run_study(spec: StudySpec, domains: Mapping[str, Domain], job: Job) -> StudyResult:
@@ -222,10 +188,11 @@ def run_search(study: optuna.Study, objective: RecordedObjective, job: Job) -> N
         job.watcher.on_trial(trial, len(counted_trials(study)), wanted_trials(study))
 
     with stopping_politely(job.watcher.on_stopping) as asked:
-        if spec.workers == 1:
+        if spec.workers == 1 and job.ray is None:
             run_trials(study, objective, on_trial, deadline=deadline, stopping=asked)
         else:
-            run_in_processes(
+            run = run_in_processes if job.ray is None else partial(run_on_ray, job.ray)
+            run(
                 spec.workers,
                 study,
                 objective,
@@ -286,19 +253,6 @@ def _score(spec: StudySpec, study: optuna.Study, subject: Subject, job: Job, run
         run.run_id,
         run.run_ids(),
     )
-
-
-def identity_of(spec: StudySpec, domains: Mapping[str, Domain]) -> str:
-    """A hash of everything that makes trials comparable: not how many there are, nor who runs them."""
-    ignored = {"name", "description", "trials", "workers", "timeout", "domains", "sampler", "warm_start"}
-    # Studies that were begun before there were these keys go on.
-    if spec.transfer is None:
-        ignored.add("transfer")
-    if len(spec.objectives) == 1:
-        ignored.add("objectives")
-    settings = spec.model_dump(mode="json", exclude=ignored)
-    data = {name: domain.fingerprint() for name, domain in domains.items()}
-    return hashlib.sha256(json.dumps([settings, data], sort_keys=True).encode()).hexdigest()
 
 
 def _flat(spec: StudySpec) -> dict[str, Any]:

@@ -9,7 +9,8 @@ import optuna
 from optuna.trial import TrialState
 
 from metarec.errors import InputError
-from metarec.study.job import Job, identity_of, make_subject, read_data, run_search
+from metarec.study.data import identity_of, read_data
+from metarec.study.job import Job, make_subject, run_search
 from metarec.study.recorded_trial import EXPERIMENT_ID, RUN_ID, RecordedObjective, error_of, facts_of
 from metarec.study.search import counted_trials, join_study
 from metarec.study.storage import end_stale_trials

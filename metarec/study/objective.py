@@ -169,6 +169,8 @@ def _answer(learner: MetaLearner, batch: EpisodeBatch, user: int) -> int:
 
 def _save(learner: MetaLearner, path: Path) -> None:
     """Keep what was learned, whole or not at all; a full disk is an OSError, which torch's own writing hides."""
+    # On another machine nobody has made it.
+    path.parent.mkdir(parents=True, exist_ok=True)
     content = io.BytesIO()
     torch.save(learner.state_dict(), content)
     temporary = path.with_name(f"{path.name}.part")

@@ -20,7 +20,7 @@ from metarec.study.storage import end_stale_trials
 from metarec.study.tracking import Tracker
 from metarec.workers import end_with_parent, start_server
 
-__all__ = ["run_in_processes", "stopping_politely"]
+__all__ = ["LOOK_S", "run_in_processes", "stopping_politely", "tell"]
 
 LOOK_S = 0.2
 "How often the study is looked at for trials that have ended."
@@ -97,7 +97,7 @@ def run_in_processes(
             wait([process.sentinel for process in crew], LOOK_S)
             if stopping():
                 stop.set()
-            if _tell(study, told, on_trial):
+            if tell(study, told, on_trial):
                 killed = 0
             for process in [process for process in crew if not process.is_alive()]:
                 crew.remove(process)
@@ -107,7 +107,7 @@ def run_in_processes(
                     crew.append(start())
                 else:
                     codes.append(code)
-        _tell(study, told, on_trial)
+        tell(study, told, on_trial)
     finally:
         for process in crew:
             process.terminate()
@@ -135,7 +135,8 @@ def _work(
         run_trials(study, objective.recorded_by(run), lambda _: None, deadline=deadline, stopping=stop.is_set)
 
 
-def _tell(study: optuna.Study, told: set[int], on_trial: OnTrial) -> int:
+def tell(study: optuna.Study, told: set[int], on_trial: OnTrial) -> int:
+    """Tell of the trials that have ended and are not told of yet; how many these are."""
     new = [trial for trial in counted_trials(study) if trial.number not in told]
     for trial in new:
         told.add(trial.number)

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import math
-import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 
 import numpy as np
 import optuna
 import torch
-from optuna.exceptions import ExperimentalWarning
 from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, NopPruner, WilcoxonPruner
 
 from metarec.episodes import Episodes
@@ -22,17 +20,10 @@ WARM_UP = 5
 """Epochs in which no trial is compared with others."""
 
 
-def _wilcoxon(epochs: int) -> BasePruner:
-    with warnings.catch_warnings():
-        # It is called an experiment because its arguments may change, and none is given.
-        warnings.simplefilter("ignore", ExperimentalWarning)
-        return WilcoxonPruner()
-
-
 PRUNERS: Mapping[str, Callable[[int], BasePruner]] = {
     "median": lambda epochs: MedianPruner(n_startup_trials=4, n_warmup_steps=WARM_UP),
     "hyperband": lambda epochs: HyperbandPruner(min_resource=min(WARM_UP, epochs), max_resource=epochs),
-    "wilcoxon": _wilcoxon,
+    "wilcoxon": lambda epochs: WilcoxonPruner(),
     "none": lambda epochs: NopPruner(),
 }
 """Name -> makes the pruner of trials that have at most so many epochs."""

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+import yaml
 from mlflow import MlflowClient
 
 from metarec.ratings import simulate_domains
@@ -20,6 +21,15 @@ TINY = {
     "training": {"epochs": 3, "patience": 3},
     "pruner": "none",
     "search": {"inner_steps": {"first": 0, "last": 2}},
+}
+
+
+JOB = {
+    "name": "job",
+    "bases": ["bias", "item-knn"],
+    "baselines": ["mean"],
+    "episodes": {"shots": 3, "min_query": 3, "max_query": 10, "folds": 2},
+    "training": {"epochs": 6, "patience": 6},
 }
 
 
@@ -60,3 +70,13 @@ def runs_of(folder):
     parents = [run for run in runs if "mlflow.parentRunId" not in run.data.tags]
     children = [run for run in runs if "mlflow.parentRunId" in run.data.tags]
     return client, parents, sorted(children, key=lambda run: run.info.start_time)
+
+
+@pytest.fixture(scope="session")
+def place(tmp_path_factory):
+    """A folder with a spec and ratings, from where commands are run."""
+    folder = tmp_path_factory.mktemp("place")
+    movies = simulate_domains(0, num_users=60, num_items=40, ratings_per_user=20)["movies"]
+    movies.ratings.to_csv(folder / "movies.csv", index=False)
+    (folder / "job.yaml").write_text(yaml.safe_dump(JOB))
+    return folder

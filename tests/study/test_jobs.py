@@ -1,82 +1,22 @@
-"""Studies as jobs: joined from elsewhere, with servers that come and go, repaired, and repeated trial by trial."""
+"""Studies as jobs: joined from elsewhere, killed, repaired, on a full disk, and repeated trial by trial."""
 
 import os
 import re
 import signal
 import subprocess
-import sys
 import time
-from pathlib import Path
 
 import pytest
-import yaml
 
-from benchmarks._servers import MlflowServer, Postgres, Proxy, postgres_missing
 from benchmarks._study_audit import audit
-from metarec.errors import InputError
 from metarec.ratings import simulate_domains
-from metarec.study.job import Job, read_data, run_study
+from metarec.study.data import read_data
+from metarec.study.job import Job, run_study
 from metarec.study.joining import repair_study, replay_trial, run_worker
 from metarec.study.search import join_study
 from metarec.study.spec import load_spec
 from metarec.study.tracking import MlflowTracker, sqlite_uri
-
-ROOT = Path(__file__).parents[2]
-SPEC = {
-    "name": "job",
-    "bases": ["bias", "item-knn"],
-    "baselines": ["mean"],
-    "episodes": {"shots": 3, "min_query": 3, "max_query": 10, "folds": 2},
-    "training": {"epochs": 6, "patience": 6},
-}
-
-
-@pytest.fixture(scope="module")
-def place(tmp_path_factory):
-    """A folder with a spec and ratings, from where commands are run."""
-    folder = tmp_path_factory.mktemp("place")
-    movies = simulate_domains(0, num_users=60, num_items=40, ratings_per_user=20)["movies"]
-    movies.ratings.to_csv(folder / "movies.csv", index=False)
-    (folder / "job.yaml").write_text(yaml.safe_dump(SPEC))
-    return folder
-
-
-def begun(place, *options, **changes):
-    """``python -m metarec.study`` as a process, from that folder."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "COLUMNS": "200", **changes}
-    return subprocess.Popen(
-        [sys.executable, "-m", "metarec.study", *options],
-        cwd=place,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
-
-
-def ended(process, code=0):
-    told, _ = process.communicate(timeout=300)
-    assert process.returncode == code, told
-    assert "Traceback" not in told
-    return told
-
-
-def soon(happens):
-    """Whether it happens within two minutes."""
-    for _ in range(600):
-        if happens():
-            return True
-        time.sleep(0.2)
-    return False
-
-
-def begun_trials(storage):
-    try:
-        study = join_study("s", storage)[0]
-    except InputError:
-        return 0
-    return sum(trial.state.name != "WAITING" for trial in study.trials)
+from tests.study.commands import begun, ended, soon
 
 
 @pytest.fixture(scope="module")
@@ -210,38 +150,3 @@ def test_a_folder_that_cannot_be_written_is_said_at_once(place, tmp_path):
     options = ["job.yaml", "--data", "movies=movies.csv", "--study-name", "s"]
     told = ended(begun(place, *options, "--out", str(tmp_path / "file" / "runs")), 2)
     assert "cannot be written: Not a directory; give another folder" in told
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(postgres_missing() is not None, reason=str(postgres_missing()))
-def test_servers_that_come_and_go_lose_no_trial(place, tmp_path):
-    """While trials run PostgreSQL is stopped three times, a proxy answers 500 for MLflow's server, it is killed,
-    and while it is away a worker joins from elsewhere."""
-    pytest.importorskip("psycopg", reason="the driver psycopg is not installed")
-    with Postgres() as postgres, MlflowServer(tmp_path / "server") as server, Proxy(server.port) as proxy:
-        stores = ["--storage", postgres.url, "--tracking-uri", proxy.url, "--study-name", "s"]
-        options = ["job.yaml", "--data", "movies=movies.csv", "--trials", "40", "--workers", "1"]
-        slow = ["--set", "training.epochs=60", "--set", "training.patience=60", "--set", "pruner=none"]
-        first = begun(place, *options, *slow, *stores, "--out", str(tmp_path / "one"))
-        assert soon(lambda: begun_trials(postgres.url) >= 2)
-        proxy.broken = True
-        assert soon(lambda: proxy.refused > 5)
-        proxy.broken = False
-        server.kill()
-        second = begun(place, "worker", *stores, "--data", "movies=movies.csv", "--out", str(tmp_path / "two"))
-        for _ in range(3):
-            postgres.stop()
-            time.sleep(2)
-            postgres.start()
-            time.sleep(3)
-        begun_before = begun_trials(postgres.url)
-        assert soon(lambda: begun_trials(postgres.url) > begun_before + 3)
-        server.start()
-        told = {"one": ended(first), "two": ended(second)}
-        assert int(re.search(r"(\d+) trials ended", told["two"])[1]) > 0
-        for name in [name for name in told if "could not be sent" in told[name]]:
-            # The trials were over before the server was there again.
-            ended(begun(place, "repair", *stores, "--out", str(tmp_path / name)))
-        found = audit("s", postgres.url, server.url)
-    assert found["wrong"] == []
-    assert found["complete"] == found["counted"] == 40

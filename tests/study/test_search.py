@@ -21,10 +21,14 @@ from metarec.study.tracking import NullTracker
 SPEC = StudySpec(trials=5, pruner="none", bases={"bias": {}})
 
 
+def ignored(trial):
+    pass
+
+
 class Plain(RecordedObjective):
     """A trial is over in a moment, and its value is its outer rate."""
 
-    def __init__(self, spec=SPEC, run=None, act=lambda trial: None):
+    def __init__(self, spec=SPEC, run=None, act=ignored):
         super().__init__(spec, run or NullTracker().start_study("s", params={}))
         self.act = act
 
@@ -44,10 +48,6 @@ class Plain(RecordedObjective):
 class NoFiles:
     def write(self, folder):
         pass
-
-
-def ignored(trial):
-    pass
 
 
 def states(study):

@@ -26,8 +26,9 @@ from metarec.meta import NonFiniteLossError
 from metarec.ratings import Domain
 from metarec.study import __main__ as command
 from metarec.study import objective as objective_module
+from metarec.study.data import choose_target
 from metarec.study.evaluation import KEYS, METAREC, Gain, gains, scores
-from metarec.study.job import Job, StudyFailed, choose_target, run_study
+from metarec.study.job import Job, StudyFailed, run_study
 from metarec.study.space import COMMON_PARAMETERS
 from metarec.study.tracking import MlflowTracker
 

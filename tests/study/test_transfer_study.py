@@ -15,8 +15,8 @@ import yaml
 from optuna.trial import TrialState
 
 from metarec.errors import InputError
-from metarec.study import job as job_module
 from metarec.study import transfer_objective
+from metarec.study.data import identity_of
 from metarec.study.evaluation import KEYS, METAREC, base_unit_predictions, scores
 from metarec.study.job import Job, run_study
 from metarec.study.report import show_result
@@ -245,10 +245,10 @@ def test_studies_that_were_begun_before_there_were_these_keys_go_on(world):
         del settings[key]
     data = {name: domain.fingerprint() for name, domain in world.items()}
     before = hashlib.sha256(json.dumps([settings, data], sort_keys=True).encode()).hexdigest()
-    assert job_module.identity_of(spec, world) == before
-    assert job_module.identity_of(small_spec(), world) != before
-    assert job_module.identity_of(spec.model_copy(update={"sampler": "gp", "warm_start": ["s"]}), world) == before
-    assert job_module.identity_of(spec.model_copy(update={"objectives": ["error", "seconds"]}), world) != before
+    assert identity_of(spec, world) == before
+    assert identity_of(small_spec(), world) != before
+    assert identity_of(spec.model_copy(update={"sampler": "gp", "warm_start": ["s"]}), world) == before
+    assert identity_of(spec.model_copy(update={"objectives": ["error", "seconds"]}), world) != before
 
 
 def test_a_study_where_only_labels_are_few(done, world, tmp_path):

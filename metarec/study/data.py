@@ -1,0 +1,59 @@
+"""The ratings of a study: read, the target among them, and whether they are the same as before."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+
+from metarec.errors import InputError
+from metarec.ratings import Domain, read_domain, simulate_domains
+from metarec.registry import suggest
+from metarec.study.spec import SIMULATED, StudySpec
+
+__all__ = ["choose_target", "identity_of", "read_data"]
+
+
+def read_data(spec: StudySpec) -> dict[str, Domain]:
+    """The domains of a spec, each read and checked.
+
+    Raises:
+        InputError: a file, a row, or a name is wrong.
+    """
+    if isinstance(spec.domains, str):
+        if spec.domains != SIMULATED:
+            raise InputError(f'domains must be "{SIMULATED}" or a mapping NAME: PATH but got "{spec.domains}"')
+        return simulate_domains(spec.seed)
+    domains = {}
+    for name, path in spec.domains.items():
+        scale = spec.scale.get(name) if isinstance(spec.scale, dict) else spec.scale
+        domains[name] = read_domain(path, name, scale=scale, columns=spec.columns)
+    return domains
+
+
+def choose_target(spec: StudySpec, domains: Mapping[str, Domain]) -> str:
+    """The target's name; with one domain it is that one.
+
+    Raises:
+        InputError: several domains and none named, or one that is not there.
+    """
+    if spec.target is None:
+        if len(domains) == 1:
+            return next(iter(domains))
+        raise InputError(f"--target must say which of the domains is the target: {', '.join(domains)}")
+    if spec.target not in domains:
+        raise InputError(f'--target "{spec.target}" is not one of the domains; {suggest(spec.target, domains)}')
+    return spec.target
+
+
+def identity_of(spec: StudySpec, domains: Mapping[str, Domain]) -> str:
+    """A hash of everything that makes trials comparable: not how many there are, nor who runs them."""
+    ignored = {"name", "description", "trials", "workers", "timeout", "domains", "sampler", "warm_start"}
+    # Studies that were begun before there were these keys go on.
+    if spec.transfer is None:
+        ignored.add("transfer")
+    if len(spec.objectives) == 1:
+        ignored.add("objectives")
+    settings = spec.model_dump(mode="json", exclude=ignored)
+    data = {name: domain.fingerprint() for name, domain in domains.items()}
+    return hashlib.sha256(json.dumps([settings, data], sort_keys=True).encode()).hexdigest()
