@@ -135,7 +135,8 @@ def _kill_something(command: subprocess.Popen[bytes], draw: random.Random) -> st
         others = [other for other in own.children(recursive=True) if other.ppid() != command.pid]
     except psutil.NoSuchProcess:
         others = []
-    if others and draw.random() < 0.5:
+    # The command lives longer than its workers, and would be killed far more often than they are.
+    if others and draw.random() < 0.9:
         with suppress(psutil.NoSuchProcess):
             draw.choice(others).kill()
         return "workers"

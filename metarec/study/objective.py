@@ -139,9 +139,9 @@ class Objective(RecordedObjective):
         learner, curves, error = self.fit(params, on_epoch)
         progress.at_end(learner)
         _save(learner, self.weights(trial.number))
-        return Judged(error, self._files(learner, params, curves), partial(_answer, learner, self.validation.batch))
+        return Judged(error, self.files(learner, params, curves), partial(_answer, learner, self.validation.batch))
 
-    def _files(self, learner: MetaLearner, params: Mapping[str, Any], curves: Mapping[str, list[float]]) -> TrialFiles:
+    def files(self, learner: MetaLearner, params: Mapping[str, Any], curves: Mapping[str, list[float]]) -> TrialFiles:
         """What the trial keeps beside its numbers."""
         validation = self.validation
         output = learner.adapt(validation.batch.support).fuse(validation.batch.query)

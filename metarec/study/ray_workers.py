@@ -18,7 +18,6 @@ from metarec.study.recorded_trial import RecordedObjective
 from metarec.study.search import OnTrial, counted_trials, join_study, run_trials
 from metarec.study.storage import end_stale_trials
 from metarec.study.tracking import Tracker
-from metarec.threads import one_thread
 
 __all__ = ["LOCAL", "check_ray", "run_on_ray"]
 
@@ -165,5 +164,5 @@ def _work(
 
     deadline = time.monotonic() + until - time.time()
     study, _, _ = join_study(name, storage)
-    with one_thread(), tracker.join_study(name, *place) as run:
+    with tracker.join_study(name, *place) as run:
         return run_trials(study, objective.recorded_by(run), lambda _: None, deadline=deadline, stopping=stopping)

@@ -9,6 +9,7 @@ import numpy as np
 import optuna
 from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler, GPSampler, RandomSampler, TPESampler
+from optuna.search_space import IntersectionSearchSpace
 from optuna.trial import FrozenTrial, TrialState
 
 __all__ = ["SAMPLERS", "SeededByTrial"]
@@ -36,6 +37,7 @@ class SeededByTrial(BaseSampler):
         self._make = SAMPLERS[name]
         self._seed = seed
         self._now = self._make(seed)
+        self._space = IntersectionSearchSpace(include_pruned=True)
 
     def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
         seed = int(np.random.SeedSequence([self._seed, trial.number]).generate_state(1)[0])
@@ -43,7 +45,9 @@ class SeededByTrial(BaseSampler):
         self._now.before_trial(study, trial)
 
     def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        return self._now.infer_relative_search_space(study, trial)
+        # A new sampler would go through all trials for it, each time; this one remembers what it has seen.
+        known = self._space.calculate(study)
+        return {name: distribution for name, distribution in known.items() if not distribution.single()}
 
     def sample_relative(
         self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]

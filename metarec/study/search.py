@@ -143,19 +143,20 @@ def run_trials(
             done += 1
             on_trial(trial)
 
-    while not stopping() and time.monotonic() < deadline:
-        trials = study.get_trials(deepcopy=False)
-        counted = sum(map(_counts, trials))
-        running = sum(trial.state == TrialState.RUNNING for trial in trials)
-        wanted = wanted_trials(study)
-        if counted >= wanted:
-            break
-        if counted + running >= wanted:
-            # The last ones are others'; should one of them die, its configuration is to be tried again.
-            time.sleep(WAIT_S)
-            end_stale_trials(study)
-            continue
-        with one_thread():
+    # Once for all trials: it looks for all libraries with threads each time.
+    with one_thread():
+        while not stopping() and time.monotonic() < deadline:
+            trials = study.get_trials(deepcopy=False)
+            counted = sum(map(_counts, trials))
+            running = sum(trial.state == TrialState.RUNNING for trial in trials)
+            wanted = wanted_trials(study)
+            if counted >= wanted:
+                break
+            if counted + running >= wanted:
+                # The last ones are others'; should one of them die, its configuration is to be tried again.
+                time.sleep(WAIT_S)
+                end_stale_trials(study)
+                continue
             study.optimize(
                 _checked(study, objective, wanted),
                 n_trials=1,

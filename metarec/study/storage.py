@@ -23,6 +23,7 @@ from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages._heartbeat import BaseHeartbeat
 from optuna.storages.journal import JournalFileBackend
+from optuna.storages.journal._storage import JournalOperation
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, PendingRollbackError, SQLAlchemyError
 
@@ -41,6 +42,14 @@ GRACE_S = 60
 
 PATIENCE_S = 1800.0
 """How long a database may be away before a study gives up."""
+
+FLEETING = {
+    JournalOperation.SET_TRIAL_PARAM,
+    JournalOperation.SET_TRIAL_INTERMEDIATE_VALUE,
+    JournalOperation.SET_TRIAL_USER_ATTR,
+    JournalOperation.SET_TRIAL_SYSTEM_ATTR,
+}
+"""What a trial says before its end. The next lasting line takes it to the disk."""
 
 SETTLED_S, UNLOCKED_S = 1.0, 30.0
 """How long after its start a trial of a journal surely holds its lock, and when one without any lock has lost its
@@ -108,11 +117,13 @@ class _Journal(JournalFileBackend):
                 raise
 
     def _append(self, logs: list[dict[str, Any]]) -> None:
+        """Write these lines. What would be worth nothing without what comes later may be lost with the machine."""
         lines = "".join(json.dumps(log, separators=(",", ":")) + "\n" for log in logs)
         with open(self._file_path, "ab") as file:
             file.write(lines.encode())
             file.flush()
-            os.fsync(file.fileno())
+            if not {log["op_code"] for log in logs} <= FLEETING:
+                os.fsync(file.fileno())
 
     def _mend(self) -> int:
         """Cut off a line that was never finished; the length of what is left."""

@@ -37,8 +37,8 @@ JUDGED = 100
 
 HOSTILE = 0.15
 """What sources teach is not about this domain where, untouched, it makes the squared error of the mean of the bases
-larger by this and more. A step to the few users would hide it, and fail for others. Between real domains the largest
-such loss was a twentieth."""
+larger by this and more. A step to the few users would hide it, and fail for others. Between real domains that
+happens with five users, hardly with more."""
 
 LEAST_SHARE = 0.1
 """Of what is transferred: less is not worth depending on other domains for."""

@@ -29,6 +29,7 @@ STATUS: dict[State, str] = {
 class Tag:
     """The tags by which runs are told apart and found again."""
 
+    NAME = "mlflow.runName"
     NOTE = "mlflow.note.content"
     PARENT = "mlflow.parentRunId"
     SOURCE = "mlflow.source.name"

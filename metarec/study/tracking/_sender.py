@@ -7,8 +7,8 @@ import shutil
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from metarec.study.tracking._limits import PARAM_LENGTH, TAG_LENGTH, batches, clean_key, cut, first_line
 from metarec.study.tracking._mlflow_runs import STATUS, Tag, found_runs
@@ -24,6 +24,9 @@ logger = logging.getLogger(__name__)
 PAUSES_S = (0.1, 5.0)
 """Between attempts: the first one, and the longest."""
 
+LINGER_S = 0.05
+"""So long what comes first waits for what belongs to it, to be sent together."""
+
 LATE_S = 30.0
 """A run that is created so long after it began may have been created by somebody else meanwhile."""
 
@@ -34,6 +37,14 @@ def child_runs(client: MlflowClient, experiment_id: str, parent_id: str, trial: 
     if trial is not None:
         query += f" and tags.`{Tag.TRIAL}` = '{trial}'"
     return list(found_runs(client, experiment_id, query))
+
+
+class _Entry(NamedTuple):
+    """An operation of a spool, and whether another process was to send it, which may have done so."""
+
+    spool: Spool
+    operation: Operation
+    adopted: bool
 
 
 class Sender:
@@ -54,7 +65,7 @@ class Sender:
         self._run_id, self._experiment_id = run_id, experiment_id
         self._tags = tags
         self._store = store
-        self._queue: deque[tuple[Spool, Operation, bool]] = deque()
+        self._queue: deque[_Entry] = deque()
         self._changed = threading.Condition()
         self._stopping = False
         self._thread: threading.Thread | None = None
@@ -62,7 +73,7 @@ class Sender:
     def put(self, spool: Spool, operations: Iterable[Operation], *, adopted: bool = False) -> None:
         """Send these operations of a spool, after all that was put before."""
         with self._changed:
-            self._queue.extend((spool, operation, adopted) for operation in operations)
+            self._queue.extend(_Entry(spool, operation, adopted) for operation in operations)
             if self._thread is None:
                 self._thread = threading.Thread(target=self._work, name="metarec-sender", daemon=True)
                 self._thread.start()
@@ -86,24 +97,35 @@ class Sender:
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._queue or self._stopping)
+                self._changed.wait_for(lambda: self._stopping or not self._may_grow(), LINGER_S)
                 if self._stopping:
                     return
-                spool, operation, adopted = self._queue[0]
-            if not self._until_sent(spool, operation, adopted):
+                group = _together(self._queue)
+            spool = group[0].spool
+            if not self._until_sent(spool, [entry.operation for entry in group], group[0].adopted):
                 return
-            spool.sent += 1
+            spool.sent += len(group)
             with self._changed:
-                self._queue.popleft()
+                for _ in group:
+                    self._queue.popleft()
                 self._changed.notify_all()
 
-    def _until_sent(self, spool: Spool, operation: Operation, adopted: bool) -> bool:
-        """Send an operation, however long that takes; False if it is to stop before."""
+    def _may_grow(self) -> bool:
+        """Whether what comes next may belong to what is sent next."""
+        return len(_together(self._queue)) == len(self._queue) and self._queue[-1].operation["what"] in ("begin", "log")
+
+    def _until_sent(self, spool: Spool, operations: Sequence[Operation], adopted: bool) -> bool:
+        """Send operations of one run as one, however long that takes; False if it is to stop before."""
+        operation = _merged(operations)
         pause, longest = PAUSES_S
         waiting_since = None
         while True:
             try:
                 self._send(spool, operation, adopted or waiting_since is not None)
             except Exception as error:
+                if not passes(error) and len(operations) > 1:
+                    # So that no other is lost with the one that is refused.
+                    return all(self._until_sent(spool, [alone], adopted=True) for alone in operations)
                 if not passes(error):
                     logger.error(
                         "%s refuses what trial %s has to say: %s", self._store, operation["trial"], first_line(error)
@@ -133,8 +155,6 @@ class Sender:
             return
         self._log(run_id, operation)
         if what == "end":
-            if operation.get("name"):
-                self._client.update_run(run_id, name=operation["name"])
             self._client.set_terminated(run_id, STATUS[operation["state"]], end_time=operation["time"])
 
     def _run_of(self, trial: int, operation: Operation, doubtful: bool) -> str:
@@ -142,16 +162,17 @@ class Sender:
         known = self.run_ids.get(trial)
         if known is not None:
             return known
-        late = time.time() - operation["time"] / 1000 > LATE_S
+        began = operation.get("began")
+        late = began is not None and time.time() - began / 1000 > LATE_S
         found = []
-        if doubtful or late or operation["what"] != "begin":
+        if doubtful or late or began is None:
             found = child_runs(self._client, self._experiment_id, self._run_id, trial)
         if found:
             self.run_ids[trial] = found[0].info.run_id
         else:
             created = self._client.create_run(
                 self._experiment_id,
-                start_time=operation["time"],
+                start_time=operation["time"] if began is None else began,
                 tags={**self._tags, Tag.TRIAL: str(trial)},
                 run_name=f"trial {trial}",
             )
@@ -162,11 +183,43 @@ class Sender:
         """Everything that an operation says, in as few calls as possible."""
         from mlflow.entities import Metric, Param, RunTag
 
-        metrics = [Metric(*line) for line in operation.get("metrics", ())]
-        params = [Param(clean_key(key), cut(value, PARAM_LENGTH)) for key, value in operation.get("params", {}).items()]
-        tags = [RunTag(clean_key(key), cut(value, TAG_LENGTH)) for key, value in operation.get("tags", {}).items()]
+        metrics = [Metric(*line) for line in operation["metrics"]]
+        params = [Param(clean_key(key), cut(value, PARAM_LENGTH)) for key, value in operation["params"].items()]
+        # As a tag a name costs no call of its own.
+        named = {Tag.NAME: operation["name"]} if operation.get("name") else {}
+        said = {**operation["tags"], **named}
+        tags = [RunTag(clean_key(key), cut(value, TAG_LENGTH)) for key, value in said.items()]
         for batch in batches(metrics, params, tags):
             self._client.log_batch(run_id, *batch)
+
+
+def _together(queue: Iterable[_Entry]) -> list[_Entry]:
+    """The entries at the head that can be sent as one: what is said of one run in a row. Files go alone."""
+    group: list[_Entry] = []
+    for entry in queue:
+        if group:
+            last = group[-1]
+            whats = {last.operation["what"], entry.operation["what"]}
+            same = (entry.spool, entry.adopted) == (last.spool, last.adopted)
+            if not same or entry.operation["trial"] != last.operation["trial"] or "files" in whats:
+                break
+            if last.operation["what"] == "end":
+                break
+        group.append(entry)
+    return group
+
+
+def _merged(operations: Sequence[Operation]) -> Operation:
+    """Several operations of one run as one, which ends it if the last one does; ``began`` is when the run began."""
+    first, last = operations[0], operations[-1]
+    merged: Operation = {**last, "metrics": [], "params": {}, "tags": {}}
+    if first["what"] == "begin":
+        merged["began"] = first["time"]
+    for operation in operations:
+        merged["metrics"] += operation.get("metrics", [])
+        merged["params"] |= operation.get("params", {})
+        merged["tags"] |= operation.get("tags", {})
+    return merged
 
 
 def passes(error: BaseException) -> bool:
