@@ -18,6 +18,7 @@ import typer
 
 from benchmarks._command import ending_plainly, make_folders
 from metarec.errors import InputError
+from metarec.study.command import named_paths
 
 __all__ = ["main"]
 
@@ -165,16 +166,6 @@ def _numbers(option: str, text: str) -> list[int]:
     return sorted(set(found))
 
 
-def _named(data: Sequence[str]) -> dict[str, Path]:
-    named: dict[str, Path] = {}
-    for given in data:
-        name, separator, path = given.partition("=")
-        if not (separator and name and path) or name in named:
-            raise InputError(f"--data must be NAME=PATH, each name once, but got {given!r}")
-        named[name] = Path(path)
-    return named
-
-
 def main(
     data: Annotated[
         list[str] | None,
@@ -195,7 +186,7 @@ def main(
     Exit codes: 0 done; 2 bad input; 130 interrupted, the same command goes on.
     """
     with ending_plainly():
-        domains = _named(data or [])
+        domains = {name: Path(path) for name, path in named_paths(data or []).items()}
         numbers = _numbers("--rounds", rounds), _numbers("--shots", shots)
         make_folders(work, out, *([json_file.absolute().parent] if json_file else []))
         report = run(domains, *numbers, target_users, regime, work, sys.argv[1:])

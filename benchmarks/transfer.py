@@ -21,6 +21,7 @@ import typer
 
 from benchmarks._command import ending_plainly, make_folders
 from metarec.errors import InputError
+from metarec.study.command import named_paths
 
 __all__ = ["main", "run"]
 
@@ -122,6 +123,10 @@ def main(
     sets: Annotated[
         str, typer.Option(metavar="A,B", help=f"The rating sets of the group, by name, in the folder {FOLDER}.")
     ] = ",".join(SETS),
+    data_paths: Annotated[
+        list[str] | None,
+        typer.Option("--data", metavar="NAME=PATH", help="Ratings of your own, in place of --sets; may be repeated."),
+    ] = None,
     parts: Annotated[
         str, typer.Option(metavar="A,B", help="Which of the three parts.")
     ] = "leave-one-out,pairs,hostile",
@@ -142,14 +147,14 @@ def main(
         Path | None, typer.Option("--json", metavar="FILE", help="All numbers; by default in --out.")
     ] = None,
 ) -> None:
-    """Compare all transfer strategies on real ratings. METAREC_DATA names the folder of the sets.
+    """Compare all transfer strategies on real ratings. METAREC_DATA names the folder of the sets of --sets.
 
     Pairs of sets and hostile sources always have 5 shots and 20 known users, hostile ones in the regime labels only.
 
     Exit codes: 0 done; 2 bad input; 130 interrupted, to be continued with the same command.
     """
     with ending_plainly():
-        from benchmarks._sets import find_sets
+        from benchmarks._sets import RatingSet, find_sets
         from benchmarks._transfer_cells import Plan
         from benchmarks._transfer_plan import Asked
 
@@ -162,10 +167,14 @@ def main(
             rounds,
             _words(regimes),
         )
-        names, data = _words(sets), os.environ.get(FOLDER)
-        found = tuple(find_sets(names, Path(data) if data else None, None))
+        folder = os.environ.get(FOLDER)
+        if data_paths:
+            found = tuple(RatingSet(name, path) for name, path in named_paths(data_paths).items())
+        else:
+            found = tuple(find_sets(_words(sets), Path(folder) if folder else None, None))
         if len(found) < 2:
-            raise InputError(f"--sets must name at least two sets, a target and a source, but got {sets}")
+            names = ", ".join(rating_set.name for rating_set in found)
+            raise InputError(f"--sets or --data must name at least two sets, a target and a source, but got {names}")
         target = json_file or out / "transfer.json"
         make_folders(work, out, target.absolute().parent)
         run(Plan(found, work), asked, jobs, out, target, sys.argv[1:])

@@ -76,7 +76,7 @@ def test_errors_are_pooled_and_users_are_paired():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--data", "books"], "--data must be NAME=PATH, each name once, but got 'books'"),
+        (["--data", "books"], '--data must be NAME=PATH but got "books"'),
         (["--rounds", "a"], "--rounds must be whole numbers >= 0, separated by commas, but got 'a'"),
         (["--regime", "label"], 'unknown --regime "label"; did you mean "labels"'),
     ],

@@ -367,7 +367,7 @@ def test_what_cannot_be_asked(asked, says):
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["--sets", "jester5k"], "--sets must name at least two sets"),
+        (["--sets", "jester5k"], "--sets or --data must name at least two sets"),
         (["--sets", "jester5k,jester"], 'unknown set "jester"'),
         (["--sets", "jester5k,ciao-1"], "ciao is not there"),
         (["--target-users", "few"], "--target-users must be numbers with commas"),
