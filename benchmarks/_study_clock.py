@@ -75,7 +75,7 @@ TARGETS: Mapping[str, Mapping[str, Label]] = {
     "metarec.study.objective": {
         "make_learner": "trainer, the rest",
         "Objective._judge": "trials, the rest",
-        "Objective._files": "what a trial keeps",
+        "Objective.files": "what a trial keeps",
     },
     "metarec.study.recorded_trial": {
         "RecordedObjective.__call__": "trials, the rest",

@@ -1,8 +1,7 @@
 """``python -m benchmarks.study_overhead``: what Optuna and MLflow cost, beside the trials themselves.
 
-Two parts. *share*: the trials of the quickstart, computed without either, with Optuna, and with both, one after the
-other and again; the processor's time of all threads counts, so that what is sent to MLflow meanwhile counts, too.
-*growth*: a study of many trials that do nothing, with both, and what each hundred of them took.
+Two parts. *share*: whose the processor's time is in trials of the quickstart, of all threads, so that what is sent to
+MLflow meanwhile counts, too. *growth*: a study of many trials that do nothing, and what each hundred of them took.
 """
 
 from __future__ import annotations
@@ -10,13 +9,12 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Callable, Mapping
-from functools import partial
+from collections.abc import Mapping
+from importlib import import_module
 from itertools import pairwise
 from pathlib import Path
 from statistics import median
-from tempfile import TemporaryDirectory
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any
 
 import typer
 
@@ -28,108 +26,72 @@ __all__ = ["growth", "main", "share"]
 HERE = Path(__file__).parent
 BLOCK = 100
 
-
-class Cost(NamedTuple):
-    """Seconds of the processor, of all threads, and of the clock."""
-
-    processor: float
-    clock: float
-
-    @classmethod
-    def of(cls, work: Callable[[], object]) -> Cost:
-        """What it costs."""
-        processor, clock = time.process_time(), time.perf_counter()
-        work()
-        return cls(time.process_time() - processor, time.perf_counter() - clock)
+WHO = ("Optuna", "MLflow")
+"""How labels begin that are not the trial's own."""
 
 
 def share(rounds: int, work: Path) -> dict[str, Any]:
-    """The quickstart's trials, with and without.
+    """Searches of the quickstart, and whose the time of its trials is.
 
     Args:
-        rounds: how often. work: a folder for bases' predictions and the studies.
+        rounds: how many. work: a folder for bases' predictions and the studies.
+
+    Returns:
+        by label the seconds of a trial, of the processor and of all threads; and how much Optuna and MLflow add.
     """
+    from benchmarks._study_clock import TARGETS, Clock
     from metarec.study.data import choose_target, read_data
     from metarec.study.job import Job, make_subject
+    from metarec.study.search import open_study, run_trials
     from metarec.study.spec import load_spec
-    from metarec.study.tracking import MlflowTracker, NullTracker, Tracker
+    from metarec.study.tracking import MlflowTracker, NullTracker
     from metarec.study.trial_files import FileKeeper
+    from metarec.threads import one_thread
 
     spec = load_spec("quickstart", {})
     domains = read_data(spec)
     spec = spec.model_copy(update={"target": choose_target(spec, domains)})
-    job = Job(work, "quickstart")
+    job = Job(work, "quickstart", tracker=MlflowTracker.in_folder(work))
     job.make_folders()
     subject = make_subject(spec, domains, job)
     subject.prepare()
-    objective: Any = subject.objective(NullTracker().start_study("s", params={}), FileKeeper(), None)
-    trackers: Mapping[str, Tracker] = {"optuna": NullTracker(), "optuna and mlflow": MlflowTracker.in_folder(work)}
-    costs: dict[str, list[Cost]] = {"neither": [], **{name: [] for name in trackers}}
-    trials: list[Any] = []
+    clock = Clock()
+    for name in TARGETS:
+        clock.wrap_targets(import_module(name))
+    objective = subject.objective(NullTracker().start_study("s", params={}), FileKeeper(), None)
+    found: list[dict[str, float]] = []
     for number in range(rounds + 1):
-        measured = {}
-        for name, tracker in trackers.items():
-            measured[name], trials = _searched(spec, objective, tracker, f"{name} {number}", work)
-        measured["neither"] = Cost.of(partial(_computed, objective, trials))
-        # What is imported and opened once is no trial's.
+        name = f"quickstart {number}"
+        study = open_study(spec, name, job.optuna_storage, "identity")
+        with one_thread(), job.tracker.start_study(name, params={}) as run:
+            recorded = objective.recorded_by(run)
+            clock.begin()
+            run_trials(study, recorded, lambda trial: None)
+            # What is still to be sent is a trial's, too.
+            run.flush(60)
+            timelines = clock.timelines()
+        seconds: dict[str, float] = {}
+        for timeline in timelines:
+            for segment in timeline.segments:
+                seconds[segment.label] = seconds.get(segment.label, 0.0) + segment.cpu / len(study.trials)
+        # In the first round things are imported and opened.
         if number:
-            for name, cost in measured.items():
-                costs[name].append(cost)
-    ended = {state: sum(trial.state.name == state for trial in trials) for state in ("COMPLETE", "PRUNED", "FAIL")}
+            found.append(seconds)
+    labels = sorted({label for seconds in found for label in seconds})
+    medians = {label: median(seconds.get(label, 0.0) for seconds in found) for label in labels}
     return {
-        "trials": ended,
         "rounds": rounds,
-        "costs": {name: [cost._asdict() for cost in some] for name, some in costs.items()},
-        "overhead": {
-            name: {
-                kind: median(
-                    getattr(cost, kind) / getattr(bare, kind) for cost, bare in zip(some, costs["neither"], strict=True)
-                )
-                - 1
-                for kind in Cost._fields
-            }
-            for name, some in costs.items()
-            if name != "neither"
+        "seconds_a_trial": medians,
+        "added": {
+            who: median(sum(part for label, part in one.items() if label.startswith(who)) / _own(one) for one in found)
+            for who in WHO
         },
     }
 
 
-def _searched(spec: Any, objective: Any, tracker: Any, name: str, work: Path) -> tuple[Cost, list[Any]]:
-    """A search of its own, and its trials; what is still to be sent to the store at its end counts."""
-    from metarec.study.search import open_study, run_trials
-    from metarec.threads import one_thread
-
-    study = open_study(spec, name, str(work / "optuna.journal"), "identity")
-    with one_thread(), tracker.start_study(name, params={}) as run:
-        recorded = objective.recorded_by(run)
-
-        def search() -> None:
-            run_trials(study, recorded, lambda trial: None)
-            run.flush(60)
-
-        return Cost.of(search), study.trials
-
-
-def _computed(objective: Any, trials: list[Any]) -> None:
-    """The same work without a study: networks up to the same epoch, and the files of complete trials."""
-    from metarec.threads import one_thread
-
-    class EnoughError(Exception):
-        pass
-
-    for trial in trials:
-        last = max(trial.intermediate_values, default=-1) if trial.state.name == "PRUNED" else None
-
-        def on_epoch(learner: Any, epoch: int, metrics: Any, last: int | None = last) -> None:
-            if epoch == last:
-                raise EnoughError
-
-        with one_thread(), TemporaryDirectory() as folder:
-            try:
-                learner, curves, _ = objective.fit(trial.params, on_epoch)
-            except EnoughError:
-                continue
-            objective.files(learner, trial.params, curves).write(Path(folder))
+def _own(seconds: Mapping[str, float]) -> float:
+    """The seconds of the trials themselves."""
+    return sum(part for label, part in seconds.items() if not label.startswith(WHO))
 
 
 def growth(trials: int, work: Path) -> dict[str, Any]:
@@ -207,12 +169,12 @@ def main(
         report: dict[str, Any] = {
             "benchmark": "study_overhead",
             "run": describe_run("benchmarks.study_overhead", sys.argv[1:], ("optuna", "mlflow", "torch"), HERE.parent),
-            "share": share(rounds, work),
             "growth": growth(trials, work),
+            "share": share(rounds, work),
         }
         target.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
-        for name, cost in report["share"]["overhead"].items():
-            typer.echo(f"{name}: {cost['processor']:+.1%} of the processor's time, {cost['clock']:+.1%} of the clock's")
+        added = report["share"]["added"]
+        typer.echo(", ".join(f"{who} {part:+.1%}" for who, part in added.items()) + " to a trial of the quickstart")
         grown = report["growth"]
         blocks = grown["milliseconds_by_block"]
         typer.echo(

@@ -24,8 +24,8 @@ logger = logging.getLogger(__name__)
 PAUSES_S = (0.1, 5.0)
 """Between attempts: the first one, and the longest."""
 
-LINGER_S = 0.05
-"""So long what comes first waits for what belongs to it, to be sent together."""
+LINGER_S = 2.0
+"""So long what comes first waits for what belongs to it, unless somebody waits: a short trial is sent as one."""
 
 LATE_S = 30.0
 """A run that is created so long after it began may have been created by somebody else meanwhile."""
@@ -68,6 +68,7 @@ class Sender:
         self._queue: deque[_Entry] = deque()
         self._changed = threading.Condition()
         self._stopping = False
+        self._flushing = 0
         self._thread: threading.Thread | None = None
 
     def put(self, spool: Spool, operations: Iterable[Operation], *, adopted: bool = False) -> None:
@@ -82,7 +83,10 @@ class Sender:
     def flush(self, timeout: float) -> int:
         """Wait until all was sent, at most so many seconds; how many operations still wait."""
         with self._changed:
+            self._flushing += 1
+            self._changed.notify_all()
             self._changed.wait_for(lambda: not self._queue, timeout)
+            self._flushing -= 1
             return len(self._queue)
 
     def stop(self) -> None:
@@ -97,7 +101,7 @@ class Sender:
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._queue or self._stopping)
-                self._changed.wait_for(lambda: self._stopping or not self._may_grow(), LINGER_S)
+                self._changed.wait_for(lambda: self._stopping or self._flushing or not self._may_grow(), LINGER_S)
                 if self._stopping:
                     return
                 group = _together(self._queue)
