@@ -14,6 +14,7 @@ from types import FrameType
 
 import optuna
 
+from metarec.collection import keeping_all
 from metarec.study.recorded_trial import RecordedObjective
 from metarec.study.search import OnTrial, counted_trials, join_study, run_trials
 from metarec.study.storage import end_stale_trials
@@ -130,8 +131,10 @@ def _work(
     # Ctrl-C reaches the whole process group. The parent is asked, and it says when to stop.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     end_with_parent()
-    study, _, _ = join_study(name, storage)
-    with tracker.join_study(name, *place) as run:
+    with keeping_all():
+        study, _, _ = join_study(name, storage)
+        run = tracker.join_study(name, *place)
+    with run:
         run_trials(study, objective.recorded_by(run), lambda _: None, deadline=deadline, stopping=stop.is_set)
 
 

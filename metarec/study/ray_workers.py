@@ -12,6 +12,7 @@ from typing import Any
 
 import optuna
 
+from metarec.collection import keeping_all
 from metarec.errors import InputError
 from metarec.study.processes import LOOK_S, tell
 from metarec.study.recorded_trial import RecordedObjective
@@ -163,6 +164,8 @@ def _work(
         return bool(ray.get(stop.is_set.remote()))
 
     deadline = time.monotonic() + until - time.time()
-    study, _, _ = join_study(name, storage)
-    with tracker.join_study(name, *place) as run:
+    with keeping_all():
+        study, _, _ = join_study(name, storage)
+        run = tracker.join_study(name, *place)
+    with run:
         return run_trials(study, objective.recorded_by(run), lambda _: None, deadline=deadline, stopping=stopping)
