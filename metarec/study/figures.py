@@ -219,12 +219,17 @@ def search_history(trials: Sequence[TrialPoint], *, metric: str = "value", direc
 
 
 def pareto_front(trials: Sequence[TimedTrial]) -> Figure:
-    """Error against seconds: the trials that no other beats in both are joined and numbered."""
+    """Error against seconds: the trials that no other beats in both are joined and numbered.
+
+    Trials far above them are only counted: drawn, they would flatten what there is to see.
+    """
     figure, axes = canvas("Error and time", height=4.5)
     if not trials:
         return nothing(figure, axes, "no complete trial")
     front = sorted((trial for trial in trials if trial.best), key=lambda trial: trial.seconds)
-    others = [trial for trial in trials if not trial.best]
+    low, high = front[-1].error, front[0].error
+    top = high + max(4 * (high - low), 0.02 * high)
+    others = [trial for trial in trials if not trial.best and trial.error <= top]
     if others:
         axes.plot(*_places(others), color=GREY, marker="o", linestyle="", markersize=6, label="beaten in both")
     axes.plot(*_places(front), color=ORANGE, marker="o", markersize=7, drawstyle="steps-post", label="Pareto front")
@@ -233,7 +238,8 @@ def pareto_front(trials: Sequence[TimedTrial]) -> Figure:
     axes.set_xlabel("microseconds of a processor for a prediction")
     axes.set_ylabel("validation RMSE (unit scale)")
     axes.margins(x=0.12, y=0.12)
-    axes.legend(frameon=False)
+    above = len(trials) - len(front) - len(others)
+    axes.legend(frameon=False, title=f"{above} more are above" if above else None, alignment="left")
     return figure
 
 

@@ -11,10 +11,12 @@ from matplotlib.figure import Figure
 
 from metarec.study.figures import (
     TableRow,
+    TimedTrial,
     TrialPoint,
     base_weights,
     learning_curve,
     model_comparison,
+    pareto_front,
     save,
     search_history,
 )
@@ -40,6 +42,21 @@ def test_learning_curve_draws_each_series_and_the_kept_epoch():
     assert math.isnan(val.get_ydata()[1])
     assert list(kept.get_xdata()) == [2, 2]
     assert texts(figure) == ["train losses", "val losses", "kept: epoch 2"]
+
+
+def test_the_front_is_numbered_and_what_is_far_above_is_counted():
+    trials = [
+        TimedTrial(3, 0.171, 6e-5, best=True),
+        TimedTrial(4, 0.174, 1e-5, best=True),
+        TimedTrial(5, 0.175, 7e-5, best=False),
+        TimedTrial(1, 0.404, 4e-5, best=False),
+    ]
+    figure = pareto_front(trials)
+    beaten, front = figure.axes[0].get_lines()
+    assert list(beaten.get_ydata()) == [0.175]
+    assert list(front.get_xdata()) == pytest.approx([10, 60])
+    assert texts(figure)[:2] == ["trial 4", "trial 3"]
+    assert figure.axes[0].get_legend().get_title().get_text() == "1 more are above"
 
 
 def test_base_weights_puts_the_most_trusted_base_on_top():
@@ -92,6 +109,8 @@ BAD_DAYS = {
     "one model": lambda: model_comparison([TableRow("metarec", 0.9)]),
     "NaN models": lambda: model_comparison([TableRow("metarec", nan)]),
     "perfect": lambda: model_comparison([TableRow("metarec", 0.0), TableRow("best-single", 0.0)]),
+    "no front": lambda: pareto_front([]),
+    "a front of one": lambda: pareto_front([TimedTrial(0, 0.3, 1e-5, best=True)]),
     "no trials": lambda: search_history([]),
     "one trial": lambda: search_history([TrialPoint(7, 0.3, "complete")]),
     "all failed": lambda: search_history([TrialPoint(0, None, "failed"), TrialPoint(1, math.inf, "failed")]),
