@@ -251,6 +251,14 @@ def test_studies_that_were_begun_before_there_were_these_keys_go_on(world):
     assert identity_of(spec.model_copy(update={"objectives": ["error", "seconds"]}), world) != before
 
 
+def test_strategies_are_timed_where_that_is_an_objective(world, tmp_path):
+    spec = small_spec(trials=2, objectives=["error", "seconds"], pruner="none")
+    result = run_study(spec, world, Job(tmp_path, "s"))
+    assert [line.trial for line in result.timed] == [0, 1]
+    assert all(line.seconds > 0 for line in result.timed)
+    assert result.best.number == result.front[0].trial
+
+
 def test_a_study_where_only_labels_are_few(done, world, tmp_path):
     few, _ = done
     spec = small_spec(trials=2, transfer={**SMALL["transfer"], "regime": "labels"})
