@@ -155,7 +155,7 @@ def main(
     """
     with ending_plainly():
         from benchmarks._sets import RatingSet, find_sets
-        from benchmarks._transfer_cells import Plan
+        from benchmarks._transfer_cells import OTHERS, Plan
         from benchmarks._transfer_plan import Asked
 
         if jobs < 1:
@@ -175,6 +175,10 @@ def main(
         if len(found) < 2:
             names = ", ".join(rating_set.name for rating_set in found)
             raise InputError(f"--sets or --data must name at least two sets, a target and a source, but got {names}")
+        if any(rating_set.name == OTHERS for rating_set in found):
+            raise InputError(
+                f'--data: a set cannot be called "{OTHERS}", which stands for all others; give another name'
+            )
         target = json_file or out / "transfer.json"
         make_folders(work, out, target.absolute().parent)
         run(Plan(found, work), asked, jobs, out, target, sys.argv[1:])

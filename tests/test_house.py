@@ -46,6 +46,9 @@ def test_data_flows_one_way(path):
     folder = place[0] if len(place) > 1 else None
     assert folder is None or folder in ORDER, f"{folder} has no place in the order"
     allowed = ORDER[: ORDER.index(folder) + 1] if folder else ()
+    if place == ("sklearn.py",):
+        # People import it by its own name; nobody here does.
+        allowed = ORDER
     for module in imports(path):
         parts = module.split(".")
         if parts[0] == "metarec" and len(parts) > 1 and parts[1] in ORDER:

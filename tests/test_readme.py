@@ -196,6 +196,14 @@ def test_the_example_runs(tmp_path):
     assert int(items) == 40
 
 
+def test_the_example_with_a_matrix_runs(capsys):
+    (example,) = (block for block in blocks("python") if "FusionRegressor" in block)
+    exec(compile(example, "README.md", "exec"), {})
+    said = capsys.readouterr().out.strip("[]\n").split()
+    assert len(said) == 10
+    assert all(1 <= float(rating) <= 5 for rating in said)
+
+
 @pytest.mark.slow
 def test_the_example_of_a_strategy_runs(tmp_path):
     (example,) = (block for block in blocks("python") if "TransferRounds" in block)

@@ -367,6 +367,8 @@ def test_what_cannot_be_asked(asked, says):
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
+        (["--data", "others=a.csv", "--data", "b=b.csv"], 'a set cannot be called "others"'),
+        (["--data", "b=b.csv"], "must name at least two sets, a target and a source, but got b"),
         (["--sets", "jester5k"], "--sets or --data must name at least two sets"),
         (["--sets", "jester5k,jester"], 'unknown set "jester"'),
         (["--sets", "jester5k,ciao-1"], "ciao is not there"),
