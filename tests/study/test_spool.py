@@ -142,7 +142,7 @@ def test_what_is_refused_is_kept_and_the_rest_goes_on(folder, client, caplog):
     study.close()
     assert "refuses what trial 0 has to say: INVALID_PARAMETER_VALUE: no such thing" in caplog.text
     (kept,) = (folder / "spool").glob("*/refused.jsonl")
-    assert '"what": "begin"' in kept.read_text()
+    assert '"what": "log"' in kept.read_text()
     first, second = children(client, study)
     assert first.data.params == {}
     assert (second.info.status, second.data.params) == ("FINISHED", {"x": "1"})

@@ -128,13 +128,13 @@ def test_the_engines_agree(finished):
 
 def test_a_trials_file_holds_all_that_it_learned(movies, tmp_path, monkeypatch):
     kept = []
-    original = objective_module.Objective._files
+    original = objective_module.Objective.files
 
     def files(self, learner, params, curves):
         kept.append(learner)
         return original(self, learner, params, curves)
 
-    monkeypatch.setattr(objective_module.Objective, "_files", files)
+    monkeypatch.setattr(objective_module.Objective, "files", files)
     spec = tiny_spec(trials=1, search={"learn_rates": {"choices": [True]}, "adapted": {"choices": ["head"]}})
     before = predictions(run_study(spec, movies, Job(tmp_path, "s")))
     weights = torch.load(tmp_path / "artifacts" / "s" / "networks" / "trial-0.pt", weights_only=True)

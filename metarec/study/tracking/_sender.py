@@ -116,7 +116,7 @@ class Sender:
 
     def _may_grow(self) -> bool:
         """Whether what comes next may belong to what is sent next."""
-        return len(_together(self._queue)) == len(self._queue) and self._queue[-1].operation["what"] in ("begin", "log")
+        return len(_together(self._queue)) == len(self._queue) and self._queue[-1].operation["what"] == "log"
 
     def _until_sent(self, spool: Spool, operations: Sequence[Operation], adopted: bool) -> bool:
         """Send operations of one run as one, however long that takes; False if it is to stop before."""
@@ -198,14 +198,15 @@ class Sender:
 
 
 def _together(queue: Iterable[_Entry]) -> list[_Entry]:
-    """The entries at the head that can be sent as one: what is said of one run in a row. Files go alone."""
+    """The entries at the head that can be sent as one: what is said of one run in a row. What begins it and files go
+    alone."""
     group: list[_Entry] = []
     for entry in queue:
         if group:
             last = group[-1]
             whats = {last.operation["what"], entry.operation["what"]}
             same = (entry.spool, entry.adopted) == (last.spool, last.adopted)
-            if not same or entry.operation["trial"] != last.operation["trial"] or "files" in whats:
+            if not same or entry.operation["trial"] != last.operation["trial"] or whats & {"begin", "files"}:
                 break
             if last.operation["what"] == "end":
                 break

@@ -179,7 +179,9 @@ class SpooledStudyRun(_SpooledRun, StudyRun):
 
     def start_trial(self, number: int, params: Mapping[str, Any], *, tags: Mapping[str, str] | None = None) -> TrialRun:
         values = {key: str(value) for key, value in params.items()}
-        self._channel.say("begin", number, params=values, tags=dict(tags or {}))
+        # Its run is there at once; what is said of it may wait for more.
+        self._channel.say("begin", number)
+        self._channel.say("log", number, params=values, tags=dict(tags or {}))
         return SpooledTrialRun(self._channel, number)
 
     def adopt(self) -> None:
