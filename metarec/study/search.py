@@ -157,12 +157,18 @@ def run_trials(
                 time.sleep(WAIT_S)
                 end_stale_trials(study)
                 continue
-            study.optimize(
-                _checked(study, objective, wanted),
-                n_trials=1,
-                catch=(NonFiniteLossError, _Superfluous),
-                callbacks=[told],
-            )
+            try:
+                study.optimize(
+                    _checked(study, objective, wanted),
+                    n_trials=1,
+                    catch=(NonFiniteLossError, _Superfluous),
+                    callbacks=[told],
+                )
+            except AssertionError as error:
+                # Where the end of a trial cannot be written Optuna asserts that it was, and hides the reason.
+                if isinstance(error.__context__, OSError):
+                    raise error.__context__ from None
+                raise
     return done
 
 

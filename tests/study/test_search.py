@@ -1,5 +1,6 @@
 """How many trials a study has in all, whoever runs them, and what becomes of one whose process is gone."""
 
+import errno
 import multiprocessing
 import os
 import signal
@@ -163,6 +164,30 @@ def test_a_killed_trial_is_tried_again(journal, place):
     again = [trial for trial in study.trials if trial.user_attrs.get("again") == place]
     assert [trial.params for trial in again] == [killed.params]
     assert len(counted_trials(study)) == 4
+
+
+def test_an_end_that_cannot_be_written_says_why_and_the_trial_is_tried_again(journal, monkeypatch):
+    """A disk that is full at the very end of a trial."""
+    study = begun(journal, trials=1)
+    storage = type(study._storage)
+    write = storage.set_trial_state_values
+
+    def full(self, trial_id, state, values=None):
+        if state == TrialState.COMPLETE:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return write(self, trial_id, state, values)
+
+    monkeypatch.setattr(storage, "set_trial_state_values", full)
+    with pytest.raises(OSError, match="No space left on device"):
+        run_trials(study, Plain(), ignored)
+    monkeypatch.undo()
+    # As if the process were gone: it let go of the trial's lock.
+    for lock in study._storage._held.values():
+        lock.release()
+    time.sleep(1.1)
+    again = begun(journal, trials=1)
+    assert run_trials(again, Plain(), ignored) == 1
+    assert states(again) == ["FAIL", "COMPLETE"]
 
 
 def test_nothing_begins_after_the_deadline_or_when_asked_to_stop(journal):
