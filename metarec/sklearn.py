@@ -32,9 +32,8 @@ class FusionRegressor(RegressorMixin, BaseEstimator):
     and the others judge it.
 
     The rows that adapt it have to be of the same kind as those that are asked for later: predicted by the same bases,
-    from as much of the user's history. On MovieLens' latest-small ten such rows made it 2 to 4 % better; ten rows each
-    predicted from the other nine alone, 2 to 3 % worse. Where rows differ so, episodes are the way
-    (:func:`metarec.episodes.build_episodes`).
+    from as much of the user's history. Rows that are each predicted from the others alone made it worse. Where rows
+    differ so, episodes are the way (:func:`metarec.episodes.build_episodes`).
 
     Args:
         hidden_dim: width of the network. dropout: share of its outputs that is dropped while it learns, in [0, 1).

@@ -239,7 +239,7 @@ def pareto_front(trials: Sequence[TimedTrial]) -> Figure:
     axes.set_ylabel("validation RMSE (unit scale)")
     axes.margins(x=0.12, y=0.12)
     above = len(trials) - len(front) - len(others)
-    axes.legend(frameon=False, title=f"{above} more are above" if above else None, alignment="left")
+    axes.legend(frameon=False, title=f"{above} more above" if above else None, alignment="left")
     return figure
 
 

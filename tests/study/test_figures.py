@@ -56,7 +56,7 @@ def test_the_front_is_numbered_and_what_is_far_above_is_counted():
     assert list(beaten.get_ydata()) == [0.175]
     assert list(front.get_xdata()) == pytest.approx([10, 60])
     assert texts(figure)[:2] == ["trial 4", "trial 3"]
-    assert figure.axes[0].get_legend().get_title().get_text() == "1 more are above"
+    assert figure.axes[0].get_legend().get_title().get_text() == "1 more above"
 
 
 def test_base_weights_puts_the_most_trusted_base_on_top():
