@@ -2,14 +2,14 @@
 
 from importlib import import_module
 
-from metarec.collection import keeping_all
+from metarec.importing import importing
 
 __all__ = ["LIBRARIES"]
 
 LIBRARIES = ("metarec.episodes", "metarec.bases.lenskit", "metarec.bases.content", "metarec.bases.autoencoder")
 """Modules that bring the libraries with them."""
 
-with keeping_all():
+with importing():
     import torch
 
     for name in LIBRARIES:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from metarec.collection import keeping_all
+from metarec.importing import importing
 from metarec.workers import worker_map, worker_pool
 
 ROOT = Path(__file__).parents[1]
@@ -69,14 +69,36 @@ def test_no_process_outlives_the_one_who_wanted_it(tmp_path):
 
 def test_garbage_is_looked_for_again_after_the_block():
     assert gc.isenabled()
-    with pytest.raises(ZeroDivisionError), keeping_all():
+    with pytest.raises(ZeroDivisionError), importing():
         1 / gc.isenabled()
     assert gc.isenabled()
     gc.disable()
     try:
-        with keeping_all():
+        with importing():
             pass
         assert not gc.isenabled()
     finally:
         gc.enable()
         gc.unfreeze()
+
+
+INTERRUPTED_IN_AN_IMPORT = """
+import os, signal, sys
+from metarec.importing import importing
+try:
+    with importing():
+        # As the making of a dataclass does; without the block Python ends by the signal, whatever is asked for later.
+        exec("os.kill(os.getpid(), signal.SIGINT); sum(range(1000))")
+        print("whole", flush=True)
+except KeyboardInterrupt:
+    sys.exit(130)
+"""
+
+
+def test_ctrl_c_waits_for_an_import(tmp_path):
+    (tmp_path / "interrupted.py").write_text(INTERRUPTED_IN_AN_IMPORT)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT)])}
+    ended = subprocess.run(
+        [sys.executable, "-m", "interrupted"], env=environment, capture_output=True, text=True, timeout=60
+    )
+    assert (ended.returncode, ended.stdout, ended.stderr) == (130, "whole\n", "")

@@ -87,9 +87,9 @@ def _run(
     json_file: Path | None,
     jobs: int,
 ) -> None:
-    from metarec.collection import keeping_all
+    from metarec.importing import importing
 
-    with keeping_all():
+    with importing():
         from datetime import datetime
 
         from rich.console import Console

@@ -13,13 +13,13 @@ from threading import RLock
 
 from tqdm import tqdm
 
-from metarec.collection import keeping_all
 from metarec.compare.cells import CellResult, compute_cell
 from metarec.compare.plan import Cell, Plan, RoundKey, World
 from metarec.compare.records import cell_record, comparison_description, plan_params, record_comparison
 from metarec.compare.store import CellStore, digest_of
 from metarec.compare.summary import Comparison, lines
 from metarec.episodes import DomainEpisodes
+from metarec.importing import importing
 from metarec.ratings import Domain
 from metarec.study.folders import make_folders
 from metarec.study.tracking import NullTracker, Tracker
@@ -126,7 +126,7 @@ def run_comparison(plan: Plan, domains: Mapping[str, Domain], job: Job) -> Compa
 
 def _get_ready(tracker: Tracker) -> None:
     """What takes seconds and needs no episodes, done by a thread while the bases are fitted by other processes."""
-    with keeping_all():
+    with importing():
         tracker.open()
         import_module("metarec.compare.figures")
 

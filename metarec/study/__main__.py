@@ -91,14 +91,14 @@ def _run(
     study_name: str | None,
     json_file: Path | None,
 ) -> None:
-    from metarec.collection import keeping_all
+    from metarec.importing import importing
     from metarec.workers import start_server
 
     jobs = cores()
     if jobs > 1:
         # First of all: it imports what workers need while this process imports what it needs itself.
         start_server()
-    with keeping_all():
+    with importing():
         from datetime import datetime
 
         from rich.console import Console

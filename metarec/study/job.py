@@ -18,7 +18,7 @@ import optuna
 import torch
 from optuna.trial import FrozenTrial, TrialState
 
-from metarec.collection import keeping_all
+from metarec.importing import importing
 from metarec.ratings import Domain
 from metarec.study.data import choose_target, identity_of
 from metarec.study.ensemble import member_trials
@@ -220,7 +220,7 @@ def make_subject(spec: StudySpec, domains: Mapping[str, Domain], job: Job) -> Su
 
 def _get_ready(tracker: Tracker) -> None:
     """What takes seconds and needs no episodes, done by a thread while the bases are fitted by other processes."""
-    with keeping_all():
+    with importing():
         tracker.open()
         for module in NEEDED_LATER:
             import_module(module)

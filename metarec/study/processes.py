@@ -14,7 +14,7 @@ from types import FrameType
 
 import optuna
 
-from metarec.collection import keeping_all
+from metarec.importing import importing
 from metarec.study.recorded_trial import RecordedObjective
 from metarec.study.search import OnTrial, counted_trials, join_study, run_trials
 from metarec.study.storage import end_stale_trials
@@ -131,7 +131,7 @@ def _work(
     # Ctrl-C reaches the whole process group. The parent is asked, and it says when to stop.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     end_with_parent()
-    with keeping_all():
+    with importing():
         study, _, _ = join_study(name, storage)
         run = tracker.join_study(name, *place)
     with run:

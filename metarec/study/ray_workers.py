@@ -12,8 +12,8 @@ from typing import Any
 
 import optuna
 
-from metarec.collection import keeping_all
 from metarec.errors import InputError
+from metarec.importing import importing
 from metarec.study.processes import LOOK_S, tell
 from metarec.study.recorded_trial import RecordedObjective
 from metarec.study.search import OnTrial, counted_trials, join_study, run_trials
@@ -164,7 +164,7 @@ def _work(
         return bool(ray.get(stop.is_set.remote()))
 
     deadline = time.monotonic() + until - time.time()
-    with keeping_all():
+    with importing():
         study, _, _ = join_study(name, storage)
         run = tracker.join_study(name, *place)
     with run:
