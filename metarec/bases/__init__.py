@@ -1,6 +1,6 @@
 """Base recommenders: what a fusion combines."""
 
-from metarec.bases._base import Answer, BaseRecommender, HistoryQuery, Recommender, predict_queries
+from metarec.bases._base import Answer, BaseRecommender, HistoryQuery, Learned, Recommender, predict_queries
 from metarec.bases._catalogue import BASES, applicable_bases, make_base
 from metarec.bases._queries import QueryBatch, answer_queries
 
@@ -9,6 +9,7 @@ __all__ = [
     "Answer",
     "BaseRecommender",
     "HistoryQuery",
+    "Learned",
     "QueryBatch",
     "Recommender",
     "answer_queries",

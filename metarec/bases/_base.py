@@ -9,12 +9,16 @@ from typing import Any, ClassVar, NamedTuple, Protocol, Self, runtime_checkable
 import numpy as np
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, ValidationError
+from scipy import sparse
 
 from metarec.errors import InputError
 from metarec.ratings import Domain
 from metarec.registry import suggest
 
-__all__ = ["Answer", "BaseConfig", "BaseRecommender", "HistoryQuery", "Recommender", "predict_queries"]
+__all__ = ["Answer", "BaseConfig", "BaseRecommender", "HistoryQuery", "Learned", "Recommender", "predict_queries"]
+
+Learned = np.ndarray | sparse.csr_array | float
+"""What a base may keep of what it has learned: arrays of numbers or of text, sparse ones, numbers."""
 
 
 @runtime_checkable
@@ -26,6 +30,10 @@ class BaseRecommender(Protocol):
 
     It may also offer ``evidence(history, items)``, which is no part of the protocol: [n] finite numbers >= 0, how much
     each prediction rests on, in a unit of its own. Without it every prediction counts 1.
+
+    And it may offer ``state()``, a mapping of names to :data:`Learned`, and ``restore(state)``, which makes the same
+    recommender of it. So its models are loaded without a pickle and without a fit. Without these it is fitted again
+    on the ratings that the model keeps, whenever the model is loaded.
     """
 
     name: str

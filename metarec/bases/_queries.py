@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple, Self
 
 import numpy as np
 import pandas as pd
 
-from metarec.bases._base import Answer, BaseRecommender, HistoryQuery, Recommender, predict_queries
+from metarec.bases._base import Answer, BaseRecommender, HistoryQuery, Learned, Recommender, predict_queries
+from metarec.errors import InputError
 from metarec.ratings import RatingScale
 
 __all__ = ["CodedQueries", "FoldInRecommender", "QueryBatch", "answer_queries"]
@@ -116,10 +117,43 @@ class FoldInRecommender(Recommender):
 
     `fit` sets the rating scale and the items that are known, in the order of their codes: the domain's own
     `item_index` where these are the rated ones, so that bases share its look-ups.
+
+    Attributes:
+        learned: what `fit` sets besides and predictions are made from: ``"levels"`` stands for the attribute
+            ``_levels``. Arrays, sparse ones, or numbers.
     """
+
+    learned: ClassVar[tuple[str, ...]]
 
     _scale: RatingScale
     _items: pd.Index
+
+    def _derive(self) -> None:
+        """Lay out what was learned for folding in, where that takes another layout."""
+
+    def state(self) -> dict[str, Learned]:
+        """What was learned, to be kept: :meth:`restore` makes the same recommender of it, with the same settings."""
+        return {
+            "items": self._items.to_numpy().astype(np.str_),
+            "scale": np.array([self._scale.low, self._scale.high]),
+            **{name: getattr(self, f"_{name}") for name in self.learned},
+        }
+
+    def restore(self, state: Mapping[str, Learned]) -> Self:
+        """Take on what another recommender with the same settings has learned.
+
+        Raises:
+            InputError: something is missing from the state.
+        """
+        for name in ("items", "scale", *self.learned):
+            if name not in state:
+                raise InputError(f'the state of the base {self.name} must hold "{name}" but has {", ".join(state)}')
+        self._items = pd.Index(np.asarray(state["items"]).astype(object), dtype=object)
+        self._scale = RatingScale(*np.asarray(state["scale"]).tolist())
+        for name in self.learned:
+            setattr(self, f"_{name}", state[name])
+        self._derive()
+        return self
 
     @abstractmethod
     def predict_coded(self, queries: CodedQueries) -> tuple[np.ndarray, np.ndarray]:

@@ -76,6 +76,7 @@ class AutoencoderRecommender(FoldInRecommender):
     name = "autoencoder"
     Config = AutoencoderConfig
     config: AutoencoderConfig
+    learned = ("expected", "counts", "spread", "weights")
 
     def fit(self, domain: Domain) -> Self:
         config = self.config
@@ -85,15 +86,22 @@ class AutoencoderRecommender(FoldInRecommender):
         items = self._items.get_indexer(ratings["item"])
         unit = domain.scale.to_unit(ratings["rating"].to_numpy())
         self._scale = domain.scale
-        self._offsets = item_offsets(items, unit, len(self._items), damping=config.damping)
+        offsets = item_offsets(items, unit, len(self._items), damping=config.damping)
+        self._expected, self._counts = offsets.mean + offsets.offsets, offsets.counts
         # On a scale of about one standard deviation, so that the settings fit any domain.
-        residuals = unit - self._offsets.mean - self._offsets.offsets[items]
+        residuals = unit - offsets.mean - offsets.offsets[items]
         self._spread = max(float(residuals.std()), 1e-3)
         generator = torch.Generator().manual_seed(config.seed)
         self._network = _Network(len(self._items), config.hidden, generator)
         order = np.lexsort((items, users))
         self._train(users[order], items[order], residuals[order] / self._spread)
+        self._weights = nn.utils.parameters_to_vector(self._network.parameters()).detach().numpy()
         return self
+
+    def _derive(self) -> None:
+        # What it starts from does not matter: all of it is replaced.
+        self._network = _Network(len(self._items), self.config.hidden, torch.Generator())
+        nn.utils.vector_to_parameters(torch.from_numpy(self._weights), self._network.parameters())
 
     def _train(self, users: np.ndarray, items: np.ndarray, residuals: np.ndarray) -> None:
         """Rows are sorted by user and item, so that the order of the input table does not matter."""
@@ -138,7 +146,7 @@ class AutoencoderRecommender(FoldInRecommender):
     @torch.no_grad()
     def predict_coded(self, queries: CodedQueries) -> tuple[np.ndarray, np.ndarray]:
         owners, lengths = queries.history_owners, queries.lengths
-        expected = self._offsets.mean + self._offsets.offsets
+        expected = self._expected
         beyond = (queries.unit - expected[queries.items]) / self._spread
         sums = np.bincount(owners, beyond, len(lengths))
         offsets = sums / np.maximum(lengths + self.config.damping, 1e-12)
@@ -150,7 +158,7 @@ class AutoencoderRecommender(FoldInRecommender):
         )
         decoded = self._network.decode(codes[torch.from_numpy(queries.owners)], torch.from_numpy(queries.asked))
         unit = expected[queries.asked] + self._spread * (offsets[queries.owners] + decoded.numpy())
-        return unit, queries.ratings_behind(self._offsets.counts)
+        return unit, queries.ratings_behind(self._counts)
 
 
 def _draw_histories(lengths: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:

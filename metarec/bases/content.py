@@ -59,12 +59,14 @@ class ContentRecommender(FoldInRecommender):
     name = "content"
     Config = ContentConfig
     config: ContentConfig
+    learned = ("axes", "expected")
 
     def fit(self, domain: Domain) -> Self:
         config = self.config
         self._scale = domain.scale
         self._items = pd.Index([], dtype=object)
-        self._axes, self._variances, self._expected = np.zeros((0, 1)), np.zeros(0), np.zeros(0)
+        self._axes, self._expected = np.zeros((0, 1)), np.zeros(0)
+        self._derive()
         if domain.items is None:
             return self
         names = pd.Index(domain.items["item"], dtype=object)
@@ -77,7 +79,7 @@ class ContentRecommender(FoldInRecommender):
         # Items so placed that the kernel of two is the product of their places.
         offset = np.full((len(names), 1), np.sqrt(config.bias_variance))
         self._axes = np.hstack([offset, np.sqrt(config.taste_variance) * self._vectors])
-        self._variances = np.einsum("if,if->i", self._axes, self._axes)
+        self._derive()
         rated = codes[described]
         unit = domain.scale.to_unit(domain.ratings["rating"].to_numpy()[described])
         raw = item_offsets(rated, unit, len(names), damping=config.damping)
@@ -88,6 +90,9 @@ class ContentRecommender(FoldInRecommender):
         offsets = item_offsets(rated, unit, len(names), damping=config.damping, prior=prior)
         self._expected = offsets.mean + offsets.offsets
         return self
+
+    def _derive(self) -> None:
+        self._variances = np.einsum("if,if->i", self._axes, self._axes)
 
     def predict_coded(self, queries: CodedQueries) -> tuple[np.ndarray, np.ndarray]:
         residuals = queries.unit - self._expected[queries.items]

@@ -56,24 +56,29 @@ class LensKitRecommender(FoldInRecommender):
         # LensKit, too, numbers the items in the order of their ids.
         self._items = domain.item_index if items.equals(domain.item_index) else items
         self._counts = np.bincount(self._items.get_indexer(ratings["item"]), minlength=len(self._items))
-        self._unpack()
+        self._take(self._scorer)
+        self._derive()
         return self
 
-    def _unpack(self) -> None:
-        """Take off the trained scorer what folding in needs in another layout."""
+    @abstractmethod
+    def _take(self, scorer: Any) -> None:
+        """Take off the trained scorer what folding in needs. Nothing asks the scorer itself later."""
 
     def predict_coded(self, queries: CodedQueries) -> tuple[np.ndarray, np.ndarray]:
         stars, evidence = self.predict_stars(queries)
         return stars / STARS, evidence
 
 
-def _biases(model: BiasModel, queries: CodedQueries) -> tuple[np.ndarray, np.ndarray]:
-    """[I] what everyone gives an item, and [B] each history's shrunk mean deviation from it (0 for an empty one)."""
-    items = model.global_bias + np.asarray(model.item_biases, dtype=np.float64)
+def _item_levels(model: BiasModel) -> np.ndarray:
+    """[I] what everyone gives an item."""
+    return np.asarray(model.global_bias + np.asarray(model.item_biases, dtype=np.float64))
+
+
+def _user_biases(items: np.ndarray, damping: float, queries: CodedQueries) -> np.ndarray:
+    """[B] each history's shrunk mean deviation from what everyone gives its items (0 for an empty one)."""
     beyond = STARS * queries.unit - items[queries.items]
     sums = np.bincount(queries.history_owners, beyond, len(queries.lengths))
-    users = np.divide(sums, queries.lengths + model.damping, out=np.zeros(len(sums)), where=queries.lengths > 0)
-    return items, users
+    return np.divide(sums, queries.lengths + damping, out=np.zeros(len(sums)), where=queries.lengths > 0)
 
 
 class BiasConfig(BaseConfig):
@@ -92,13 +97,17 @@ class BiasRecommender(LensKitRecommender):
     name = "bias"
     Config = BiasConfig
     config: BiasConfig
+    learned = ("levels", "counts")
 
     def make_scorer(self) -> BiasScorer:
         return BiasScorer(damping=self.config.damping)
 
+    def _take(self, scorer: BiasScorer) -> None:
+        self._levels = _item_levels(scorer.model_)
+
     def predict_stars(self, queries: CodedQueries) -> tuple[np.ndarray, np.ndarray]:
-        items, users = _biases(self._scorer.model_, queries)
-        return items[queries.asked] + users[queries.owners], queries.ratings_behind(self._counts)
+        users = _user_biases(self._levels, self.config.damping, queries)
+        return self._levels[queries.asked] + users[queries.owners], queries.ratings_behind(self._counts)
 
 
 class ItemKNNConfig(BaseConfig):
@@ -119,27 +128,29 @@ class ItemKNNRecommender(LensKitRecommender):
     name = "item-knn"
     Config = ItemKNNConfig
     config: ItemKNNConfig
+    learned = ("similarities", "means")
 
     def fit(self, domain: Domain) -> Self:
         # Where no item has ratings that differ, all are its mean and no two items are alike: of a handful of users
         # that is usual, and LensKit would warn each time.
-        self._has_neighbours = bool(domain.ratings.groupby("item")["rating"].nunique().max() > 1)
-        if self._has_neighbours:
+        if domain.ratings.groupby("item")["rating"].nunique().max() > 1:
             return super().fit(domain)
         self._scale = domain.scale
         self._items = domain.item_index
+        self._similarities, self._means = sparse.csr_array((0, 0)), np.zeros(0)
         return self
 
     def make_scorer(self) -> ItemKNNScorer:
         return ItemKNNScorer(max_nbrs=self.config.neighbours, min_nbrs=self.config.min_neighbours)
 
-    def _unpack(self) -> None:
-        self._similarities = self._scorer.sim_matrix.to_scipy()
+    def _take(self, scorer: ItemKNNScorer) -> None:
+        self._similarities = sparse.csr_array(scorer.sim_matrix.to_scipy())
+        self._means = np.asarray(scorer.item_means)
 
     def predict_stars(self, queries: CodedQueries) -> tuple[np.ndarray, np.ndarray]:
-        if not self._has_neighbours:
+        means = self._means
+        if not len(means):
             return np.full(len(queries.asked), np.nan), np.zeros(len(queries.asked))
-        means = self._scorer.item_means
         centred = STARS * queries.unit - means[queries.items]
         stars, totals = np.full(len(queries.asked), np.nan), np.zeros(len(queries.asked))
         for first, last, distinct in self._spans(queries, 0, len(queries.lengths)):
@@ -185,17 +196,23 @@ class UserKNNRecommender(LensKitRecommender):
     name = "user-knn"
     Config = UserKNNConfig
     config: UserKNNConfig
+    learned = ("vectors", "ratings", "min_similarity")
 
     def make_scorer(self) -> UserKNNScorer:
         return UserKNNScorer(max_nbrs=self.config.neighbours, min_nbrs=self.config.min_neighbours)
 
-    def _unpack(self) -> None:
+    def _take(self, scorer: UserKNNScorer) -> None:
+        self._vectors = sparse.csr_array(scorer.user_vectors)
+        self._ratings = sparse.csr_array(scorer.user_ratings.to_scipy())
+        self._min_similarity = scorer.config.min_sim
+
+    def _derive(self) -> None:
         self._raters = Raters(
-            self._scorer.user_vectors,
-            self._scorer.user_ratings.to_scipy(),
+            self._vectors,
+            self._ratings,
             most=self.config.neighbours,
             least=self.config.min_neighbours,
-            min_similarity=self._scorer.config.min_sim,
+            min_similarity=self._min_similarity,
         )
 
     def predict_stars(self, queries: CodedQueries) -> tuple[np.ndarray, np.ndarray]:
@@ -257,6 +274,7 @@ class BiasedMFRecommender(LensKitRecommender):
     name = "biased-mf"
     Config = BiasedMFConfig
     config: BiasedMFConfig
+    learned = ("levels", "vectors", "counts")
 
     def make_scorer(self) -> BiasedMFScorer:
         return BiasedMFScorer(
@@ -266,11 +284,13 @@ class BiasedMFRecommender(LensKitRecommender):
             damping=self.config.damping,
         )
 
-    def _unpack(self) -> None:
-        self._vectors = self._scorer.item_embeddings.astype(np.float64)
+    def _take(self, scorer: BiasedMFScorer) -> None:
+        self._levels = _item_levels(scorer.bias)
+        self._vectors = scorer.item_embeddings.astype(np.float64)
 
     def predict_stars(self, queries: CodedQueries) -> tuple[np.ndarray, np.ndarray]:
-        items, users = _biases(self._scorer.bias, queries)
+        items = self._levels
+        users = _user_biases(items, self.config.damping, queries)
         residuals = STARS * queries.unit - items[queries.items] - users[queries.history_owners]
         penalties = self.config.regularization * queries.lengths
         vectors = ridge_vectors(self._vectors, queries.items, residuals, queries.lengths, penalties)
