@@ -13,7 +13,7 @@ import pytest
 import metarec
 
 LIBRARY = Path(metarec.__file__).parent
-ORDER = ("ratings", "bases", "episodes", "fusion", "meta", "transfer", "study", "compare")
+ORDER = ("ratings", "bases", "episodes", "fusion", "meta", "transfer", "model", "study", "compare")
 FILES = sorted(LIBRARY.rglob("*.py"))
 MODULES = sorted(
     module.name for module in pkgutil.walk_packages([str(LIBRARY)], "metarec.") if not module.name.endswith("__main__")

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / "metarec"
-ORDER = ["ratings", "bases", "episodes", "fusion", "meta", "transfer", "study", "compare"]
+ORDER = ["ratings", "bases", "episodes", "fusion", "meta", "transfer", "model", "study", "compare"]
 # `preloaded` names modules of folders, as text, for a process of its own; nobody imports it.
 ABOVE_ALL = {"collection", "errors", "preloaded", "registry", "threads", "workers"}
 # What people import by its own name: nobody here does.

@@ -5,6 +5,7 @@ from metarec.episodes._batch import EpisodeBatch, FusionInputs
 from metarec.episodes._build import build_episodes
 from metarec.episodes._cross_validation import CrossValidation, cross_validate, shared_folds
 from metarec.episodes._episodes import Episodes
+from metarec.episodes._fitted_facts import FittedFacts
 from metarec.episodes._new_users import History, NewUsers, TaskMaker
 from metarec.episodes._small_worlds import SmallWorld, able_users, draw_known, small_worlds
 from metarec.episodes._split import UserRoles, assign_roles
@@ -18,6 +19,7 @@ __all__ = [
     "EpisodeBatch",
     "EpisodeSettings",
     "Episodes",
+    "FittedFacts",
     "FusionInputs",
     "History",
     "NewUsers",

@@ -29,15 +29,15 @@ class KnownItems:
     """
 
     def __init__(self, items: pd.Index, table: np.ndarray, first: np.ndarray) -> None:
-        self._items = items
-        self._table = table
-        self._first = first
+        self.items = items
+        self.table = table
+        self.first = first
 
     def __call__(self, items: np.ndarray, times: np.ndarray | None) -> np.ndarray:
-        rows = self._items.get_indexer(items)
+        rows = self.items.get_indexer(items)
         now = np.zeros(len(rows)) if times is None else times
-        age = np.log1p(np.maximum(now - self._first[rows], 0.0) / _DAY)
-        return np.column_stack([self._table[rows], age])
+        age = np.log1p(np.maximum(now - self.first[rows], 0.0) / _DAY)
+        return np.column_stack([self.table[rows], age])
 
 
 def item_facts(fit_on: Domain, damping: float) -> KnownItems:

@@ -8,10 +8,12 @@ from typing import Any, NamedTuple, Self
 
 import numpy as np
 import pandas as pd
+import torch
 
 from metarec.bases import BaseRecommender, QueryBatch, answer_queries, make_base
-from metarec.episodes._batch import FusionInputs
-from metarec.episodes._features import Rows, query_features, support_features
+from metarec.episodes._batch import EpisodeBatch, FusionInputs
+from metarec.episodes._episodes import Episodes
+from metarec.episodes._features import CONTEXT_NAMES, FEATURE_NAMES, Rows, query_features, support_features
 from metarec.episodes._item_facts import KnownItems, item_facts
 from metarec.episodes._predictions import ask_bases, padded, whole_query
 from metarec.episodes._split import Task
@@ -99,7 +101,7 @@ class TaskMaker:
         if not histories:
             raise InputError("histories must hold at least one user's but is empty")
         for history in histories:
-            self._check(history)
+            self.check(history)
         tasks = [Task("", history.items, history.ratings, _NOTHING) for history in histories]
         width = max(1, *(len(history.items) for history in histories))
         answers = ask_bases(self.bases.values(), tasks)
@@ -134,7 +136,8 @@ class TaskMaker:
         mask = np.arange(width) < lengths[:, None]
         return unit_rows(np.stack(predictions, -1), np.stack(evidence, -1), facts, mask, self.scale)
 
-    def _check(self, history: History) -> None:
+    def check(self, history: History) -> None:
+        """Raise InputError for a history that breaks a rule of :meth:`users`."""
         items, ratings = history.items, history.ratings
         if not len(items) == len(ratings) == len(ratings if history.times is None else history.times):
             raise InputError(f"a history must have a rating for each item but got {len(items)} and {len(ratings)}")
@@ -173,6 +176,13 @@ class NewUsers:
         Raises:
             InputError: not as many arrays as users, or an id that is no string.
         """
+        return self.episodes(items, times).batch.query
+
+    def episodes(self, items: Sequence[np.ndarray], times: Sequence[np.ndarray | None] | None = None) -> Episodes:
+        """The same as episodes, for whoever combines bases without a network: the true ratings are all 0.
+
+        Args and errors are those of :meth:`query`.
+        """
         if len(items) != len(self._tasks):
             raise InputError(f"items must hold an array for each of the {len(self._tasks)} users but has {len(items)}")
         for own in items:
@@ -189,7 +199,27 @@ class NewUsers:
             times if times is not None else [None] * len(items),
         )
         features = query_features(self._rows, self._ratings, rows, standards.priors, damping=standards.damping)
-        return standards.inputs(features, np.zeros(rows.mask.shape), rows.mask)
+        nothing = np.zeros(rows.mask.shape)
+        return Episodes(
+            domain="",
+            scale=maker.scale,
+            base_names=tuple(maker.bases),
+            feature_names=FEATURE_NAMES,
+            context_names=CONTEXT_NAMES,
+            batch=EpisodeBatch(self.support, standards.inputs(features, nothing, rows.mask)),
+            users=np.full(len(items), "", dtype=object),
+            support_items=_padded_ids([task.support_items for task in self._tasks], self.support.mask.shape[1]),
+            query_items=_padded_ids(items, width),
+            query_fallback=torch.from_numpy(features.fallback).float(),
+            query_ratings=nothing,
+        )
+
+
+def _padded_ids(items: Sequence[np.ndarray], width: int) -> np.ndarray:
+    ids = np.full((len(items), width), "", dtype=object)
+    for row, own in enumerate(items):
+        ids[row, : len(own)] = own
+    return ids
 
 
 def _check_ids(items: np.ndarray) -> None:

@@ -2,6 +2,7 @@
 
 from metarec.meta._base import AdaptedNetwork, MetaLearner
 from metarec.meta.engines import ENGINES, make_engine
+from metarec.meta.learner_config import LearnerConfig
 from metarec.meta.maml import BatchedMAML
 from metarec.meta.trainer import MetaLearningTrainer, NonFiniteLossError
 
@@ -9,6 +10,7 @@ __all__ = [
     "ENGINES",
     "AdaptedNetwork",
     "BatchedMAML",
+    "LearnerConfig",
     "MetaLearner",
     "MetaLearningTrainer",
     "NonFiniteLossError",

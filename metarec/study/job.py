@@ -27,12 +27,12 @@ from metarec.study.network_subject import NetworkSubject
 from metarec.study.processes import run_in_processes, stopping_politely
 from metarec.study.ray_workers import run_on_ray
 from metarec.study.recorded_trial import EXPERIMENT_ID, RUN_ID, RecordedObjective, facts_of
-from metarec.study.records import record_result, study_description
+from metarec.study.records import keep_model, record_result, study_description
 from metarec.study.results import StudyResult
 from metarec.study.search import counted_trials, open_study, run_trials, wanted_trials
 from metarec.study.spec import StudySpec
 from metarec.study.storage import end_stale_trials, open_storage
-from metarec.study.subject import Subject, Surroundings
+from metarec.study.subject import Keep, Subject, Surroundings
 from metarec.study.tracking import NullTracker, StudyRun, Tracker
 from metarec.study.transfer_subject import TransferSubject
 from metarec.study.trial_files import FileKeeper
@@ -163,8 +163,10 @@ def run_study(spec: StudySpec, domains: Mapping[str, Domain], job: Job) -> Study
         finally:
             _reconcile(study, run)
         with one_thread():
-            result = _score(spec, study, subject, job, run)
+            result, keep = _score(spec, study, subject, job, run)
         record_result(run, spec, result, domains)
+        if keep is not None and run.run_id is not None:
+            keep_model(run, job.study_name, keep)
     return result
 
 
@@ -228,7 +230,10 @@ def _get_ready(tracker: Tracker) -> None:
         torch.optim.Adam([torch.zeros(1)])
 
 
-def _score(spec: StudySpec, study: optuna.Study, subject: Subject, job: Job, run: StudyRun) -> StudyResult:
+def _score(
+    spec: StudySpec, study: optuna.Study, subject: Subject, job: Job, run: StudyRun
+) -> tuple[StudyResult, Keep | None]:
+    """What came out, and what keeps the model."""
     trials = counted_trials(study)
     complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
     if not complete:
@@ -240,7 +245,7 @@ def _score(spec: StudySpec, study: optuna.Study, subject: Subject, job: Job, run
     predictions = job.folder / "predictions.parquet"
     predictions.parent.mkdir(parents=True, exist_ok=True)
     outcome.rows.to_parquet(predictions)
-    return StudyResult(
+    result = StudyResult(
         job.study_name,
         spec.target or "",
         trials,
@@ -253,6 +258,7 @@ def _score(spec: StudySpec, study: optuna.Study, subject: Subject, job: Job, run
         run.run_id,
         run.run_ids(),
     )
+    return result, outcome.keep
 
 
 def _flat(spec: StudySpec) -> dict[str, Any]:

@@ -5,17 +5,22 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
+from functools import partial
+from pathlib import Path
 
 import torch
 from optuna.trial import FrozenTrial
 
 from metarec.bases import applicable_bases
-from metarec.episodes import assign_roles, build_episodes
+from metarec.episodes import TaskMaker, assign_roles, build_episodes
 from metarec.meta import MetaLearner
+from metarec.model import FusedRecommender, Prescription, save_model
+from metarec.model.mlflow_model import write_mlflow_model
 from metarec.ratings import Domain
 from metarec.study.engine_check import check_engines
 from metarec.study.ensemble import member_name, member_trials
-from metarec.study.objective import Objective, make_learner
+from metarec.study.evaluation import METAREC
+from metarec.study.objective import Objective, learner_config, make_learner
 from metarec.study.scoring import fit_ahead, score_on_test_users
 from metarec.study.spec import StudySpec
 from metarec.study.subject import Outcome, Subject, Surroundings
@@ -60,10 +65,41 @@ class NetworkSubject(Subject):
         objective, members = self._objective, member_trials(complete)
         self._around.on_stage(f"scoring the best {len(members)} trials and the baselines on the test users")
         learners = {member_name(trial): _network_of(objective, trial) for trial in members}
-        table, settings, rows = score_on_test_users(self._spec, self._episodes, learners, self._stackers)
+        fitted = dict(self._stackers)
+        table, settings, rows = score_on_test_users(self._spec, self._episodes, learners, fitted)
         self._around.on_stage("comparing the engines")
         engines = check_engines(self._spec, objective.train[objective.validation.domain], members[0].params)
-        return Outcome({self._target: table[self._target], **table}, settings, rows, engines)
+        prescription = Prescription(
+            {
+                member_name(trial): (
+                    learner_config(self._spec, objective.validation, trial.params),
+                    learners[member_name(trial)],
+                )
+                for trial in members
+            },
+            fitted.get(self._target, {}),
+            settings[self._target][METAREC],
+        )
+        keep = partial(self._keep, prescription.without_idle())
+        return Outcome({self._target: table[self._target], **table}, settings, rows, engines, keep)
+
+    def _keep(self, prescription: Prescription, folder: Path) -> str:
+        """The model: the bases as they served the test users, and the combination as it was scored on them."""
+        self._around.on_stage("fitting the bases of the model")
+        spec, domain = self._spec, self._domains[self._target]
+        standards = self._episodes[self._target].standards
+        assert standards is not None, "these episodes were made from ratings"
+        outside = assign_roles(self._domains, self._target, spec.episodes, spec.seed).held_out(None)
+        known = domain.without(outside)
+        maker = TaskMaker.fit(known, self._bases, standards, seed=spec.seed)
+        recommender = FusedRecommender(
+            maker, prescription, domain.name, domain.ratings, frozenset(known.ratings["user"].unique())
+        )
+        return write_mlflow_model(
+            folder,
+            recommender,
+            partial(save_model, recommender, bases=self._bases, seed=spec.seed, items=domain.items),
+        )
 
 
 def _network_of(objective: Objective, trial: FrozenTrial) -> MetaLearner:

@@ -14,8 +14,7 @@ import optuna
 import torch
 
 from metarec.episodes import DomainEpisodes, EpisodeBatch, Episodes, FusionInputs
-from metarec.fusion import NETWORKS, FusionNetwork
-from metarec.meta import MetaLearner, MetaLearningTrainer, make_engine
+from metarec.meta import LearnerConfig, MetaLearner, MetaLearningTrainer
 from metarec.study.evaluation import METAREC, base_unit_predictions, prediction_rows
 from metarec.study.pruning import progress_of
 from metarec.study.recorded_trial import Judged, RecordedObjective
@@ -24,28 +23,23 @@ from metarec.study.spec import StudySpec
 from metarec.study.tracking import StudyRun, TrialRun
 from metarec.study.trial_files import FileKeeper, TrialFiles
 
-__all__ = ["Objective", "make_learner"]
+__all__ = ["Objective", "learner_config", "make_learner"]
 
 OnEpoch = Callable[[MetaLearner, int, Mapping[str, float]], None]
 """Called with the learner, the epoch from 0, and its metrics."""
 
 
-def make_learner(spec: StudySpec, episodes: Episodes, params: Mapping[str, Any], *, engine: str) -> MetaLearner:
-    """The fusion network of a configuration, freshly started from the study's seed, in an engine."""
+def learner_config(spec: StudySpec, episodes: Episodes, params: Mapping[str, Any]) -> LearnerConfig:
+    """The fusion network of a configuration and its engine, as plain values."""
     inputs = episodes.batch.query
     searched = NETWORK_PARAMETERS.get(spec.fusion.network, {})
-    options = {**spec.fusion.options, **{name: params[name] for name in searched if name in params}}
-    with torch.random.fork_rng():
-        torch.manual_seed(spec.seed)
-        network: FusionNetwork = NETWORKS.get(spec.fusion.network).for_episodes(
-            inputs.algorithm_features.shape[-2],
-            inputs.algorithm_features.shape[-1],
-            inputs.context.shape[-1],
-            **options,
-        )
-    return make_engine(
-        engine,
-        network,
+    return LearnerConfig(
+        network=spec.fusion.network,
+        options={**spec.fusion.options, **{name: params[name] for name in searched if name in params}},
+        num_algorithms=inputs.algorithm_features.shape[-2],
+        feature_dim=inputs.algorithm_features.shape[-1],
+        context_dim=inputs.context.shape[-1],
+        engine=spec.engine,
         inner_lr=params["inner_lr"],
         inner_steps=params["inner_steps"],
         first_order=spec.training.first_order,
@@ -53,6 +47,11 @@ def make_learner(spec: StudySpec, episodes: Episodes, params: Mapping[str, Any],
         learn_rates=params["learn_rates"],
         adapted=params["adapted"],
     )
+
+
+def make_learner(spec: StudySpec, episodes: Episodes, params: Mapping[str, Any], *, engine: str) -> MetaLearner:
+    """The fusion network of a configuration, freshly started from the study's seed, in an engine."""
+    return learner_config(spec, episodes, params).model_copy(update={"engine": engine}).build(spec.seed)
 
 
 class Objective(RecordedObjective):

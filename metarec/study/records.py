@@ -2,20 +2,42 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping
 
 import yaml
 from optuna.trial import TrialState
 
+from metarec.model.mlflow_model import DIGEST
 from metarec.ratings import Domain
 from metarec.study.engine_check import EngineCheck
 from metarec.study.evaluation import METAREC
 from metarec.study.recorded_trial import error_of
 from metarec.study.results import StudyResult, microseconds
 from metarec.study.spec import StudySpec
+from metarec.study.subject import Keep
 from metarec.study.tracking import StudyRun, markdown_table
 
-__all__ = ["record_result", "study_description"]
+__all__ = ["keep_model", "model_name", "record_result", "study_description"]
+
+MODEL = "model"
+"""The folder of the model among the artifacts of a study's run."""
+
+
+def model_name(study: str) -> str:
+    """What the model of a study is called in the registry, where names have no colons."""
+    return f"metarec-{study.replace(':', '-')}"
+
+
+def keep_model(run: StudyRun, study: str, keep: Keep) -> None:
+    """Keep what a study proposes as the artifact ``model``, and register it as the champion of its name."""
+    with run.artifacts() as folder:
+        digest = keep(folder / MODEL)
+        # What it was made from lies beside it.
+        for other in folder.iterdir():
+            if other.name != MODEL:
+                shutil.rmtree(other)
+    run.register(MODEL, model_name(study), {DIGEST: digest, "study": study})
 
 
 def study_description(spec: StudySpec, domains: Mapping[str, Domain], name: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Executor
 from functools import partial
 from typing import Any
@@ -45,12 +45,12 @@ def score_on_test_users(
     spec: StudySpec,
     episodes: Mapping[str, DomainEpisodes],
     learners: Mapping[str, MetaLearner],
-    stackers: Iterable[tuple[str, Mapping[str, Stacker]]],
+    fitted: Mapping[str, Mapping[str, Stacker]],
 ) -> tuple[dict[str, DomainResult], Settings, pd.DataFrame]:
     """The test users are looked at here, once, by models that nothing can change any more.
 
     Args:
-        learners: name -> the networks that metarec is made of. stackers: what :func:`fit_ahead` hands back.
+        learners: name -> the networks that metarec is made of. fitted: domain -> baselines, as :func:`fit_ahead` says.
 
     Returns:
         by domain the errors of every model, and the settings that each of them chose; a row for each test query.
@@ -58,7 +58,6 @@ def score_on_test_users(
     table: dict[str, DomainResult] = {}
     frames = []
     settings: Settings = {}
-    fitted = dict(stackers)
     for name, domain in episodes.items():
         if not len(domain.test):
             continue

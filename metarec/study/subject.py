@@ -20,7 +20,11 @@ from metarec.study.spec import StudySpec
 from metarec.study.tracking import StudyRun
 from metarec.study.trial_files import FileKeeper
 
-__all__ = ["Outcome", "Subject", "Surroundings"]
+__all__ = ["Keep", "Outcome", "Subject", "Surroundings"]
+
+
+Keep = Callable[[Path], str]
+"""Writes what a study proposes to a folder that is not there yet, as an MLflow model, and returns its digest."""
 
 
 class Surroundings(NamedTuple):
@@ -47,12 +51,14 @@ class Outcome(NamedTuple):
         settings: domain -> model -> what it chose; of metarec the weights of its members.
         rows: one for each test query, a column for each model.
         engines: the engines side by side; empty where no engine was compared.
+        keep: None where nothing is to be kept.
     """
 
     test: Mapping[str, DomainResult]
     settings: Mapping[str, Mapping[str, Mapping[str, Any]]]
     rows: pd.DataFrame
     engines: list[EngineCheck]
+    keep: Keep | None = None
 
 
 class Subject(ABC):

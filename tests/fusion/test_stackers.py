@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import io
 import math
 import pickle
 import subprocess
@@ -238,6 +239,19 @@ class TestContract:
     def test_tiny_data_fits(self, fitted):
         tiny = world(5, tasks=2, noise=(0.1,))
         assert np.isfinite(STACKERS.get(fitted.name)().fit(tiny, tiny).predict(tiny)).all()
+
+
+def test_a_stacker_of_the_same_state_predicts_the_same(fitted, test_set):
+    """Through plain arrays, as a model keeps them."""
+    file = io.BytesIO()
+    np.savez(file, **fitted.state())
+    file.seek(0)
+    restored = type(fitted)().restore(dict(np.load(file, allow_pickle=False)))
+    np.testing.assert_array_equal(restored.predict(test_set), fitted.predict(test_set))
+    assert restored.settings == fitted.settings
+    assert restored.validation_rmse == fitted.validation_rmse
+    with pytest.raises(InputError, match="was fitted on the bases"):
+        restored.predict(replace(test_set, base_names=("other", "names", "here")))
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import math
 from abc import ABC, abstractmethod
@@ -10,6 +11,7 @@ from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
 
+from metarec.bases import Learned
 from metarec.episodes import Episodes
 from metarec.errors import InputError
 from metarec.fusion.stackers._common import (
@@ -153,6 +155,41 @@ class Stacker(ABC):
     def validation_rmse(self) -> float:
         """RMSE over all query rows of the validation users, on the unit scale."""
         return self._checked().validation_rmse
+
+    def state(self) -> dict[str, Learned]:
+        """What was learned and chosen, to be kept: :meth:`restore` makes the same stacker of it.
+
+        Raises:
+            RuntimeError: it was not fitted.
+            InputError: a stacker of a plug-in that does not say how it is kept.
+        """
+        fitted = self._checked()
+        chosen = json.dumps({"settings": fitted.settings, "validation_rmse": fitted.validation_rmse})
+        names = {name: np.array(own, dtype=np.str_) for name, own in fitted.layout._asdict().items()}
+        learned = self._learned(fitted.combine, fitted.column)
+        return {"chosen": np.array(chosen), "shrinkage": fitted.shrinkage, **names, **learned}
+
+    def restore(self, state: Mapping[str, Learned]) -> Self:
+        """Take on what another stacker of the same kind has learned."""
+        layout = _Layout(*(tuple(np.asarray(state[name]).tolist()) for name in _Layout._fields))
+        chosen = json.loads(str(state["chosen"]))
+        self._fitted = _Fitted(
+            layout,
+            chosen["settings"],
+            self._combination(state, chosen["settings"]),
+            0,
+            float(np.asarray(state["shrinkage"])),
+            chosen["validation_rmse"],
+        )
+        return self
+
+    def _learned(self, combine: Any, column: int) -> dict[str, Learned]:
+        """What one column of a family's combination is made of."""
+        raise InputError(f"the baseline {self.name} does not say how it is kept; it needs _learned and _combination")
+
+    def _combination(self, state: Mapping[str, Learned], settings: Mapping[str, Any]) -> Combine:
+        """The combination of one column, [R] rows -> [R, 1], from what :meth:`_learned` said."""
+        raise InputError(f"the baseline {self.name} does not say how it is kept; it needs _learned and _combination")
 
     def _scores(self, combine: Combine, validation: Episodes, held_out: Known) -> np.ndarray:
         """[shrinkages, S] RMSE on the validation users' query rows."""

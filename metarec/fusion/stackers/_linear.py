@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from sklearn.linear_model import Ridge
 
+from metarec.bases import Learned
 from metarec.fusion.stackers._base import Family, Known
 from metarec.fusion.stackers._common import Rows
 
@@ -52,6 +53,23 @@ class LinearCombination:
     coefficients: np.ndarray
     intercepts: np.ndarray
     is_residual: np.ndarray
+
+    def learned(self, column: int) -> dict[str, Learned]:
+        """What one of the predictions is made of, but for the design."""
+        return {
+            "kept": self.standardise.kept,
+            "mean": self.standardise.mean,
+            "spread": self.standardise.spread,
+            "coefficients": self.coefficients[column : column + 1],
+            "intercepts": self.intercepts[column : column + 1],
+            "is_residual": self.is_residual[column : column + 1],
+        }
+
+    @classmethod
+    def of(cls, design: Design, learned: Mapping[str, Any]) -> LinearCombination:
+        """From what :meth:`learned` said."""
+        standardise = Standardiser(learned["kept"], learned["mean"], learned["spread"])
+        return cls(design, standardise, *(learned[name] for name in ("coefficients", "intercepts", "is_residual")))
 
     def __call__(self, rows: Rows) -> np.ndarray:
         linear = self.standardise(self.design(rows)) @ self.coefficients.T + self.intercepts

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
+from metarec.bases import Learned
 from metarec.fusion.stackers._base import Family, Known, Stacker
 from metarec.fusion.stackers._common import Rows
 
@@ -26,6 +29,20 @@ class BestSingleStacker(Stacker):
 
     def _families(self, train: Known, validation: Known, seed: int) -> Iterator[Family]:
         yield Family([{"base": name} for name in train.base_names], _each_base)
+
+    def _learned(self, combine: Any, column: int) -> dict[str, Learned]:
+        return {"base": column}
+
+    def _combination(self, state: Mapping[str, Learned], settings: Mapping[str, Any]) -> Any:
+        return _OneBase(int(np.asarray(state["base"])))
+
+
+@dataclass(frozen=True)
+class _OneBase:
+    base: int
+
+    def __call__(self, rows: Rows) -> np.ndarray:
+        return rows.predictions[:, self.base : self.base + 1]
 
 
 def _each_base(rows: Rows) -> np.ndarray:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import numpy as np
 
+from metarec.bases import Learned
 from metarec.fusion.stackers._base import Family, Known, Stacker
 from metarec.fusion.stackers._common import Rows
-from metarec.fusion.stackers._linear import ridge_family
+from metarec.fusion.stackers._linear import LinearCombination, ridge_family
 from metarec.fusion.stackers.ridge import predictions_only
 
 __all__ = ["FeatureWeightedStacker"]
@@ -29,9 +31,14 @@ class FeatureWeightedStacker(Stacker):
     name = "fwls"
 
     def _families(self, train: Known, validation: Known, seed: int) -> Iterator[Family]:
-        yield ridge_family(predictions_only, {"meta_features": "constant"}, train)
-        yield ridge_family(by_context, {"meta_features": "context"}, train)
-        yield ridge_family(by_context_and_own, {"meta_features": "context and own"}, train)
+        for name, design in DESIGNS.items():
+            yield ridge_family(design, {"meta_features": name}, train)
+
+    def _learned(self, combine: LinearCombination, column: int) -> dict[str, Learned]:
+        return combine.learned(column)
+
+    def _combination(self, state: Mapping[str, Learned], settings: Mapping[str, Any]) -> LinearCombination:
+        return LinearCombination.of(DESIGNS[settings["meta_features"]], state)
 
 
 def by_context(rows: Rows) -> np.ndarray:
@@ -52,3 +59,7 @@ def by_context_and_own(rows: Rows) -> np.ndarray:
     products = deviations[:, :, None] * own
     flat = (len(own), -1)
     return np.concatenate([by_context(rows), own.reshape(flat), products.reshape(flat)], axis=1)
+
+
+DESIGNS = {"constant": predictions_only, "context": by_context, "context and own": by_context_and_own}
+"""What the setting ``meta_features`` means."""

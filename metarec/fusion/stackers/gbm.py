@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import lightgbm
 import numpy as np
 
+from metarec.bases import Learned
 from metarec.fusion.stackers._base import Family, Known, Stacker
 from metarec.fusion.stackers._common import Rows
 
@@ -99,6 +100,15 @@ class BoostingStacker(Stacker):
                 callbacks=[lightgbm.early_stopping(PATIENCE, verbose=False)],
             )
             yield Family([{**settings, "trees": booster.best_iteration}], Boosted(booster, is_residual))
+
+    def _learned(self, combine: Boosted, column: int) -> dict[str, Learned]:
+        # Its own text, which holds trees and nothing that is run; with as many of them as predict.
+        text = combine.booster.model_to_string(num_iteration=combine.booster.best_iteration)
+        return {"trees": np.frombuffer(text.encode(), dtype=np.uint8)}
+
+    def _combination(self, state: Mapping[str, Learned], settings: Mapping[str, Any]) -> Boosted:
+        text = np.asarray(state["trees"]).tobytes().decode()
+        return Boosted(lightgbm.Booster(model_str=text), settings["predicts"] != "rating")
 
 
 def columns_of(rows: Rows) -> np.ndarray:

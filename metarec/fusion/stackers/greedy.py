@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
+from metarec.bases import Learned
 from metarec.fusion.stackers._base import Family, Known, Stacker
 from metarec.fusion.stackers._common import Rows
 
@@ -57,6 +59,12 @@ class GreedyStacker(Stacker):
                     [{"bagged": bagged, "initial": initial, "steps": steps} for steps in (0, *STEPS)],
                     WeightedMeans(weights[:, [0, *STEPS]]),
                 )
+
+    def _learned(self, combine: WeightedMeans, column: int) -> dict[str, Learned]:
+        return {"weights": combine.weights[:, column : column + 1]}
+
+    def _combination(self, state: Mapping[str, Learned], settings: Mapping[str, Any]) -> WeightedMeans:
+        return WeightedMeans(np.asarray(state["weights"]))
 
 
 def select(products: np.ndarray, subsets: Sequence[np.ndarray], initial: int, steps: int) -> np.ndarray:

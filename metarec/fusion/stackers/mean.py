@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import numpy as np
 
+from metarec.bases import Learned
 from metarec.fusion.stackers._base import Family, Known, Stacker
 from metarec.fusion.stackers._common import Rows
 
@@ -23,6 +25,12 @@ class MeanStacker(Stacker):
 
     def _families(self, train: Known, validation: Known, seed: int) -> Iterator[Family]:
         yield Family([{}], _mean)
+
+    def _learned(self, combine: Any, column: int) -> dict[str, Learned]:
+        return {}
+
+    def _combination(self, state: Mapping[str, Learned], settings: Mapping[str, Any]) -> Any:
+        return _mean
 
 
 def _mean(rows: Rows) -> np.ndarray:

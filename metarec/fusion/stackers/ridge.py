@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import numpy as np
 
+from metarec.bases import Learned
 from metarec.fusion.stackers._base import Family, Known, Stacker
 from metarec.fusion.stackers._common import Rows
-from metarec.fusion.stackers._linear import ridge_family
+from metarec.fusion.stackers._linear import LinearCombination, ridge_family
 
 __all__ = ["RidgeStacker"]
 
@@ -27,8 +29,14 @@ class RidgeStacker(Stacker):
     name = "ridge"
 
     def _families(self, train: Known, validation: Known, seed: int) -> Iterator[Family]:
-        yield ridge_family(predictions_only, {"features": "predictions"}, train)
-        yield ridge_family(everything, {"features": "all"}, train)
+        for name, design in DESIGNS.items():
+            yield ridge_family(design, {"features": name}, train)
+
+    def _learned(self, combine: LinearCombination, column: int) -> dict[str, Learned]:
+        return combine.learned(column)
+
+    def _combination(self, state: Mapping[str, Learned], settings: Mapping[str, Any]) -> LinearCombination:
+        return LinearCombination.of(DESIGNS[settings["features"]], state)
 
 
 def predictions_only(rows: Rows) -> np.ndarray:
@@ -38,3 +46,7 @@ def predictions_only(rows: Rows) -> np.ndarray:
 def everything(rows: Rows) -> np.ndarray:
     flat = rows.algorithm_features.reshape(len(rows.mean), -1)
     return np.concatenate([rows.predictions, flat, rows.context], axis=1)
+
+
+DESIGNS = {"predictions": predictions_only, "all": everything}
+"""What the setting ``features`` means."""

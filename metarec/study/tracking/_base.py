@@ -173,6 +173,14 @@ class StudyRun(Run):
         """Begin the record of trial `number` with these parameters."""
 
     @abstractmethod
+    def register(self, path: str, name: str, tags: Mapping[str, str]) -> None:
+        """Register the model in the folder `path` of the run's artifacts, as the latest version and the champion.
+
+        Args:
+            name: of the registered model. tags: of the version.
+        """
+
+    @abstractmethod
     def flush(self, timeout: float) -> int:
         """Wait until the store knows all that was recorded, at most so many seconds; how many records still wait."""
 

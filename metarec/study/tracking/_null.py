@@ -37,6 +37,9 @@ class _NullStudyRun(_NullRun, StudyRun):
     def start_trial(self, number: int, params: Mapping[str, Any], *, tags: Mapping[str, str] | None = None) -> TrialRun:
         return _NullTrialRun()
 
+    def register(self, path: str, name: str, tags: Mapping[str, str]) -> None:
+        pass
+
     def flush(self, timeout: float) -> int:
         return 0
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from metarec.study.tracking._limits import PARAM_LENGTH, TAG_LENGTH, batches, clean_key, cut, first_line
 from metarec.study.tracking._mlflow_runs import STATUS, Tag, found_runs
+from metarec.study.tracking._registry import register
 from metarec.study.tracking._spool import Operation, Spool
 
 if TYPE_CHECKING:
@@ -26,6 +27,9 @@ PAUSES_S = (0.1, 5.0)
 
 LINGER_S = 2.0
 """So long what comes first waits for what belongs to it, unless somebody waits: a short trial is sent as one."""
+
+ALONE = frozenset({"begin", "files", "register"})
+"""Operations that are never sent together with others."""
 
 LATE_S = 30.0
 """A run that is created so long after it began may have been created by somebody else meanwhile."""
@@ -157,6 +161,9 @@ class Sender:
                 self._client.log_artifacts(run_id, str(folder))
                 shutil.rmtree(folder)
             return
+        if what == "register":
+            register(self._client, run_id, operation["path"], operation["model"], operation["tags"])
+            return
         self._log(run_id, operation)
         if what == "end":
             self._client.set_terminated(run_id, STATUS[operation["state"]], end_time=operation["time"])
@@ -198,15 +205,14 @@ class Sender:
 
 
 def _together(queue: Iterable[_Entry]) -> list[_Entry]:
-    """The entries at the head that can be sent as one: what is said of one run in a row. What begins it and files go
-    alone."""
+    """The entries at the head that can be sent as one: what is said of one run in a row."""
     group: list[_Entry] = []
     for entry in queue:
         if group:
             last = group[-1]
             whats = {last.operation["what"], entry.operation["what"]}
             same = (entry.spool, entry.adopted) == (last.spool, last.adopted)
-            if not same or entry.operation["trial"] != last.operation["trial"] or whats & {"begin", "files"}:
+            if not same or entry.operation["trial"] != last.operation["trial"] or whats & ALONE:
                 break
             if last.operation["what"] == "end":
                 break

@@ -184,6 +184,9 @@ class SpooledStudyRun(_SpooledRun, StudyRun):
         self._channel.say("log", number, params=values, tags=dict(tags or {}))
         return SpooledTrialRun(self._channel, number)
 
+    def register(self, path: str, name: str, tags: Mapping[str, str]) -> None:
+        self._channel.say("register", None, path=path, model=name, tags=dict(tags))
+
     def adopt(self) -> None:
         """Send what dead processes had to say of this study."""
         for spool in Spool.left_behind(self._spools, self._about):

@@ -1,0 +1,198 @@
+"""A fused recommender in a folder: JSON, arrays and a table, and the digest of each. Nothing in it is ever run."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+import metarec
+from metarec.bases import BaseRecommender, HistoryQuery, Learned, make_base, predict_queries
+from metarec.episodes import FittedFacts
+from metarec.errors import InputError
+from metarec.fusion.stackers import STACKERS
+from metarec.meta import LearnerConfig
+from metarec.model._arrays import read_arrays, write_arrays
+from metarec.model.fused import FusedRecommender, Prescription
+from metarec.ratings import Domain, RatingScale
+
+__all__ = ["DIGESTS", "digest_of", "load_model", "save_model"]
+
+DIGESTS = "digests.json"
+"""The file with the sha256 of every other file. Its own is the model's digest."""
+
+_MODEL, _FACTS, _RATINGS, _ITEMS = "model.json", "facts.npz", "ratings.parquet", "items.parquet"
+
+_FORMAT = 1
+
+_PROBES = 20
+"""Histories on which a base that is fitted again must say what it said."""
+
+
+def save_model(
+    recommender: FusedRecommender, folder: Path, bases: Mapping[str, Mapping[str, Any]], *, seed: int, items: Any = None
+) -> str:
+    """Write a recommender to an empty folder, and return its digest.
+
+    What bases have learned is kept as arrays. A base of a plug-in without ``state`` and ``restore`` keeps nothing: it
+    is fitted again whenever the model is loaded, on the ratings that are kept here, and then has to say what it says
+    now.
+
+    Args:
+        bases: name -> the options that each base was made with; seed: with which.
+        items: the domain's table of item features, for bases that are fitted again; None where there is none.
+
+    Raises:
+        InputError: a baseline of a plug-in that does not say how it is kept.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    maker, prescription = recommender.maker, recommender.prescription.without_idle()
+    again = [name for name, base in maker.bases.items() if not _keeps(base)]
+    for name, base in maker.bases.items():
+        state = _said(base, _probes(recommender)) if name in again else base.state()  # type: ignore[attr-defined]
+        write_arrays(folder / f"base-{_plain(name)}.npz", state)
+    for name, (_, learner) in prescription.learners.items():
+        weights = {key: tensor.numpy() for key, tensor in learner.state_dict().items()}
+        write_arrays(folder / f"network-{_plain(name)}.npz", weights)
+    for name, stacker in prescription.stackers.items():
+        write_arrays(folder / f"stacker-{_plain(name)}.npz", stacker.state())
+    write_arrays(folder / _FACTS, FittedFacts.of(maker).arrays())
+    recommender.ratings.assign(fitted_on=recommender.ratings["user"].isin(recommender.fitted_on)).to_parquet(
+        folder / _RATINGS, index=False
+    )
+    if again and items is not None:
+        items.to_parquet(folder / _ITEMS, index=False)
+    model = {
+        "format": _FORMAT,
+        "metarec": metarec.__version__,
+        "domain": recommender.domain,
+        "scale": [maker.scale.low, maker.scale.high],
+        "now": maker.now,
+        "seed": seed,
+        "bases": [{"name": name, "options": dict(bases[name]), "fitted_again": name in again} for name in maker.bases],
+        "networks": [{"name": name, **config.model_dump()} for name, (config, _) in prescription.learners.items()],
+        "stackers": list(prescription.stackers),
+        "weights": dict(prescription.weights),
+    }
+    (folder / _MODEL).write_text(json.dumps(model, indent=2) + "\n", encoding="utf-8")
+    digests = {path.name: _sha256(path) for path in sorted(folder.iterdir()) if path.name != DIGESTS}
+    (folder / DIGESTS).write_text(json.dumps(digests, indent=2) + "\n", encoding="utf-8")
+    return digest_of(folder)
+
+
+def digest_of(folder: Path) -> str:
+    """The digest of a model: of the list of its files' digests."""
+    return _sha256(folder / DIGESTS)
+
+
+def load_model(folder: Path, digest: str | None = None) -> FusedRecommender:
+    """Read a recommender. Every file is compared with its digest first.
+
+    Args:
+        digest: what :func:`save_model` returned, where that is known from elsewhere.
+
+    Raises:
+        InputError: it is not a model, of another format, or not as it was written.
+    """
+    _check(folder, digest)
+    model = json.loads((folder / _MODEL).read_text(encoding="utf-8"))
+    if model.get("format") != _FORMAT:
+        raise InputError(f"{folder}: the model has format {model.get('format')} but this metarec reads {_FORMAT}")
+    table = pd.read_parquet(folder / _RATINGS)
+    ratings = table.drop(columns="fitted_on").astype({"user": object, "item": object})
+    scale = RatingScale(*model["scale"])
+    bases: dict[str, BaseRecommender] = {}
+    for one in model["bases"]:
+        base = make_base(one["name"], seed=model["seed"], **one["options"])
+        if one["fitted_again"]:
+            features = pd.read_parquet(folder / _ITEMS) if (folder / _ITEMS).exists() else None
+            bases[one["name"]] = base.fit(Domain(model["domain"], ratings[table["fitted_on"]], scale, features))
+        else:
+            bases[one["name"]] = base.restore(  # type: ignore[attr-defined]  # it was kept, so it has it
+                read_arrays(folder / f"base-{_plain(one['name'])}.npz")
+            )
+    facts = FittedFacts.from_arrays(read_arrays(folder / _FACTS))
+    learners = {}
+    for one in model["networks"]:
+        config = LearnerConfig(**{key: value for key, value in one.items() if key != "name"})
+        learner = config.build(0)
+        stored = read_arrays(folder / f"network-{_plain(one['name'])}.npz")
+        learner.load_state_dict({name: torch.from_numpy(np.asarray(values)) for name, values in stored.items()})
+        learners[one["name"]] = (config, learner)
+    stackers = {
+        name: STACKERS.get(name)().restore(read_arrays(folder / f"stacker-{_plain(name)}.npz"))
+        for name in model["stackers"]
+    }
+    recommender = FusedRecommender(
+        facts.maker(scale, bases, model["now"]),
+        Prescription(learners, stackers, model["weights"]),
+        model["domain"],
+        ratings,
+        frozenset(ratings["user"][table["fitted_on"]]),
+    )
+    for one in model["bases"]:
+        if one["fitted_again"]:
+            _compare(folder, bases[one["name"]], recommender)
+    return recommender
+
+
+def _check(folder: Path, digest: str | None) -> None:
+    if not (folder / DIGESTS).is_file():
+        raise InputError(f"{folder}: not a model of metarec, which has a file {DIGESTS}")
+    if digest is not None and digest_of(folder) != digest:
+        raise InputError(
+            f"{folder}: the model is not the one that was registered: its digest differs; it is not loaded"
+        )
+    try:
+        digests = dict(json.loads((folder / DIGESTS).read_text(encoding="utf-8")))
+    except ValueError:
+        raise InputError(f"{folder / DIGESTS}: damaged; the model is not loaded") from None
+    there = {path.name for path in folder.iterdir()} - {DIGESTS}
+    for name in sorted(there | set(digests)):
+        if name not in there or digests.get(name) != _sha256(folder / name):
+            raise InputError(f"{folder / name}: not the file that was written: its digest differs; it is not loaded")
+    if _MODEL not in there:
+        raise InputError(f"{folder}: {_MODEL} is missing; the model is not loaded")
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _plain(name: str) -> str:
+    """A name as a part of a file's."""
+    return "".join(letter if letter.isalnum() or letter in "-_." else "_" for letter in name)
+
+
+def _keeps(base: BaseRecommender) -> bool:
+    return hasattr(base, "state") and hasattr(base, "restore")
+
+
+def _probes(recommender: FusedRecommender) -> list[HistoryQuery]:
+    """What a base is asked to see whether it is the same: of some known users half their ratings, for the others."""
+    made = []
+    for user in recommender.users[:_PROBES]:
+        history = recommender.history_of(user)
+        half = len(history.items) // 2
+        made.append(HistoryQuery(history.items[:half], history.ratings[:half], history.items[half:]))
+    return made
+
+
+def _said(base: BaseRecommender, probes: list[HistoryQuery]) -> dict[str, Learned]:
+    return {"predictions": np.concatenate(predict_queries(base, probes))}
+
+
+def _compare(folder: Path, base: BaseRecommender, recommender: FusedRecommender) -> None:
+    kept = read_arrays(folder / f"base-{_plain(base.name)}.npz")["predictions"]
+    now = _said(base, _probes(recommender))["predictions"]
+    if not np.allclose(np.asarray(kept), np.asarray(now), rtol=1e-4, atol=1e-6, equal_nan=True):
+        raise InputError(
+            f"{folder}: the base {base.name} was fitted again and predicts otherwise than when the model was kept; "
+            "install the version of its package that made the model, or give it state() and restore()"
+        )

@@ -1,0 +1,230 @@
+"""The fused recommender as an MLflow model. MLflow calls this module to load it: nothing is unpickled."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+import metarec
+from metarec.episodes import History
+from metarec.errors import InputError
+from metarec.model.files import load_model
+from metarec.model.fused import FusedRecommender
+
+if TYPE_CHECKING:
+    from mlflow.models import ModelSignature
+
+__all__ = ["DIGEST", "ServedModel", "load_from", "write_mlflow_model"]
+
+DIGEST = "metarec.digest"
+"""Where the digest of the model stands: in the metadata of the MLflow model, and in a tag of its registered version."""
+
+_DATA = "metarec"
+
+_LIBRARIES = ("mlflow", "numpy", "pandas", "pyarrow", "scipy", "torch", "lenskit", "scikit-learn", "lightgbm")
+
+_USERS_AT_ONCE = 200
+
+
+def write_mlflow_model(folder: Path, recommender: FusedRecommender, save: Callable[[Path], str]) -> str:
+    """Write an MLflow model (a pyfunc with signature, example and pinned requirements), and return its digest.
+
+    Args:
+        folder: must not exist yet.
+        save: writes the recommender itself to an empty folder and returns its digest, as
+            :func:`metarec.model.save_model` does.
+    """
+    import mlflow.pyfunc
+
+    data = folder.parent / _DATA
+    digest = save(data)
+    mlflow.pyfunc.save_model(
+        str(folder),
+        loader_module=__name__,
+        data_path=str(data),
+        signature=_signature(),
+        input_example=_example(recommender),
+        pip_requirements=[
+            f"metarec=={metarec.__version__}",
+            *(f"{name}=={version(name)}" for name in _LIBRARIES),
+        ],
+        metadata={DIGEST: digest},
+    )
+    return digest
+
+
+def load_from(uri: str, *, tracking_uri: str | None = None) -> FusedRecommender:
+    """The recommender in a folder, a run or the registry.
+
+    Args:
+        uri: a folder that holds the model, or ``models:/NAME@ALIAS``, ``models:/NAME/VERSION``, ``runs:/ID/model``.
+        tracking_uri: of MLflow's store. By default what MLflow is set to, or else ``mlruns/mlflow.db``.
+
+    Raises:
+        InputError: there is no such model, or it is not as it was written.
+    """
+    if "://" not in uri and ":/" not in uri:
+        return load_model(_data_of(Path(uri)), _noted_digest(Path(uri)))
+    import mlflow
+    from mlflow.exceptions import MlflowException
+
+    local = Path("mlruns") / "mlflow.db"
+    if tracking_uri is None and not mlflow.is_tracking_uri_set() and local.exists():
+        tracking_uri = f"sqlite:///{local.absolute()}"
+    try:
+        digest = _registered_digest(uri, tracking_uri)
+        folder = Path(mlflow.artifacts.download_artifacts(uri, tracking_uri=tracking_uri, registry_uri=tracking_uri))
+    except (MlflowException, OSError) as error:
+        raise InputError(f"{uri}: cannot be loaded: {' '.join(str(error).split())}") from None
+    return load_model(_data_of(folder), digest or _noted_digest(folder))
+
+
+def _data_of(folder: Path) -> Path:
+    inner = folder / "data" / _DATA
+    return inner if inner.is_dir() else folder
+
+
+def _noted_digest(folder: Path) -> str | None:
+    """What the MLflow model itself says its digest is."""
+    import yaml
+
+    if not (folder / "MLmodel").is_file():
+        return None
+    try:
+        noted = yaml.safe_load((folder / "MLmodel").read_text(encoding="utf-8"))["metadata"][DIGEST]
+    except (yaml.YAMLError, KeyError, TypeError, ValueError):
+        raise InputError(f"{folder / 'MLmodel'}: it does not name the model's digest; it is not loaded") from None
+    return str(noted)
+
+
+def _registered_digest(uri: str, tracking_uri: str | None) -> str | None:
+    """The digest in the registry, which whoever can write to the files need not be able to change."""
+    if not uri.startswith("models:/"):
+        return None
+    from mlflow import MlflowClient
+
+    client = MlflowClient(tracking_uri=tracking_uri, registry_uri=tracking_uri)
+    name, at, alias = uri.removeprefix("models:/").rpartition("@")
+    if at:
+        found = client.get_model_version_by_alias(name, alias)
+    else:
+        name, slash, number = uri.removeprefix("models:/").rpartition("/")
+        if not (slash and number.isdigit()):
+            return None
+        found = client.get_model_version(name, number)
+    return found.tags.get(DIGEST)
+
+
+def _signature() -> ModelSignature:
+    from mlflow.models import ModelSignature
+    from mlflow.types.schema import Array, ColSpec, DataType, Object, Property, Schema
+
+    rated = Object(
+        [
+            Property("item", DataType.string),
+            Property("rating", DataType.double),
+            Property("timestamp", DataType.double, required=False),
+        ]
+    )
+    return ModelSignature(
+        inputs=Schema(
+            [
+                ColSpec(DataType.string, "item"),
+                ColSpec(DataType.string, "user", required=False),
+                ColSpec(Array(rated), "history", required=False),
+            ]
+        ),
+        outputs=Schema([ColSpec(DataType.double, "prediction")]),
+    )
+
+
+def _example(recommender: FusedRecommender) -> pd.DataFrame:
+    items = recommender.items[:2].tolist()
+    return pd.DataFrame({"item": items, "user": [str(recommender.users[0])] * len(items)})
+
+
+def _load_pyfunc(path: str) -> ServedModel:
+    """MLflow's name for what loads a model: `path` is that of the model's data."""
+    folder = Path(path)
+    whole = folder.parent.parent if folder.name == _DATA else folder
+    return ServedModel(load_model(folder, _noted_digest(whole)))
+
+
+class ServedModel:
+    """What MLflow serves. One row, one prediction: of an item, for a known user, for a history, or for nobody."""
+
+    def __init__(self, recommender: FusedRecommender) -> None:
+        self._recommender = recommender
+
+    def predict(self, model_input: pd.DataFrame, params: Mapping[str, Any] | None = None) -> pd.DataFrame:
+        """A prediction for each row.
+
+        Args:
+            model_input: ``item`` in every row; ``user``, a known one; or ``history``, a list of ``item`` and
+                ``rating`` (and ``timestamp``), which counts where both are given. Rows with neither are those of
+                somebody of whom nothing is known.
+
+        Returns:
+            The column ``prediction``, in the domain's own units.
+
+        Raises:
+            MlflowException: a row breaks a rule; a server answers it with 400 and the rule.
+        """
+        try:
+            return pd.DataFrame({"prediction": self._predict(model_input)})
+        except InputError as error:
+            from mlflow.exceptions import MlflowException
+            from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
+
+            raise MlflowException(str(error), error_code=INVALID_PARAMETER_VALUE) from None
+
+    def _predict(self, rows: pd.DataFrame) -> np.ndarray:
+        if not len(rows):
+            raise InputError("there must be at least one row with an item, but there is none")
+        items = rows["item"].to_numpy(dtype=object)
+        known = pd.Index(self._recommender.items)
+        codes = known.get_indexer(items)
+        if (codes < 0).any():
+            row = int((codes < 0).argmax())
+            raise InputError(f'row {row}: unknown item "{items[row]}"; the model knows {len(known):,} items')
+        users = rows["user"].tolist() if "user" in rows.columns else [None] * len(rows)
+        histories = rows["history"].tolist() if "history" in rows.columns else [None] * len(rows)
+        groups: dict[str, tuple[History, list[int]]] = {}
+        for row, (user, history) in enumerate(zip(users, histories, strict=True)):
+            key = f"history {history!r}" if _given(history) else f"user {user}" if _given(user) else ""
+            if key not in groups:
+                groups[key] = (self._history(row, user, history), [])
+            groups[key][1].append(row)
+        predicted = np.empty(len(rows))
+        whose = list(groups.values())
+        for first in range(0, len(whose), _USERS_AT_ONCE):
+            part = whose[first : first + _USERS_AT_ONCE]
+            answers = self._recommender.predict([history for history, _ in part], [items[own] for _, own in part])
+            for (_, own), answer in zip(part, answers, strict=True):
+                predicted[own] = answer
+        return predicted
+
+    def _history(self, row: int, user: Any, history: Any) -> History:
+        try:
+            if _given(history):
+                table = pd.DataFrame(list(history), columns=["item", "rating", "timestamp"])
+                if table["timestamp"].isna().any():
+                    table = table.drop(columns="timestamp")
+                given = History.of(table)
+                self._recommender.maker.check(given)
+                return given
+            if _given(user):
+                return self._recommender.history_of(user)
+        except InputError as error:
+            raise InputError(f"row {row}: {error}") from None
+        return History(np.array([], dtype=object), np.zeros(0))
+
+
+def _given(value: Any) -> bool:
+    """Whether a cell holds something; an empty history is one."""
+    return value is not None and not (isinstance(value, float) and np.isnan(value))
