@@ -138,7 +138,7 @@ def load_model(folder: Path, digest: str | None = None) -> FusedRecommender:
     )
     for one in model["bases"]:
         if one["fitted_again"]:
-            _compare(folder, bases[one["name"]], recommender)
+            _compare(folder, one["name"], recommender)
     return recommender
 
 
@@ -146,9 +146,7 @@ def _check(folder: Path, digest: str | None) -> None:
     if not (folder / DIGESTS).is_file():
         raise InputError(f"{folder}: not a model of metarec, which has a file {DIGESTS}")
     if digest is not None and digest_of(folder) != digest:
-        raise InputError(
-            f"{folder}: the model is not the one that was registered: its digest differs; it is not loaded"
-        )
+        raise InputError(f"{folder}: not the model that was registered: its digest differs; it is not loaded")
     try:
         digests = dict(json.loads((folder / DIGESTS).read_text(encoding="utf-8")))
     except ValueError:
@@ -188,11 +186,11 @@ def _said(base: BaseRecommender, probes: list[HistoryQuery]) -> dict[str, Learne
     return {"predictions": np.concatenate(predict_queries(base, probes))}
 
 
-def _compare(folder: Path, base: BaseRecommender, recommender: FusedRecommender) -> None:
-    kept = read_arrays(folder / f"base-{_plain(base.name)}.npz")["predictions"]
-    now = _said(base, _probes(recommender))["predictions"]
+def _compare(folder: Path, name: str, recommender: FusedRecommender) -> None:
+    kept = read_arrays(folder / f"base-{_plain(name)}.npz")["predictions"]
+    now = _said(recommender.maker.bases[name], _probes(recommender))["predictions"]
     if not np.allclose(np.asarray(kept), np.asarray(now), rtol=1e-4, atol=1e-6, equal_nan=True):
         raise InputError(
-            f"{folder}: the base {base.name} was fitted again and predicts otherwise than when the model was kept; "
+            f"{folder}: the base {name} was fitted again and predicts otherwise than when the model was kept; "
             "install the version of its package that made the model, or give it state() and restore()"
         )

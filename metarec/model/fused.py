@@ -149,11 +149,17 @@ class Adapted:
         learners = prescription.learners.items()
         return cls(prescription, users, {name: learner.adapt(users.support) for name, (_, learner) in learners})
 
-    def predict(self, items: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """[n] for each user, in the domain's own units."""
+    def predict(
+        self, items: Sequence[np.ndarray], times: Sequence[np.ndarray | None] | None = None
+    ) -> list[np.ndarray]:
+        """[n] for each user, in the domain's own units.
+
+        Args:
+            times: [n] when each item would be rated, in seconds; by default as of the latest known rating.
+        """
         if not any(len(own) for own in items):
             return [np.zeros(0) for _ in items]
-        episodes = self.users.episodes(items)
+        episodes = self.users.episodes(items, times)
         unit = np.zeros(episodes.batch.query.mask.shape)
         for name, weight in self.prescription.weights.items():
             if name in self.networks:

@@ -77,8 +77,8 @@ def load_from(uri: str, *, tracking_uri: str | None = None) -> FusedRecommender:
     if tracking_uri is None and not mlflow.is_tracking_uri_set() and local.exists():
         tracking_uri = f"sqlite:///{local.absolute()}"
     try:
-        digest = _registered_digest(uri, tracking_uri)
-        folder = Path(mlflow.artifacts.download_artifacts(uri, tracking_uri=tracking_uri, registry_uri=tracking_uri))
+        source, digest = _registered(uri, tracking_uri) if uri.startswith("models:/") else (uri, None)
+        folder = Path(mlflow.artifacts.download_artifacts(source, tracking_uri=tracking_uri))
     except (MlflowException, OSError) as error:
         raise InputError(f"{uri}: cannot be loaded: {' '.join(str(error).split())}") from None
     return load_model(_data_of(folder), digest or _noted_digest(folder))
@@ -102,10 +102,9 @@ def _noted_digest(folder: Path) -> str | None:
     return str(noted)
 
 
-def _registered_digest(uri: str, tracking_uri: str | None) -> str | None:
-    """The digest in the registry, which whoever can write to the files need not be able to change."""
-    if not uri.startswith("models:/"):
-        return None
+def _registered(uri: str, tracking_uri: str | None) -> tuple[str, str | None]:
+    """Where the files of a registered model are, and its digest, which whoever can write to these need not be able to
+    change."""
     from mlflow import MlflowClient
 
     client = MlflowClient(tracking_uri=tracking_uri, registry_uri=tracking_uri)
@@ -113,11 +112,11 @@ def _registered_digest(uri: str, tracking_uri: str | None) -> str | None:
     if at:
         found = client.get_model_version_by_alias(name, alias)
     else:
-        name, slash, number = uri.removeprefix("models:/").rpartition("/")
-        if not (slash and number.isdigit()):
-            return None
+        name, _, number = uri.removeprefix("models:/").rpartition("/")
+        if not (name and number.isdigit()):
+            raise InputError(f"a registered model is models:/NAME@ALIAS or models:/NAME/VERSION but got {uri}")
         found = client.get_model_version(name, number)
-    return found.tags.get(DIGEST)
+    return client.get_model_version_download_uri(found.name, found.version), found.tags.get(DIGEST)
 
 
 def _signature() -> ModelSignature:

@@ -22,7 +22,7 @@ from optuna.trial import TrialState
 from metarec.episodes import assign_roles
 from metarec.episodes._split import cut_tasks
 from metarec.errors import InputError
-from metarec.meta import NonFiniteLossError
+from metarec.meta import NonFiniteLossError, learner_config
 from metarec.ratings import Domain
 from metarec.study import __main__ as command
 from metarec.study import objective as objective_module
@@ -407,13 +407,13 @@ def test_ctrl_c_puts_a_trial_back(movies, new_folder, monkeypatch):
 @pytest.mark.parametrize("engine", ["higher", "learn2learn"])
 def test_a_study_runs_wholly_on_another_engine(movies, tmp_path, monkeypatch, engine):
     asked = []
-    original = objective_module.make_engine
+    original = learner_config.make_engine
 
     def make_engine(name, *args, **kwargs):
         asked.append(name)
         return original(name, *args, **kwargs)
 
-    monkeypatch.setattr(objective_module, "make_engine", make_engine)
+    monkeypatch.setattr(learner_config, "make_engine", make_engine)
     changes = {"trials": 1, "training": {"epochs": 2}, "episodes": {**TINY["episodes"], "max_query": 5}}
     other = run_study(tiny_spec(engine=engine, **changes), movies, Job(tmp_path / engine, "s"))
     assert set(asked) == {engine}

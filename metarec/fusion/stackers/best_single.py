@@ -31,7 +31,7 @@ class BestSingleStacker(Stacker):
         yield Family([{"base": name} for name in train.base_names], _each_base)
 
     def _learned(self, combine: Any, column: int) -> dict[str, Learned]:
-        return {"base": column}
+        return {"base": combine.base if isinstance(combine, _OneBase) else column}
 
     def _combination(self, state: Mapping[str, Learned], settings: Mapping[str, Any]) -> Any:
         return _OneBase(int(np.asarray(state["base"])))

@@ -1,0 +1,94 @@
+"""Batch scoring: the command predicts what the model predicts, and says what is wrong in a line."""
+
+import subprocess
+import sys
+
+import pandas as pd
+import pytest
+from typer.testing import CliRunner
+
+from metarec.errors import InputError
+from metarec.predict import app, predict_table
+
+
+@pytest.fixture
+def rows(recommender):
+    users = [*recommender.users[:3], "new", "nobody"]
+    return pd.DataFrame(
+        {
+            "user": [user for _ in range(4) for user in users],
+            "item": [recommender.items[row] for row in range(20)],
+            "note": range(20),
+        }
+    )
+
+
+@pytest.fixture
+def histories(recommender):
+    return pd.DataFrame({"user": "new", "item": recommender.items[20:26], "rating": [1.0, 5.0, 2.0, 4.0, 3.0, 3.5]})
+
+
+def test_every_row_has_what_the_model_says(recommender, rows, histories, empty_history):
+    shuffled = rows.sample(frac=1, random_state=0).reset_index(drop=True)
+    predicted, counts = predict_table(recommender, shuffled, histories)
+    pd.testing.assert_frame_equal(predicted.drop(columns="prediction"), shuffled)
+    models = {user: recommender.user(user) for user in recommender.users[:3]}
+    models["new"] = recommender.adapt(histories.drop(columns="user"))
+    models["nobody"] = recommender.adapt(empty_history)
+    for row in predicted.itertuples():
+        assert row.prediction == pytest.approx(models[row.user].predict([row.item]).iloc[0], abs=1e-5)
+    assert counts == {
+        "users with a history given": 1,
+        "known users": 3,
+        "users of whom nothing is known": 1,
+        "rows with an item that nobody has rated": 0,
+    }
+
+
+def test_what_is_given_counts_before_what_is_kept(recommender, rows, histories):
+    user = recommender.users[0]
+    given = histories.assign(user=user)
+    predicted, _ = predict_table(recommender, rows[rows["user"] == user], given)
+    by_hand = recommender.adapt(given.drop(columns="user")).predict(predicted["item"])
+    assert predicted["prediction"].to_numpy() == pytest.approx(by_hand.to_numpy(), abs=1e-5)
+
+
+def test_a_history_that_breaks_a_rule_names_the_user(recommender, rows, histories):
+    with pytest.raises(InputError, match=r'user "new": every rating must lie in 0\.5\.\.5 but the history holds 9'):
+        predict_table(recommender, rows, histories.assign(rating=9.0))
+
+
+def test_the_command(kept, recommender, rows, histories, tmp_path):
+    rows.to_parquet(tmp_path / "rows.parquet")
+    histories.to_parquet(tmp_path / "histories.parquet")
+    command = [sys.executable, "-m", "metarec.predict", kept.name, "rows.parquet", "out.parquet"]
+    options = ["--histories", "histories.parquet", "--tracking-uri", kept.uri]
+    ran = subprocess.run([*command, *options], cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stdout == ""
+    assert ran.stderr == (
+        "20 predictions in out.parquet: 1 users with a history given, 3 known users, 1 users of whom nothing is "
+        "known, 0 rows with an item that nobody has rated\n"
+    )
+    expected, _ = predict_table(recommender, rows, histories)
+    pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "out.parquet"), expected)
+
+
+@pytest.mark.parametrize(
+    ("table", "rule"),
+    [
+        (None, "rows.parquet: not a parquet file that can be read"),
+        (pd.DataFrame({"user": ["a"]}), 'needs the columns user, item, but "item" is missing'),
+        (pd.DataFrame({"user": ["a", None], "item": ["x", "y"]}), "row 1 has no user"),
+    ],
+)
+def test_what_cannot_be_scored_is_said_in_a_line(tmp_path, monkeypatch, table, rule):
+    monkeypatch.chdir(tmp_path)
+    if table is None:
+        (tmp_path / "rows.parquet").write_text("junk")
+    else:
+        table.to_parquet("rows.parquet")
+    ran = CliRunner().invoke(app, ["models:/none@champion", "rows.parquet", "out.parquet"])
+    assert isinstance(ran.exception, InputError)
+    assert rule in str(ran.exception)
+    assert not (tmp_path / "out.parquet").exists()
