@@ -18,6 +18,7 @@ import optuna
 import torch
 from optuna.trial import FrozenTrial, TrialState
 
+from metarec.errors import InputError
 from metarec.importing import importing
 from metarec.ratings import Domain
 from metarec.study.data import choose_target, identity_of
@@ -166,7 +167,11 @@ def run_study(spec: StudySpec, domains: Mapping[str, Domain], job: Job) -> Study
             result, keep = _score(spec, study, subject, job, run)
         record_result(run, spec, result, domains)
         if keep is not None and run.run_id is not None:
-            keep_model(run, job.study_name, keep)
+            try:
+                keep_model(run, job.study_name, keep)
+            except InputError as error:
+                # The study is done; what a plug-in lacks must not take its table away.
+                logger.warning("no model is kept: %s", error)
     return result
 
 
