@@ -13,9 +13,12 @@ from metarec.study.evaluation import METAREC
 from metarec.study.recorded_trial import error_of
 from metarec.study.results import StudyResult, microseconds
 from metarec.study.spec import StudySpec
-from metarec.study.tracking import StudyRun, markdown_table
+from metarec.study.tracking import Dataset, StudyRun, markdown_table
 
-__all__ = ["record_result", "study_description"]
+__all__ = ["record_beginning", "record_result", "study_description"]
+
+
+SPEC_FILE = "study.yaml"
 
 
 def study_description(spec: StudySpec, domains: Mapping[str, Domain], name: str) -> str:
@@ -36,6 +39,20 @@ def study_description(spec: StudySpec, domains: Mapping[str, Domain], name: str)
     )
 
 
+def record_beginning(run: StudyRun, spec: StudySpec, domains: Mapping[str, Domain]) -> None:
+    """Write what a study is given to its parent run: the data, and the file to repeat it with."""
+    run.log_datasets([_dataset(spec, name, domain) for name, domain in domains.items()])
+    with run.artifacts() as folder:
+        (folder / SPEC_FILE).write_text(yaml.safe_dump(spec.model_dump(mode="json"), sort_keys=False))
+
+
+def _dataset(spec: StudySpec, name: str, domain: Domain) -> Dataset:
+    source = spec.domains if isinstance(spec.domains, str) else spec.domains.get(name, "")
+    counts = {"users": domain.num_users, "items": domain.num_items, "ratings": len(domain.ratings)}
+    digest = domain.fingerprint()
+    return Dataset(name, digest, source, {**counts, "scale": str(domain.scale), "fingerprint": digest})
+
+
 def record_result(run: StudyRun, spec: StudySpec, result: StudyResult, domains: Mapping[str, Domain]) -> None:
     """Write a finished study to its parent run."""
     from metarec.study import figures
@@ -53,7 +70,6 @@ def record_result(run: StudyRun, spec: StudySpec, result: StudyResult, domains: 
     run.log_metrics(metrics)
     run.describe(_story(spec, result, domains))
     with run.artifacts() as folder:
-        (folder / "study.yaml").write_text(yaml.safe_dump(spec.model_dump(mode="json"), sort_keys=False))
         (folder / "chosen_settings.yaml").write_text(
             yaml.safe_dump(_plain({domain: dict(chosen) for domain, chosen in result.settings.items()}))
         )

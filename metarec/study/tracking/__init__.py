@@ -7,6 +7,7 @@ from metarec.study.tracking._address import check_uri, runs_address, shown_uri, 
 from metarec.study.tracking._base import (
     CellRecord,
     ComparisonRun,
+    Dataset,
     Run,
     StudyRun,
     Tracker,
@@ -21,6 +22,7 @@ from metarec.study.tracking._null import NullTracker
 __all__ = [
     "CellRecord",
     "ComparisonRun",
+    "Dataset",
     "MlflowTracker",
     "NullTracker",
     "Run",
