@@ -28,11 +28,12 @@ from metarec.study.network_subject import NetworkSubject
 from metarec.study.processes import run_in_processes, stopping_politely
 from metarec.study.ray_workers import run_on_ray
 from metarec.study.recorded_trial import EXPERIMENT_ID, RUN_ID, RecordedObjective, facts_of
-from metarec.study.records import record_beginning, record_result, study_description
+from metarec.study.records import record_beginning, record_result
 from metarec.study.results import StudyResult
 from metarec.study.search import counted_trials, open_study, run_trials, wanted_trials
 from metarec.study.spec import StudySpec
 from metarec.study.storage import end_stale_trials, open_storage
+from metarec.study.story import study_description
 from metarec.study.subject import Subject, Surroundings
 from metarec.study.tracking import NullTracker, StudyRun, Tracker
 from metarec.study.transfer_subject import TransferSubject
@@ -52,7 +53,7 @@ __all__ = [
 
 logger = logging.getLogger(__name__)
 
-NEEDED_LATER = ("metarec.study.figures", "metarec.fusion.blend")
+NEEDED_LATER = ("metarec.study.pictures", "metarec.fusion.blend")
 """Our modules that bring a library which is not needed before the first trial has ended."""
 
 
@@ -257,6 +258,7 @@ def _score(spec: StudySpec, study: optuna.Study, subject: Subject, job: Job, run
         run.experiment_id,
         run.run_id,
         run.run_ids(),
+        outcome.insight,
     )
 
 

@@ -15,6 +15,7 @@ from metarec.meta import MetaLearner
 from metarec.ratings import Domain
 from metarec.study.engine_check import check_engines
 from metarec.study.ensemble import member_name, member_trials
+from metarec.study.insight import look_into
 from metarec.study.objective import Objective, make_learner
 from metarec.study.scoring import fit_ahead, score_on_test_users
 from metarec.study.spec import StudySpec
@@ -63,7 +64,9 @@ class NetworkSubject(Subject):
         table, settings, rows = score_on_test_users(self._spec, self._episodes, learners, self._stackers)
         self._around.on_stage("comparing the engines")
         engines = check_engines(self._spec, objective.train[objective.validation.domain], members[0].params)
-        return Outcome({self._target: table[self._target], **table}, settings, rows, engines)
+        domain, episodes, best = self._domains[self._target], self._episodes[self._target], member_name(members[0])
+        insight = look_into(domain, episodes, learners[best], self._bases, seed=self._spec.seed)
+        return Outcome({self._target: table[self._target], **table}, settings, rows, engines, insight)
 
 
 def _network_of(objective: Objective, trial: FrozenTrial) -> MetaLearner:

@@ -21,6 +21,7 @@ from metarec.study.tracking import StudyRun, TrialFacts, TrialRun
 from metarec.study.trial_files import FileKeeper, Files
 
 __all__ = [
+    "CURVES",
     "EXPERIMENT_ID",
     "METRIC",
     "METRICS",
@@ -51,6 +52,9 @@ EXPERIMENT_ID = "experiment_id"
 
 SPEC = "spec"
 """Another one: what a process needs that joins from elsewhere."""
+
+CURVES = "curves"
+"""An attribute of a trial: name -> a number for each epoch. It is with Optuna because that everybody can reach."""
 
 CURVE = "val_rmse"
 """The metric of a run that Optuna knows, too, epoch by epoch: as the best so far."""

@@ -15,11 +15,13 @@ from metarec.study.tracking._base import (
     TrialFacts,
     TrialRun,
 )
+from metarec.study.tracking._limits import TAG_LENGTH
 from metarec.study.tracking._mlflow import MlflowTracker
 from metarec.study.tracking._notes import markdown_table
 from metarec.study.tracking._null import NullTracker
 
 __all__ = [
+    "TAG_LENGTH",
     "CellRecord",
     "ComparisonRun",
     "Dataset",

@@ -271,6 +271,14 @@ class Tracker(ABC):
         """
 
     @abstractmethod
+    def fetch(self, run_id: str, file: str, folder: Path) -> bool:
+        """Copy a file that is kept with a run into `folder`; whether there is one.
+
+        Raises:
+            InputError: the store cannot be used.
+        """
+
+    @abstractmethod
     def start_comparison(
         self, name: str, *, params: Mapping[str, Any], tags: Mapping[str, str] | None = None, description: str = ""
     ) -> ComparisonRun:

@@ -96,6 +96,9 @@ class NullTracker(Tracker):
     def join_study(self, name: str, run_id: str | None, experiment_id: str | None) -> StudyRun:
         return _NullStudyRun()
 
+    def fetch(self, run_id: str, file: str, folder: Path) -> bool:
+        return False
+
     def start_comparison(
         self, name: str, *, params: Mapping[str, Any], tags: Mapping[str, str] | None = None, description: str = ""
     ) -> ComparisonRun:
