@@ -81,16 +81,17 @@ users; none is corrected for being one of many.</p>
 {% if f.segments %}
 <table><tr><th>segment (thirds of test users)</th><th class="n">users</th><th class="n">ratings</th>
 <th class="n">RMSE of metarec</th><th class="n">of {{ f.segments[0].reference }}</th><th class="n">gain [95 %]</th>
-<th>trusted most</th></tr>
+{% if trusted(f.segments[0]) %}<th>trusted most</th>{% endif %}</tr>
 {% for line, s in segment_lines(f.segments)|zip(f.segments) %}<tr><td>{{ line[0] }}</td>{% for cell in line[1:] %}
-<td class="n">{{ cell }}</td>{% endfor %}<td>{{ trusted(s) }}</td></tr>
+<td class="n">{{ cell }}</td>{% endfor %}{% if trusted(s) %}<td>{{ trusted(s) }}</td>{% endif %}</tr>
 {% endfor %}</table>
 <dl>{% for name, m in measures.items() if name in f.segments|map(attribute="measure") %}
 <dt>{{ name.replace("_", " ") }}</dt>
 <dd>{{ m.meaning }} ({{ m.unit }})</dd>{% endfor %}</dl>
 <p class="quiet">Users are put into segments by their known ratings alone, never by what they are asked. ⚠ marks
 fewer than {{ few }} users: too few to tell. Of {{ f.segments|length }} intervals of 95 % one in twenty misses by
-chance. Trust is that of the best trial's network: the mean weight of the bases it trusts most.</p>
+chance.
+{% if trusted(f.segments[0]) %}Trust is that of the best trial's network: its largest mean weights.{% endif %}</p>
 {% else %}<p>Nothing that is known of these users tells them apart.</p>{% endif %}
 {{ pictures("segments", "weights", "calibration") }}
 
@@ -98,7 +99,7 @@ chance. Trust is that of the best trial's network: the mean weight of the bases 
 {% if f.importances.reason %}<p>Which parameters mattered cannot be told: {{ f.importances.reason }}.</p>
 {% else %}<p>Shares of the variance of the error, by fANOVA, of {{ f.importances.trials }} complete trials
 (a rough guess):
-{% for name, share in f.importances.shares.items() %}{{ name }} <b>{{ "%.0f"|format(100 * share) }} %</b>
+{% for name, share in f.importances.shares.items() %}{{ name }} <b>{{ "%.0f"|format(100 * share) }}&nbsp;%</b>
 {{- ", " if not loop.last }}{% endfor %}.</p>{% endif %}
 {% if f.strategies %}<table><tr><th>strategy</th><th class="n">trials</th><th class="n">best trial</th>
 <th class="n">its validation RMSE (unit scale)</th></tr>
