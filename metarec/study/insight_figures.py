@@ -120,28 +120,39 @@ def weights_against(pictured: Sequence[tuple[str, str, pd.DataFrame]], bases: Se
     return figure
 
 
-def calibration(confidence: np.ndarray, rightness: np.ndarray, *, n_users: int, bins: int = 10) -> Figure:
+def calibration(confidence: np.ndarray, rightness: np.ndarray, users: np.ndarray, *, bins: int = 10) -> Figure:
     """What the network says of the bases against what came true, in bins of equally many answers.
 
     Args:
         confidence, rightness: [R] of a base in a row each; NaN where a base did not say.
+        users: [R] whose row it is: answers to one user are not independent, which widens the intervals.
     """
     known = np.isfinite(confidence) & np.isfinite(rightness)
-    figure, axes = canvas(f"Calibration of confidences (n = {known.sum()} answers, {n_users} users)", height=4.8)
+    figure, axes = canvas(
+        f"Calibration of confidences (n = {known.sum()} answers, {len(set(users[known]))} users)", height=4.8
+    )
     if not known.any():
         return nothing(figure, axes, "no confidences")
     order = np.argsort(confidence[known], kind="stable")
-    said, came = (np.array_split(values[known][order], min(bins, len(order))) for values in (confidence, rightness))
-    x, y = ([float(part.mean()) for part in parts] for parts in (said, came))
-    spread = [1.96 * float(part.std() / np.sqrt(len(part))) for part in came]
+    parts = np.array_split(np.flatnonzero(known)[order], min(bins, len(order)))
+    x, y = ([float(values[part].mean()) for part in parts] for values in (confidence, rightness))
+    spread = [1.96 * _clustered_error(rightness[part], users[part]) for part in parts]
     axes.plot([0, 1], [0, 1], color=GREY, linestyle="--", linewidth=1, label="as sure as right")
-    axes.errorbar(x, y, yerr=spread, color=BLUE, marker="o", linewidth=1.6, label="tenths of the answers, with 95 %")
+    axes.errorbar(
+        x, y, yerr=spread, color=BLUE, marker="o", linewidth=1.6, label="tenths of the answers; 95 % over users"
+    )
     axes.set_xlim(-0.02, 1.02)
     axes.set_ylim(-0.02, 1.02)
     axes.set_xlabel("confidence in a base, predicted")
     axes.set_ylabel("1 − its error / the largest base's error")
     axes.legend(frameon=False, loc="upper left")
     return figure
+
+
+def _clustered_error(values: np.ndarray, users: np.ndarray) -> float:
+    """The standard error of a mean whose values come from users, several from each (Liang, Zeger 1986)."""
+    sums = pd.Series(values - values.mean()).groupby(users).sum()
+    return float(np.sqrt((sums**2).sum()) / len(values))
 
 
 def _colour(gain: Gain) -> str:

@@ -136,7 +136,7 @@ def _trust(insight: Insight) -> Iterator[tuple[Picture, Figure]]:
         caption = "Confidences are learned by the loss called fusion only; with another loss nothing makes them right."
         yield (
             Picture("calibration.png", "Are its confidences right?", caption),
-            insight_figures.calibration(said, came, n_users=n_users),
+            insight_figures.calibration(said, came, np.repeat(rows["user"].to_numpy(), len(bases))),
         )
 
 

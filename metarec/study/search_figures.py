@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import MaxNLocator, NullFormatter
 
 from metarec.study.canvas import BLUE, COLOURS, GREY, INK, ORANGE, canvas, grid, nothing, panels
 
@@ -96,6 +96,8 @@ def slices(trials: Sequence[Tried]) -> Figure:
             one.set_xlim(-0.5, len(labels) - 0.5)
         elif _is_log([trial.params[name] for trial in own]):
             one.set_xscale("log")
+            # Over less than two decades they would be written over one another.
+            one.xaxis.set_minor_formatter(NullFormatter())
         one.tick_params(labelsize=8)
         one.yaxis.set_major_locator(MaxNLocator(nbins=4))
     figure.supylabel(METRIC, fontsize=10)

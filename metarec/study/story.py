@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from metarec.ratings import Domain
 from metarec.study.evaluation import METAREC
 from metarec.study.findings import REPEAT, Findings, data_of
@@ -171,7 +173,7 @@ def segment_lines(segments: Iterable[Mapping[str, Any]]) -> list[list[str]]:
     """A line for each segment: what it is, users and ratings, RMSE of metarec and of the other, and the gain."""
     return [
         [
-            f"{line['measure'].replace('_', ' ')}: {line['segment']} ({line['low']:.3g} to {line['high']:.3g})",
+            f"{line['measure'].replace('_', ' ')}: {line['segment']} ({_plain(line['low'])} to {_plain(line['high'])})",
             f"{line['n_users']}{' ⚠' if line['few'] else ''}",
             str(line["n_ratings"]),
             f"{line['rmse']:.4f}",
@@ -180,6 +182,11 @@ def segment_lines(segments: Iterable[Mapping[str, Any]]) -> list[list[str]]:
         ]
         for line in segments
     ]
+
+
+def _plain(value: float) -> str:
+    """Three digits, and no exponent."""
+    return np.format_float_positional(value, precision=3, fractional=False, trim="-")
 
 
 def _segments(segments: Sequence[Mapping[str, Any]]) -> str:

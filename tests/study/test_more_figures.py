@@ -67,11 +67,20 @@ def test_a_small_segment_is_marked():
 
 def test_confidences_that_are_right_lie_on_the_diagonal():
     said = np.linspace(0, 1, 200)
-    figure = calibration(said, said, n_users=3)
+    figure = calibration(said, said, np.arange(200) % 3)
     (axes,) = figure.axes
     curve = axes.containers[0][0]
     assert np.allclose(curve.get_xdata(orig=False), curve.get_ydata(orig=False))
     assert len(curve.get_ydata(orig=False)) == 10
+
+
+def test_the_interval_of_a_confidence_knows_that_a_users_answers_are_alike():
+    said, users = np.full(300, 0.5), np.repeat(np.arange(10), 30)
+    came = np.random.default_rng(0).uniform(size=10)[users]
+    figure = calibration(said, came, users, bins=1)
+    (bar,) = figure.axes[0].containers[0][2][0].get_segments()
+    usual = 2 * 1.96 * came[::30].std() / np.sqrt(10)
+    assert bar[1][1] - bar[0][1] == pytest.approx(usual)
 
 
 def test_only_what_was_varied_is_drawn():
@@ -118,8 +127,8 @@ BAD_DAYS = {
     "some weights": lambda: weights_against([("a", "b", pd.DataFrame()), ("c", "d", weights("bias"))], ["bias"]),
     "many bases": lambda: weights_against([("a", "b", weights(*"abcdefghij"))], list("abcdefghij")),
     "NaN weights": lambda: weights_against([("a", "b", weights("bias") * nan)], ["bias"]),
-    "no confidence": lambda: calibration(np.array([nan]), np.array([0.5]), n_users=1),
-    "one confidence": lambda: calibration(np.array([0.4]), np.array([0.5]), n_users=1),
+    "no confidence": lambda: calibration(np.array([nan]), np.array([0.5]), np.array(["a"])),
+    "one confidence": lambda: calibration(np.array([0.4]), np.array([0.5]), np.array(["a"])),
 }
 
 
