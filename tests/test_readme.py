@@ -32,7 +32,7 @@ def blocks(language):
 
 
 COMMANDS = [line for block in blocks("sh") for line in block.splitlines()]
-FURTHER = ("replay", "repair", "worker")
+FURTHER = ("replay", "repair", "report", "worker")
 RUN_HERE = [line for line in COMMANDS if shlex.split(line)[:3] == STUDY]
 BEGUN_HERE = [line for line in RUN_HERE if not {*shlex.split(line)[3:4]} & {*FURTHER}]
 COMPARED_HERE = [line for line in COMMANDS if shlex.split(line)[:3] == COMPARISON]
@@ -132,8 +132,10 @@ def test_a_study_goes_on_to_the_end(here, monkeypatch, capsys):
         monkeypatch.setattr(sys, "argv", ["study", *shlex.split(line)[3:]])
         command.main()
         told += capsys.readouterr().out.splitlines()
-    assert told[0] == "all is right"
-    assert told[-1].endswith(": equal")
+    repaired, replayed, reported = told
+    assert repaired == "all is right"
+    assert replayed.endswith(": equal")
+    assert Path(reported.removeprefix("report: ")).is_file()
 
 
 def test_the_commands_for_other_machines_are_understood():

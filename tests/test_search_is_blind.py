@@ -21,6 +21,7 @@ class Guarded:
 
     def __init__(self, episodes, told):
         self.train, self.validation = episodes.train, episodes.validation
+        self.standards = episodes.standards
         self._test, self._told = episodes.test, told
 
     @property

@@ -69,7 +69,8 @@ def study(
     Ctrl-C once finishes the running trials and stops; twice stops now.
 
     Further commands, each with a --help of its own: worker joins a study from elsewhere, repair mends
-    what an accident left, replay computes one trial again.
+    what an accident left, replay computes one trial again, report
+    writes the page of a finished study.
     """
     options: dict[str, Any] = {"trials": trials, "workers": workers, "seed": seed, "timeout": timeout, "target": target}
     overrides = {key: value for key, value in options.items() if value is not None}

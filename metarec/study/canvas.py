@@ -9,7 +9,20 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-__all__ = ["BLUE", "COLOURS", "GREEN", "GREY", "INK", "ORANGE", "canvas", "nothing", "panels", "save"]
+__all__ = [
+    "BLUE",
+    "COLOURS",
+    "GREEN",
+    "GREY",
+    "INK",
+    "ORANGE",
+    "canvas",
+    "grid",
+    "nothing",
+    "panels",
+    "save",
+    "side_by_side",
+]
 
 _WIDTH = 8.0
 _DPI = 100
@@ -31,16 +44,30 @@ def canvas(title: str, *, height: float) -> tuple[Figure, Axes]:
 
 def panels(titles: list[str], *, height: float) -> tuple[Figure, list[Axes]]:
     """An empty picture of panels one above the other, each with a title and `height` inches high."""
+    return grid(titles, columns=1, height=height)
+
+
+def side_by_side(titles: list[str], *, height: float) -> tuple[Figure, list[Axes]]:
+    """An empty picture of panels beside one another, `height` inches high."""
+    return grid(titles, columns=len(titles), height=height)
+
+
+def grid(titles: list[str], *, columns: int, height: float) -> tuple[Figure, list[Axes]]:
+    """An empty picture with so many panels in a row, each with a title and `height` inches high."""
     layout = ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.12)
-    figure = Figure(figsize=(_WIDTH, height * len(titles)), dpi=_DPI, layout=layout, facecolor="white")
+    rows = -(-len(titles) // columns)
+    figure = Figure(figsize=(_WIDTH, height * rows), dpi=_DPI, layout=layout, facecolor="white")
     FigureCanvasAgg(figure)
-    made = list(figure.subplots(len(titles), squeeze=False)[:, 0])
-    for axes, title in zip(made, titles, strict=True):
-        axes.set_title(title, loc="left", fontsize=13, fontweight="bold", color=INK)
+    made = list(figure.subplots(rows, columns, squeeze=False).ravel())
+    for unused in made[len(titles) :]:
+        unused.set_axis_off()
+    size = 13 if columns == 1 else 11
+    for axes, title in zip(made, titles, strict=False):
+        axes.set_title(title, loc="left", fontsize=size, fontweight="bold", color=INK)
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(axis="both", color="#e6e8eb", linewidth=0.8)
         axes.set_axisbelow(True)
-    return figure, made
+    return figure, made[: len(titles)]
 
 
 def nothing(figure: Figure, axes: Axes, why: str) -> Figure:

@@ -1,4 +1,4 @@
-"""``python -m metarec.study worker``, ``repair`` and ``replay``: what else there is to do with a study that was begun.
+"""``python -m metarec.study worker``, ``repair``, ``replay``, ``report``: what else there is to do with a study.
 
 Only typer is imported here, so that ``--help`` answers at once.
 """
@@ -98,6 +98,24 @@ def replay(
     )
     if not same:
         raise typer.Exit(1)
+
+
+@app.command()
+def report(
+    study_name: StudyName,
+    storage: Storage = None,
+    tracking_uri: TrackingUri = None,
+    out: Out = Path("mlruns"),
+) -> None:
+    """Write the report of a finished study, one page, from what the study kept; nothing is computed again.
+
+    Exit codes: 0 done; 2 bad input.
+    """
+    with _job(study_name, storage, out, tracking_uri, tracked=True) as job:
+        from metarec.study.reporting import write_report
+
+        page = write_report(job)
+    typer.echo(f"report: {page}")
 
 
 @contextmanager

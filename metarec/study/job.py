@@ -21,18 +21,21 @@ from optuna.trial import FrozenTrial, TrialState
 from metarec.errors import InputError
 from metarec.importing import importing
 from metarec.ratings import Domain
+from metarec.study.champion import keep_model
 from metarec.study.data import choose_target, identity_of
 from metarec.study.ensemble import member_trials
 from metarec.study.folders import make_folders
+from metarec.study.naming import study_tags
 from metarec.study.network_subject import NetworkSubject
 from metarec.study.processes import run_in_processes, stopping_politely
 from metarec.study.ray_workers import run_on_ray
 from metarec.study.recorded_trial import EXPERIMENT_ID, RUN_ID, RecordedObjective, facts_of
-from metarec.study.records import keep_model, record_result, study_description
+from metarec.study.records import record_beginning, record_result
 from metarec.study.results import StudyResult
 from metarec.study.search import counted_trials, open_study, run_trials, wanted_trials
 from metarec.study.spec import StudySpec
 from metarec.study.storage import end_stale_trials, open_storage
+from metarec.study.story import study_description
 from metarec.study.subject import Keep, Subject, Surroundings
 from metarec.study.tracking import NullTracker, StudyRun, Tracker
 from metarec.study.transfer_subject import TransferSubject
@@ -52,7 +55,7 @@ __all__ = [
 
 logger = logging.getLogger(__name__)
 
-NEEDED_LATER = ("metarec.study.figures", "metarec.fusion.blend")
+NEEDED_LATER = ("metarec.study.pictures", "metarec.fusion.blend")
 """Our modules that bring a library which is not needed before the first trial has ended."""
 
 
@@ -147,7 +150,10 @@ def run_study(spec: StudySpec, domains: Mapping[str, Domain], job: Job) -> Study
         ready.result()
     with (
         job.tracker.start_study(
-            job.study_name, params=_flat(spec), description=study_description(spec, domains, job.study_name)
+            job.study_name,
+            params=_flat(spec),
+            tags=study_tags(spec),
+            description=study_description(spec, domains, job.study_name),
         ) as run,
         # One core is the search's own.
         worker_pool(job.jobs - 1) if job.jobs > 1 else nullcontext() as processes,
@@ -158,6 +164,7 @@ def run_study(spec: StudySpec, domains: Mapping[str, Domain], job: Job) -> Study
         if run.run_id is not None:
             study.set_user_attr(EXPERIMENT_ID, run.experiment_id)
             study.set_user_attr(RUN_ID, run.run_id)
+        record_beginning(run, spec, domains)
         _reconcile(study, run)
         try:
             run_search(study, objective, job)
@@ -262,6 +269,7 @@ def _score(
         run.experiment_id,
         run.run_id,
         run.run_ids(),
+        outcome.insight,
     )
     return result, outcome.keep
 

@@ -13,6 +13,7 @@ from optuna.trial import FrozenTrial
 
 from metarec.bases import applicable_bases
 from metarec.episodes import TaskMaker, assign_roles, build_episodes
+from metarec.fusion.stackers import Stacker
 from metarec.meta import MetaLearner
 from metarec.model import FusedRecommender, Prescription, save_model
 from metarec.model.mlflow_model import write_mlflow_model
@@ -20,10 +21,11 @@ from metarec.ratings import Domain
 from metarec.study.engine_check import check_engines
 from metarec.study.ensemble import member_name, member_trials
 from metarec.study.evaluation import METAREC
+from metarec.study.insight import look_into
 from metarec.study.objective import Objective, learner_config, make_learner
-from metarec.study.scoring import fit_ahead, score_on_test_users
+from metarec.study.scoring import Settings, fit_ahead, score_on_test_users
 from metarec.study.spec import StudySpec
-from metarec.study.subject import Outcome, Subject, Surroundings
+from metarec.study.subject import Keep, Outcome, Subject, Surroundings
 from metarec.study.tracking import StudyRun
 from metarec.study.trial_files import FileKeeper
 
@@ -69,19 +71,35 @@ class NetworkSubject(Subject):
         table, settings, rows = score_on_test_users(self._spec, self._episodes, learners, fitted)
         self._around.on_stage("comparing the engines")
         engines = check_engines(self._spec, objective.train[objective.validation.domain], members[0].params)
+        domain, episodes, best = self._domains[self._target], self._episodes[self._target], member_name(members[0])
+        insight = look_into(domain, episodes, learners[best], self._bases, seed=self._spec.seed)
+        return Outcome(
+            {self._target: table[self._target], **table},
+            settings,
+            rows,
+            engines,
+            insight,
+            self._keeping(members, learners, fitted, settings),
+        )
+
+    def _keeping(
+        self,
+        members: Sequence[FrozenTrial],
+        learners: Mapping[str, MetaLearner],
+        fitted: Mapping[str, Mapping[str, Stacker]],
+        settings: Settings,
+    ) -> Keep:
+        """What keeps the combination as it was scored, if somebody wants it kept."""
+        configs = {
+            member_name(trial): learner_config(self._spec, self._objective.validation, trial.params)
+            for trial in members
+        }
         prescription = Prescription(
-            {
-                member_name(trial): (
-                    learner_config(self._spec, objective.validation, trial.params),
-                    learners[member_name(trial)],
-                )
-                for trial in members
-            },
+            {name: (config, learners[name]) for name, config in configs.items()},
             fitted.get(self._target, {}),
             settings[self._target][METAREC],
         )
-        keep = partial(self._keep, prescription.without_idle())
-        return Outcome({self._target: table[self._target], **table}, settings, rows, engines, keep)
+        return partial(self._keep, prescription.without_idle())
 
     def _keep(self, prescription: Prescription, folder: Path) -> str:
         """The model: the bases as they served the test users, and the combination as it was scored on them."""

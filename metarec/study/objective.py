@@ -17,7 +17,7 @@ from metarec.episodes import DomainEpisodes, EpisodeBatch, Episodes, FusionInput
 from metarec.meta import LearnerConfig, MetaLearner, MetaLearningTrainer
 from metarec.study.evaluation import METAREC, base_unit_predictions, prediction_rows
 from metarec.study.pruning import progress_of
-from metarec.study.recorded_trial import Judged, RecordedObjective
+from metarec.study.recorded_trial import CURVES, Judged, RecordedObjective
 from metarec.study.space import NETWORK_PARAMETERS
 from metarec.study.spec import StudySpec
 from metarec.study.tracking import StudyRun, TrialRun
@@ -137,6 +137,8 @@ class Objective(RecordedObjective):
 
         learner, curves, error = self.fit(params, on_epoch)
         progress.at_end(learner)
+        kept = {name: [float(f"{value:.5g}") for value in curve] for name, curve in curves.items() if curve}
+        trial.set_user_attr(CURVES, kept)
         _save(learner, self.weights(trial.number))
         return Judged(error, self.files(learner, params, curves), partial(_answer, learner, self.validation.batch))
 

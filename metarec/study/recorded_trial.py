@@ -13,6 +13,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from metarec.meta import NonFiniteLossError
 from metarec.study.latency import seconds_per_prediction
+from metarec.study.naming import trial_label, trial_tags
 from metarec.study.pruning import tells_epochs
 from metarec.study.space import suggest_parameters
 from metarec.study.spec import StudySpec
@@ -20,12 +21,14 @@ from metarec.study.tracking import StudyRun, TrialFacts, TrialRun
 from metarec.study.trial_files import FileKeeper, Files
 
 __all__ = [
+    "CURVES",
     "EXPERIMENT_ID",
     "METRIC",
     "METRICS",
     "REASON",
     "RUN_ID",
     "SECONDS",
+    "SPEC",
     "Judged",
     "RecordedObjective",
     "error_of",
@@ -47,6 +50,12 @@ RUN_ID, REASON = "run_id", "reason"
 EXPERIMENT_ID = "experiment_id"
 """An attribute of a study: the experiment of its run, which stands there, too."""
 
+SPEC = "spec"
+"""Another one: what a process needs that joins from elsewhere."""
+
+CURVES = "curves"
+"""An attribute of a trial: name -> a number for each epoch. It is with Optuna because that everybody can reach."""
+
 CURVE = "val_rmse"
 """The metric of a run that Optuna knows, too, epoch by epoch: as the best so far."""
 
@@ -54,8 +63,10 @@ CURVE = "val_rmse"
 def facts_of(study: optuna.Study) -> list[TrialFacts]:
     """What Optuna knows of every trial that was begun, to compare with the runs."""
     by_epoch = tells_epochs(study.pruner)
+    known = study.user_attrs.get(SPEC)
+    spec = None if known is None else StudySpec.model_validate(known)
     begun = [trial for trial in study.get_trials(deepcopy=False) if trial.state != TrialState.WAITING]
-    return [_facts(trial, trial.intermediate_values if by_epoch else {}) for trial in begun]
+    return [_facts(trial, trial.intermediate_values if by_epoch else {}, spec) for trial in begun]
 
 
 def error_of(trial: FrozenTrial) -> float:
@@ -63,7 +74,7 @@ def error_of(trial: FrozenTrial) -> float:
     return float(trial.values[0])
 
 
-def _facts(trial: FrozenTrial, curve: Mapping[int, float]) -> TrialFacts:
+def _facts(trial: FrozenTrial, curve: Mapping[int, float], spec: StudySpec | None) -> TrialFacts:
     states: dict[TrialState, Any] = {
         TrialState.COMPLETE: "complete",
         TrialState.PRUNED: "pruned",
@@ -80,6 +91,8 @@ def _facts(trial: FrozenTrial, curve: Mapping[int, float]) -> TrialFacts:
         curve=curve,
         began=_milliseconds(trial.datetime_start),
         ended=_milliseconds(trial.datetime_complete),
+        label="" if spec is None else trial_label(spec, trial.params),
+        tags={} if spec is None else trial_tags(spec, trial.params),
     )
 
 
@@ -122,7 +135,8 @@ class RecordedObjective(ABC):
         """The trial's values, one for each objective of the study."""
         assert self.run is not None, "an objective needs the record of its study before it runs"
         params = suggest_parameters(trial, self.spec.space)
-        record = self.run.start_trial(trial.number, params)
+        label, tags = trial_label(self.spec, params), trial_tags(self.spec, params)
+        record = self.run.start_trial(trial.number, params, label=label, tags=tags)
         self._open[trial.number] = record
         try:
             judged = self._judge(trial, params, record)

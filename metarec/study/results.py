@@ -11,6 +11,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from metarec.study.engine_check import EngineCheck
 from metarec.study.evaluation import METAREC, Gain, Scores
+from metarec.study.insight import Insight
 from metarec.study.recorded_trial import METRIC, RUN_ID, SECONDS, error_of
 from metarec.study.transfer_spec import STRATEGY
 
@@ -58,6 +59,7 @@ class StudyResult:
         best: the trial with the best network. test: domain -> scores of all models on its test users.
         settings: domain -> model -> what it chose on validation users; of metarec the weights of its members.
         engines: side by side; empty for a study of transfer.
+        insight: what there is to know of the target's test users, and of the best network.
     """
 
     name: str
@@ -71,6 +73,7 @@ class StudyResult:
     experiment_id: str | None = None
     run_id: str | None = None
     run_ids: Mapping[int, str] = field(default_factory=dict)
+    insight: Insight | None = None
 
     @property
     def members(self) -> Mapping[str, float]:

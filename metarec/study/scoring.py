@@ -18,9 +18,10 @@ from metarec.study.results import DomainResult
 from metarec.study.spec import StudySpec
 from metarec.threads import one_thread
 
-__all__ = ["fit_ahead", "score_on_test_users"]
+__all__ = ["Settings", "fit_ahead", "score_on_test_users"]
 
 Settings = dict[str, Mapping[str, Mapping[str, Any]]]
+"""Domain -> model -> what it chose on validation users."""
 
 
 def fit_ahead(

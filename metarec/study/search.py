@@ -12,7 +12,7 @@ from optuna.trial import FrozenTrial, TrialState
 from metarec.errors import InputError
 from metarec.meta import NonFiniteLossError
 from metarec.study.pruning import PRUNERS
-from metarec.study.recorded_trial import REASON, RecordedObjective
+from metarec.study.recorded_trial import REASON, SPEC, RecordedObjective
 from metarec.study.sampling import SeededByTrial
 from metarec.study.spec import StudySpec
 from metarec.study.storage import end_stale_trials, open_storage, reaching
@@ -23,8 +23,8 @@ __all__ = ["OnTrial", "counted_trials", "join_study", "open_study", "run_trials"
 IDENTITY = "identity"
 "A study attribute: the hash of everything that its trials depend on."
 
-SPEC, WANTED = "spec", "trials"
-"Study attributes: what a process needs that joins from elsewhere, and how many trials there are to be in all."
+WANTED = "trials"
+"Another one: how many trials there are to be in all."
 
 WAIT_S = 0.5
 "How often it is looked whether the last trials, which others run, have ended."

@@ -14,6 +14,7 @@ from optuna.trial import FrozenTrial
 from metarec.episodes.settings import Progress
 from metarec.ratings import Domain
 from metarec.study.engine_check import EngineCheck
+from metarec.study.insight import Insight
 from metarec.study.recorded_trial import RecordedObjective
 from metarec.study.results import DomainResult
 from metarec.study.spec import StudySpec
@@ -51,6 +52,7 @@ class Outcome(NamedTuple):
         settings: domain -> model -> what it chose; of metarec the weights of its members.
         rows: one for each test query, a column for each model.
         engines: the engines side by side; empty where no engine was compared.
+        insight: what there is to know of the target's test users, and of the best network.
         keep: None where nothing is to be kept.
     """
 
@@ -58,6 +60,7 @@ class Outcome(NamedTuple):
     settings: Mapping[str, Mapping[str, Mapping[str, Any]]]
     rows: pd.DataFrame
     engines: list[EngineCheck]
+    insight: Insight
     keep: Keep | None = None
 
 

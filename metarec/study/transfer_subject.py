@@ -14,7 +14,9 @@ from metarec.errors import InputError
 from metarec.ratings import Domain
 from metarec.study.ensemble import member_name, member_trials
 from metarec.study.evaluation import METAREC, base_unit_predictions, gains, prediction_rows, scores
+from metarec.study.insight import Insight, crowd_of
 from metarec.study.results import DomainResult
+from metarec.study.segments import behaviour_of
 from metarec.study.spec import StudySpec
 from metarec.study.subject import Outcome, Subject, Surroundings
 from metarec.study.tracking import StudyRun
@@ -57,6 +59,7 @@ class TransferSubject(Subject):
             )
         self._spec, self._around = spec, around
         self._target = spec.target or ""
+        self._domain = domains[self._target]
         self._rounds = TransferRounds(
             domains,
             [spec.episodes.shots],
@@ -109,4 +112,6 @@ class TransferSubject(Subject):
             METAREC: {member_name(best): 1.0},
             **{name: own.reasons for name, own in said.items()},
         }
-        return Outcome({self._target: result}, {self._target: settings}, rows, [])
+        crowd = crowd_of(self._domain, given.plain_validation, given.plain_test)
+        insight = Insight(behaviour_of(self._domain, given.plain_test, crowd))
+        return Outcome({self._target: result}, {self._target: settings}, rows, [], insight)

@@ -18,7 +18,7 @@ from metarec.study.tracking import MlflowTracker, runs_address, sqlite_uri
 
 pytestmark = pytest.mark.slow
 
-NAMES = {"trial 0 · 0.1873": "FINISHED", "trial 1 · 0.2500 · pruned": "KILLED", "trial 2 · failed": "FAILED"}
+NAMES = {"trial-000 · 0.1873": "FINISHED", "trial-001 · 0.2500 · pruned": "KILLED", "trial-002 · failed": "FAILED"}
 
 
 def record_a_study(tracker):

@@ -8,8 +8,8 @@ from mlflow import MlflowClient
 import metarec
 from metarec.errors import InputError
 from metarec.fusion.stackers.mean import MeanStacker
+from metarec.study.champion import model_name
 from metarec.study.job import Job, run_study
-from metarec.study.records import model_name
 from metarec.study.tracking import MlflowTracker, sqlite_uri
 from metarec.study.tracking._registry import register
 from tests.study.conftest import tiny_spec

@@ -94,7 +94,7 @@ def assert_whole(client, study, numbers):
     assert [int(run.data.tags["metarec.trial"]) for run in runs] == list(numbers)
     for number, run in zip(numbers, runs, strict=True):
         assert (run.info.status, run.data.params) == ("FINISHED", {"x": str(number)})
-        assert run.info.run_name == f"trial {number} · {number / 10:.4f}"
+        assert run.info.run_name == f"trial-{number:03d} · {number / 10:.4f}"
         assert run.data.metrics["value"] == number / 10
         points = client.get_metric_history(run.info.run_id, "val_rmse")
         assert [(point.step, point.value) for point in points] == [(0, 0.5), (1, 0.4), (2, 0.3)]
@@ -206,7 +206,7 @@ def test_an_ending_that_comes_late_does_not_end_the_study_that_goes_on(folder, c
     with MlflowTracker.in_folder(folder).start_study("s", params={}) as study:
         assert study.flush(30) == 0
         parent = client.get_run(study.run_id)
-        assert (parent.info.status, parent.data.tags["metarec.state"]) == ("RUNNING", "running")
+        assert (parent.info.status, parent.data.tags["state"]) == ("RUNNING", "running")
     assert client.get_run(study.run_id).info.status == "FINISHED"
     assert_whole(client, study, [0])
 
@@ -262,7 +262,7 @@ def test_runs_are_made_to_agree_with_the_trials(folder, client):
             "run of trial 0 was left open: ended as complete",
             "run of trial 1 was left open: ended as interrupted",
             "run of trial 2 was left open: ended as failed",
-            "run trial 5 of an unknown trial was left open: ended as interrupted",
+            "run trial-005 of an unknown trial was left open: ended as interrupted",
             "trial 1 had a second run: deleted",
             "trial 6 had no run: made from what Optuna knows",
         ]
@@ -278,7 +278,7 @@ def test_runs_are_made_to_agree_with_the_trials(folder, client):
         6: "KILLED",
     }
     assert runs[2].data.tags["metarec.reason"] == "the loss is nan"
-    assert runs[0].info.run_name == "trial 0 · 0.0000"
+    assert runs[0].info.run_name == "trial-000 · 0.0000"
     assert runs[6].data.tags["metarec.repaired"] == "true"
     assert runs[6].data.params == {"x": "6"}
     assert [point.value for point in client.get_metric_history(runs[6].info.run_id, "val_rmse")] == [0.5, 0.4]

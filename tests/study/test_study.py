@@ -181,6 +181,36 @@ def test_mlflow_holds_one_parent_with_its_trials(finished):
     assert parent.data.params["training.epochs"] == str(spec.training.epochs)
 
 
+def test_runs_are_filtered_by_tags_and_say_what_they_are_of(finished, world):
+    _, result, folder = finished
+    client, (parent,), children = runs_of(folder)
+    tags = {"domain": "movies", "strategy": "none", "fusion": "attention", "engine": "batched", "state": "complete"}
+    for run in (parent, *children):
+        assert {key: run.data.tags[key] for key in tags} == tags
+    for child, trial in zip(children, result.trials, strict=True):
+        label = " ".join(trial.params[name] for name in ("adapted", "loss", "combine"))
+        assert child.info.run_name == f"trial-{trial.number:03d} attention/batched {label} · {trial.value:.4f}"
+    given = {entry.dataset.name: entry.dataset for entry in client.get_run(parent.info.run_id).inputs.dataset_inputs}
+    assert set(given) == {"movies", "books"}
+    profile = json.loads(given["books"].profile)
+    assert profile["fingerprint"] == world["books"].fingerprint()
+    assert profile["ratings"] == len(world["books"].ratings)
+
+
+def test_what_optuna_knows_names_a_run_as_its_trial_does(finished):
+    import optuna
+
+    from metarec.study.recorded_trial import facts_of
+    from metarec.study.storage import open_storage
+
+    _, _, folder = finished
+    study = optuna.load_study(study_name="tiny study", storage=open_storage(str(folder / "optuna.journal")))
+    _, _, children = runs_of(folder)
+    for fact, child in zip(facts_of(study), children, strict=True):
+        assert child.info.run_name.startswith(f"trial-{fact.number:03d} {fact.label} · ")
+        assert fact.tags.items() <= child.data.tags.items()
+
+
 def test_the_artifacts_are_true(finished):
     spec, result, folder = finished
     client, (parent,), children = runs_of(folder)

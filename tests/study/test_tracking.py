@@ -1,5 +1,6 @@
 """The record of a study: true states, right parents, few writes, and nothing lost."""
 
+import json
 import logging
 import math
 import os
@@ -19,6 +20,7 @@ from metarec.errors import InputError
 from metarec.study import tracking
 from metarec.study.tracking import (
     CellRecord,
+    Dataset,
     MlflowTracker,
     NullTracker,
     _spooled_runs,
@@ -74,10 +76,10 @@ def client(folder):
 def test_states_names_and_parents(tracker, client):
     study = tracker.start_study("quickstart", params={"trials": 4}, description="hello")
     endings = [
-        ("complete", None, 0.18734, "FINISHED", "trial 0 · 0.1873"),
-        ("pruned", "worse than the median", 0.25, "KILLED", "trial 1 · 0.2500 · pruned"),
-        ("failed", "the loss is not finite", None, "FAILED", "trial 2 · failed"),
-        ("interrupted", "interrupted", None, "KILLED", "trial 3 · interrupted"),
+        ("complete", None, 0.18734, "FINISHED", "trial-000 · 0.1873"),
+        ("pruned", "worse than the median", 0.25, "KILLED", "trial-001 · 0.2500 · pruned"),
+        ("failed", "the loss is not finite", None, "FAILED", "trial-002 · failed"),
+        ("interrupted", "interrupted", None, "KILLED", "trial-003 · interrupted"),
     ]
     for number, (state, reason, value, status, name) in enumerate(endings):
         trial = study.start_trial(number, {"inner_lr": 0.1})
@@ -399,7 +401,7 @@ print(sorted(study._client.get_run(study.run_id).data.tags))
     )
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
-    tags = ["metarec.role", "metarec.state", "metarec.study", "mlflow.runName", "mlflow.source.name"]
+    tags = ["metarec.role", "metarec.study", "mlflow.runName", "mlflow.source.name", "state"]
     assert done.stdout == f"{tags}\n"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out"]
     # A trial without files leaves no folder for them.
@@ -487,3 +489,54 @@ def test_markdown_cells_stay_in_their_table():
 def test_public_names():
     assert all(hasattr(tracking, name) for name in tracking.__all__)
     assert logging.getLogger("metarec").level == logging.NOTSET
+
+
+# --- what the table of runs is filtered by ---------------------------------------------------------------------------
+
+
+def test_the_data_of_a_study_are_datasets_of_its_run(tracker, client):
+    profile = {"users": 3, "fingerprint": "f" * 64}
+    with tracker.start_study("s", params={}, tags={"domain": "movies"}) as study:
+        for _ in range(2):
+            # Sent again after an answer that was lost, they are there once.
+            study.log_datasets([Dataset("movies", "f" * 64, "ratings.csv", profile)])
+    run = client.get_run(study.run_id)
+    (given,) = run.inputs.dataset_inputs
+    assert (given.dataset.name, given.dataset.digest, given.dataset.source) == ("movies", "f" * 36, "ratings.csv")
+    assert json.loads(given.dataset.profile) == profile
+    assert run.data.tags["domain"] == "movies"
+    assert run.data.tags["state"] == "complete"
+
+
+def test_datasets_wait_for_a_server_that_is_away(folder, client):
+    from mlflow.exceptions import MlflowException
+
+    class Away(MlflowClient):
+        away = True
+
+        def log_inputs(self, *args, **kwargs):
+            if self.away:
+                raise MlflowException("no", error_code="TEMPORARILY_UNAVAILABLE")
+            return super().log_inputs(*args, **kwargs)
+
+    flaky = Away(tracking_uri=sqlite_uri(folder / "mlflow.db"))
+    tracker = MlflowTracker(sqlite_uri(folder / "mlflow.db"), folder / "artifacts", spool=folder, client=flaky)
+    with tracker.start_study("s", params={}) as study:
+        study.log_datasets([Dataset("movies", "abc", "ratings.csv", {"users": 3})])
+        assert study.flush(0.3) == 1
+        flaky.away = False
+        settled(study)
+    assert client.get_run(study.run_id).inputs.dataset_inputs[0].dataset.digest == "abc"
+
+
+def test_a_trials_name_and_tags_are_the_same_while_it_runs_and_after(tracker, client):
+    with tracker.start_study("s", params={}) as study:
+        trial = study.start_trial(17, {}, label="attention/batched product", tags={"fusion": "attention"})
+        settled(study)
+        run = client.get_run(trial.run_id)
+        assert run.info.run_name == "trial-017 attention/batched product"
+        assert (run.data.tags["fusion"], run.data.tags["state"]) == ("attention", "running")
+        trial.finish("complete", value=0.25)
+    run = client.get_run(trial.run_id)
+    assert run.info.run_name == "trial-017 attention/batched product · 0.2500"
+    assert (run.data.tags["fusion"], run.data.tags["state"]) == ("attention", "complete")

@@ -7,6 +7,7 @@ from metarec.study.tracking._address import check_uri, runs_address, shown_uri, 
 from metarec.study.tracking._base import (
     CellRecord,
     ComparisonRun,
+    Dataset,
     Run,
     StudyRun,
     Tracker,
@@ -14,13 +15,16 @@ from metarec.study.tracking._base import (
     TrialFacts,
     TrialRun,
 )
+from metarec.study.tracking._limits import TAG_LENGTH
 from metarec.study.tracking._mlflow import MlflowTracker
 from metarec.study.tracking._notes import markdown_table
 from metarec.study.tracking._null import NullTracker
 
 __all__ = [
+    "TAG_LENGTH",
     "CellRecord",
     "ComparisonRun",
+    "Dataset",
     "MlflowTracker",
     "NullTracker",
     "Run",

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Any, Literal, NamedTuple, Self
 
 __all__ = [
     "CellRecord",
     "ComparisonRun",
+    "Dataset",
     "Run",
     "State",
     "StudyRun",
@@ -119,6 +120,7 @@ class TrialFacts(NamedTuple):
         metrics: what it is judged by, the most important first; none where it has no value.
         curve: step -> value of the metric `curve_metric`.
         began, ended: in milliseconds since 1970.
+        label, tags: as in :meth:`StudyRun.start_trial`.
     """
 
     number: int
@@ -130,11 +132,27 @@ class TrialFacts(NamedTuple):
     curve: Mapping[int, float]
     began: int | None
     ended: int | None
+    label: str = ""
+    tags: Mapping[str, str] = MappingProxyType({})
 
     @property
     def value(self) -> float | None:
         """The most important of its metrics."""
         return next(iter(self.metrics.values()), None)
+
+
+class Dataset(NamedTuple):
+    """A table that a study was given.
+
+    Attributes:
+        digest: a hash of its content. source: where it came from.
+        profile: what there is to know of it, such as counts; plain values.
+    """
+
+    name: str
+    digest: str
+    source: str
+    profile: Mapping[str, Any]
 
 
 class CellRecord(NamedTuple):
@@ -169,8 +187,18 @@ class StudyRun(Run):
     experiment_id: str | None = None
 
     @abstractmethod
-    def start_trial(self, number: int, params: Mapping[str, Any], *, tags: Mapping[str, str] | None = None) -> TrialRun:
-        """Begin the record of trial `number` with these parameters."""
+    def start_trial(
+        self, number: int, params: Mapping[str, Any], *, label: str = "", tags: Mapping[str, str] | None = None
+    ) -> TrialRun:
+        """Begin the record of trial `number` with these parameters.
+
+        Args:
+            label: what its run is called behind its number.
+        """
+
+    @abstractmethod
+    def log_datasets(self, datasets: Sequence[Dataset]) -> None:
+        """Record which data the study was given."""
 
     @abstractmethod
     def register(self, path: str, name: str, tags: Mapping[str, str]) -> None:
@@ -248,6 +276,14 @@ class Tracker(ABC):
 
         Args:
             run_id, experiment_id: those of whoever started it.
+        """
+
+    @abstractmethod
+    def fetch(self, run_id: str, file: str, folder: Path) -> bool:
+        """Copy a file that is kept with a run into `folder`; whether there is one.
+
+        Raises:
+            InputError: the store cannot be used.
         """
 
     @abstractmethod

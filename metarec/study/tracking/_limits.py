@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
-__all__ = ["PARAM_LENGTH", "TAG_LENGTH", "Batch", "batches", "clean_key", "cut", "first_line"]
+__all__ = ["DIGEST_LENGTH", "PARAM_LENGTH", "TAG_LENGTH", "Batch", "batches", "clean_key", "cut", "first_line"]
 
 METRICS_PER_CALL = 1000
 PARAMS_PER_CALL = 100
@@ -16,6 +16,7 @@ ENTITIES_PER_CALL = 1000
 KEY_LENGTH = 250
 PARAM_LENGTH = 6000
 TAG_LENGTH = 8000
+DIGEST_LENGTH = 36
 
 
 class Batch(NamedTuple):

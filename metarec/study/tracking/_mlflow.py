@@ -118,6 +118,23 @@ class MlflowTracker(Tracker):
             client = self._connected()
         return SpooledStudyRun(client, store, name, run_id, experiment_id, self.spool, starts=False)
 
+    def fetch(self, run_id: str, file: str, folder: Path) -> bool:
+        from mlflow.exceptions import MlflowException
+
+        _leave_waiting_to_us()
+        with self._usable():
+            client = self._connected()
+            try:
+                there = any(entry.path == file for entry in client.list_artifacts(run_id))
+            except MlflowException as error:
+                if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                    raise
+                # The run is in another store, or was deleted.
+                there = False
+            if there:
+                client.download_artifacts(run_id, file, str(folder))
+        return there
+
     def _open(self) -> tuple[MlflowClient, str]:
         """The client and the experiment's id."""
         with self._usable():
@@ -186,10 +203,12 @@ def _leave_waiting_to_us() -> None:
 
 
 def _quieten_mlflow() -> None:
-    # MLflow reports its use to its makers, and prints an address for every run that ends on a server. Both
-    # are off unless the user's environment says otherwise; reporting would start with the import.
+    # MLflow reports its use to its makers, prints an address for every run that ends on a server, and a bar for
+    # every file that is fetched. All are off unless the user's environment says otherwise; reporting would start
+    # with the import.
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     import mlflow  # noqa: F401  # the import sets its loggers' levels, so ours come after it
 
     # It tells of each migration of a new store.

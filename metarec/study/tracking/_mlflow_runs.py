@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Metric
 
-__all__ = ["STATUS", "MlflowComparisonRun", "MlflowRun", "Tag", "final_name", "found_runs", "reaching"]
+__all__ = ["STATUS", "MlflowComparisonRun", "MlflowRun", "Tag", "final_name", "found_runs", "reaching", "trial_name"]
 
 STATUS: dict[State, str] = {
     "complete": "FINISHED",
@@ -36,22 +36,31 @@ class Tag:
     STUDY = "metarec.study"
     ROLE = "metarec.role"
     TRIAL = "metarec.trial"
-    STATE = "metarec.state"
+    STATE = "state"
     REASON = "metarec.reason"
     CELL = "metarec.cell"
 
 
-def final_name(number: int, state: State, value: float | None) -> str:
-    """What a trial's run is called at its end.
+def trial_name(number: int, label: str = "") -> str:
+    """What a trial's run is called, wherever it is made: names sort as trials do.
+
+    >>> trial_name(17, "attention/batched product"), trial_name(3)
+    ('trial-017 attention/batched product', 'trial-003')
+    """
+    return f"trial-{number:03d} {label}".rstrip()
+
+
+def final_name(name: str, state: State, value: float | None) -> str:
+    """What a trial's run of this name is called at its end.
 
     Metric columns are out of sight in the table of runs, so the name says what came out.
 
-    >>> final_name(3, "pruned", None), final_name(4, "complete", 0.91234)
-    ('trial 3 · pruned', 'trial 4 · 0.9123')
+    >>> final_name("trial-003", "pruned", None), final_name("trial-004 gated/batched", "complete", 0.91234)
+    ('trial-003 · pruned', 'trial-004 gated/batched · 0.9123')
     """
     result = f"{value:.4f}" if value is not None else ""
     ending = "" if state == "complete" else state
-    return " · ".join(part for part in (f"trial {number}", result, ending) if part)
+    return " · ".join(part for part in (name, result, ending) if part)
 
 
 @contextmanager

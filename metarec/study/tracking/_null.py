@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from metarec.study.tracking._base import CellRecord, ComparisonRun, Run, State, StudyRun, Tracker, TrialFacts, TrialRun
+from metarec.study.tracking._base import (
+    CellRecord,
+    ComparisonRun,
+    Dataset,
+    Run,
+    State,
+    StudyRun,
+    Tracker,
+    TrialFacts,
+    TrialRun,
+)
 
 __all__ = ["NullTracker"]
 
@@ -34,10 +44,15 @@ class _NullTrialRun(_NullRun, TrialRun):
 
 
 class _NullStudyRun(_NullRun, StudyRun):
-    def start_trial(self, number: int, params: Mapping[str, Any], *, tags: Mapping[str, str] | None = None) -> TrialRun:
+    def start_trial(
+        self, number: int, params: Mapping[str, Any], *, label: str = "", tags: Mapping[str, str] | None = None
+    ) -> TrialRun:
         return _NullTrialRun()
 
     def register(self, path: str, name: str, tags: Mapping[str, str]) -> None:
+        pass
+
+    def log_datasets(self, datasets: Sequence[Dataset]) -> None:
         pass
 
     def flush(self, timeout: float) -> int:
@@ -83,6 +98,9 @@ class NullTracker(Tracker):
 
     def join_study(self, name: str, run_id: str | None, experiment_id: str | None) -> StudyRun:
         return _NullStudyRun()
+
+    def fetch(self, run_id: str, file: str, folder: Path) -> bool:
+        return False
 
     def start_comparison(
         self, name: str, *, params: Mapping[str, Any], tags: Mapping[str, str] | None = None, description: str = ""

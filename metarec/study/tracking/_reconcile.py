@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from metarec.study.tracking._base import TrialFacts
 from metarec.study.tracking._limits import PARAM_LENGTH, batches, clean_key, cut
-from metarec.study.tracking._mlflow_runs import STATUS, Tag, final_name
+from metarec.study.tracking._mlflow_runs import STATUS, Tag, final_name, trial_name
 from metarec.study.tracking._sender import child_runs
 
 if TYPE_CHECKING:
@@ -95,8 +95,8 @@ class _Mender:
         created = self._client.create_run(
             self._experiment_id,
             start_time=trial.began,
-            tags={**self._tags, Tag.TRIAL: str(trial.number), "metarec.repaired": "true"},
-            run_name=f"trial {trial.number}",
+            tags={**self._tags, **trial.tags, Tag.TRIAL: str(trial.number), "metarec.repaired": "true"},
+            run_name=trial_name(trial.number, trial.label),
         )
         self._write_numbers(created.info.run_id, trial)
         self._end(created.info.run_id, trial)
@@ -117,5 +117,6 @@ class _Mender:
         self._client.set_tag(run_id, Tag.STATE, trial.state)
         if trial.reason is not None:
             self._client.set_tag(run_id, Tag.REASON, trial.reason)
-        self._client.update_run(run_id, name=final_name(trial.number, trial.state, trial.value))
+        name = final_name(trial_name(trial.number, trial.label), trial.state, trial.value)
+        self._client.update_run(run_id, name=name)
         self._client.set_terminated(run_id, STATUS[trial.state], end_time=trial.ended)

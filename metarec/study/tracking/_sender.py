@@ -10,8 +10,8 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from metarec.study.tracking._limits import PARAM_LENGTH, TAG_LENGTH, batches, clean_key, cut, first_line
-from metarec.study.tracking._mlflow_runs import STATUS, Tag, found_runs
+from metarec.study.tracking._limits import DIGEST_LENGTH, PARAM_LENGTH, TAG_LENGTH, batches, clean_key, cut, first_line
+from metarec.study.tracking._mlflow_runs import STATUS, Tag, found_runs, trial_name
 from metarec.study.tracking._registry import register
 from metarec.study.tracking._spool import Operation, Spool
 
@@ -28,8 +28,8 @@ PAUSES_S = (0.1, 5.0)
 LINGER_S = 2.0
 """So long what comes first waits for what belongs to it, unless somebody waits: a short trial is sent as one."""
 
-ALONE = frozenset({"begin", "files", "register"})
-"""Operations that are never sent together with others."""
+ALONE = frozenset({"begin", "files", "datasets", "register"})
+"""What is sent by calls of its own."""
 
 LATE_S = 30.0
 """A run that is created so long after it began may have been created by somebody else meanwhile."""
@@ -155,6 +155,8 @@ class Sender:
     def _send(self, spool: Spool, operation: Operation, doubtful: bool) -> None:
         what, trial = operation["what"], operation["trial"]
         run_id = self._run_id if trial is None else self._run_of(trial, operation, doubtful)
+        if what == "begin":
+            return
         if what == "files":
             folder = spool.folder / operation["folder"]
             if folder.is_dir():
@@ -163,6 +165,9 @@ class Sender:
             return
         if what == "register":
             register(self._client, run_id, operation["path"], operation["model"], operation["tags"])
+            return
+        if what == "datasets":
+            self._client.log_inputs(run_id, [_input(dataset) for dataset in operation["datasets"]])
             return
         self._log(run_id, operation)
         if what == "end":
@@ -185,7 +190,7 @@ class Sender:
                 self._experiment_id,
                 start_time=operation["time"] if began is None else began,
                 tags={**self._tags, Tag.TRIAL: str(trial)},
-                run_name=f"trial {trial}",
+                run_name=operation.get("name") or trial_name(trial),
             )
             self.run_ids[trial] = created.info.run_id
         return self.run_ids[trial]
@@ -204,8 +209,17 @@ class Sender:
             self._client.log_batch(run_id, *batch)
 
 
+def _input(dataset: dict[str, str]) -> Any:
+    """A dataset as MLflow has it, whose digests are short; the profile may have the whole one."""
+    from mlflow.entities import Dataset, DatasetInput
+
+    digest = dataset["digest"][:DIGEST_LENGTH]
+    source = dataset["source"]
+    return DatasetInput(Dataset(dataset["name"], digest, "metarec", source, profile=dataset["profile"]), tags=[])
+
+
 def _together(queue: Iterable[_Entry]) -> list[_Entry]:
-    """The entries at the head that can be sent as one: what is said of one run in a row."""
+    """The entries at the head that can be sent as one: what is said of one run in a row. Some go alone."""
     group: list[_Entry] = []
     for entry in queue:
         if group:

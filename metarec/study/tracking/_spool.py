@@ -18,7 +18,7 @@ from filelock import FileLock, Timeout
 __all__ = ["Operation", "Spool"]
 
 Operation = dict[str, Any]
-"""Plain values. ``what`` is begin, log, files or end; ``trial`` is a number, or None for the study's own run."""
+"""Plain values. ``what`` is begin, log, files, datasets or end; ``trial`` a number, or None for the study's own run."""
 
 ABOUT, OPERATIONS, SENT, LOCK, REFUSED = "about.json", "operations.jsonl", "sent", "owner.lock", "refused.jsonl"
 

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import math
 import shutil
 import time
 import traceback
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from metarec.study.tracking._base import Run, State, StudyRun, TrialFacts, TrialRun
+from metarec.study.tracking._base import Dataset, Run, State, StudyRun, TrialFacts, TrialRun
 from metarec.study.tracking._limits import clean_key, first_line
-from metarec.study.tracking._mlflow_runs import Tag, final_name
+from metarec.study.tracking._mlflow_runs import Tag, final_name, trial_name
 from metarec.study.tracking._reconcile import reconciled
 from metarec.study.tracking._sender import Sender, child_runs, passes
 from metarec.study.tracking._spool import Operation, Spool
@@ -98,9 +99,10 @@ class _SpooledRun(Run):
 class SpooledTrialRun(_SpooledRun, TrialRun):
     """Keeps its numbers until it is persisted, so that a trial costs few calls however many epochs it has."""
 
-    def __init__(self, channel: _Channel, number: int) -> None:
+    def __init__(self, channel: _Channel, number: int, name: str) -> None:
         super().__init__(channel, number)
         self._number = number
+        self._name = name
         self._curves: set[str] = set()
 
     @property
@@ -128,7 +130,7 @@ class SpooledTrialRun(_SpooledRun, TrialRun):
         super().fail(error)
 
     def _final_name(self, state: State, value: float | None) -> str:
-        return final_name(self._number, state, value)
+        return final_name(self._name, state, value)
 
     def _explanation(self, state: State, reason: str) -> dict[str, str]:
         # The page cuts a long tag short; a description it shows.
@@ -177,12 +179,19 @@ class SpooledStudyRun(_SpooledRun, StudyRun):
         super().log_metrics(metrics, step=step)
         self._say()
 
-    def start_trial(self, number: int, params: Mapping[str, Any], *, tags: Mapping[str, str] | None = None) -> TrialRun:
+    def start_trial(
+        self, number: int, params: Mapping[str, Any], *, label: str = "", tags: Mapping[str, str] | None = None
+    ) -> TrialRun:
         values = {key: str(value) for key, value in params.items()}
+        name = trial_name(number, label)
         # Its run is there at once; what is said of it may wait for more.
-        self._channel.say("begin", number)
-        self._channel.say("log", number, params=values, tags=dict(tags or {}))
-        return SpooledTrialRun(self._channel, number)
+        self._channel.say("begin", number, name=name)
+        self._channel.say("log", number, params=values, tags={Tag.STATE: "running", **(tags or {})})
+        return SpooledTrialRun(self._channel, number, name)
+
+    def log_datasets(self, datasets: Sequence[Dataset]) -> None:
+        said = [{**one._asdict(), "profile": json.dumps(dict(one.profile))} for one in datasets]
+        self._channel.say("datasets", None, datasets=said)
 
     def register(self, path: str, name: str, tags: Mapping[str, str]) -> None:
         self._channel.say("register", None, path=path, model=name, tags=dict(tags))
