@@ -19,7 +19,7 @@ from metarec.meta import MetaLearner, MetaLearningTrainer, make_engine
 from metarec.study.evaluation import METAREC, base_unit_predictions, prediction_rows
 from metarec.study.pruning import progress_of
 from metarec.study.recorded_trial import Judged, RecordedObjective
-from metarec.study.space import NETWORK_PARAMETERS
+from metarec.study.space import own_parameters
 from metarec.study.spec import StudySpec
 from metarec.study.tracking import StudyRun, TrialRun
 from metarec.study.trial_files import FileKeeper, TrialFiles
@@ -33,7 +33,7 @@ OnEpoch = Callable[[MetaLearner, int, Mapping[str, float]], None]
 def make_learner(spec: StudySpec, episodes: Episodes, params: Mapping[str, Any], *, engine: str) -> MetaLearner:
     """The fusion network of a configuration, freshly started from the study's seed, in an engine."""
     inputs = episodes.batch.query
-    searched = NETWORK_PARAMETERS.get(spec.fusion.network, {})
+    searched = own_parameters(spec.fusion.network)
     options = {**spec.fusion.options, **{name: params[name] for name in searched if name in params}}
     with torch.random.fork_rng():
         torch.manual_seed(spec.seed)
