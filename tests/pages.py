@@ -43,8 +43,12 @@ def blocks(language: str, page: str | None = None) -> list[Block]:
 
 def commands(language: str, page: str | None = None) -> list[str]:
     """The lines of such blocks, comments left out and continued lines joined."""
-    code = "".join(block.code for block in blocks(language, page)).replace("\\\n", " ")
-    return [line for line in code.splitlines() if shlex.split(line, comments=True)]
+    return [line for block in blocks(language, page) for line in lines_of(block)]
+
+
+def lines_of(block: Block) -> list[str]:
+    """The commands of one block, as above."""
+    return [line for line in block.code.replace("\\\n", " ").splitlines() if shlex.split(line, comments=True)]
 
 
 def missing_lines(shown: str, printed: str) -> list[str]:

@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from metarec.study.spec import load_spec
-from tests.pages import FIRST_HOUR, PAGES, README, ROOT, Block, blocks, blocks_of, missing_lines
+from tests.pages import FIRST_HOUR, PAGES, README, ROOT, Block, blocks, blocks_of, lines_of, missing_lines
 from tests.test_readme import OPEN_RUNS, RUN_BY_CI
 
 EXAMPLE = ROOT / "examples" / "metarec-example"
@@ -76,7 +76,7 @@ def test_the_first_hour_can_be_followed(tmp_path):
             (tmp_path / file_of(block)).write_text(block.code)
             continue
         assert block.language == "sh"
-        lines = [line for line in block.code.splitlines() if line not in RUN_BY_CI]
+        lines = [line for line in lines_of(block) if line not in RUN_BY_CI]
         printed = ""
         for line in lines:
             arguments = shlex.split(line)
@@ -140,3 +140,9 @@ def test_the_site_is_built_and_fetches_nothing(tmp_path):
         # A reference of a docstring that became no link.
         assert not re.findall(r":(?:class|func|meth|data|attr):<code>", text), path
     assert "MetaRecommenderFusion" in html[Path(tmp_path, "api", "fusion.html")]
+
+
+@pytest.mark.parametrize("name", re.findall(r"`(test_\w+)(?:\.py)?`", PAGES["docs/honest.md"]))
+def test_what_holds_a_rule_is_there(name):
+    files = list((ROOT / "tests").rglob("test_*.py"))
+    assert any(name == path.stem or f"def {name}(" in path.read_text(encoding="utf-8") for path in files)
