@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: study test lint clean
+.PHONY: study test lint docs clean
 
 # The quickstart: a search on the simulated world, a table, and the runs in mlruns/.
 study: $(STAMP)
@@ -20,6 +20,10 @@ lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# The pages of docs/ and the API as a site: open build/site/index.html.
+docs: $(STAMP)
+	$(BIN)/python -m mkdocs build --strict
 
 $(STAMP): requirements.txt setup.cfg pyproject.toml
 	$(PYTHON) -m venv --clear $(VENV)

@@ -1,4 +1,4 @@
-"""The README is true: its example runs, and every command in it is run, here or by `.ci/run`."""
+"""The README and `docs/` are true: every command in them is run, here, in `test_docs.py` or by `.ci/run`."""
 
 import configparser
 import json
@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import click
 import pytest
 import yaml
 from typer.main import get_command
@@ -17,23 +18,18 @@ from metarec.ratings import simulate_domains
 from metarec.study import __main__ as command
 from metarec.study.further_commands import app as further
 from metarec.study.tracking import sqlite_uri, ui_command
-
-ROOT = Path(__file__).parents[1]
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+from tests.pages import FIRST_HOUR, PAGES, README, ROOT, blocks, commands
 
 OPEN_RUNS = ".venv/bin/mlflow ui --backend-store-uri sqlite:///mlruns/mlflow.db"
-RUN_BY_CI = ("make study", "make test", OPEN_RUNS)
+RUN_BY_CI = ("make study", "make test", "make docs", OPEN_RUNS)
 STUDY = [".venv/bin/python", "-m", "metarec.study"]
 COMPARISON = [".venv/bin/python", "-m", "metarec.compare"]
 
 
-def blocks(language):
-    return re.findall(rf"^```{language}\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
-
-
-COMMANDS = [line for block in blocks("sh") for line in block.splitlines()]
+COMMANDS = [line for page in PAGES if page != FIRST_HOUR for line in commands("sh", page)]
+INSTALL = "-m pip install --no-deps --no-build-isolation ./examples/metarec-example"
 FURTHER = ("replay", "repair", "report", "worker")
-RUN_HERE = [line for line in COMMANDS if shlex.split(line)[:3] == STUDY]
+RUN_HERE = [line for line in dict.fromkeys(COMMANDS) if shlex.split(line)[:3] == STUDY]
 BEGUN_HERE = [line for line in RUN_HERE if not {*shlex.split(line)[3:4]} & {*FURTHER}]
 COMPARED_HERE = [line for line in COMMANDS if shlex.split(line)[:3] == COMPARISON]
 
@@ -60,7 +56,8 @@ def test_every_command_is_run_by_ci_or_here():
         assert line in COMMANDS
         assert any(re.search(rf"(^|\s){re.escape(line)}(\s|$)", entry) for entry in script), line
     assert RUN_HERE
-    rest = set(COMMANDS) - {*RUN_BY_CI, *RUN_HERE, *COMPARED_HERE}
+    # What installs the package in examples/ is what `test_plugin_package.py` does.
+    rest = set(COMMANDS) - {*RUN_BY_CI, *RUN_HERE, *COMPARED_HERE, f".venv/bin/python {INSTALL}"}
     assert not rest, f"neither in .ci/run nor what this test runs: {rest}"
 
 
@@ -116,7 +113,7 @@ def test_a_comparison_of_the_readme_can_be_begun(line, here, monkeypatch):
 def test_a_study_goes_on_to_the_end(here, monkeypatch, capsys):
     """The commands about going on, whole, with few bases and one epoch."""
     small = ["--set", "bases=[bias, item-knn]", "--set", "baselines=[mean]", "--set", "training.epochs=1"]
-    lines = [line for line in BEGUN_HERE if "--study-name mine" in line]
+    lines = [line for line in commands("sh", README) if line in BEGUN_HERE and "--study-name mine" in line]
     assert len(lines) == 2
     for trials, line in enumerate(lines, start=1):
         arguments = [*shlex.split(line)[3:], *small, "--trials", str(trials), "--json", "out.json"]
@@ -138,16 +135,34 @@ def test_a_study_goes_on_to_the_end(here, monkeypatch, capsys):
     assert Path(reported.removeprefix("report: ")).is_file()
 
 
-def test_the_commands_for_other_machines_are_understood():
+SERVERS = ("mlflow server", "systemctl enable --now metarec-worker@mine", "kubectl create secret", "kubectl apply -f ")
+"""How the commands begin that are other people's, and need what is not there."""
+
+
+@pytest.mark.parametrize("line", commands("bash"))
+def test_the_commands_for_other_machines_are_understood(line):
     """They name servers that are not there; their options are those that there are."""
-    text = "".join(blocks("bash")).replace("\\\n", " ")
-    lines = [line for line in text.splitlines() if not line.startswith("#")]
-    study, worker = get_command(command.app), get_command(further).commands["worker"]
-    for line, app in zip(lines, (study, worker, study), strict=True):
-        words = shlex.split(line)[4 if app is worker else 3 :]
-        parsed = app.make_context("study", words).params
-        assert parsed["storage"].startswith("postgresql+psycopg://")
-        assert parsed["tracking_uri"].startswith("http://")
+    words = shlex.split(line)
+    if words[:3] != ["python", "-m", "metarec.study"]:
+        assert line.startswith(SERVERS)
+        assert all((ROOT / word).is_file() for word in words if word.startswith("deploy/"))
+        return
+    app, words = get_command(command.app), words[3:]
+    if words[0] in FURTHER:
+        app, words = get_command(further).commands[words[0]], words[1:]
+    parsed = app.make_context("study", words).params
+    assert parsed["storage"].startswith("postgresql+psycopg://")
+    assert parsed["tracking_uri"].startswith("http://")
+
+
+def test_an_mlflow_server_has_the_options_that_the_docs_name():
+    from mlflow.cli import server
+
+    (line,) = (line for line in commands("bash") if line.startswith("mlflow server"))
+    # Parsed, and not called: it would begin to serve.
+    options, rest, _ = server.make_parser(click.Context(server)).parse_args(shlex.split(line)[2:])
+    assert options["port"] == "5000"
+    assert not rest
 
 
 def test_deployed_workers_have_the_options_that_there_are():
@@ -190,7 +205,7 @@ def test_deployed_workers_are_a_valid_unit(tmp_path):
 
 @pytest.mark.slow
 def test_the_example_runs(tmp_path):
-    (example,) = (block for block in blocks("python") if "MetaRecommenderFusion" in block)
+    (example,) = (block.code for block in blocks("python", README) if "MetaRecommenderFusion" in block.code)
     assert len([line for line in example.splitlines() if line.strip()]) <= 18
     printed = python(["-c", example], tmp_path)
     users, items = re.fullmatch(r"torch\.Size\(\[(\d+), (\d+)\]\)\n", printed).groups()
@@ -199,7 +214,7 @@ def test_the_example_runs(tmp_path):
 
 
 def test_the_example_with_a_matrix_runs(capsys):
-    (example,) = (block for block in blocks("python") if "FusionRegressor" in block)
+    (example,) = (block.code for block in blocks("python", README) if "FusionRegressor" in block.code)
     exec(compile(example, "README.md", "exec"), {})
     said = capsys.readouterr().out.strip("[]\n").split()
     assert len(said) == 10
@@ -208,41 +223,19 @@ def test_the_example_with_a_matrix_runs(capsys):
 
 @pytest.mark.slow
 def test_the_example_of_a_strategy_runs(tmp_path):
-    (example,) = (block for block in blocks("python") if "TransferRounds" in block)
+    (example,) = (block.code for block in blocks("python", README) if "TransferRounds" in block.code)
     (users,) = re.fullmatch(r"(?:True|False) \((\d+), \d+\)\n", python(["-c", example], tmp_path)).groups()
     assert int(users) > 10
 
 
-def test_the_readmes_own_recommender_is_found_by_its_entry_point(tmp_path):
-    (source,) = (block for block in blocks("python") if "my_recommender.py" in block)
-    (announced,) = blocks("ini")
-    (tmp_path / "my_recommender.py").write_text(source)
-    # What an installed package leaves behind.
-    facts = tmp_path / "mine-1.dist-info"
-    facts.mkdir()
-    (facts / "METADATA").write_text("Metadata-Version: 2.1\nName: mine\nVersion: 1\n")
-    group, entry = re.fullmatch(r"\[options\.entry_points\]\n(\S+) =\n\s+(.+)\n", announced).groups()
-    (facts / "entry_points.txt").write_text(f"[{group}]\n{entry}\n")
-    printed = python(
-        [
-            "-c",
-            "from metarec.bases import make_base\n"
-            "from metarec.ratings import simulate_domains\n"
-            "domain = simulate_domains(num_users=30, num_items=40, ratings_per_user=20)['movies']\n"
-            "base = make_base('item-median').fit(domain)\n"
-            "history = domain.ratings[['item', 'rating']].head(3)\n"
-            "print(base.predict(history, domain.ratings['item'].unique()[:4]).shape)\n"
-            "from metarec.study.spec import load_spec\n"
-            "print(list(load_spec('quickstart', {}, ['bases=[bias, item-knn, item-median]']).bases))",
-        ],
-        tmp_path,
-    )
-    assert printed == "(4,)\n['bias', 'item-knn', 'item-median']\n"
+LINKS = [
+    (page, target) for page, text in PAGES.items() for target in re.findall(r"\]\(((?!http)[^)#]+)(?:#[^)]*)?\)", text)
+]
 
 
-@pytest.mark.parametrize("target", re.findall(r"\]\(((?!http)[^)]+)\)", README))
-def test_what_the_readme_links_to_is_there(target):
-    assert (ROOT / target).is_file()
+@pytest.mark.parametrize(("page", "target"), LINKS)
+def test_what_a_page_links_to_is_there(page, target):
+    assert (ROOT / page).parent.joinpath(target).is_file()
 
 
 def python(arguments, folder):
@@ -253,7 +246,7 @@ def python(arguments, folder):
 
 
 def test_the_lines_that_change_are_those_of_the_examples():
-    (shown,) = blocks("diff")
+    shown = blocks("diff", README)[0].code
     for sign, name in (("-", "learn2learn"), ("+", "metarec")):
         script = (ROOT / "docs" / "examples" / f"sines_{name}.py").read_text(encoding="utf-8").splitlines()
         for line in (line[1:] for line in shown.splitlines() if line.startswith(sign)):

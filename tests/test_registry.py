@@ -113,3 +113,73 @@ def test_a_plug_in_of_another_group_is_not_taken(plugin):
     plugin("[metarec.engines]\nconstant = their_plugin:Constant\n", THEIRS)
     assert "constant" not in BASES.names()
     assert "constant" in ENGINES.names()
+
+
+def test_defaults_do_not_change_with_what_is_installed(plugin):
+    """Else a study could not go on after somebody installed a package."""
+    from metarec.study.spec import StudySpec
+
+    before = StudySpec()
+    plugin("[metarec.bases]\nx = their_plugin:Constant\n[metarec.baselines]\nx = their_plugin:Constant\n", THEIRS)
+    assert StudySpec() == before
+    assert BASES.names() == [*BASES.builtins(), "x"]
+
+
+def test_what_other_code_predicted_is_not_found_in_the_cache(plugin, monkeypatch, tmp_path):
+    from metarec import registry
+
+    plugin("[metarec.bases]\nconstant = their_plugin:Constant\n", THEIRS)
+    before = BASES.code_of(["bias", "constant", "nobody's"])
+    assert list(before) == ["constant"]
+    (tmp_path / "their_plugin.py").write_text(THEIRS.replace("3.0", "2.0"))
+    # As the next process sees it.
+    registry._code_hash.cache_clear()
+    assert BASES.code_of(["constant"]) != before
+
+
+def test_an_option_that_a_plain_plug_in_does_not_have_is_refused(plugin):
+    plugin("[metarec.bases]\nplain = their_plugin:Plain\n", "class Plain:\n    def __init__(self, least=1): ...\n")
+    make_base("plain", least=2)
+    with pytest.raises(InputError, match=r"bases\.plain: Plain has other options: .* 'most'"):
+        make_base("plain", most=2)
+
+
+NETWORK = """
+from torch import nn
+from metarec.fusion import FusionNetwork
+from metarec.study.space import Parameter, RealRange
+
+RANGE = Parameter(0.5, RealRange(low=0.1, high=1.0), "")
+
+
+class Own(FusionNetwork):
+    searched = {"width": RANGE}
+
+    def __init__(self, width=0.5):
+        super().__init__()
+
+    def fuse(self, inputs): ...
+
+
+class Common(Own):
+    searched = {"inner_lr": RANGE}
+"""
+
+
+def test_a_study_searches_what_a_plug_in_network_says(plugin):
+    from metarec.study.spec import StudySpec
+
+    plugin(
+        "[metarec.fusion]\nown = their_plugin:Own\ncommon = their_plugin:Common\nno-network = their_plugin:RANGE\n",
+        NETWORK,
+    )
+    spec = StudySpec(fusion={"network": "own"}, search={"width": {"low": 0.2, "high": 0.6}})
+    assert str(spec.space["width"]) == "0.2..0.6"
+    assert spec.trial_zero["width"] == 0.5
+    with pytest.raises(ValueError, match=r'network "common": searched names "inner_lr", which must be an option of'):
+        StudySpec(fusion={"network": "common"})
+    with pytest.raises(ValueError, match=r'network "no-network" must be a subclass of metarec\.fusion\.FusionNetwork'):
+        StudySpec(fusion={"network": "no-network"})
+    with pytest.raises(ValueError, match=r'unknown fusion network "onw"; did you mean "own"') as caught:
+        StudySpec(fusion={"network": "onw"}, defaults={"inner_lr": "1e-3"})
+    assert "defaults" not in str(caught.value)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 from metarec.bases._base import BaseRecommender, Recommender
+from metarec.errors import InputError
 from metarec.ratings import Domain
 from metarec.registry import Registry
 
@@ -36,7 +38,12 @@ def make_base(name: str, *, seed: int = 0, **options: Any) -> BaseRecommender:
     kind = BASES.get(name)
     if isinstance(kind, type) and issubclass(kind, Recommender) and "seed" in kind.Config.model_fields:
         options = {"seed": seed, **options}
-    return kind(**options)
+    try:
+        inspect.signature(kind).bind(**options)
+    except TypeError as error:
+        raise InputError(f"bases.{name}: {kind.__name__} has other options: {error}") from None
+    base: BaseRecommender = kind(**options)
+    return base
 
 
 def applicable_bases(names: list[str], domains: list[Domain]) -> list[str]:

@@ -64,7 +64,7 @@ class Plan:
         seeds: how many rounds of each kind. The first five test different users.
         regimes: what there is little of in the target.
         fusion: how networks are made and trained. episodes: how episodes are cut; `shots` replaces its own number.
-        bases: name -> options; None takes all that have something to learn from in every domain.
+        bases: name -> options; None takes all built-in ones that have something to learn from in every domain.
         link_users: whether users with the same id in several domains are one person, see :class:`TransferRounds`.
 
     Raises:

@@ -12,11 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from metarec.bases import BASES
 from metarec.compare.cells import CellResult
 from metarec.compare.plan import Cell, Plan
 from metarec.episodes._cache import cache_key, write_whole
+from metarec.fusion import NETWORKS
 from metarec.ratings import Domain
 from metarec.study.evaluation import Scores
+from metarec.transfer import STRATEGIES
 
 __all__ = ["CellStore", "digest_of", "plain"]
 
@@ -44,6 +47,7 @@ def digest_of(plan: Plan, domains: Mapping[str, Domain]) -> str:
         "bases": [[name, dict(options)] for name, options in plan.make_rounds(domains).bases.items()],
         "link_users": plan.link_users,
         "fusion": plain(dataclasses.asdict(plan.fusion)),
+        "plug-ins": [BASES.code_of(plan.make_rounds(domains).bases), NETWORKS.code_of([plan.fusion.network])],
     }
     return cache_key(facts, _CODE, _LIBRARIES)
 
@@ -62,7 +66,9 @@ class CellStore:
 
     def key(self, cell: Cell) -> str:
         """By which a cell is known, here and among the recorded runs."""
-        return hashlib.sha256(f"{self.digest} {cell!r}".encode()).hexdigest()[:24]
+        # A plug-in's code, where the strategy is one: our own is in the digest.
+        code = "".join(STRATEGIES.code_of([cell.strategy]).values())
+        return hashlib.sha256(f"{self.digest} {cell!r}{code}".encode()).hexdigest()[:24]
 
     def has(self, cell: Cell) -> bool:
         """Whether it is there; it may still turn out to be damaged."""

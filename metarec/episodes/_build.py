@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from metarec.bases import BASES
 from metarec.episodes._assemble import Answered, DomainEpisodes
 from metarec.episodes._cache import cache_key, load_arrays, save_arrays
 from metarec.episodes._features import ItemFacts
@@ -53,6 +54,7 @@ def build_episodes(
         "settings": settings.model_dump(),
         "bases": {name: dict(options) for name, options in bases.items()},
         "order": list(bases),
+        "plug-ins": BASES.code_of(bases),
         "seed": seed,
     }
     key = cache_key(facts)

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from metarec.bases import BASES
 from metarec.episodes._assemble import Answered, DomainEpisodes
 from metarec.episodes._cache import cache_key, load_arrays, save_arrays
 from metarec.episodes._item_facts import item_facts, task_facts
@@ -218,6 +219,7 @@ def _predict(
             if cache:
                 key = cache_key(
                     {**facts, **links.facts(name), "base": name, "options": dict(options), "fit": sorted(fit)}
+                    | {"plug-ins": BASES.code_of([name])}
                 )
                 paths[fit, name] = cache / f"{domain.name}-{name}-{key}.npz"
                 stored = load_arrays(paths[fit, name])

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from metarec.bases import BASES
 from metarec.episodes._assemble import Answered
 from metarec.episodes._cache import cache_key, load_arrays, save_arrays
 from metarec.episodes._item_facts import item_facts, task_facts
@@ -177,6 +178,7 @@ class _Maker:
             "domain": domain.fingerprint(),
             "settings": settings.model_dump(exclude={"shots", "validation_fraction", "test_fraction", "folds"}),
             "bases": [[name, dict(options)] for name, options in bases.items()],
+            "plug-ins": BASES.code_of(bases),
             "shots": list(cuts),
             "seed": seed,
         }

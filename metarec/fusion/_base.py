@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from abc import ABCMeta, abstractmethod
+from collections.abc import Mapping
 from typing import Any, ClassVar, NamedTuple, Self
 
 from torch import Tensor, nn
@@ -45,9 +46,12 @@ class FusionNetwork(nn.Module, metaclass=ABCMeta):
         last_layers: names of the submodules and parameters that turn what the rest computes into a prediction. They are
             what is adapted where only the head is. A name that a network of these options does not have is passed over.
             Empty for a network that makes no such difference.
+        searched: of a plug-in, those of its constructor's options that a study searches: name ->
+            :class:`metarec.study.space.Parameter`. What is searched of the built-in networks stands in that module.
     """
 
     last_layers: ClassVar[tuple[str, ...]] = ()
+    searched: ClassVar[Mapping[str, Any]] = {}
 
     @abstractmethod
     def fuse(self, inputs: FusionInputs) -> FusionOutput:

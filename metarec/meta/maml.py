@@ -146,9 +146,10 @@ class BatchedMAML(nn.Module):
         Dropout and the like are off in the inner steps; in the query rows they are on if the model is training.
 
         Args:
-            support, query: inputs [T, N, ...] and targets [T, N, ...] of T tasks with N rows each, and, where tasks
-                have different numbers of rows, a mask [T, N] that says which of them count. The model gets the rows
-                of its tasks as a batch [rows, ...], as it would one by one.
+            support: inputs [T, N, ...] and targets [T, N, ...] of T tasks with N rows each, and, where tasks have
+                different numbers of rows, a mask [T, N] that says which of them count. The model gets the rows of its
+                tasks as a batch [rows, ...], as it would one by one.
+            query: the same of the rows to be judged on.
             loss: of predictions and targets, one number for each row (or several, of which the mean is taken), such as
                 ``torch.nn.MSELoss(reduction="none")``. Give the same object every time: a new one is tried anew.
 

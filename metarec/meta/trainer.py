@@ -207,7 +207,7 @@ class MetaLearningTrainer:
         """Train on episodes, or on single rows, as :meth:`fit` does: the history.
 
         Args:
-            train_data: episodes; or a list of dicts, one per row, with ``algorithm_features`` [A][F],
+            train_data: episodes; or a list of dicts, one per row, with ``algorithm_features`` [A, F],
                 ``context_features`` [C], ``targets`` (one rating), and ``algorithm_predictions`` [A], what each base
                 predicts for this row, for which ``algorithm_targets`` [A] is another name (the first counts where both
                 are there). Features that no row has are taken to be of width 0. The list is left as it is.

@@ -78,9 +78,11 @@ def read_domains(
     """Read every domain of a file or folder: one for each value of its column `domain`, or one without such a column.
 
     Args:
-        path, scale, columns: as for `read_domain`. A scale that is not given is inferred for each domain by itself.
+        path: as for `read_domain`.
         name: stands before the values of the domain column (``shopping-8``); without such a column, or for a path that
             selects one domain, it is the domain's name.
+        scale: as for `read_domain`; where it is not given, it is inferred for each domain by itself.
+        columns: as for `read_domain`.
 
     Returns:
         name -> domain, in the order of the values, numbers as numbers.

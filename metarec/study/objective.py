@@ -18,7 +18,7 @@ from metarec.meta import LearnerConfig, MetaLearner, MetaLearningTrainer
 from metarec.study.evaluation import METAREC, base_unit_predictions, prediction_rows
 from metarec.study.pruning import progress_of
 from metarec.study.recorded_trial import CURVES, Judged, RecordedObjective
-from metarec.study.space import NETWORK_PARAMETERS
+from metarec.study.space import own_parameters
 from metarec.study.spec import StudySpec
 from metarec.study.tracking import StudyRun, TrialRun
 from metarec.study.trial_files import FileKeeper, TrialFiles
@@ -32,7 +32,7 @@ OnEpoch = Callable[[MetaLearner, int, Mapping[str, float]], None]
 def learner_config(spec: StudySpec, episodes: Episodes, params: Mapping[str, Any]) -> LearnerConfig:
     """The fusion network of a configuration and its engine, as plain values."""
     inputs = episodes.batch.query
-    searched = NETWORK_PARAMETERS.get(spec.fusion.network, {})
+    searched = own_parameters(spec.fusion.network)
     return LearnerConfig(
         network=spec.fusion.network,
         options={**spec.fusion.options, **{name: params[name] for name in searched if name in params}},

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from metarec.errors import InputError
+from metarec.fusion import NETWORKS
 
 if TYPE_CHECKING:
     import optuna
@@ -19,6 +23,7 @@ __all__ = [
     "Limits",
     "Parameter",
     "RealRange",
+    "own_parameters",
     "parameters_of",
     "suggest_parameters",
 ]
@@ -167,12 +172,32 @@ NETWORK_PARAMETERS: Mapping[str, Mapping[str, Parameter]] = {
         "dropout": Parameter(0.5, RealRange(low=0.0, high=0.7), "share of hidden outputs dropped in training"),
     },
 }
-"""By network: those of its constructor's options that are searched. A network that is not here has none."""
+"""By network: those of its constructor's options that are searched. A plug-in says its own in ``searched``."""
+
+
+def own_parameters(network: str) -> Mapping[str, Parameter]:
+    """What is searched of this network beside what all have.
+
+    Raises:
+        InputError: an unknown network, or a plug-in that would search what is no option of its own.
+    """
+    if network in NETWORK_PARAMETERS:
+        return NETWORK_PARAMETERS[network]
+    kind = NETWORKS.get(network)
+    own: Mapping[str, Parameter] = kind.searched
+    options = set(inspect.signature(kind).parameters) - COMMON_PARAMETERS.keys()
+    for name in own:
+        if name not in options:
+            raise InputError(
+                f'network "{network}": searched names "{name}", which must be an option of {kind.__name__} '
+                f"and none of {', '.join(COMMON_PARAMETERS)}"
+            )
+    return own
 
 
 def parameters_of(network: str) -> dict[str, Parameter]:
     """Everything that a study with this network may search."""
-    return {**COMMON_PARAMETERS, **NETWORK_PARAMETERS.get(network, {})}
+    return {**COMMON_PARAMETERS, **own_parameters(network)}
 
 
 def suggest_parameters(trial: optuna.Trial, space: Mapping[str, Limits]) -> dict[str, Any]:

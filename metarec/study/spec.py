@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal, Self, get_args
 
@@ -43,6 +44,10 @@ class FusionSpec(_Part):
     def check(self) -> None:
         """Build the smallest such network, so that a wrong option is found before anything is fitted."""
         kind: type[FusionNetwork] = NETWORKS.get(self.network)
+        if not (isinstance(kind, type) and issubclass(kind, FusionNetwork)):
+            raise InputError(
+                f'network "{self.network}" must be a subclass of metarec.fusion.FusionNetwork but is {kind}'
+            )
         with torch.random.fork_rng():
             kind.for_episodes(2, 1, 1, **self.options)
 
@@ -84,9 +89,9 @@ class StudySpec(_Part):
     timeout: float | None = Field(None, gt=0)
     "Seconds after which no new trial begins."
     episodes: EpisodeSettings = EpisodeSettings()
-    bases: dict[str, dict[str, Any]] = Field(default_factory=lambda: _without_options(BASES.names()))
-    "Base recommenders: a list of names, or name: options."
-    baselines: list[str] = Field(default_factory=STACKERS.names)
+    bases: dict[str, dict[str, Any]] = Field(default_factory=lambda: _without_options(BASES.builtins()))
+    "Base recommenders: a list of names, or name: options. By default all of metarec's own."
+    baselines: list[str] = Field(default_factory=STACKERS.builtins)
     "The classical ways of combining, which stand in the table beside metarec."
     fusion: FusionSpec = FusionSpec()
     transfer: TransferSpec | None = None
@@ -128,7 +133,10 @@ class StudySpec(_Part):
     def _defaults_are_typed(cls, value: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
         # YAML reads 1e-3 as text; whatever a default is given as, it is of the parameter's type.
         fusion, transfer = info.data.get("fusion"), info.data.get("transfer")
-        known = _parameters(fusion, transfer) if fusion else {}
+        known: dict[str, Parameter] = {}
+        # A network that is not there is told as such, further down.
+        with suppress(InputError):
+            known = _parameters(fusion, transfer) if fusion else {}
         typed = {}
         for name, given in value.items():
             kind = type(known[name].default) if name in known else type(given)

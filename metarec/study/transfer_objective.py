@@ -18,7 +18,7 @@ import yaml
 from metarec.episodes import Episodes
 from metarec.study.evaluation import METAREC, base_unit_predictions, prediction_rows
 from metarec.study.recorded_trial import Judged, RecordedObjective
-from metarec.study.space import NETWORK_PARAMETERS
+from metarec.study.space import own_parameters
 from metarec.study.spec import StudySpec
 from metarec.study.tracking import StudyRun, TrialRun
 from metarec.study.transfer_spec import STRATEGY
@@ -82,7 +82,7 @@ class StrategyFiles:
 
 def settings_of(spec: StudySpec, params: Mapping[str, Any]) -> FusionSettings:
     """The fusion network of a configuration and its training; what is neither searched nor in the spec is usual."""
-    own = {name: params[name] for name in NETWORK_PARAMETERS.get(spec.fusion.network, {}) if name in params}
+    own = {name: params[name] for name in own_parameters(spec.fusion.network) if name in params}
     return FusionSettings(
         network=spec.fusion.network,
         options={**spec.fusion.options, **own},

@@ -73,7 +73,7 @@ class TransferRounds:
         domains: the rating tables by name, two at least.
         shots: all numbers of shots that will be asked for. The few users have enough ratings for the largest.
         settings: how episodes are cut; `shots` replaces its own number.
-        bases: name -> options; by default all that have something to learn from in every domain.
+        bases: name -> options; by default all built-in ones that have something to learn from in every domain.
         link_users: whether users with the same id in several domains are the same person, whose history in the one
             counts in the other.
         cache: a folder for what took long; None keeps nothing on disk.
@@ -104,7 +104,7 @@ class TransferRounds:
         self.shots = tuple(sorted(set(shots)))
         self.settings = EpisodeSettings() if settings is None else settings
         if bases is None:
-            each = [applicable_bases(BASES.names(), [domain]) for domain in domains.values()]
+            each = [applicable_bases(BASES.builtins(), [domain]) for domain in domains.values()]
             bases = {name: {} for name in each[0] if all(name in own for own in each)}
         self.bases = dict(bases)
         self.link_users = link_users

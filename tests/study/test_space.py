@@ -8,7 +8,7 @@ import torch
 
 from metarec.episodes import EpisodeBatch, FusionInputs
 from metarec.fusion import NETWORKS, FusionNetwork, FusionOutput
-from metarec.study import objective, spec
+from metarec.study import objective, space, spec
 from metarec.study.objective import make_learner
 from metarec.study.space import COMMON_PARAMETERS, NETWORK_PARAMETERS, Choice, IntRange, RealRange, parameters_of
 from metarec.study.spec import StudySpec
@@ -34,8 +34,8 @@ def plugged_in(monkeypatch):
         def get(self, name):
             return OnlyABias if name == "only-a-bias" else NETWORKS.get(name)
 
-    monkeypatch.setattr(spec, "NETWORKS", Registry())
-    monkeypatch.setattr(objective, "NETWORKS", Registry())
+    for module in (objective, space, spec):
+        monkeypatch.setattr(module, "NETWORKS", Registry())
 
 
 @pytest.fixture(scope="module")
