@@ -10,6 +10,7 @@ from typing import NamedTuple
 ROOT = Path(__file__).parents[1]
 README = "README.md"
 FIRST_HOUR = "docs/first-hour.md"
+MODEL = "docs/model.md"
 
 PAGES = {
     str(path.relative_to(ROOT)): path.read_text(encoding="utf-8")

@@ -13,11 +13,11 @@ import pytest
 import yaml
 
 from metarec.study.spec import load_spec
-from tests.pages import FIRST_HOUR, PAGES, README, ROOT, Block, blocks, blocks_of, lines_of, missing_lines
+from tests.pages import FIRST_HOUR, MODEL, PAGES, README, ROOT, Block, blocks, blocks_of, lines_of, missing_lines
 from tests.test_readme import OPEN_RUNS, RUN_BY_CI
 
 EXAMPLE = ROOT / "examples" / "metarec-example"
-PYTHON_PAGES = sorted({block.page for block in blocks("python")} - {README, FIRST_HOUR})
+PYTHON_PAGES = sorted({block.page for block in blocks("python")} - {README, FIRST_HOUR, MODEL})
 SLOW_PAGES = ("docs/networks.md", "docs/results.md")
 
 
@@ -68,12 +68,28 @@ def test_the_python_of_a_page_runs_and_prints_what_is_shown(page, tmp_path, monk
 
 
 @pytest.mark.slow
-def test_the_first_hour_can_be_followed(tmp_path):
+def test_the_first_hour_can_be_followed_and_its_model_used(tmp_path):
     """Command after command in a new folder; what `.ci/run` does, from nothing, is left to it."""
     (tmp_path / ".venv").symlink_to(sys.prefix)
-    for block in blocks_of(FIRST_HOUR):
+    for page in (FIRST_HOUR, MODEL):
+        follow(page, tmp_path)
+    assert OPEN_RUNS in PAGES[FIRST_HOUR]
+
+
+def follow(page, folder):
+    """What a page has typed and saved. Blocks of Python without a name are one program."""
+    program = ""
+    for block in blocks_of(page):
+        if block.language == "python" and file_of(block):
+            (folder / file_of(block)).write_text(block.code)
+            continue
         if block.language == "python":
-            (tmp_path / file_of(block)).write_text(block.code)
+            program += block.code
+            printed = run([".venv/bin/python", "-c", program], folder)
+            assert not missing_lines(block.shown or "", printed), printed
+            continue
+        if block.language == "bash":
+            # Of servers, which `test_readme.py` looks at.
             continue
         assert block.language == "sh"
         lines = [line for line in lines_of(block) if line not in RUN_BY_CI]
@@ -81,9 +97,8 @@ def test_the_first_hour_can_be_followed(tmp_path):
         for line in lines:
             arguments = shlex.split(line)
             assert arguments[0] == ".venv/bin/python"
-            printed += run(arguments, tmp_path)
-        assert not missing_lines(block.shown or "", printed)
-    assert OPEN_RUNS in PAGES[FIRST_HOUR]
+            printed += run(arguments, folder)
+        assert not missing_lines(block.shown or "", printed), printed
 
 
 @pytest.mark.parametrize("block", blocks("yaml"), ids=lambda block: yaml.safe_load(block.code)["name"])

@@ -18,7 +18,7 @@ from metarec.ratings import simulate_domains
 from metarec.study import __main__ as command
 from metarec.study.further_commands import app as further
 from metarec.study.tracking import sqlite_uri, ui_command
-from tests.pages import FIRST_HOUR, PAGES, README, ROOT, blocks, commands
+from tests.pages import FIRST_HOUR, MODEL, PAGES, README, ROOT, blocks, commands
 
 OPEN_RUNS = ".venv/bin/mlflow ui --backend-store-uri sqlite:///mlruns/mlflow.db"
 RUN_BY_CI = ("make study", "make test", "make docs", OPEN_RUNS)
@@ -26,7 +26,10 @@ STUDY = [".venv/bin/python", "-m", "metarec.study"]
 COMPARISON = [".venv/bin/python", "-m", "metarec.compare"]
 
 
-COMMANDS = [line for page in PAGES if page != FIRST_HOUR for line in commands("sh", page)]
+FOLLOWED = (FIRST_HOUR, MODEL)
+"""The pages that `test_docs.py` follows command by command."""
+
+COMMANDS = [line for page in PAGES if page not in FOLLOWED for line in commands("sh", page)]
 INSTALL = "-m pip install --no-deps --no-build-isolation ./examples/metarec-example"
 FURTHER = ("replay", "repair", "report", "worker")
 RUN_HERE = [line for line in dict.fromkeys(COMMANDS) if shlex.split(line)[:3] == STUDY]
@@ -135,8 +138,16 @@ def test_a_study_goes_on_to_the_end(here, monkeypatch, capsys):
     assert Path(reported.removeprefix("report: ")).is_file()
 
 
-SERVERS = ("mlflow server", "systemctl enable --now metarec-worker@mine", "kubectl create secret", "kubectl apply -f ")
+SERVERS = (
+    "mlflow server",
+    "systemctl enable --now metarec-worker@mine",
+    "kubectl create secret",
+    "kubectl apply -f ",
+    "curl ",
+)
 """How the commands begin that are other people's, and need what is not there."""
+
+MODEL_SERVER = "mlflow models serve "
 
 
 @pytest.mark.parametrize("line", commands("bash"))
@@ -144,7 +155,7 @@ def test_the_commands_for_other_machines_are_understood(line):
     """They name servers that are not there; their options are those that there are."""
     words = shlex.split(line)
     if words[:3] != ["python", "-m", "metarec.study"]:
-        assert line.startswith(SERVERS)
+        assert line.startswith((*SERVERS, MODEL_SERVER))
         assert all((ROOT / word).is_file() for word in words if word.startswith("deploy/"))
         return
     app, words = get_command(command.app), words[3:]
@@ -163,6 +174,25 @@ def test_an_mlflow_server_has_the_options_that_the_docs_name():
     options, rest, _ = server.make_parser(click.Context(server)).parse_args(shlex.split(line)[2:])
     assert options["port"] == "5000"
     assert not rest
+
+
+def test_a_model_is_served_with_options_that_there_are():
+    from mlflow.models.cli import serve
+
+    (line,) = (line for line in commands("bash") if line.startswith(MODEL_SERVER))
+    options, rest, _ = serve.make_parser(click.Context(serve)).parse_args(shlex.split(line)[3:])
+    assert options["env_manager"] == "local"
+    assert not rest
+
+
+@pytest.mark.parametrize("line", [line for line in commands("bash") if line.startswith("curl ")])
+def test_requests_to_a_model_are_what_it_takes(line):
+    from metarec.model.mlflow_model import signature
+
+    (row,) = json.loads(shlex.split(line)[-1])["dataframe_records"]
+    names = {column.name: column.required for column in signature().inputs.inputs}
+    assert set(row) <= set(names)
+    assert {name for name, required in names.items() if required} <= set(row)
 
 
 def test_deployed_workers_have_the_options_that_there_are():

@@ -19,7 +19,7 @@ from metarec.model.fused import FusedRecommender
 if TYPE_CHECKING:
     from mlflow.models import ModelSignature
 
-__all__ = ["DIGEST", "ServedModel", "load_from", "write_mlflow_model"]
+__all__ = ["DIGEST", "ServedModel", "load_from", "signature", "write_mlflow_model"]
 
 DIGEST = "metarec.digest"
 """Where the digest of the model stands: in the metadata of the MLflow model, and in a tag of its registered version."""
@@ -47,7 +47,7 @@ def write_mlflow_model(folder: Path, recommender: FusedRecommender, save: Callab
         str(folder),
         loader_module=__name__,
         data_path=str(data),
-        signature=_signature(),
+        signature=signature(),
         input_example=_example(recommender),
         pip_requirements=[
             f"metarec=={metarec.__version__}",
@@ -119,7 +119,8 @@ def _registered(uri: str, tracking_uri: str | None) -> tuple[str, str | None]:
     return client.get_model_version_download_uri(found.name, found.version), found.tags.get(DIGEST)
 
 
-def _signature() -> ModelSignature:
+def signature() -> ModelSignature:
+    """What a served model takes and gives."""
     from mlflow.models import ModelSignature
     from mlflow.types.schema import Array, ColSpec, DataType, Object, Property, Schema
 
