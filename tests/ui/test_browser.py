@@ -159,8 +159,8 @@ def test_the_experiment_lists_the_study(look, runs):
 
 def test_the_study_s_page_says_what_came_out(look, runs):
     parent, _ = runs
-    text = look("study", page_of(parent), "quickstart", "metarec", "best-single", "RMSE")
-    assert "Target: movies" in text
+    text = look("study", page_of(parent), "What was searched", "What won", "best-single", "metarec-quickstart")
+    assert "movies" in text
 
 
 def test_a_trial_s_page_says_what_it_was(look, runs):
@@ -186,6 +186,12 @@ def test_a_picture_is_previewed(look, runs, browser):
     raise AssertionError(f"no picture is drawn: {drawn}")
 
 
+def test_the_report_is_previewed(look, runs):
+    parent, _ = runs
+    path = page_of(parent, "/artifacts/report.html")
+    look("report", path, "best-single", "By how much, and is it significant?", within="iframe")
+
+
 def test_the_registered_model_is_there(look, runs):
     look("model", "models/metarec-quickstart", "metarec-quickstart", "champion")
-    look("version", "models/metarec-quickstart/versions/1", "Inputs (3)", "Outputs (1)", "@ champion", "quickstart")
+    look("version", "models/metarec-quickstart/versions/1", "Inputs (3)", "Outputs (1)", "champion", "quickstart")
