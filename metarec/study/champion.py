@@ -6,9 +6,9 @@ import shutil
 
 from metarec.model.mlflow_model import DIGEST
 from metarec.study.subject import Keep
-from metarec.study.tracking import StudyRun
+from metarec.study.tracking import CHAMPION, StudyRun
 
-__all__ = ["MODEL", "keep_model", "model_name"]
+__all__ = ["MODEL", "champion_uri", "keep_model", "model_name"]
 
 MODEL = "model"
 """The folder of the model among the artifacts of a study's run."""
@@ -17,6 +17,11 @@ MODEL = "model"
 def model_name(study: str) -> str:
     """What the model of a study is called in the registry, where names have no colons."""
     return f"metarec-{study.replace(':', '-')}"
+
+
+def champion_uri(study: str) -> str:
+    """By which the latest model of a study is loaded."""
+    return f"models:/{model_name(study)}@{CHAMPION}"
 
 
 def keep_model(run: StudyRun, study: str, keep: Keep) -> None:

@@ -13,6 +13,7 @@ import yaml
 from optuna.trial import FrozenTrial, TrialState
 
 from metarec.ratings import Domain
+from metarec.study.champion import champion_uri
 from metarec.study.evaluation import METAREC, Gain
 from metarec.study.recorded_trial import error_of
 from metarec.study.results import STATES, DomainResult, StudyResult
@@ -54,6 +55,8 @@ def findings_of(
         "study": result.name,
         "description": spec.description,
         "repeat": REPEAT,
+        # A study of transfer keeps no model.
+        "use": f'metarec.load("{champion_uri(result.name)}")' if spec.transfer is None else None,
         "finished": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
         "target": result.target,
         "transfer": None if spec.transfer is None else spec.transfer.model_dump(mode="json"),

@@ -59,7 +59,8 @@ figure { margin: 1.5em 0 } figure img { width: 100%; max-width: 800px; height: a
 {{- ", " if not loop.last }}{% endfor %}.</p>
 {% if not f.transfer %}<p>What is scored as metarec is a combination, weighed on validation users:
 {% for name, weight in f.members.items() if weight >= 0.005 %}{{ "%.2f"|format(weight) }} {{ name }}
-{{- ", " if not loop.last }}{% endfor %}.</p>{% endif %}
+{{- ", " if not loop.last }}{% endfor %}.</p>
+<p>To use it: <code>{{ f.use }}</code></p>{% endif %}
 
 <h2>By how much, and is it significant?</h2>
 {% for t in f.tables %}

@@ -96,7 +96,8 @@ def _won(findings: Findings) -> str:
     if findings["transfer"] is not None:
         return text
     shares = ", ".join(f"{weight:.2f} {name}" for name, weight in findings["members"].items() if weight >= 0.005)
-    return f"{text} metarec is the combination of {shares}, weighed on validation users."
+    use = f"To use it: `{findings['use']}`."
+    return f"{text} metarec is the combination of {shares}, weighed on validation users. {use}"
 
 
 def verdicts(table: Mapping[str, Any]) -> list[str]:

@@ -19,8 +19,10 @@ from metarec.study.tracking._limits import TAG_LENGTH
 from metarec.study.tracking._mlflow import MlflowTracker
 from metarec.study.tracking._notes import markdown_table
 from metarec.study.tracking._null import NullTracker
+from metarec.study.tracking._registry import CHAMPION
 
 __all__ = [
+    "CHAMPION",
     "TAG_LENGTH",
     "CellRecord",
     "ComparisonRun",
