@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: study test lint docs clean
+.PHONY: study test test-slow lint docs clean
 
 # The quickstart: a search on the simulated world, a table, and the runs in mlruns/.
 study: $(STAMP)
@@ -14,7 +14,11 @@ study: $(STAMP)
 # Tests on real ratings run where METAREC_DATA names their folder. Two processes; a file's tests stay together. Each has
 # one thread: two processes with two threads each wait for each other, and took many times as long.
 test: $(STAMP)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"
+
+# Servers, clusters, full disks, a browser: what takes more than ten seconds or so.
+test-slow: $(STAMP)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m slow
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
