@@ -65,7 +65,7 @@ def test_a_study_finds_the_recommender_and_the_network(run, data):
         "--set", "bases.item-median.least=2", "--set", "fusion.network=tilted-mean", "--set", "baselines=[mean]",
         "--set", "search={most: {low: 0.2, high: 0.4}}",
     )  # fmt: skip
-    assert all(trial["state"] in ("COMPLETE", "PRUNED") for trial in written["trials"])
+    assert all(trial["state"] in ("complete", "pruned") for trial in written["trials"])
     assert 0.2 <= written["trials"][1]["params"]["most"] <= 0.4
     assert {"metarec", "item-median"} <= written["test"]["movies"].keys()
 
