@@ -8,7 +8,8 @@ import torch
 
 from metarec.episodes import EpisodeBatch, FusionInputs
 from metarec.fusion import NETWORKS, FusionNetwork, FusionOutput
-from metarec.study import objective, space, spec
+from metarec.meta import learner_config
+from metarec.study import space, spec
 from metarec.study.objective import make_learner
 from metarec.study.space import COMMON_PARAMETERS, NETWORK_PARAMETERS, Choice, IntRange, RealRange, parameters_of
 from metarec.study.spec import StudySpec
@@ -34,7 +35,7 @@ def plugged_in(monkeypatch):
         def get(self, name):
             return OnlyABias if name == "only-a-bias" else NETWORKS.get(name)
 
-    for module in (objective, space, spec):
+    for module in (learner_config, space, spec):
         monkeypatch.setattr(module, "NETWORKS", Registry())
 
 
