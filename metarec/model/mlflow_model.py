@@ -196,7 +196,8 @@ class ServedModel:
         histories = rows["history"].tolist() if "history" in rows.columns else [None] * len(rows)
         groups: dict[str, tuple[History, list[int]]] = {}
         for row, (user, history) in enumerate(zip(users, histories, strict=True)):
-            key = f"history {history!r}" if _given(history) else f"user {user}" if _given(user) else ""
+            # Of a list, because numpy writes a long array with its middle left out.
+            key = f"history {list(history)!r}" if _given(history) else f"user {user}" if _given(user) else ""
             if key not in groups:
                 groups[key] = (self._history(row, user, history), [])
             groups[key][1].append(row)

@@ -13,10 +13,12 @@ import urllib.request
 from pathlib import Path
 
 import mlflow.pyfunc
+import numpy as np
 import pandas as pd
 import pytest
 from mlflow.exceptions import MlflowException
 
+from metarec.model.mlflow_model import ServedModel
 from tests.model.test_model import files_of
 
 REQUESTS = 200
@@ -188,3 +190,17 @@ def test_pyfunc_answers_as_the_server_does(kept, recommender):
     assert predicted["prediction"].to_numpy() == pytest.approx(one.predict(example["item"]).to_numpy(), abs=1e-5)
     with pytest.raises(MlflowException):
         model.predict(pd.DataFrame({"item": ["never seen"]}))
+
+
+def test_long_histories_that_differ_in_their_middle_are_two(recommender):
+    """Rows of one history are adapted to together; numpy would write both of these alike."""
+    served, items = ServedModel(recommender), recommender.items
+
+    def history(rating):
+        said = [(f"x{number:04}", 3.0) for number in range(1200)]
+        said[600:640] = [(item, rating) for item in items]
+        return np.array([{"item": item, "rating": value, "timestamp": None} for item, value in said], dtype=object)
+
+    rows = pd.DataFrame({"item": [items[0], items[0]], "history": [history(1.0), history(5.0)]})
+    low, high = served.predict(rows)["prediction"]
+    assert low < high - 0.1
