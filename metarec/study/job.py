@@ -8,7 +8,7 @@ import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from importlib import import_module
 from pathlib import Path
@@ -21,7 +21,7 @@ from optuna.trial import FrozenTrial, TrialState
 from metarec.errors import InputError
 from metarec.importing import importing
 from metarec.ratings import Domain
-from metarec.study.champion import keep_model
+from metarec.study.champion import champion_uri, keep_model
 from metarec.study.data import choose_target, identity_of
 from metarec.study.ensemble import member_trials
 from metarec.study.folders import make_folders
@@ -176,6 +176,7 @@ def run_study(spec: StudySpec, domains: Mapping[str, Domain], job: Job) -> Study
         if keep is not None and run.run_id is not None:
             try:
                 keep_model(run, job.study_name, keep)
+                result = replace(result, model=champion_uri(job.study_name))
             except InputError as error:
                 # The study is done; what a plug-in lacks must not take its table away.
                 logger.warning("no model is kept: %s", error)

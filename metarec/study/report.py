@@ -74,6 +74,8 @@ def show_result(console: Console, result: StudyResult) -> None:
 def show_where(console: Console, result: StudyResult, tracking_uri: str) -> None:
     """The last lines: where the predictions and the runs are, and how to open them."""
     console.print(Text(f"predictions: {result.predictions}"), soft_wrap=True)
+    if result.model is not None:
+        console.print(Text(f'model: metarec.load("{result.model}")'), soft_wrap=True)
     show_runs(console, "this study", tracking_uri, result.experiment_id, result.run_id)
 
 

@@ -59,6 +59,7 @@ class StudyResult:
         best: the trial with the best network. test: domain -> scores of all models on its test users.
         settings: domain -> model -> what it chose on validation users; of metarec the weights of its members.
         engines: side by side; empty for a study of transfer.
+        model: by which what it proposes is loaded; None where no model is kept.
         insight: what there is to know of the target's test users, and of the best network.
     """
 
@@ -74,6 +75,7 @@ class StudyResult:
     run_id: str | None = None
     run_ids: Mapping[int, str] = field(default_factory=dict)
     insight: Insight | None = None
+    model: str | None = None
 
     @property
     def members(self) -> Mapping[str, float]:
@@ -146,6 +148,7 @@ class StudyResult:
             "members": {domain: dict(chosen[METAREC]) for domain, chosen in self.settings.items()},
             "engines": [check._asdict() for check in self.engines],
             "predictions": str(self.predictions),
+            "model": self.model,
         }
 
     def _front_json(self) -> dict[str, Any]:

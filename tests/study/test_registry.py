@@ -52,13 +52,14 @@ def test_a_study_that_goes_on_has_a_new_champion(movies, new_folder):
     folder = new_folder()
     for trials in (1, 2):
         job = Job(folder, "a: study", tracker=MlflowTracker.in_folder(folder))
-        run_study(tiny_spec(target="movies", trials=trials), movies, job)
+        result = run_study(tiny_spec(target="movies", trials=trials), movies, job)
     client = MlflowClient(tracking_uri=sqlite_uri(folder / "mlflow.db"))
     name = model_name("a: study")
     assert name == "metarec-a- study"
     assert versions(client, name) == {1, 2}
     assert client.get_model_version_by_alias(name, "champion").version == 2
-    assert len(metarec.load(f"models:/{name}@champion", tracking_uri=client.tracking_uri).items)
+    assert result.model == f"models:/{name}@champion" == result.to_json()["model"]
+    assert len(metarec.load(result.model, tracking_uri=client.tracking_uri).items)
 
 
 def test_a_model_that_cannot_be_kept_does_not_take_the_table_away(movies, new_folder, monkeypatch, caplog):
@@ -75,3 +76,4 @@ def test_a_model_that_cannot_be_kept_does_not_take_the_table_away(movies, new_fo
     client = MlflowClient(tracking_uri=sqlite_uri(folder / "mlflow.db"))
     assert client.get_run(result.run_id).info.status == "FINISHED"
     assert not versions(client, model_name("plugged"))
+    assert result.model is None

@@ -545,6 +545,7 @@ def test_the_command_prints_the_table_and_says_where_the_runs_are(tiny_command, 
     for model, row in told["test"]["movies"].items():
         assert re.search(rf"│ {model} +│ +{row['rmse']:.4f} │ +{row['mae']:.4f} │", printed.out), model
     *_, where, opened, address, own = printed.out.strip().splitlines()
+    assert 'model: metarec.load("models:/metarec-' in printed.out
     assert str(folder / "mlflow.db") in where
     assert "mlflow ui --backend-store-uri" in opened
     assert "/#/experiments/1/runs?workflowType=machine_learning" in address
