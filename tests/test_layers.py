@@ -11,7 +11,7 @@ ORDER = ["ratings", "bases", "episodes", "fusion", "meta", "transfer", "model", 
 # `preloaded` names modules of folders, as text, for a process of its own; nobody imports it.
 ABOVE_ALL = {"errors", "importing", "preloaded", "registry", "threads", "workers"}
 # What people import by its own name: nobody here does. The package itself has `load`, which imports when it is called.
-BELOW_ALL = {"__init__", "predict", "sklearn"}
+BELOW_ALL = {"__init__", "lenskit", "predict", "sklearn"}
 
 
 def imported(path):

@@ -251,6 +251,14 @@ def test_the_example_with_a_matrix_runs(capsys):
     assert all(1 <= float(rating) <= 5 for rating in said)
 
 
+def test_the_example_in_a_pipeline_of_lenskit_runs(capsys):
+    (example,) = (block for block in blocks("python") if "FusionScorer" in block)
+    exec(compile(example, "README.md", "exec"), {})
+    header, *rows = capsys.readouterr().out.splitlines()
+    assert {"item_id", "score"} <= set(header.split())
+    assert len(rows) == 5
+
+
 @pytest.mark.slow
 def test_the_example_of_a_strategy_runs(tmp_path):
     (example,) = (block.code for block in blocks("python", README) if "TransferRounds" in block.code)

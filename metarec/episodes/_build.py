@@ -32,6 +32,7 @@ def build_episodes(
     cache: Path | None = None,
     jobs: int = 1,
     on_progress: Progress | None = None,
+    roles: UserRoles | None = None,
 ) -> dict[str, DomainEpisodes]:
     """Episodes of every domain, by the six points of the rule that makes the numbers true.
 
@@ -43,11 +44,13 @@ def build_episodes(
         cache: a folder for what took long; None keeps nothing.
         jobs: worker processes for fitting bases; the result does not depend on it.
         on_progress: called with (done, of how many, what) after each fit.
+        roles: who is train, validation and test, where the same users are cut into episodes in several ways; those
+            with too few ratings make none. By default the users are split here.
 
     Raises:
         InputError: a domain with too few users who have enough ratings.
     """
-    roles = assign_roles(domains, target, settings, seed)
+    given, roles = roles, roles or assign_roles(domains, target, settings, seed)
     facts = {
         "domains": {name: domain.fingerprint() for name, domain in domains.items()},
         "target": target,
@@ -57,6 +60,8 @@ def build_episodes(
         "plug-ins": BASES.code_of(bases),
         "seed": seed,
     }
+    if given is not None:
+        facts["roles"] = {"roles": dict(given.roles), "folds": dict(given.folds)}
     key = cache_key(facts)
     cuts = {name: cut_tasks(domain, roles, settings, seed) for name, domain in domains.items()}
     paths = {name: cache / f"{name}-{key}.npz" for name in domains} if cache else {}

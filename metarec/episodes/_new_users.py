@@ -49,6 +49,20 @@ class History(NamedTuple):
         times = table["timestamp"].to_numpy(dtype=np.float64) if "timestamp" in table.columns else None
         return cls(table["item"].to_numpy(dtype=object), table["rating"].to_numpy(dtype=np.float64), times)
 
+    def rows(self, rows: np.ndarray) -> Self:
+        """Some of them, by their places."""
+        return type(self)(self.items[rows], self.ratings[rows], None if self.times is None else self.times[rows])
+
+    def latest(self, most: int) -> Self:
+        """At most so many of them: the latest, or, where nobody knows when they were given, a fixed draw."""
+        if len(self.items) <= most:
+            return self
+        if self.times is None:
+            chosen = np.random.default_rng(0).permutation(len(self.items))[:most]
+        else:
+            chosen = np.argsort(-self.times, kind="stable")[:most]
+        return self.rows(np.sort(chosen))
+
 
 @dataclass(frozen=True)
 class TaskMaker:

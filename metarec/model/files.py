@@ -75,6 +75,7 @@ def save_model(
         "scale": [maker.scale.low, maker.scale.high],
         "now": maker.now,
         "seed": seed,
+        "longest": recommender.longest,
         "bases": [{"name": name, "options": dict(bases[name]), "fitted_again": name in again} for name in maker.bases],
         "networks": [{"name": name, **config.model_dump()} for name, (config, _) in prescription.learners.items()],
         "stackers": list(prescription.stackers),
@@ -135,6 +136,7 @@ def load_model(folder: Path, digest: str | None = None) -> FusedRecommender:
         model["domain"],
         ratings,
         frozenset(ratings["user"][table["fitted_on"]]),
+        model["longest"],
     )
     for one in model["bases"]:
         if one["fitted_again"]:

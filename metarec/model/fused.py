@@ -57,6 +57,8 @@ class FusedRecommender:
         domain: what the domain is called.
         ratings: of the known users: ``user``, ``item``, ``rating`` and, where there are any, ``timestamp``.
         fitted_on: the users of `ratings` whom the bases were fitted on. A base that remembers users finds them again.
+        longest: of a history, so many of the latest ratings are looked at. A network that has learned from users after
+            few ratings does worse the more it is given.
     """
 
     maker: TaskMaker
@@ -64,6 +66,7 @@ class FusedRecommender:
     domain: str
     ratings: pd.DataFrame
     fitted_on: frozenset[str]
+    longest: int
 
     @property
     def items(self) -> np.ndarray:
@@ -120,6 +123,15 @@ class FusedRecommender:
         """
         return self.adapt(self.history_of(user))
 
+    def seen(self, history: History) -> History:
+        """What is looked at of a history.
+
+        Raises:
+            InputError: it breaks a rule, wherever in it.
+        """
+        self.maker.check(history)
+        return history.latest(self.longest)
+
     def predict(self, histories: Sequence[History], items: Sequence[np.ndarray]) -> list[np.ndarray]:
         """Predict for many users at once: [n] ratings for each, in the domain's own units and within its scale.
 
@@ -131,7 +143,7 @@ class FusedRecommender:
         if not histories:
             return []
         with one_thread():
-            users = self.maker.users(histories)
+            users = self.maker.users([self.seen(history) for history in histories])
             return Adapted.to(self.prescription, users).predict(items)
 
 
@@ -177,7 +189,7 @@ class UserModel:
         self._recommender = recommender
         self._history = history
         with one_thread():
-            self._adapted = Adapted.to(recommender.prescription, recommender.maker.users([history]))
+            self._adapted = Adapted.to(recommender.prescription, recommender.maker.users([recommender.seen(history)]))
 
     def predict(self, items: Sequence[str] | np.ndarray | pd.Series) -> pd.Series:
         """The user's ratings of items, in the domain's own units and within its scale; the index holds the items.

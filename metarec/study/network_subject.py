@@ -33,6 +33,9 @@ __all__ = ["NetworkSubject"]
 
 logger = logging.getLogger(__name__)
 
+LOOKS_BACK = 4
+"""Times the shots that a network has learned from: so many ratings of a history its model looks at."""
+
 
 class NetworkSubject(Subject):
     """A fusion network with many train users; sources are trained on together with the target."""
@@ -111,7 +114,12 @@ class NetworkSubject(Subject):
         known = domain.without(outside)
         maker = TaskMaker.fit(known, self._bases, standards, seed=spec.seed)
         recommender = FusedRecommender(
-            maker, prescription, domain.name, domain.ratings, frozenset(known.ratings["user"].unique())
+            maker,
+            prescription,
+            domain.name,
+            domain.ratings,
+            frozenset(known.ratings["user"].unique()),
+            longest=LOOKS_BACK * max(spec.episodes.shots, 1),
         )
         return write_mlflow_model(
             folder,

@@ -113,6 +113,21 @@ def test_many_at_once_are_served_as_one_by_one(recommender):
     assert recommender.predict([], []) == []
 
 
+def test_of_a_long_history_the_latest_ratings_are_looked_at(recommender, kept):
+    longest = 4 * kept.spec.episodes.shots
+    assert recommender.longest == longest
+    items = recommender.items
+    long = pd.DataFrame({"item": items[:36], "rating": 3.0, "timestamp": np.arange(36.0)}).sample(
+        frac=1, random_state=1
+    )
+    latest = long[long["timestamp"] >= 36 - longest]
+    whole, part = recommender.adapt(long), recommender.adapt(latest)
+    pd.testing.assert_series_equal(whole.predict(items), part.predict(items))
+    assert not set(whole.recommend(100)["item"]) & set(long["item"])
+    with pytest.raises(InputError, match="the history holds 99"):
+        recommender.adapt(long.assign(rating=np.where(long["timestamp"] == 0, 99.0, 3.0)))
+
+
 @pytest.mark.parametrize(
     ("history", "rule"),
     [
@@ -272,7 +287,9 @@ def test_a_base_without_a_state_is_fitted_again_and_compared(recommender, tmp_pa
     domain = Domain("movies", fitted_on, recommender.maker.scale)
     bases = {**recommender.maker.bases, "bias": Plugged().fit(domain)}
     maker = type(recommender.maker)(**{**recommender.maker.__dict__, "bases": bases})
-    model = FusedRecommender(maker, recommender.prescription, "movies", recommender.ratings, recommender.fitted_on)
+    model = FusedRecommender(
+        maker, recommender.prescription, "movies", recommender.ratings, recommender.fitted_on, recommender.longest
+    )
     options = {name: {"epochs": 2} if name == "autoencoder" else {} for name in bases}
     digest = save_model(model, tmp_path / "m", options, seed=0)
     monkeypatch.setattr(

@@ -199,7 +199,13 @@ def test_long_histories_that_differ_in_their_middle_are_two(recommender):
     def history(rating):
         said = [(f"x{number:04}", 3.0) for number in range(1200)]
         said[600:640] = [(item, rating) for item in items]
-        return np.array([{"item": item, "rating": value, "timestamp": None} for item, value in said], dtype=object)
+        return np.array(
+            [
+                {"item": item, "rating": value, "timestamp": number + 5000.0 * (600 <= number < 640)}
+                for number, (item, value) in enumerate(said)
+            ],
+            dtype=object,
+        )
 
     rows = pd.DataFrame({"item": [items[0], items[0]], "history": [history(1.0), history(5.0)]})
     low, high = served.predict(rows)["prediction"]
