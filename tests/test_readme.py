@@ -252,7 +252,7 @@ def test_the_example_with_a_matrix_runs(capsys):
 
 
 def test_the_example_in_a_pipeline_of_lenskit_runs(capsys):
-    (example,) = (block for block in blocks("python") if "FusionScorer" in block)
+    (example,) = (block.code for block in blocks("python", README) if "FusionScorer" in block.code)
     exec(compile(example, "README.md", "exec"), {})
     header, *rows = capsys.readouterr().out.splitlines()
     assert {"item_id", "score"} <= set(header.split())
