@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -52,19 +51,12 @@ def crowd_of(domain: Domain, *judged: Episodes) -> Domain:
     return domain.without({user for episodes in judged for user in episodes.users})
 
 
-def look_into(
-    domain: Domain,
-    episodes: DomainEpisodes,
-    learner: MetaLearner,
-    bases: Mapping[str, Mapping[str, Any]],
-    *,
-    seed: int,
-) -> Insight:
+def look_into(domain: Domain, episodes: DomainEpisodes, learner: MetaLearner, maker: TaskMaker) -> Insight:
     """What a finished study's best learner makes of the test users.
 
     Args:
         domain: the target's table. episodes: its episodes.
-        bases: name -> options of each base recommender, and `seed`: as the episodes were made with.
+        maker: makes tasks of the bases that predicted for the test users, to ask them after fewer ratings.
     """
     test = episodes.test
     crowd = crowd_of(domain, episodes.validation, test)
@@ -84,9 +76,8 @@ def look_into(
             table = values[mask].detach().numpy()
             columns |= {f"{kind}/{base}": table[:, place] for place, base in enumerate(test.base_names)}
     shots = None
-    # Episodes that are measured against several standards have none to make others by.
-    if said.weights is not None and episodes.standards is not None:
-        shots = _weights_by_shots(learner, test, TaskMaker.fit(crowd, bases, episodes.standards, seed=seed))
+    if said.weights is not None:
+        shots = _weights_by_shots(learner, test, maker)
     return Insight(behaviour_of(domain, test, crowd), test.base_names, pd.DataFrame(columns), shots)
 
 

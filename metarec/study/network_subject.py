@@ -25,7 +25,7 @@ from metarec.study.insight import look_into
 from metarec.study.objective import Objective, learner_config, make_learner
 from metarec.study.scoring import Settings, fit_ahead, score_on_test_users
 from metarec.study.spec import StudySpec
-from metarec.study.subject import Keep, Outcome, Subject, Surroundings
+from metarec.study.subject import Outcome, Subject, Surroundings
 from metarec.study.tracking import StudyRun
 from metarec.study.trial_files import FileKeeper
 
@@ -75,52 +75,51 @@ class NetworkSubject(Subject):
         self._around.on_stage("comparing the engines")
         engines = check_engines(self._spec, objective.train[objective.validation.domain], members[0].params)
         domain, episodes, best = self._domains[self._target], self._episodes[self._target], member_name(members[0])
-        insight = look_into(domain, episodes, learners[best], self._bases, seed=self._spec.seed)
+        self._around.on_stage("fitting the bases that serve")
+        maker, fitted_on = self._serving()
+        insight = look_into(domain, episodes, learners[best], maker)
+        prescription = self._prescription(members, learners, fitted, settings)
         return Outcome(
             {self._target: table[self._target], **table},
             settings,
             rows,
             engines,
             insight,
-            self._keeping(members, learners, fitted, settings),
+            partial(self._keep, maker, fitted_on, prescription),
         )
 
-    def _keeping(
+    def _serving(self) -> tuple[TaskMaker, frozenset[str]]:
+        """The bases as they predicted for the test users, and whom they were fitted on."""
+        spec, standards = self._spec, self._episodes[self._target].standards
+        assert standards is not None, "these episodes were made from ratings"
+        outside = assign_roles(self._domains, self._target, spec.episodes, spec.seed).held_out(None)
+        known = self._domains[self._target].without(outside)
+        maker = TaskMaker.fit(known, self._bases, standards, seed=spec.seed)
+        return maker, frozenset(known.ratings["user"].unique())
+
+    def _prescription(
         self,
         members: Sequence[FrozenTrial],
         learners: Mapping[str, MetaLearner],
         fitted: Mapping[str, Mapping[str, Stacker]],
         settings: Settings,
-    ) -> Keep:
-        """What keeps the combination as it was scored, if somebody wants it kept."""
+    ) -> Prescription:
+        """The combination as it was scored."""
         configs = {
             member_name(trial): learner_config(self._spec, self._objective.validation, trial.params)
             for trial in members
         }
-        prescription = Prescription(
+        whole = Prescription(
             {name: (config, learners[name]) for name, config in configs.items()},
             fitted.get(self._target, {}),
             settings[self._target][METAREC],
         )
-        return partial(self._keep, prescription.without_idle())
+        return whole.without_idle()
 
-    def _keep(self, prescription: Prescription, folder: Path) -> str:
-        """The model: the bases as they served the test users, and the combination as it was scored on them."""
-        self._around.on_stage("fitting the bases of the model")
+    def _keep(self, maker: TaskMaker, fitted_on: frozenset[str], prescription: Prescription, folder: Path) -> str:
         spec, domain = self._spec, self._domains[self._target]
-        standards = self._episodes[self._target].standards
-        assert standards is not None, "these episodes were made from ratings"
-        outside = assign_roles(self._domains, self._target, spec.episodes, spec.seed).held_out(None)
-        known = domain.without(outside)
-        maker = TaskMaker.fit(known, self._bases, standards, seed=spec.seed)
-        recommender = FusedRecommender(
-            maker,
-            prescription,
-            domain.name,
-            domain.ratings,
-            frozenset(known.ratings["user"].unique()),
-            longest=LOOKS_BACK * max(spec.episodes.shots, 1),
-        )
+        longest = LOOKS_BACK * max(spec.episodes.shots, 1)
+        recommender = FusedRecommender(maker, prescription, domain.name, domain.ratings, fitted_on, longest)
         return write_mlflow_model(
             folder,
             recommender,
