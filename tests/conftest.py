@@ -5,6 +5,8 @@ import shutil
 import pytest
 import torch
 
+pytest_plugins = ["tests.support.studies"]
+
 
 @pytest.fixture(autouse=True, scope="module")
 def _one_thread():
@@ -20,7 +22,7 @@ def migrated_store(tmp_path_factory):
     """A store of runs that is migrated once."""
     from mlflow import MlflowClient
 
-    from metarec.study.tracking import sqlite_uri
+    from metarec.tracking import sqlite_uri
 
     path = tmp_path_factory.mktemp("store") / "mlflow.db"
     MlflowClient(tracking_uri=sqlite_uri(path))

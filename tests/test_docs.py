@@ -13,7 +13,18 @@ import pytest
 import yaml
 
 from metarec.study.spec import load_spec
-from tests.pages import FIRST_HOUR, MODEL, PAGES, README, ROOT, Block, blocks, blocks_of, lines_of, missing_lines
+from tests.support.pages import (
+    FIRST_HOUR,
+    MODEL,
+    PAGES,
+    README,
+    ROOT,
+    Block,
+    blocks,
+    blocks_of,
+    lines_of,
+    missing_lines,
+)
 from tests.test_readme import OPEN_RUNS, RUN_BY_CI
 
 EXAMPLE = ROOT / "examples" / "metarec-example"

@@ -1,4 +1,4 @@
-"""Everything flows one way: a folder of the package imports only from the folders before it."""
+"""Data flows one way: a folder imports only from the folders before it, and only what is public there."""
 
 import ast
 import re
@@ -7,41 +7,107 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / "metarec"
-ORDER = ["ratings", "bases", "episodes", "fusion", "meta", "transfer", "model", "study", "compare"]
-# `preloaded` names modules of folders, as text, for a process of its own; nobody imports it.
-ABOVE_ALL = {"errors", "importing", "preloaded", "registry", "threads", "workers"}
-# What people import by its own name: nobody here does. The package itself has `load`, which imports when it is called.
+
+ORDER = [
+    "ratings",
+    "bases",
+    "episodes",
+    "fusion",
+    "meta",
+    "model",
+    "evaluation",
+    "transfer",
+    "tracking",
+    "search",
+    "study",
+    "compare",
+    "report",
+    "cli",
+    "integrations",
+]
+"""The folders, from the tables of ratings to the commands. compare stands beside study, which does not import it."""
+
+ABOVE_ALL = {"config", "errors", "files", "importing", "preloaded", "registry", "threads", "workers"}
+"""Modules that every folder may import. `preloaded` names modules of folders, as text, for a process of its own."""
+
 BELOW_ALL = {"__init__", "lenskit", "predict", "sklearn"}
+"""Names that people import or run. The package itself has `load`, which imports when it is called."""
+
+MOST_FILES = 13
+"""Python files in one folder, ``__init__`` among them, its subfolders aside."""
+
+
+def names_in(path):
+    """Everything of metarec that a file imports, wherever in it, or names as ``"module:attribute"``."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        if isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: imports are absolute here"
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+        if isinstance(node, ast.Constant) and re.fullmatch(r"metarec(\.\w+)+:\w+", str(node.value)):
+            names = [node.value.partition(":")[0]]
+        yield from (name for name in names if name.startswith("metarec."))
 
 
 def imported(path):
-    """The first names below `metarec` that a file imports, wherever in it, or names as ``"module:attribute"``."""
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        names = [alias.name for alias in node.names] if isinstance(node, ast.Import | ast.ImportFrom) else []
-        if isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{path}: imports are absolute here"
-            names = [f"{node.module}.{name}" for name in names]
-        if isinstance(node, ast.Constant) and re.fullmatch(r"metarec(\.\w+)+:\w+", str(node.value)):
-            names = [node.value.partition(":")[0]]
-        for name in names:
-            root, _, rest = name.partition(".")
-            if root == "metarec" and rest:
-                yield rest.split(".")[0]
+    """The first names below `metarec` that a file imports."""
+    for name in names_in(path):
+        yield name.split(".")[1]
+
+
+def foreign_privates(path, package):
+    """Private modules and names that a file imports from outside the folder that they are private to."""
+    for name in names_in(path):
+        parts = name.split(".")
+        private = next((place for place, part in enumerate(parts) if re.match(r"_[a-z]", part)), None)
+        if private is not None:
+            owner = package.joinpath(*parts[1:private])
+            # A name of a public module is private to that module.
+            inside = owner.with_suffix(".py") == path if owner.with_suffix(".py").exists() else owner in path.parents
+            if not inside:
+                yield name
+
+
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+
+def shown(path):
+    return str(path.relative_to(PACKAGE))
 
 
 def test_the_order_names_every_folder():
-    there = {path.parent.name for path in PACKAGE.glob("*/__init__.py")}
-    assert there <= set(ORDER)
+    assert {path.parent.name for path in PACKAGE.glob("*/__init__.py")} == set(ORDER)
     assert {path.stem for path in PACKAGE.glob("*.py")} == ABOVE_ALL | BELOW_ALL
 
 
-@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: str(path.relative_to(PACKAGE)))
+@pytest.mark.parametrize("path", FILES, ids=shown)
 def test_a_file_imports_only_what_comes_before_it(path):
     folder = path.relative_to(PACKAGE).parts[0]
     before = ORDER[: ORDER.index(folder) + 1] if folder in ORDER else []
-    if path.stem in BELOW_ALL and path.parent == PACKAGE:
+    if (path.stem in BELOW_ALL and path.parent == PACKAGE) or path.stem == "__main__":
         before = ORDER
     assert set(imported(path)) - ABOVE_ALL <= set(before)
+
+
+@pytest.mark.parametrize("path", FILES, ids=shown)
+def test_a_file_imports_nothing_that_is_private_to_another_folder(path):
+    assert list(foreign_privates(path, PACKAGE)) == []
+
+
+@pytest.mark.parametrize("package", ["metarec", "benchmarks", "tests"])
+def test_no_folder_has_more_files_than_a_reader_can_keep_in_mind(package):
+    root = PACKAGE.parent / package
+    counts = {
+        str(folder.relative_to(root)): len(list(folder.glob("*.py")))
+        for folder in [root, *(path for path in root.rglob("*") if path.is_dir())]
+    }
+    assert {folder: count for folder, count in counts.items() if count > MOST_FILES} == {}
+
+
+def test_study_and_compare_do_not_import_each_other():
+    for one, other in (("study", "compare"), ("compare", "study")):
+        for path in (PACKAGE / one).rglob("*.py"):
+            assert other not in set(imported(path)), path
 
 
 def test_a_planted_import_is_seen(tmp_path):
@@ -51,3 +117,15 @@ def test_a_planted_import_is_seen(tmp_path):
         "    x = 'metarec.compare.job:run'\n"
     )
     assert list(imported(planted)) == ["study", "meta", "compare"]
+
+
+def test_a_planted_private_import_is_seen(tmp_path):
+    package = tmp_path / "metarec"
+    planted = package / "study" / "planted.py"
+    planted.parent.mkdir(parents=True)
+    planted.write_text(
+        "from metarec.meta._outer import make_adam\nfrom metarec.study._own import x\n"
+        "from metarec.study.networks._objective import y\nfrom metarec import __version__\n"
+    )
+    found = ["metarec.meta._outer.make_adam", "metarec.study.networks._objective.y"]
+    assert list(foreign_privates(planted, package)) == found

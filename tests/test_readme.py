@@ -14,11 +14,11 @@ import pytest
 import yaml
 from typer.main import get_command
 
+from metarec.cli import study as command
+from metarec.cli.further_commands import app as further
 from metarec.ratings import simulate_domains
-from metarec.study import __main__ as command
-from metarec.study.further_commands import app as further
-from metarec.study.tracking import sqlite_uri, ui_command
-from tests.pages import FIRST_HOUR, MODEL, PAGES, README, ROOT, blocks, commands
+from metarec.tracking import sqlite_uri, ui_command
+from tests.support.pages import FIRST_HOUR, MODEL, PAGES, README, ROOT, blocks, commands
 
 OPEN_RUNS = ".venv/bin/mlflow ui --backend-store-uri sqlite:///mlruns/mlflow.db"
 RUN_BY_CI = ("make study", "make test", "make docs", OPEN_RUNS)

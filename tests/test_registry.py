@@ -147,7 +147,7 @@ def test_an_option_that_a_plain_plug_in_does_not_have_is_refused(plugin):
 NETWORK = """
 from torch import nn
 from metarec.fusion import FusionNetwork
-from metarec.study.space import Parameter, RealRange
+from metarec.fusion.space import Parameter, RealRange
 
 RANGE = Parameter(0.5, RealRange(low=0.1, high=1.0), "")
 

@@ -3,8 +3,9 @@
 import pytest
 
 from metarec.ratings import simulate_domains
-from metarec.study import job, network_subject
+from metarec.study import job
 from metarec.study.job import Job, run_study
+from metarec.study.networks import _stages as stages
 from metarec.study.spec import StudySpec
 
 SMALL = StudySpec(
@@ -34,7 +35,7 @@ class Guarded:
 def told(monkeypatch):
     """What happens in a study, in order."""
     events = []
-    build, search = network_subject.build_episodes, job.run_trials
+    build, search = stages.build_episodes, job.run_trials
 
     def guarded(*args, **options):
         return {name: Guarded(episodes, events) for name, episodes in build(*args, **options).items()}
@@ -43,7 +44,7 @@ def told(monkeypatch):
         search(*args, **options)
         events.append("searched")
 
-    monkeypatch.setattr(network_subject, "build_episodes", guarded)
+    monkeypatch.setattr(stages, "build_episodes", guarded)
     monkeypatch.setattr(job, "run_trials", searched)
     return events
 
@@ -60,12 +61,12 @@ def test_test_users_are_looked_at_when_the_search_is_over(told, tmp_path):
 
 
 def test_an_objective_that_peeks_is_seen(told, tmp_path, monkeypatch):
-    honest = network_subject.Objective.of
+    honest = stages.PreparedNetworks.objective
 
-    def peeking(spec, episodes, *others):
-        assert len(episodes["movies"].test)
-        return honest(spec, episodes, *others)
+    def peeking(prepared, *arguments):
+        assert len(prepared.episodes["movies"].test)
+        return honest(prepared, *arguments)
 
-    monkeypatch.setattr(network_subject.Objective, "of", peeking)
+    monkeypatch.setattr(stages.PreparedNetworks, "objective", peeking)
     run_study(SMALL, domain(), Job(tmp_path, "peeking"))
     assert told[0] == "test users"

@@ -2,6 +2,7 @@
 
 from metarec.bases._base import Answer, BaseRecommender, HistoryQuery, Learned, Recommender, predict_queries
 from metarec.bases._catalogue import BASES, applicable_bases, make_base
+from metarec.bases._offsets import item_offsets
 from metarec.bases._queries import QueryBatch, answer_queries
 
 __all__ = [
@@ -14,6 +15,7 @@ __all__ = [
     "Recommender",
     "answer_queries",
     "applicable_bases",
+    "item_offsets",
     "make_base",
     "predict_queries",
 ]

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from metarec.compare.plan import Cell
-from metarec.study.evaluation import Scores, prediction_rows, scores, squared_errors
-from metarec.transfer import FusionSettings, Round, predict_round
+from metarec.evaluation.metrics import Scores, prediction_rows, scores, squared_errors
+from metarec.transfer import Round, TransferSettings, predict_round
 
 __all__ = ["CellResult", "compute_cell"]
 
@@ -48,7 +48,7 @@ class CellResult:
         }
 
 
-def compute_cell(cell: Cell, target: str, given: Round, settings: FusionSettings) -> CellResult:
+def compute_cell(cell: Cell, target: str, given: Round, settings: TransferSettings) -> CellResult:
     """Let a competitor predict, and judge it on the test users of the round; seeded by the round's number."""
     began, start = time.time(), time.perf_counter()
     said = predict_round(cell.strategy, given, settings, cell.round.world.seed)

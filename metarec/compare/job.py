@@ -6,7 +6,6 @@ from collections.abc import Collection, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from contextlib import closing
 from dataclasses import dataclass, field, replace
-from importlib import import_module
 from itertools import chain, groupby
 from pathlib import Path
 from threading import RLock
@@ -15,15 +14,15 @@ from tqdm import tqdm
 
 from metarec.compare.cells import CellResult, compute_cell
 from metarec.compare.plan import Cell, Plan, RoundKey, World
-from metarec.compare.records import cell_record, comparison_description, plan_params, record_comparison
+from metarec.compare.records import Reporter, cell_record, line_metrics, plan_params
 from metarec.compare.store import CellStore, digest_of
 from metarec.compare.summary import Comparison, lines
 from metarec.episodes import DomainEpisodes
+from metarec.files import make_folders
 from metarec.importing import importing
 from metarec.ratings import Domain
-from metarec.study.folders import make_folders
-from metarec.study.tracking import NullTracker, Tracker
 from metarec.threads import one_thread
+from metarec.tracking import NullTracker, Tracker
 from metarec.transfer import Round, TransferRounds, domain_similarity
 from metarec.workers import worker_pool
 
@@ -53,13 +52,14 @@ class Job:
     Args:
         out: the folder for ``artifacts/`` and ``cache/`` (and ``mlflow.db``, by its tracker).
         name: a comparison of this name goes on.
-        tracker: records the runs.
+        tracker: records the runs. reporter: writes descriptions, tables and pictures.
         jobs: processes that compute rounds, and before that fit base recommenders. No number depends on it.
     """
 
     out: Path
     name: str
     tracker: Tracker = field(default_factory=NullTracker)
+    reporter: Reporter = field(default_factory=Reporter)
     jobs: int = 1
     watcher: Watcher = field(default_factory=Watcher)
 
@@ -90,7 +90,7 @@ def run_comparison(plan: Plan, domains: Mapping[str, Domain], job: Job) -> Compa
     missing = [cell for cell in plan.cells() if cell not in there]
     # However the block ends, the store is not left half made: it waits for the thread.
     with ThreadPoolExecutor(1) as thread:
-        ready = thread.submit(_get_ready, job.tracker)
+        ready = thread.submit(_get_ready, job)
         with one_thread():
             similarity = _fit_ahead(plan, domains, job, missing)
         job.watcher.on_stage("opening the store of runs", 0, 1)
@@ -98,7 +98,7 @@ def run_comparison(plan: Plan, domains: Mapping[str, Domain], job: Job) -> Compa
     with job.tracker.start_comparison(
         job.name,
         params=plan_params(plan, domains),
-        description=comparison_description(plan, domains, job.name),
+        description=job.reporter.description(plan, domains, job.name),
     ) as run:
         recorded = run.recorded_cells()
         with closing(_compute(plan, domains, job, store, missing)) as computed:
@@ -120,15 +120,16 @@ def run_comparison(plan: Plan, domains: Mapping[str, Domain], job: Job) -> Compa
             run.experiment_id,
             run.run_id,
         )
-        record_comparison(run, comparison, domains)
+        run.log_metrics(line_metrics(comparison))
+        job.reporter.report(run, comparison, domains)
     return comparison
 
 
-def _get_ready(tracker: Tracker) -> None:
+def _get_ready(job: Job) -> None:
     """What takes seconds and needs no episodes, done by a thread while the bases are fitted by other processes."""
     with importing():
-        tracker.open()
-        import_module("metarec.compare.figures")
+        job.tracker.open()
+        job.reporter.prepare()
 
 
 def _fit_ahead(

@@ -11,9 +11,9 @@ from metarec.episodes import EpisodeSettings
 from metarec.errors import InputError
 from metarec.ratings import Domain
 from metarec.registry import suggest
-from metarec.transfer import FusionSettings, TransferRounds, competitors
+from metarec.transfer import TransferRounds, TransferSettings, competitors
 from metarec.transfer.competitors import check_competitors
-from metarec.transfer.round import REGIMES, Regime
+from metarec.transfer.rounds import REGIMES, Regime
 
 __all__ = ["SCRATCH", "Cell", "Plan", "RoundKey", "World"]
 
@@ -77,7 +77,7 @@ class Plan:
     target_users: Sequence[int] = (5, 20, 100)
     seeds: int = 3
     regimes: Sequence[Regime] = ("everything",)
-    fusion: FusionSettings = field(default_factory=FusionSettings)
+    fusion: TransferSettings = field(default_factory=TransferSettings)
     episodes: EpisodeSettings = field(default_factory=EpisodeSettings)
     bases: Mapping[str, Mapping[str, Any]] | None = None
     link_users: bool = False

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
 import logging
@@ -15,10 +14,10 @@ from typing import Any
 from metarec.bases import BASES
 from metarec.compare.cells import CellResult
 from metarec.compare.plan import Cell, Plan
-from metarec.episodes._cache import cache_key, write_whole
+from metarec.evaluation.metrics import Scores
+from metarec.files import content_key, write_whole
 from metarec.fusion import NETWORKS
 from metarec.ratings import Domain
-from metarec.study.evaluation import Scores
 from metarec.transfer import STRATEGIES
 
 __all__ = ["CellStore", "digest_of", "plain"]
@@ -26,8 +25,8 @@ __all__ = ["CellStore", "digest_of", "plain"]
 logger = logging.getLogger(__name__)
 
 _CODE = (
-    *(f"{folder}/**/*.py" for folder in ("ratings", "bases", "episodes", "fusion", "meta", "transfer")),
-    "study/evaluation.py",
+    *(f"{folder}/**/*.py" for folder in ("ratings", "bases", "episodes", "fusion", "meta", "model", "transfer")),
+    "evaluation/metrics.py",
     "compare/cells.py",
 )
 _LIBRARIES = ("lenskit", "lightgbm", "numpy", "scikit-learn", "scipy", "torch")
@@ -46,10 +45,10 @@ def digest_of(plan: Plan, domains: Mapping[str, Domain]) -> str:
         "episodes": plan.episodes.model_dump(mode="json"),
         "bases": [[name, dict(options)] for name, options in plan.make_rounds(domains).bases.items()],
         "link_users": plan.link_users,
-        "fusion": plain(dataclasses.asdict(plan.fusion)),
+        "fusion": plan.fusion.model_dump(mode="json"),
         "plug-ins": [BASES.code_of(plan.make_rounds(domains).bases), NETWORKS.code_of([plan.fusion.network])],
     }
-    return cache_key(facts, _CODE, _LIBRARIES)
+    return content_key(facts, code=_CODE, libraries=_LIBRARIES)
 
 
 @dataclass(frozen=True)

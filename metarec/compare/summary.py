@@ -11,9 +11,9 @@ import pandas as pd
 
 from metarec.compare.cells import CellResult
 from metarec.compare.plan import SCRATCH, Plan
-from metarec.study.evaluation import Gain, paired_gains
+from metarec.evaluation.metrics import Gain, paired_gains
 from metarec.transfer.competitors import ORACLE
-from metarec.transfer.round import Regime
+from metarec.transfer.rounds import Regime
 
 __all__ = ["Comparison", "Line", "Setting", "best_of", "lines"]
 
@@ -53,7 +53,7 @@ def lines(plan: Plan, results: Sequence[CellResult]) -> list[Line]:
     """The summary of all cells, in the order of the plan.
 
     A gain compares the errors on the same rows: all rows of a test user, of all seeds (and numbers of shots) together,
-    are drawn or left out at once, see :func:`~metarec.study.evaluation.paired_gains`.
+    are drawn or left out at once, see :func:`~metarec.evaluation.metrics.paired_gains`.
     """
     found = []
     for setting in (Setting(regime, users) for regime in plan.regimes for users in plan.target_users):

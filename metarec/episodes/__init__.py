@@ -2,17 +2,27 @@
 
 from metarec.episodes._assemble import Answered, DomainEpisodes
 from metarec.episodes._batch import EpisodeBatch, FusionInputs
-from metarec.episodes._build import build_episodes
-from metarec.episodes._cross_validation import CrossValidation, cross_validate, shared_folds
 from metarec.episodes._episodes import Episodes
-from metarec.episodes._fitted_facts import FittedFacts
-from metarec.episodes._new_users import History, NewUsers, TaskMaker
-from metarec.episodes._small_worlds import SmallWorld, able_users, draw_known, small_worlds
-from metarec.episodes._split import UserRoles, assign_roles
+from metarec.episodes._split import MIN_USERS, Role, UserRoles, assign_roles, eligible_users, too_few
 from metarec.episodes._standards import Standards
-from metarec.episodes.settings import EpisodeSettings
+from metarec.episodes.builders import (
+    CrossValidation,
+    FittedFacts,
+    History,
+    NewUsers,
+    SmallWorld,
+    TaskMaker,
+    able_users,
+    build_episodes,
+    cross_validate,
+    draw_known,
+    shared_folds,
+    small_worlds,
+)
+from metarec.episodes.settings import EpisodeSettings, Progress
 
 __all__ = [
+    "MIN_USERS",
     "Answered",
     "CrossValidation",
     "DomainEpisodes",
@@ -23,6 +33,8 @@ __all__ = [
     "FusionInputs",
     "History",
     "NewUsers",
+    "Progress",
+    "Role",
     "SmallWorld",
     "Standards",
     "TaskMaker",
@@ -32,6 +44,8 @@ __all__ = [
     "build_episodes",
     "cross_validate",
     "draw_known",
+    "eligible_users",
     "shared_folds",
     "small_worlds",
+    "too_few",
 ]

@@ -4,20 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import io
-import json
 import logging
-import os
-import tempfile
-from collections.abc import Mapping, Sequence
-from importlib.metadata import version
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-import metarec
+from metarec.files import content_key, write_whole
 
-__all__ = ["cache_key", "load_arrays", "save_arrays", "write_whole"]
+__all__ = ["cache_key", "load_arrays", "save_arrays"]
 
 logger = logging.getLogger(__name__)
 
@@ -25,19 +21,9 @@ _CODE = ("ratings/**/*.py", "bases/**/*.py", "episodes/**/*.py")
 _LIBRARIES = ("lenskit", "numpy", "scikit-learn", "torch")
 
 
-def cache_key(facts: Mapping[str, Any], code: Sequence[str] = _CODE, libraries: Sequence[str] = _LIBRARIES) -> str:
-    """A hash of `facts` (data and settings), of code, and of the libraries that it calls.
-
-    Args:
-        code: patterns of our files; by default those that make episodes.
-        libraries: their names; by default those that make episodes need.
-    """
-    hashed = hashlib.sha256()
-    root = Path(metarec.__file__).parent
-    for path in sorted(path for pattern in code for path in root.glob(pattern)):
-        hashed.update(path.relative_to(root).as_posix().encode() + path.read_bytes())
-    whole = {**facts, "code": hashed.hexdigest(), "libraries": {name: version(name) for name in libraries}}
-    return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()[:24]
+def cache_key(facts: Mapping[str, Any]) -> str:
+    """A hash of `facts` (data and settings), of the code that makes episodes, and of the libraries that it calls."""
+    return content_key(facts, code=_CODE, libraries=_LIBRARIES)
 
 
 def save_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
@@ -46,21 +32,6 @@ def save_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
     np.savez(buffer, **arrays)
     payload = buffer.getvalue()
     write_whole(path, hashlib.sha256(payload).digest() + payload)
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file, so that it is there whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
 
 
 def load_arrays(path: Path) -> dict[str, np.ndarray] | None:

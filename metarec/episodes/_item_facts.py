@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from metarec.bases._offsets import item_offsets
+from metarec.bases import item_offsets
 from metarec.episodes._features import ItemFacts
 from metarec.episodes._split import Cut
 from metarec.ratings import Domain

@@ -1,18 +1,24 @@
 """Adaptation of a fusion network to a user's support ratings, and the training of its start."""
 
 from metarec.meta._base import AdaptedNetwork, MetaLearner
+from metarec.meta._outer import NonFiniteLossError, clipped_step, make_adam
 from metarec.meta.engines import ENGINES, make_engine
-from metarec.meta.learner_config import LearnerConfig
 from metarec.meta.maml import BatchedMAML
-from metarec.meta.trainer import MetaLearningTrainer, NonFiniteLossError
+from metarec.meta.network_config import NetworkConfig, OnEpoch, Shape, TrainedNetwork
+from metarec.meta.trainer import MetaLearningTrainer
 
 __all__ = [
     "ENGINES",
     "AdaptedNetwork",
     "BatchedMAML",
-    "LearnerConfig",
     "MetaLearner",
     "MetaLearningTrainer",
+    "NetworkConfig",
     "NonFiniteLossError",
+    "OnEpoch",
+    "Shape",
+    "TrainedNetwork",
+    "clipped_step",
+    "make_adam",
     "make_engine",
 ]

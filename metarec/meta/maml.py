@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from metarec.errors import InputError
-from metarec.meta._paths import InnerLoop, MetaLoss, Path
+from metarec.meta.adaptation import InnerLoop, MetaLoss, Path
 
 __all__ = ["BatchedMAML"]
 
@@ -23,8 +23,8 @@ class BatchedMAML(nn.Module):
 
     :meth:`clone` and :meth:`adapt` are used as learn2learn's, for one task after the other. :meth:`meta_loss` does the
     same for all tasks of a batch at once, which is several times faster, with the same gradient; see
-    :class:`~metarec.meta.batched.BatchedMetaLearner` for how. Which of its two paths it takes, and what spoke against
-    the faster one, is in :attr:`path` and :attr:`why`.
+    :class:`~metarec.meta.engines.batched.BatchedMetaLearner`. The path that it takes, and the reason against the faster
+    one, are in :attr:`path` and :attr:`why`.
 
     Args:
         model: the module whose parameters are the start; those that need no gradient are not adapted.

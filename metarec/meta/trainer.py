@@ -20,7 +20,7 @@ from metarec.meta._data import Row, Task, TrainingData, as_batches, stack_tasks
 from metarec.meta._outer import NonFiniteLossError, make_adam, outer_step
 from metarec.meta._regression import RegressionNetwork
 from metarec.meta._validation import Validation, validate
-from metarec.meta.batched import BatchedMetaLearner
+from metarec.meta.engines.batched import BatchedMetaLearner
 
 __all__ = ["MetaLearningTrainer", "NonFiniteLossError", "Validation"]
 

@@ -1,6 +1,16 @@
-"""What a study proposes, as a thing to use: a recommender that adapts to a history, and how it is kept."""
+"""The fusion, and the recommender that a study proposes: fitted bases and the fusion that combines them."""
 
 from metarec.model.files import load_model, save_model
-from metarec.model.fused import FusedRecommender, Prescription, UserModel
+from metarec.model.fusion import AdaptedFusion, Fusion, FusionConfig, fit_stacker
+from metarec.model.recommender import FusedRecommender, UserModel
 
-__all__ = ["FusedRecommender", "Prescription", "UserModel", "load_model", "save_model"]
+__all__ = [
+    "AdaptedFusion",
+    "FusedRecommender",
+    "Fusion",
+    "FusionConfig",
+    "UserModel",
+    "fit_stacker",
+    "load_model",
+    "save_model",
+]

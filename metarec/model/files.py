@@ -10,16 +10,14 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 
 import metarec
 from metarec.bases import BaseRecommender, HistoryQuery, Learned, make_base, predict_queries
 from metarec.episodes import FittedFacts
 from metarec.errors import InputError
-from metarec.fusion.stackers import STACKERS
-from metarec.meta import LearnerConfig
 from metarec.model._arrays import read_arrays, write_arrays
-from metarec.model.fused import FusedRecommender, Prescription
+from metarec.model.fusion import Fusion
+from metarec.model.recommender import FusedRecommender
 from metarec.ratings import Domain, RatingScale
 
 __all__ = ["DIGESTS", "digest_of", "load_model", "save_model"]
@@ -29,7 +27,9 @@ DIGESTS = "digests.json"
 
 _MODEL, _FACTS, _RATINGS, _ITEMS = "model.json", "facts.npz", "ratings.parquet", "items.parquet"
 
-_FORMAT = 1
+_FORMAT = 2
+
+_MEMBERS = ("networks", "stackers")
 
 _PROBES = 20
 """Histories on which a base that is fitted again must say what it said."""
@@ -52,16 +52,14 @@ def save_model(
         InputError: a baseline of a plug-in that does not say how it is kept.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    maker, prescription = recommender.maker, recommender.prescription.without_idle()
+    maker, fusion = recommender.maker, recommender.fusion.used().state()
     again = [name for name, base in maker.bases.items() if not _keeps(base)]
     for name, base in maker.bases.items():
         state = _said(base, _probes(recommender)) if name in again else base.state()  # type: ignore[attr-defined]
         write_arrays(folder / f"base-{_plain(name)}.npz", state)
-    for name, (_, learner) in prescription.learners.items():
-        weights = {key: tensor.numpy() for key, tensor in learner.state_dict().items()}
-        write_arrays(folder / f"network-{_plain(name)}.npz", weights)
-    for name, stacker in prescription.stackers.items():
-        write_arrays(folder / f"stacker-{_plain(name)}.npz", stacker.state())
+    for kind in _MEMBERS:
+        for name, arrays in fusion[kind].items():
+            write_arrays(folder / _member_file(kind, name), arrays)
     write_arrays(folder / _FACTS, FittedFacts.of(maker).arrays())
     recommender.ratings.assign(fitted_on=recommender.ratings["user"].isin(recommender.fitted_on)).to_parquet(
         folder / _RATINGS, index=False
@@ -77,9 +75,7 @@ def save_model(
         "seed": seed,
         "longest": recommender.longest,
         "bases": [{"name": name, "options": dict(bases[name]), "fitted_again": name in again} for name in maker.bases],
-        "networks": [{"name": name, **config.model_dump()} for name, (config, _) in prescription.learners.items()],
-        "stackers": list(prescription.stackers),
-        "weights": dict(prescription.weights),
+        "fusion": {key: value for key, value in fusion.items() if key not in _MEMBERS},
     }
     (folder / _MODEL).write_text(json.dumps(model, indent=2) + "\n", encoding="utf-8")
     digests = {path.name: _sha256(path) for path in sorted(folder.iterdir()) if path.name != DIGESTS}
@@ -104,7 +100,10 @@ def load_model(folder: Path, digest: str | None = None) -> FusedRecommender:
     _check(folder, digest)
     model = json.loads((folder / _MODEL).read_text(encoding="utf-8"))
     if model.get("format") != _FORMAT:
-        raise InputError(f"{folder}: the model has format {model.get('format')} but this metarec reads {_FORMAT}")
+        raise InputError(
+            f"{folder}: the model has format {model.get('format')} but this version of metarec reads {_FORMAT}; "
+            "run its study again to make a new one"
+        )
     table = pd.read_parquet(folder / _RATINGS)
     ratings = table.drop(columns="fitted_on").astype({"user": object, "item": object})
     scale = RatingScale(*model["scale"])
@@ -119,20 +118,13 @@ def load_model(folder: Path, digest: str | None = None) -> FusedRecommender:
                 read_arrays(folder / f"base-{_plain(one['name'])}.npz")
             )
     facts = FittedFacts.from_arrays(read_arrays(folder / _FACTS))
-    learners = {}
-    for one in model["networks"]:
-        config = LearnerConfig(**{key: value for key, value in one.items() if key != "name"})
-        learner = config.build(0)
-        stored = read_arrays(folder / f"network-{_plain(one['name'])}.npz")
-        learner.load_state_dict({name: torch.from_numpy(np.asarray(values)) for name, values in stored.items()})
-        learners[one["name"]] = (config, learner)
-    stackers = {
-        name: STACKERS.get(name)().restore(read_arrays(folder / f"stacker-{_plain(name)}.npz"))
-        for name in model["stackers"]
+    members = {
+        kind: {name: read_arrays(folder / _member_file(kind, name)) for name in model["fusion"]["config"][kind]}
+        for kind in _MEMBERS
     }
     recommender = FusedRecommender(
         facts.maker(scale, bases, model["now"]),
-        Prescription(learners, stackers, model["weights"]),
+        Fusion.restore({**model["fusion"], **members}),
         model["domain"],
         ratings,
         frozenset(ratings["user"][table["fitted_on"]]),
@@ -168,6 +160,11 @@ def _sha256(path: Path) -> str:
 def _plain(name: str) -> str:
     """A name as a part of a file's."""
     return "".join(letter if letter.isalnum() or letter in "-_." else "_" for letter in name)
+
+
+def _member_file(kind: str, name: str) -> str:
+    """The file of a member of the fusion; `kind` is one of _MEMBERS."""
+    return f"{kind[:-1]}-{_plain(name)}.npz"
 
 
 def _keeps(base: BaseRecommender) -> bool:

@@ -14,7 +14,7 @@ import metarec
 from metarec.episodes import History
 from metarec.errors import InputError
 from metarec.model.files import load_model
-from metarec.model.fused import FusedRecommender
+from metarec.model.recommender import FusedRecommender
 
 if TYPE_CHECKING:
     from mlflow.models import ModelSignature

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import math
+import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
@@ -16,47 +17,44 @@ from typing import Any
 
 import optuna
 import torch
+import yaml
 from optuna.trial import FrozenTrial, TrialState
 
 from metarec.errors import InputError
+from metarec.files import make_folders
 from metarec.importing import importing
+from metarec.model.mlflow_model import DIGEST
 from metarec.ratings import Domain
-from metarec.study.champion import champion_uri, keep_model
+from metarec.search import error_of
+from metarec.search.runners import run_in_processes, run_on_ray, stopping_politely
+from metarec.search.storage import end_stale_trials, open_storage
+from metarec.search.trials import counted_trials, open_study, run_trials, wanted_trials
+from metarec.search.warm_start import first_trials
 from metarec.study.data import choose_target, identity_of
-from metarec.study.ensemble import member_trials
-from metarec.study.folders import make_folders
-from metarec.study.naming import study_tags
-from metarec.study.network_subject import NetworkSubject
-from metarec.study.processes import run_in_processes, stopping_politely
-from metarec.study.ray_workers import run_on_ray
-from metarec.study.recorded_trial import EXPERIMENT_ID, RUN_ID, RecordedObjective, facts_of
-from metarec.study.records import record_beginning, record_result
+from metarec.study.networks import NetworkInput
+from metarec.study.recorded_trial import EXPERIMENT_ID, RUN_ID, RecordedObjective, facts_of, study_tags
+from metarec.study.reporter import Reporter
 from metarec.study.results import StudyResult
-from metarec.study.search import counted_trials, open_study, run_trials, wanted_trials
 from metarec.study.spec import StudySpec
-from metarec.study.storage import end_stale_trials, open_storage
-from metarec.study.story import study_description
-from metarec.study.subject import Keep, Subject, Surroundings
-from metarec.study.tracking import NullTracker, StudyRun, Tracker
-from metarec.study.transfer_subject import TransferSubject
+from metarec.study.stages import Keep, Outcome, StudyInput, Workspace, ranked
+from metarec.study.transfer import TransferInput
 from metarec.study.trial_files import FileKeeper
-from metarec.study.warm_start import first_trials
 from metarec.threads import one_thread
+from metarec.tracking import Dataset, NullTracker, StudyRun, Tracker, champion_uri, model_name
 from metarec.workers import worker_pool
 
-__all__ = [
-    "Job",
-    "StudyFailed",
-    "Watcher",
-    "make_subject",
-    "run_search",
-    "run_study",
-]
+__all__ = ["Job", "StudyFailed", "Watcher", "begin_search", "run_search", "run_study", "study_input"]
 
 logger = logging.getLogger(__name__)
 
-NEEDED_LATER = ("metarec.study.pictures", "metarec.fusion.blend")
-"""Our modules that bring a library which is not needed before the first trial has ended."""
+SPEC_FILE = "study.yaml"
+"""The file of a study's run that repeats it."""
+
+MODEL = "model"
+"""The folder of the model among the artifacts of a study's run."""
+
+NEEDED_LATER = ("metarec.fusion.blend",)
+"""Modules that import a library which is not needed before the first trial has ended."""
 
 
 class StudyFailed(RuntimeError):
@@ -64,7 +62,7 @@ class StudyFailed(RuntimeError):
 
 
 class Watcher:
-    """What a study tells while it runs; the command line draws it, the library is silent."""
+    """Is called while a study runs. The command line shows the progress; the library prints nothing."""
 
     def on_begin(self, domains: Mapping[str, Domain]) -> None:
         """The input is good: the work on these domains begins."""
@@ -91,7 +89,7 @@ class Job:
         study_name: continued where it exists.
         storage: URL of an Optuna storage in place of the journal in `out`.
         ray: address of the Ray cluster that runs the trials, or ``local`` for one that is started here.
-        tracker: records the runs.
+        tracker: records the runs. reporter: writes descriptions, pictures and pages.
         jobs: processes that fit base recommenders. While the search runs, all but one of them fit the baselines and
             write the trials' files; with 1, this process does everything itself.
     """
@@ -101,6 +99,7 @@ class Job:
     storage: str | None = None
     ray: str | None = None
     tracker: Tracker = field(default_factory=NullTracker)
+    reporter: Reporter = field(default_factory=Reporter)
     jobs: int = 1
     watcher: Watcher = field(default_factory=Watcher)
 
@@ -114,6 +113,12 @@ class Job:
         """The URL of a database, or the path of the journal."""
         return self.storage or str(self.out / "optuna.journal")
 
+    @property
+    def workspace(self) -> Workspace:
+        """Where its study works."""
+        networks = self.folder / "networks"
+        return Workspace(self.out / "cache", networks, self.jobs, self.watcher.on_episodes, self.watcher.on_stage)
+
     def make_folders(self) -> None:
         """Make the folders that the job writes to.
 
@@ -124,28 +129,29 @@ class Job:
 
 
 def run_study(spec: StudySpec, domains: Mapping[str, Domain], job: Job) -> StudyResult:
-    """Search, choose on validation users, and score the chosen configuration once on the test users.
+    """Search, choose on validation users, and score the proposed model once on the test users.
 
-    Everything that can be wrong with the input is found before anything is written.
+    All input is checked before anything is written.
 
     Raises:
         InputError: the input is wrong.
-        StudyFailed: no trial came to an end that can be scored.
+        StudyFailed: no trial is complete.
     """
     spec = spec.model_copy(update={"target": choose_target(spec, domains)})
-    subject = make_subject(spec, domains, job)
+    given = study_input(spec, domains, job.workspace)
     if job.storage is not None:
         # Only to see that it answers, before anything is written.
         open_storage(job.storage)
-    first = first_trials(spec, job.study_name, job.optuna_storage)
+    first = first_trials(
+        spec.warm_start, spec.first_trials, spec.space, name=job.study_name, storage=job.optuna_storage
+    )
     job.make_folders()
-    study = open_study(spec, job.study_name, job.optuna_storage, identity_of(spec, domains), first)
-
+    study = begin_search(spec, job.study_name, job.optuna_storage, identity=identity_of(spec, domains), first=first)
     job.watcher.on_begin(domains)
     # However the block ends, the store is not left half made: it waits for the thread.
     with ThreadPoolExecutor(1) as thread:
-        ready = thread.submit(_get_ready, job.tracker)
-        subject.prepare()
+        ready = thread.submit(_get_ready, job)
+        prepared = given.prepare()
         job.watcher.on_stage("opening the store of runs")
         ready.result()
     with (
@@ -153,29 +159,22 @@ def run_study(spec: StudySpec, domains: Mapping[str, Domain], job: Job) -> Study
             job.study_name,
             params=_flat(spec),
             tags=study_tags(spec),
-            description=study_description(spec, domains, job.study_name),
+            description=job.reporter.description(spec, domains, job.study_name),
         ) as run,
         # One core is the search's own.
         worker_pool(job.jobs - 1) if job.jobs > 1 else nullcontext() as processes,
-        FileKeeper(processes) as keeper,
+        FileKeeper(processes, reporter=job.reporter) as keeper,
     ):
-        objective = subject.objective(run, keeper, processes)
-
-        if run.run_id is not None:
-            study.set_user_attr(EXPERIMENT_ID, run.experiment_id)
-            study.set_user_attr(RUN_ID, run.run_id)
-        record_beginning(run, spec, domains)
-        _reconcile(study, run)
-        try:
-            run_search(study, objective, job)
-        finally:
-            _reconcile(study, run)
+        _record_input(run, spec, domains)
+        searched = prepared.search(partial(_search, study, job, run), run=run, keeper=keeper, processes=processes)
         with one_thread():
-            result, keep = _score(spec, study, subject, job, run)
-        record_result(run, spec, result, domains)
-        if keep is not None and run.run_id is not None:
+            outcome = searched.score()
+        result = _result(spec, study, job, run, outcome)
+        run.log_metrics(_metrics(result))
+        job.reporter.report(run, spec, result, domains)
+        if outcome.keep is not None and run.run_id is not None:
             try:
-                keep_model(run, job.study_name, keep)
+                _keep_model(run, job.study_name, outcome.keep)
                 result = replace(result, model=champion_uri(job.study_name))
             except InputError as error:
                 # The study is done; what a plug-in lacks must not take its table away.
@@ -183,11 +182,39 @@ def run_study(spec: StudySpec, domains: Mapping[str, Domain], job: Job) -> Study
     return result
 
 
-def _reconcile(study: optuna.Study, run: StudyRun) -> None:
-    """What was killed, before this session or in it, is ended in the runs, too."""
-    end_stale_trials(study)
-    for line in run.reconcile(facts_of(study)):
-        logger.info(line)
+def begin_search(
+    spec: StudySpec,
+    name: str,
+    storage: str,
+    *,
+    identity: str,
+    first: Sequence[Mapping[str, Any]] | None = None,
+) -> optuna.Study:
+    """The Optuna study of a spec: a new one, or the one of this name that was begun before.
+
+    Args:
+        identity: see :func:`~metarec.study.data.identity_of`. first: the first trials; by default those of the spec.
+
+    Raises:
+        InputError: a study of this name was made from other data or settings, or the storage does not answer.
+    """
+    return open_study(
+        name,
+        storage,
+        spec.search_settings,
+        identity=identity,
+        first_trials=spec.first_trials if first is None else first,
+        spec=spec.model_dump(mode="json"),
+    )
+
+
+def study_input(spec: StudySpec, domains: Mapping[str, Domain], workspace: Workspace) -> StudyInput:
+    """The checked input of a study: of fusion networks, or of transfer strategies where the spec has `transfer`.
+
+    Raises:
+        InputError: the input is wrong.
+    """
+    return (NetworkInput if spec.transfer is None else TransferInput)(spec, domains, workspace)
 
 
 def run_search(study: optuna.Study, objective: RecordedObjective, job: Job) -> None:
@@ -221,32 +248,16 @@ def run_search(study: optuna.Study, objective: RecordedObjective, job: Job) -> N
             raise KeyboardInterrupt
 
 
-def make_subject(spec: StudySpec, domains: Mapping[str, Domain], job: Job) -> Subject:
-    """What the study searches; the input is checked.
-
-    Raises:
-        InputError: the input is wrong.
-    """
-    around = Surroundings(
-        job.out / "cache", job.folder / "networks", job.jobs, job.watcher.on_episodes, job.watcher.on_stage
-    )
-    return (NetworkSubject if spec.transfer is None else TransferSubject)(spec, domains, around)
-
-
-def _get_ready(tracker: Tracker) -> None:
-    """What takes seconds and needs no episodes, done by a thread while the bases are fitted by other processes."""
-    with importing():
-        tracker.open()
-        for module in NEEDED_LATER:
-            import_module(module)
-        # With the first optimizer torch imports its compiler.
-        torch.optim.Adam([torch.zeros(1)])
-
-
-def _score(
-    spec: StudySpec, study: optuna.Study, subject: Subject, job: Job, run: StudyRun
-) -> tuple[StudyResult, Keep | None]:
-    """What came out, and what keeps the model."""
+def _search(study: optuna.Study, job: Job, run: StudyRun, objective: RecordedObjective) -> Sequence[FrozenTrial]:
+    """Run the trials of a study; those that are complete."""
+    if run.run_id is not None:
+        study.set_user_attr(EXPERIMENT_ID, run.experiment_id)
+        study.set_user_attr(RUN_ID, run.run_id)
+    _reconcile(study, run)
+    try:
+        run_search(study, objective, job)
+    finally:
+        _reconcile(study, run)
     trials = counted_trials(study)
     complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
     if not complete:
@@ -254,15 +265,51 @@ def _score(
             f'none of the {len(trials)} trials of study "{job.study_name}" came to an end that can be scored; '
             "their runs say why"
         )
-    outcome = subject.score(complete)
+    return complete
+
+
+def _reconcile(study: optuna.Study, run: StudyRun) -> None:
+    """End in the runs, too, what was killed before this session or in it."""
+    end_stale_trials(study)
+    for line in run.reconcile(facts_of(study)):
+        logger.info(line)
+
+
+def _get_ready(job: Job) -> None:
+    """Do what takes seconds and needs no episodes. A thread does it while other processes fit the bases."""
+    with importing():
+        job.tracker.open()
+        job.reporter.prepare()
+        for module in NEEDED_LATER:
+            import_module(module)
+        # With the first optimizer torch imports its compiler.
+        torch.optim.Adam([torch.zeros(1)])
+
+
+def _record_input(run: StudyRun, spec: StudySpec, domains: Mapping[str, Domain]) -> None:
+    """Record the data of a study, and the file to repeat it with."""
+    run.log_datasets([_dataset(spec, name, domain) for name, domain in domains.items()])
+    with run.artifacts() as folder:
+        (folder / SPEC_FILE).write_text(yaml.safe_dump(spec.model_dump(mode="json"), sort_keys=False))
+
+
+def _dataset(spec: StudySpec, name: str, domain: Domain) -> Dataset:
+    source = spec.domains if isinstance(spec.domains, str) else spec.domains.get(name, "")
+    counts = {"users": domain.num_users, "items": domain.num_items, "ratings": len(domain.ratings)}
+    digest = domain.fingerprint()
+    return Dataset(name, digest, source, {**counts, "scale": str(domain.scale), "fingerprint": digest})
+
+
+def _result(spec: StudySpec, study: optuna.Study, job: Job, run: StudyRun, outcome: Outcome) -> StudyResult:
     predictions = job.folder / "predictions.parquet"
     predictions.parent.mkdir(parents=True, exist_ok=True)
     outcome.rows.to_parquet(predictions)
-    result = StudyResult(
+    trials = counted_trials(study)
+    return StudyResult(
         job.study_name,
         spec.target or "",
         trials,
-        member_trials(complete)[0],
+        ranked([trial for trial in trials if trial.state == TrialState.COMPLETE])[0],
         outcome.test,
         outcome.settings,
         outcome.engines,
@@ -272,7 +319,32 @@ def _score(
         run.run_ids(),
         outcome.insight,
     )
-    return result, outcome.keep
+
+
+def _metrics(result: StudyResult) -> dict[str, float]:
+    """The numbers of a study's run."""
+    metrics: dict[str, float] = {"best_validation_unit_rmse": error_of(result.best)}
+    for domain, outcome in result.test.items():
+        for model, row in outcome.scores.items():
+            for measure in ("rmse", "mae", "unit_rmse"):
+                metrics[f"test/{domain}/{model}/{measure}"] = getattr(row, measure)
+    for check in result.engines:
+        if check.milliseconds is not None:
+            metrics[f"engine/{check.engine}/milliseconds"] = check.milliseconds
+        if check.difference is not None:
+            metrics[f"engine/{check.engine}/gradient_difference"] = check.difference
+    return metrics
+
+
+def _keep_model(run: StudyRun, study: str, keep: Keep) -> None:
+    """Keep the proposed model as the artifact ``model``, and register it as the champion of its name."""
+    with run.artifacts() as folder:
+        digest = keep(folder / MODEL)
+        # The files that it was made from lie beside it.
+        for other in folder.iterdir():
+            if other.name != MODEL:
+                shutil.rmtree(other)
+    run.register(MODEL, model_name(study), {DIGEST: digest, "study": study})
 
 
 def _flat(spec: StudySpec) -> dict[str, Any]:

@@ -9,14 +9,16 @@ import optuna
 from optuna.trial import TrialState
 
 from metarec.errors import InputError
+from metarec.search import error_of
+from metarec.search.storage import end_stale_trials
+from metarec.search.trials import IDENTITY, SPEC, counted_trials, equip, join_study
 from metarec.study.data import identity_of, read_data
-from metarec.study.job import Job, make_subject, run_search
-from metarec.study.recorded_trial import EXPERIMENT_ID, RUN_ID, RecordedObjective, error_of, facts_of
-from metarec.study.search import counted_trials, join_study
-from metarec.study.storage import end_stale_trials
-from metarec.study.tracking import NullTracker
+from metarec.study.job import Job, run_search, study_input
+from metarec.study.recorded_trial import EXPERIMENT_ID, RUN_ID, RecordedObjective, facts_of
+from metarec.study.spec import StudySpec
 from metarec.study.trial_files import FileKeeper
 from metarec.threads import one_thread
+from metarec.tracking import NullTracker
 
 __all__ = ["Replayed", "repair_study", "replay_trial", "run_worker"]
 
@@ -43,7 +45,7 @@ def run_worker(job: Job, data: Mapping[str, str], *, workers: int = 1, timeout: 
         InputError: there is no such study, or the data is not the same.
         KeyboardInterrupt: it was asked to stop.
     """
-    study = join_study(job.study_name, job.optuna_storage)[0]
+    study = _study_of(job)[0]
     place = _place_of(study)
     if place.run_id is None and not isinstance(job.tracker, NullTracker):
         raise InputError(f'study "{job.study_name}" has no run yet: whoever began it has not come to its first trial')
@@ -66,7 +68,7 @@ def repair_study(job: Job) -> list[str]:
     Raises:
         InputError: there is no such study, or a store does not answer.
     """
-    study = join_study(job.study_name, job.optuna_storage)[0]
+    study = _study_of(job)[0]
     before = {trial.number for trial in study.get_trials(deepcopy=False) if trial.state == TrialState.RUNNING}
     end_stale_trials(study)
     trials = study.get_trials(deepcopy=False)
@@ -91,7 +93,7 @@ def replay_trial(job: Job, data: Mapping[str, str], number: int) -> Replayed:
     Raises:
         InputError: there is no such study or trial, it is not complete, or the data is not the same.
     """
-    study = join_study(job.study_name, job.optuna_storage)[0]
+    study = _study_of(job)[0]
     trials = study.get_trials(deepcopy=False)
     if not 0 <= number < len(trials):
         raise InputError(f'--trial {number}: study "{job.study_name}" has the trials 0 to {len(trials) - 1}')
@@ -116,17 +118,33 @@ def _place_of(study: optuna.Study) -> _Place:
     return _Place(study.user_attrs.get(RUN_ID), study.user_attrs.get(EXPERIMENT_ID))
 
 
+def _study_of(job: Job) -> tuple[optuna.Study, StudySpec]:
+    """The study of a job that another process has begun, and its spec.
+
+    Raises:
+        InputError: there is none of this name, it has no spec yet, or the storage does not answer.
+    """
+    study = join_study(job.study_name, job.optuna_storage)
+    if SPEC not in study.user_attrs:
+        raise InputError(
+            f'study "{job.study_name}" is not ready to be joined: it was begun elsewhere and has no spec yet'
+        )
+    spec = StudySpec.model_validate(study.user_attrs[SPEC])
+    equip(study, spec.search_settings)
+    return study, spec
+
+
 def _joined(job: Job, data: Mapping[str, str], own: Mapping[str, Any]) -> tuple[optuna.Study, RecordedObjective]:
-    study, spec, identity = join_study(job.study_name, job.optuna_storage)
+    study, spec = _study_of(job)
     spec = spec.model_copy(update={**own, **({"domains": dict(data)} if data else {})})
     domains = read_data(spec)
-    if identity_of(spec, domains) != identity:
+    if identity_of(spec, domains) != study.user_attrs[IDENTITY]:
         raise InputError(
             f'study "{job.study_name}" was begun with other data than {", ".join(domains)} here; '
             "give its own with --data NAME=PATH"
         )
-    subject = make_subject(spec, domains, job)
+    given = study_input(spec, domains, job.workspace)
     job.make_folders()
     job.watcher.on_begin(domains)
-    subject.prepare()
-    return study, subject.objective(NullTracker().start_study(job.study_name, params={}), FileKeeper(), None)
+    keeper = FileKeeper(reporter=job.reporter)
+    return study, given.prepare().objective(NullTracker().start_study(job.study_name, params={}), keeper)

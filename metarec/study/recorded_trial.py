@@ -1,9 +1,9 @@
-"""One trial on record: its parameters are drawn, somebody judges them, and what came of it is kept."""
+"""One trial on record: its parameters are drawn and evaluated, and the result is kept. Names and tags of its run."""
 
 from __future__ import annotations
 
 import math
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any, NamedTuple, Self
@@ -11,28 +11,29 @@ from typing import Any, NamedTuple, Self
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
+from metarec.evaluation.latency import seconds_per_prediction
 from metarec.meta import NonFiniteLossError
-from metarec.study.latency import seconds_per_prediction
-from metarec.study.naming import trial_label, trial_tags
-from metarec.study.pruning import tells_epochs
-from metarec.study.space import suggest_parameters
+from metarec.search import REASON, Objective, SearchSettings, error_of, suggest_parameters
+from metarec.search.pruning import tells_epochs
+from metarec.search.trials import SPEC
 from metarec.study.spec import StudySpec
-from metarec.study.tracking import StudyRun, TrialFacts, TrialRun
+from metarec.study.transfer_spec import STRATEGY
 from metarec.study.trial_files import FileKeeper, Files
+from metarec.tracking import StudyRun, TrialFacts, TrialRun
 
 __all__ = [
     "CURVES",
     "EXPERIMENT_ID",
     "METRIC",
     "METRICS",
-    "REASON",
     "RUN_ID",
     "SECONDS",
-    "SPEC",
-    "Judged",
     "RecordedObjective",
-    "error_of",
+    "TrialResult",
     "facts_of",
+    "study_tags",
+    "trial_label",
+    "trial_tags",
 ]
 
 METRIC = "validation_unit_rmse"
@@ -44,14 +45,11 @@ SECONDS = "seconds_per_prediction"
 METRICS = (METRIC, SECONDS)
 """A trial's values, in this order; of a study with one objective only the first."""
 
-RUN_ID, REASON = "run_id", "reason"
-"""Attributes of a trial: its run, and why it has no value. A trial that failed without a reason was killed."""
+RUN_ID = "run_id"
+"""An attribute of a trial: its run."""
 
 EXPERIMENT_ID = "experiment_id"
 """An attribute of a study: the experiment of its run, which stands there, too."""
-
-SPEC = "spec"
-"""Another one: what a process needs that joins from elsewhere."""
 
 CURVES = "curves"
 """An attribute of a trial: name -> a number for each epoch. It is with Optuna because that everybody can reach."""
@@ -67,11 +65,6 @@ def facts_of(study: optuna.Study) -> list[TrialFacts]:
     spec = None if known is None else StudySpec.model_validate(known)
     begun = [trial for trial in study.get_trials(deepcopy=False) if trial.state != TrialState.WAITING]
     return [_facts(trial, trial.intermediate_values if by_epoch else {}, spec) for trial in begun]
-
-
-def error_of(trial: FrozenTrial) -> float:
-    """The validation error of a complete trial, which comes first in every study."""
-    return float(trial.values[0])
 
 
 def _facts(trial: FrozenTrial, curve: Mapping[int, float], spec: StudySpec | None) -> TrialFacts:
@@ -100,21 +93,51 @@ def _milliseconds(moment: datetime | None) -> int | None:
     return None if moment is None else int(moment.timestamp() * 1000)
 
 
-class Judged(NamedTuple):
-    """What came of a trial.
+class TrialResult(NamedTuple):
+    """The result of a trial.
 
     Attributes:
-        error: the metric METRIC. files: what is to be kept with the trial.
-        answer: predicts for the validation user of this number, as for one who has just come; how many ratings it
+        error: the metric METRIC. files: kept with the trial.
+        predict_one: adapts to the validation user of this number, as to a new user, and returns how many ratings it
             predicted.
     """
 
     error: float
     files: Files
-    answer: Callable[[int], int]
+    predict_one: Callable[[int], int]
 
 
-class RecordedObjective(ABC):
+NO_STRATEGY = "none"
+"""The strategy where nothing is transferred."""
+
+
+def trial_label(spec: StudySpec, params: Mapping[str, Any]) -> str:
+    """Behind a trial's number: its network or strategy, the engine, and what it chose among names.
+
+    >>> trial_label(StudySpec(fusion={"network": "attention"}), {"inner_lr": 0.1, "combine": "product"})
+    'attention/batched product'
+    """
+    choices = [value for name, value in params.items() if isinstance(value, str) and name != STRATEGY]
+    return " ".join([f"{params.get(STRATEGY, spec.fusion.network)}/{spec.engine}", *choices])
+
+
+def study_tags(spec: StudySpec) -> dict[str, str]:
+    """The tags of a study's own run; of several strategies all are named."""
+    searched = spec.transfer.strategies if spec.transfer is not None else [NO_STRATEGY]
+    return {
+        "domain": spec.target or NO_STRATEGY,
+        "strategy": ", ".join(searched),
+        "fusion": spec.fusion.network,
+        "engine": spec.engine,
+    }
+
+
+def trial_tags(spec: StudySpec, params: Mapping[str, Any]) -> dict[str, str]:
+    """The tags of a trial's run, beside ``state``, which its record knows."""
+    return {**study_tags(spec), "strategy": params.get(STRATEGY, NO_STRATEGY)}
+
+
+class RecordedObjective(Objective):
     """What Optuna minimises in a study, one trial at a time, and its record.
 
     A trial ends in two steps, so that being killed between them makes no difference: what it found is on record before
@@ -139,11 +162,11 @@ class RecordedObjective(ABC):
         record = self.run.start_trial(trial.number, params, label=label, tags=tags)
         self._open[trial.number] = record
         try:
-            judged = self._judge(trial, params, record)
-            values = [judged.error]
+            result = self._evaluate(trial, params, record)
+            values = [result.error]
             if "seconds" in self.spec.objectives:
-                values.append(seconds_per_prediction(judged.answer, self.users))
-            self.keeper.keep(judged.files, record)
+                values.append(seconds_per_prediction(result.predict_one, self.users))
+            self.keeper.keep(result.files, record)
             record.log_metrics(dict(zip(METRICS, values, strict=False)))
             record.persist()
         except (optuna.TrialPruned, NonFiniteLossError) as reason:
@@ -155,7 +178,7 @@ class RecordedObjective(ABC):
             with self._open.pop(trial.number):
                 raise error
         self._note_run(trial, record)
-        if math.isnan(judged.error):
+        if math.isnan(result.error):
             # Optuna will call it failed, and without a reason it would not count, and be drawn for ever.
             trial.set_user_attr(REASON, "its value is not a number")
         return values
@@ -176,6 +199,10 @@ class RecordedObjective(ABC):
             trial.set_user_attr(RUN_ID, record.run_id)
 
     @property
+    def settings(self) -> SearchSettings:
+        return self.spec.search_settings
+
+    @property
     @abstractmethod
     def users(self) -> int:
         """How many validation users there are."""
@@ -189,5 +216,5 @@ class RecordedObjective(ABC):
         """The error of a configuration, computed anew and without a record."""
 
     @abstractmethod
-    def _judge(self, trial: optuna.Trial, params: Mapping[str, Any], record: TrialRun) -> Judged:
+    def _evaluate(self, trial: optuna.Trial, params: Mapping[str, Any], record: TrialRun) -> TrialResult:
         """What comes of a trial with these parameters."""

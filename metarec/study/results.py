@@ -9,10 +9,11 @@ from typing import Any, NamedTuple
 
 from optuna.trial import FrozenTrial, TrialState
 
-from metarec.study.engine_check import EngineCheck
-from metarec.study.evaluation import METAREC, Gain, Scores
-from metarec.study.insight import Insight
-from metarec.study.recorded_trial import METRIC, RUN_ID, SECONDS, error_of
+from metarec.evaluation.engine_check import EngineCheck
+from metarec.evaluation.insight import Insight
+from metarec.evaluation.metrics import METAREC, Gain, Scores
+from metarec.search import error_of
+from metarec.study.recorded_trial import METRIC, RUN_ID, SECONDS
 from metarec.study.transfer_spec import STRATEGY
 
 __all__ = ["DomainResult", "FrontLine", "StrategyLine", "StudyResult", "microseconds"]

@@ -15,11 +15,11 @@ import metarec
 from metarec.bases import BASES, make_base
 from metarec.episodes import EpisodeSettings
 from metarec.errors import InputError
-from metarec.fusion import NETWORKS, FusionNetwork
+from metarec.fusion import NETWORKS, Choice, FusionNetwork, IntRange, Limits, Parameter, RealRange
 from metarec.fusion.stackers import STACKERS
 from metarec.meta import ENGINES
 from metarec.registry import suggest
-from metarec.study.space import Choice, IntRange, Limits, Parameter, RealRange, parameters_of
+from metarec.search import SearchSettings, parameters_of
 from metarec.study.transfer_spec import STRATEGY, TransferSpec
 
 __all__ = ["SIMULATED", "StudySpec", "find_spec", "load_spec"]
@@ -230,6 +230,13 @@ class StudySpec(_Part):
             only = self.space[name].only()
             values[name] = self.defaults.get(name, usual.default if only is None else only)
         return values
+
+    @property
+    def search_settings(self) -> SearchSettings:
+        """How trials are drawn and stopped early."""
+        return SearchSettings(
+            self.trials, self.sampler, self.pruner, self.training.epochs, self.seed, len(self.objectives)
+        )
 
     @property
     def first_trials(self) -> list[dict[str, Any]]:

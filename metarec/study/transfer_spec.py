@@ -6,8 +6,9 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from metarec.study.space import Choice, Parameter, parameters_of
-from metarec.transfer import STRATEGIES, FusionSettings
+from metarec.fusion import Choice, Parameter
+from metarec.search import parameters_of
+from metarec.transfer import STRATEGIES, TransferSettings
 
 __all__ = ["STRATEGY", "TransferSpec"]
 
@@ -53,10 +54,10 @@ class TransferSpec(BaseModel):
     def parameters_of(self, network: str) -> dict[str, Parameter]:
         """The strategy, and what of a fusion network may be searched beside it.
 
-        Defaults are those of :class:`~metarec.transfer.FusionSettings`, so that trial 0 is what a comparison shows.
+        Defaults are those of :class:`~metarec.transfer.TransferSettings`, so that trial 0 is what a comparison shows.
         """
-        usual = FusionSettings()
-        defaults = {**vars(usual), "outer_lr": usual.learning_rate}
+        usual = TransferSettings()
+        defaults = usual.model_dump()
         if network == usual.network:
             defaults |= usual.options
         first = SAFE if SAFE in self.strategies else self.strategies[0]

@@ -14,7 +14,8 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from metarec.study.tracking import Run
+from metarec.study.reporter import Reporter
+from metarec.tracking import Run
 
 __all__ = ["FileKeeper", "Files", "TrialFiles"]
 
@@ -24,13 +25,13 @@ logger = logging.getLogger(__name__)
 class Files(Protocol):
     """What a trial keeps, of whatever kind. It may be written by another process."""
 
-    def write(self, folder: Path) -> None:
-        """Write the files."""
+    def write(self, folder: Path, reporter: Reporter) -> None:
+        """Write the files; the reporter draws the pictures."""
 
 
 @dataclass(frozen=True)
 class TrialFiles:
-    """The files of a trial: its configuration, its validation predictions, and two pictures.
+    """The files of a trial: its configuration and its validation predictions, and what its pictures are drawn from.
 
     Attributes:
         configuration: plain values. predictions: a row for each query of the validation users.
@@ -45,16 +46,10 @@ class TrialFiles:
     weights: np.ndarray | None
     base_names: Sequence[str]
 
-    def write(self, folder: Path) -> None:
-        """Write them. Drawing takes most of the time."""
-        # It brings matplotlib, which nothing before the end of the first trial needs.
-        from metarec.study import figures
-
+    def write(self, folder: Path, reporter: Reporter) -> None:
         (folder / "configuration.yaml").write_text(yaml.safe_dump(self.configuration, sort_keys=False))
         self.predictions.to_parquet(folder / "validation_predictions.parquet")
-        figures.save(figures.learning_curve(self.curves, self.best_epoch), folder / "learning_curve.png")
-        if self.weights is not None:
-            figures.save(figures.base_weights(self.weights, self.base_names), folder / "base_weights.png")
+        reporter.draw_trial(self, folder)
 
 
 class FileKeeper:
@@ -64,12 +59,14 @@ class FileKeeper:
 
     Args:
         processes: where files are written; None writes and keeps them at once, in this process.
+        reporter: draws the pictures.
 
     Raises:
         TrackingError: on leaving the block, if the store failed; and whatever else went wrong in writing.
     """
 
-    def __init__(self, processes: Executor | None = None) -> None:
+    def __init__(self, processes: Executor | None = None, *, reporter: Reporter | None = None) -> None:
+        self.reporter = reporter or Reporter()
         self._processes = processes
         self._thread = ThreadPoolExecutor(1) if processes is not None else None
         self._kept: list[Future[None]] = []
@@ -78,17 +75,17 @@ class FileKeeper:
         """See to it that these files are kept with this run."""
         if self._processes is None or self._thread is None:
             with record.artifacts() as folder:
-                files.write(folder)
+                files.write(folder, self.reporter)
             return
         self._kept.append(self._thread.submit(self._write_and_upload, self._processes, files, record))
 
     def _write_and_upload(self, processes: Executor, files: Files, record: Run) -> None:
         with record.artifacts() as folder:
             try:
-                processes.submit(files.write, folder).result()
+                processes.submit(files.write, folder, self.reporter).result()
             except (RuntimeError, CancelledError):
                 # Ctrl-C has ended the other processes. The trial is finished, and its files are kept all the same.
-                files.write(folder)
+                files.write(folder, self.reporter)
 
     def __enter__(self) -> Self:
         return self

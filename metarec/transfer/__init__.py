@@ -1,34 +1,38 @@
-"""Across domains: how alike two of them are, and what one is worth to the other."""
+"""Transfer: what source domains are worth to a target domain with few users."""
 
-from metarec.transfer._base import TransferStrategy
-from metarec.transfer._models import TransferredModel
-from metarec.transfer._taught import Sources
-from metarec.transfer._training import few_users
-from metarec.transfer.alignment import AlignedModel, FeatureAligner
-from metarec.transfer.competitors import Said, competitors, predict_round
-from metarec.transfer.cross_domain import CrossDomainMetaLearner
-from metarec.transfer.prototypes import PrototypeBasedModel, Prototypes, extract_prototypes
-from metarec.transfer.round import Round
-from metarec.transfer.rounds import TransferRounds
-from metarec.transfer.settings import FusionSettings
+from metarec.transfer.competitors import ORACLE, Said, check_competitors, competitors, predict_round
+from metarec.transfer.rounds import REGIMES, Regime, Round, TransferRounds
+from metarec.transfer.rows import (
+    AlignedModel,
+    CrossDomainMetaLearner,
+    FeatureAligner,
+    PrototypeBasedModel,
+    Prototypes,
+    extract_prototypes,
+)
 from metarec.transfer.similarity import Similarity, domain_similarity
-from metarec.transfer.strategies import STRATEGIES
+from metarec.transfer.sources import Sources, TransferredModel, TransferSettings, few_users
+from metarec.transfer.strategies import STRATEGIES, TransferStrategy
 
 __all__ = [
+    "ORACLE",
+    "REGIMES",
     "STRATEGIES",
     "AlignedModel",
     "CrossDomainMetaLearner",
     "FeatureAligner",
-    "FusionSettings",
     "PrototypeBasedModel",
     "Prototypes",
+    "Regime",
     "Round",
     "Said",
     "Similarity",
     "Sources",
     "TransferRounds",
+    "TransferSettings",
     "TransferStrategy",
     "TransferredModel",
+    "check_competitors",
     "competitors",
     "domain_similarity",
     "extract_prototypes",

@@ -9,10 +9,8 @@ import numpy as np
 from metarec.errors import InputError
 from metarec.fusion.stackers import STACKERS
 from metarec.registry import suggest
-from metarec.transfer._few import CrossFitted
-from metarec.transfer._taught import Sources, learn
-from metarec.transfer.round import Round
-from metarec.transfer.settings import FusionSettings
+from metarec.transfer.rounds import Round
+from metarec.transfer.sources import CrossFitted, SourceModel, Sources, TransferredModel, TransferSettings
 from metarec.transfer.strategies import STRATEGIES
 
 __all__ = ["ORACLE", "Said", "baselines", "check_competitors", "competitors", "predict_round"]
@@ -51,7 +49,7 @@ def check_competitors(names: list[str]) -> None:
             raise InputError(f'strategy "{name}" is named twice')
 
 
-def predict_round(name: str, given: Round, settings: FusionSettings, seed: int) -> Said:
+def predict_round(name: str, given: Round, settings: TransferSettings, seed: int) -> Said:
     """What a strategy, a control or a baseline predicts for a round's test users.
 
     What needs no source sees the target on its own scale; nothing of the sources reaches it.
@@ -61,7 +59,7 @@ def predict_round(name: str, given: Round, settings: FusionSettings, seed: int) 
     """
     check_competitors([name])
     if name == ORACLE:
-        model = learn([given.everyone], settings, seed)
+        model: TransferredModel = SourceModel.learn([given.everyone], settings.fusion, seed)
         # All users of the target stand in one table there, whose rows may be longer than the test users need.
         width = given.plain_test.batch.query.mask.shape[1]
         return Said(given.to_unit(model.predict(given.everyone.test)[:, :width], plain=True), {})

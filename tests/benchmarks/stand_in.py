@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from benchmarks import cold_users
-from benchmarks._baselines import Stacked
-from benchmarks._cold_cells import Models
+from benchmarks.cold import run as cold_users
+from benchmarks.cold.baselines import Stacked
+from benchmarks.cold.cells import Models
 from metarec.episodes import DomainEpisodes, EpisodeBatch, Episodes, FusionInputs
 
 # Named by the tests: a file to which each computed cell adds a line, and the seconds that a cell takes.

@@ -9,12 +9,11 @@ from metarec.compare.job import Job, run_comparison
 from metarec.compare.plan import Plan
 from metarec.episodes import EpisodeSettings
 from metarec.ratings import simulate_domains
-from metarec.study.tracking import MlflowTracker, sqlite_uri
-from metarec.transfer import FusionSettings
+from metarec.report import ComparisonReporter
+from metarec.tracking import MlflowTracker, sqlite_uri
+from metarec.transfer import TransferSettings
 
-SHORT = FusionSettings(
-    epochs=3, patience=3, learning_rate=0.01, options={"hidden_dim": 8}, folds=2, stackers=("ridge",)
-)
+SHORT = TransferSettings(epochs=3, patience=3, outer_lr=0.01, options={"hidden_dim": 8}, folds=2, stackers=("ridge",))
 TINY = {
     "strategies": ["zero_shot", "oracle", "mean", "ridge"],
     "shots": [4, 2],
@@ -40,7 +39,8 @@ def domains():
 def finished(domains, tiny_plan, new_folder):
     """A finished comparison and its folder."""
     folder = new_folder()
-    return run_comparison(tiny_plan(), domains, Job(folder, "whole", MlflowTracker.in_folder(folder))), folder
+    job = Job(folder, "whole", MlflowTracker.in_folder(folder), ComparisonReporter())
+    return run_comparison(tiny_plan(), domains, job), folder
 
 
 @pytest.fixture

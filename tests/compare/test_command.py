@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from metarec.compare import __main__ as command
+from metarec.cli import compare as command
 from metarec.compare import job as job_module
 from metarec.ratings import simulate_domains
 from metarec.transfer import competitors

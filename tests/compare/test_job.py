@@ -13,7 +13,7 @@ from metarec.compare import job as job_module
 from metarec.compare.job import Job, Watcher, run_comparison
 from metarec.compare.store import CellStore, digest_of
 from metarec.errors import InputError
-from metarec.study.tracking import MlflowTracker, NullTracker
+from metarec.tracking import MlflowTracker, NullTracker
 from metarec.transfer import Sources, TransferRounds, predict_round
 
 KEYS = {"strategy", "target", "shots", "target_users", "seed", "rmse", "mae", "unit_rmse", "n_users"}
@@ -139,7 +139,7 @@ def test_more_processes_change_nothing(finished, folder, domains, tiny_plan):
 
 
 def test_an_error_in_a_worker_ends_the_comparison(folder, domains, tiny_plan):
-    broken = replace(tiny_plan().fusion, loss="mse", options={"hidden_dim": "wide"})
+    broken = tiny_plan().fusion.model_copy(update={"loss": "mse", "options": {"hidden_dim": "wide"}})
     with pytest.raises(InputError, match="hidden_dim must be an integer"):
         run_comparison(tiny_plan(fusion=broken), domains, Job(folder, "broken", jobs=2))
 
@@ -156,7 +156,7 @@ def test_a_cell_is_found_by_those_alone_who_would_compute_the_same(domains, tiny
         {"shots": [2, 3]},
         {"bases": {"bias": {}}},
         {"link_users": True},
-        {"fusion": replace(plan.fusion, epochs=4)},
+        {"fusion": plan.fusion.model_copy(update={"epochs": 4})},
         {"episodes": plan.episodes.model_copy(update={"max_query": 9})},
     )
     assert len({digest_of(tiny_plan(**change), domains) for change in changes} | {digest}) == 6

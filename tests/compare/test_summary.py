@@ -9,14 +9,15 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from metarec.cli.compare_tables import show_comparison
 from metarec.compare.cells import CellResult
-from metarec.compare.figures import gain_over_scratch, similarity
 from metarec.compare.plan import Plan
-from metarec.compare.records import cell_record, chosen_markdown, table_csv, table_markdown
-from metarec.compare.report import show_comparison
+from metarec.compare.records import cell_record
 from metarec.compare.store import plain
 from metarec.compare.summary import Comparison, best_of, lines
-from metarec.study.evaluation import Scores
+from metarec.evaluation.metrics import Scores
+from metarec.report.comparison import chosen_markdown, table_csv, table_markdown
+from metarec.report.figures.comparison import gain_over_scratch, similarity
 from metarec.transfer import competitors
 
 USERS = 40

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from metarec.episodes import _cross_validation, cross_validate
+from metarec.episodes import cross_validate
+from metarec.episodes.builders import _cross_validation
 from metarec.errors import InputError
 from metarec.ratings import Domain
 from tests.episodes.conftest import BASES, make_domain

@@ -9,11 +9,12 @@ from hypothesis import settings as budget
 from hypothesis import strategies as st
 
 from metarec.bases import HistoryQuery, answer_queries, make_base
-from metarec.episodes import _build, _predictions, build_episodes
+from metarec.episodes import _predictions, build_episodes
 from metarec.episodes._features import ItemFacts, Priors, Rows, make_features
 from metarec.episodes._item_facts import item_facts
 from metarec.episodes._predictions import base_predictions, leave_one_out_queries
 from metarec.episodes._split import UserRoles, assign_roles, cut_tasks
+from metarec.episodes.builders import _build
 from metarec.ratings import Domain, RatingScale
 from tests.episodes.conftest import BASES, make_domain
 

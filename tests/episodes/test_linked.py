@@ -5,11 +5,12 @@ import pandas as pd
 import pytest
 import torch
 
-from metarec.episodes import EpisodeSettings, _cross_validation, _small_worlds, cross_validate, small_worlds
+from metarec.episodes import EpisodeSettings, cross_validate, small_worlds
 from metarec.episodes._features import CONTEXT_NAMES, make_features
-from metarec.episodes._linked import PRIOR_SHARE, Links, _Residuals, carried_share
 from metarec.episodes._predictions import leave_one_out_queries
 from metarec.episodes._split import UserRoles, cut_tasks
+from metarec.episodes.builders import _cross_validation, _small_worlds
+from metarec.episodes.builders._linked import PRIOR_SHARE, Links, _Residuals, carried_share
 from metarec.ratings import Domain, RatingScale, common_scale
 from tests.episodes.conftest import make_domain
 from tests.episodes.test_cross_validation import equal

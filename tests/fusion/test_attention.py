@@ -6,7 +6,7 @@ import torch
 
 from metarec.errors import InputError
 from metarec.fusion import NETWORKS, MetaRecommenderFusion
-from metarec.fusion._layers import ParallelLinear
+from metarec.fusion.networks._layers import ParallelLinear
 from tests.fusion import conftest
 from tests.fusion.conftest import NAN, arrays, draw_inputs, stirred
 

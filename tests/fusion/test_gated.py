@@ -6,7 +6,7 @@ import torch
 
 from metarec.errors import InputError
 from metarec.fusion import GatedFusion
-from metarec.fusion._common import available_mean
+from metarec.fusion.networks._common import available_mean
 from tests.fusion.conftest import arrays, build, draw_inputs, stirred
 
 

@@ -12,8 +12,10 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from metarec.episodes import EpisodeBatch
 from metarec.fusion import NETWORKS, FusionNetwork, FusionOutput
-from metarec.meta import _base, _paths, batched, make_engine
-from metarec.meta._inner_steps import BuiltSteps, KeptSteps
+from metarec.meta import _base, make_engine
+from metarec.meta.adaptation import _paths
+from metarec.meta.adaptation._inner_steps import BuiltSteps, KeptSteps
+from metarec.meta.engines import batched
 from tests.fusion.conftest import build, stirred
 from tests.meta.reference import apart, batch_sizes, draw_batch, gradient, loop
 

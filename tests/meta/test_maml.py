@@ -73,7 +73,7 @@ MODELS = {
 
 @pytest.fixture(scope="module")
 def learn2learn_maml():
-    from metarec.meta.learn2learn_engine import _import_algorithms
+    from metarec.meta.engines.learn2learn_engine import _import_algorithms
 
     return _import_algorithms()[0]
 

@@ -11,11 +11,11 @@ import metarec
 from metarec.episodes import History, assign_roles
 from metarec.episodes._split import cut_tasks
 from metarec.ratings import Domain, simulate_domains
-from metarec.study.job import Job, run_study
+from metarec.study.job import run_study
 from metarec.study.results import StudyResult
 from metarec.study.spec import StudySpec
-from metarec.study.tracking import MlflowTracker, sqlite_uri
-from tests.study.conftest import TINY
+from metarec.tracking import sqlite_uri
+from tests.support.studies import TINY, reported
 
 BASES = {name: {} for name in ("bias", "item-knn", "user-knn", "biased-mf", "content")} | {"autoencoder": {"epochs": 2}}
 BASELINES = ["best-single", "gbm"]
@@ -70,7 +70,7 @@ def kept(new_folder):
         {**TINY, "target": "movies", "bases": BASES, "baselines": BASELINES, "training": TRAINING}
     )
     folder = new_folder()
-    result = run_study(spec, {"movies": domain}, Job(folder, "kept", tracker=MlflowTracker.in_folder(folder)))
+    result = run_study(spec, {"movies": domain}, reported(folder, "kept"))
     return Kept(spec, domain, result, folder)
 
 

@@ -16,7 +16,6 @@ from metarec.episodes import History
 from metarec.errors import InputError
 from metarec.model import FusedRecommender, load_model, save_model
 from metarec.model._arrays import read_arrays, write_arrays
-from metarec.model.fused import Adapted
 from metarec.ratings import Domain
 
 
@@ -40,11 +39,12 @@ def test_the_model_predicts_what_the_study_has_scored(kept, recommender):
     users = kept.test_users()
     histories, items, times = map(list, zip(*users.values(), strict=True))
     # The study knows when a query was rated; a model that is asked now does not, and its clock stands still.
-    adapted = Adapted.to(recommender.prescription, recommender.maker.users(histories))
-    answers = adapted.predict(items, times)
-    assert sum(map(len, answers)) == len(scored)
-    for user, own, answer in zip(users, items, answers, strict=True):
-        np.testing.assert_allclose(answer, scored.loc[user].loc[own], rtol=0, atol=1e-4)
+    new = recommender.maker.users(histories)
+    episodes = new.episodes(items, times)
+    predictions = episodes.scale.to_ratings(recommender.fusion.adapt(new.support).predict(episodes).clip(0, 1))
+    assert sum(map(len, items)) == len(scored)
+    for user, own, row in zip(users, items, predictions, strict=True):
+        np.testing.assert_allclose(row[: len(own)], scored.loc[user].loc[own], rtol=0, atol=1e-4)
 
 
 def test_bases_never_saw_those_who_were_scored(kept, recommender):
@@ -56,11 +56,11 @@ def test_bases_never_saw_those_who_were_scored(kept, recommender):
 
 
 def test_every_member_has_a_weight_and_together_they_are_whole(recommender):
-    prescription = recommender.prescription
-    assert set(prescription.weights) == set(prescription.learners) | set(prescription.stackers)
-    assert sum(prescription.weights.values()) == pytest.approx(1.0)
-    assert min(prescription.weights.values()) > 0
-    assert prescription.learners, "without a network these tests would say nothing of one"
+    fusion = recommender.fusion
+    assert set(fusion.weights) == set(fusion.networks) | set(fusion.stackers)
+    assert sum(fusion.weights.values()) == pytest.approx(1.0)
+    assert min(fusion.weights.values()) > 0
+    assert fusion.networks, "without a network these tests would say nothing of one"
 
 
 # --- use -------------------------------------------------------------------------------------------------------------
@@ -220,7 +220,8 @@ def test_who_writes_the_digests_anew_does_not_get_past_the_registry(kept):
     before = {path: path.read_bytes() for path in [*inner.iterdir(), folder / "MLmodel"]}
     try:
         model = json.loads((inner / "model.json").read_text())
-        model["weights"] = {name: -weight for name, weight in model["weights"].items()}
+        weights = model["fusion"]["weights"]
+        model["fusion"]["weights"] = {name: -weight for name, weight in weights.items()}
         (inner / "model.json").write_text(json.dumps(model))
         with_digests(inner)
         with pytest.raises(InputError, match="not the model that was registered"):
@@ -288,7 +289,7 @@ def test_a_base_without_a_state_is_fitted_again_and_compared(recommender, tmp_pa
     bases = {**recommender.maker.bases, "bias": Plugged().fit(domain)}
     maker = type(recommender.maker)(**{**recommender.maker.__dict__, "bases": bases})
     model = FusedRecommender(
-        maker, recommender.prescription, "movies", recommender.ratings, recommender.fitted_on, recommender.longest
+        maker, recommender.fusion, "movies", recommender.ratings, recommender.fitted_on, recommender.longest
     )
     options = {name: {"epochs": 2} if name == "autoencoder" else {} for name in bases}
     digest = save_model(model, tmp_path / "m", options, seed=0)

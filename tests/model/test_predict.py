@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
+from metarec.cli.predict import app, predict_table
 from metarec.errors import InputError
-from metarec.predict import app, predict_table
 
 
 @pytest.fixture

@@ -8,15 +8,16 @@ import time
 
 import pytest
 
-from benchmarks._study_audit import audit
+from benchmarks.study.audit import audit
 from metarec.ratings import simulate_domains
+from metarec.search.trials import join_study
 from metarec.study.data import read_data
 from metarec.study.job import Job, run_study
 from metarec.study.joining import repair_study, replay_trial, run_worker
-from metarec.study.search import join_study
 from metarec.study.spec import load_spec
-from metarec.study.tracking import MlflowTracker, sqlite_uri
-from tests.study.commands import begun, ended, soon
+from metarec.tracking import MlflowTracker, sqlite_uri
+from tests.support.commands import begun, ended, soon
+from tests.support.studies import reported
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +30,7 @@ def study(place):
 
 
 def job_in(out):
-    return Job(out, "s", tracker=MlflowTracker.in_folder(out))
+    return reported(out, "s")
 
 
 def test_two_workers_leave_both_stores_in_agreement(study):
@@ -42,7 +43,7 @@ def test_two_workers_leave_both_stores_in_agreement(study):
 
 def test_every_trial_of_several_processes_has_its_value_again(study, place, monkeypatch):
     monkeypatch.chdir(place)
-    trials = join_study("s", str(study / "optuna.journal"))[0].trials
+    trials = join_study("s", str(study / "optuna.journal")).trials
     for trial in trials:
         if trial.value is not None and trial.state.name == "COMPLETE":
             assert replay_trial(job_in(study), {}, trial.number).value == trial.value
@@ -62,7 +63,7 @@ def test_a_worker_elsewhere_needs_the_urls_and_the_data_alone(study, place, tmp_
     """Another folder stands for another machine; the trials that are wanted grow meanwhile."""
     monkeypatch.chdir(place)
     spec = load_spec("job.yaml", {"trials": 7, "domains": {"movies": "movies.csv"}})
-    shared, _, _ = join_study("s", str(study / "optuna.journal"))
+    shared = join_study("s", str(study / "optuna.journal"))
     shared.set_user_attr("trials", spec.trials)
     tracker = MlflowTracker(sqlite_uri(study / "mlflow.db"), study / "artifacts", spool=tmp_path / "spool")
     elsewhere = Job(tmp_path, "s", storage=None, tracker=tracker)

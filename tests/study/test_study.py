@@ -1,6 +1,5 @@
 """The main job as a whole: its contract, its record, and what it must never do."""
 
-import importlib.util
 import json
 import logging
 import math
@@ -19,24 +18,18 @@ import torch
 import yaml
 from optuna.trial import TrialState
 
+from metarec.cli import study as command
 from metarec.episodes import assign_roles
 from metarec.episodes._split import cut_tasks
 from metarec.errors import InputError
-from metarec.meta import NonFiniteLossError, learner_config
+from metarec.evaluation.metrics import KEYS, METAREC, Gain, gains, scores
+from metarec.meta import MetaLearningTrainer, NonFiniteLossError, network_config
 from metarec.ratings import Domain
-from metarec.study import __main__ as command
-from metarec.study import objective as objective_module
+from metarec.search import COMMON_PARAMETERS
 from metarec.study.data import choose_target
-from metarec.study.evaluation import KEYS, METAREC, Gain, gains, scores
 from metarec.study.job import Job, StudyFailed, run_study
-from metarec.study.space import COMMON_PARAMETERS
-from metarec.study.tracking import MlflowTracker
-
-# Tests are no package, so a conftest is not importable by name.
-_place = importlib.util.spec_from_file_location("study_conftest", Path(__file__).with_name("conftest.py"))
-_helpers = importlib.util.module_from_spec(_place)
-_place.loader.exec_module(_helpers)
-tiny_spec, runs_of, TINY = _helpers.tiny_spec, _helpers.runs_of, _helpers.TINY
+from metarec.study.networks import _objective as objective_module
+from tests.support.studies import TINY, reported, runs_of, tiny_spec
 
 ROOT = Path(__file__).parents[2]
 BASELINES = {"mean", "best-single", "ridge", "fwls", "greedy", "gbm"}
@@ -46,7 +39,7 @@ MODELS = {METAREC, "bias", "item-knn", *BASELINES}
 @pytest.fixture(autouse=True)
 def without_engine_check(monkeypatch):
     """It takes as long as all else together; the study of `finished` has it."""
-    monkeypatch.setattr("metarec.study.network_subject.check_engines", lambda *_: [])
+    monkeypatch.setattr("metarec.study.networks._stages.check_engines", lambda *_, **__: [])
 
 
 def predictions(result):
@@ -128,13 +121,13 @@ def test_the_engines_agree(finished):
 
 def test_a_trials_file_holds_all_that_it_learned(movies, tmp_path, monkeypatch):
     kept = []
-    original = objective_module.Objective.files
+    original = objective_module.NetworkObjective.files
 
     def files(self, learner, params, curves):
         kept.append(learner)
         return original(self, learner, params, curves)
 
-    monkeypatch.setattr(objective_module.Objective, "files", files)
+    monkeypatch.setattr(objective_module.NetworkObjective, "files", files)
     spec = tiny_spec(trials=1, search={"learn_rates": {"choices": [True]}, "adapted": {"choices": ["head"]}})
     before = predictions(run_study(spec, movies, Job(tmp_path, "s")))
     weights = torch.load(tmp_path / "artifacts" / "s" / "networks" / "trial-0.pt", weights_only=True)
@@ -200,8 +193,8 @@ def test_runs_are_filtered_by_tags_and_say_what_they_are_of(finished, world):
 def test_what_optuna_knows_names_a_run_as_its_trial_does(finished):
     import optuna
 
+    from metarec.search.storage import open_storage
     from metarec.study.recorded_trial import facts_of
-    from metarec.study.storage import open_storage
 
     _, _, folder = finished
     study = optuna.load_study(study_name="tiny study", storage=open_storage(str(folder / "optuna.journal")))
@@ -267,7 +260,7 @@ def test_other_processes_change_nothing(world, finished, new_folder):
     spec, alone, folder = finished
     domains = {name: world[name] for name in ("movies", "books")}
     other = new_folder()
-    shared = run_study(spec, domains, Job(other, "tiny study", tracker=MlflowTracker.in_folder(other), jobs=2))
+    shared = run_study(spec, domains, reported(other, "tiny study", jobs=2))
     pd.testing.assert_frame_equal(predictions(alone), predictions(shared), check_exact=True)
     assert shared.settings == alone.settings
     kept = []
@@ -291,8 +284,8 @@ def test_other_processes_change_nothing(world, finished, new_folder):
 
 def test_a_continued_study_runs_what_is_missing(movies, new_folder):
     folder = new_folder()
-    first = run_study(tiny_spec(trials=2), movies, Job(folder, "s", tracker=MlflowTracker.in_folder(folder)))
-    second = run_study(tiny_spec(trials=5), movies, Job(folder, "s", tracker=MlflowTracker.in_folder(folder)))
+    first = run_study(tiny_spec(trials=2), movies, reported(folder, "s"))
+    second = run_study(tiny_spec(trials=5), movies, reported(folder, "s"))
     assert [trial.number for trial in second.trials] == [0, 1, 2, 3, 4]
     for before, after in zip(first.trials, second.trials, strict=False):
         assert (before.params, before.value, before.datetime_complete) == (
@@ -333,7 +326,7 @@ def test_continuing_with_other_data_or_settings_is_refused(movies, world, tmp_pa
 @pytest.fixture
 def not_finite(monkeypatch):
     """Makes the loss of some trials not finite, by the value of their outer rate."""
-    original = objective_module.MetaLearningTrainer.fit
+    original = MetaLearningTrainer.fit
 
     def plant(wrong):
         def fit(self, *args, learning_rate, **kwargs):
@@ -341,7 +334,7 @@ def not_finite(monkeypatch):
                 raise NonFiniteLossError("the meta-loss", math.nan, epoch=1, batch=0)
             return original(self, *args, learning_rate=learning_rate, **kwargs)
 
-        monkeypatch.setattr(objective_module.MetaLearningTrainer, "fit", fit)
+        monkeypatch.setattr(MetaLearningTrainer, "fit", fit)
 
     return plant
 
@@ -349,7 +342,7 @@ def not_finite(monkeypatch):
 def test_a_loss_that_is_not_finite_ends_the_trial_not_the_study(movies, new_folder, not_finite):
     not_finite(lambda rate: rate == COMMON_PARAMETERS["outer_lr"].default)  # that of trial 0
     folder = new_folder()
-    result = run_study(tiny_spec(), movies, Job(folder, "s", tracker=MlflowTracker.in_folder(folder)))
+    result = run_study(tiny_spec(), movies, reported(folder, "s"))
     assert [trial.state for trial in result.trials] == [TrialState.FAIL, TrialState.COMPLETE, TrialState.COMPLETE]
     told = result.to_json()["trials"][0]
     assert (told["state"], told["value"]) == ("failed", None)
@@ -364,7 +357,7 @@ def test_a_study_of_failures_only_fails(movies, new_folder, not_finite):
     not_finite(lambda rate: True)
     folder = new_folder()
     with pytest.raises(StudyFailed, match=r"none of the 2 trials .* their runs say why"):
-        run_study(tiny_spec(trials=2), movies, Job(folder, "s", tracker=MlflowTracker.in_folder(folder)))
+        run_study(tiny_spec(trials=2), movies, reported(folder, "s"))
     _, (parent,), children = runs_of(folder)
     assert parent.info.status == "FAILED"
     assert [child.info.status for child in children] == ["FAILED", "FAILED"]
@@ -399,7 +392,7 @@ def test_a_pruned_trial_is_killed_in_mlflow(movies, new_folder, monkeypatch):
 
     monkeypatch.setattr(optuna.Trial, "should_prune", lambda self: self.number == 1)
     folder = new_folder()
-    result = run_study(tiny_spec(), movies, Job(folder, "s", tracker=MlflowTracker.in_folder(folder)))
+    result = run_study(tiny_spec(), movies, reported(folder, "s"))
     assert [trial["state"] for trial in result.to_json()["trials"]] == ["complete", "pruned", "complete"]
     _, _, children = runs_of(folder)
     assert [child.info.status for child in children] == ["FINISHED", "KILLED", "FINISHED"]
@@ -407,7 +400,7 @@ def test_a_pruned_trial_is_killed_in_mlflow(movies, new_folder, monkeypatch):
 
 
 def test_ctrl_c_puts_a_trial_back(movies, new_folder, monkeypatch):
-    original = objective_module.MetaLearningTrainer.fit
+    original = MetaLearningTrainer.fit
     calls = []
 
     def fit(self, *args, **kwargs):
@@ -416,13 +409,13 @@ def test_ctrl_c_puts_a_trial_back(movies, new_folder, monkeypatch):
             raise KeyboardInterrupt
         return original(self, *args, **kwargs)
 
-    monkeypatch.setattr(objective_module.MetaLearningTrainer, "fit", fit)
+    monkeypatch.setattr(MetaLearningTrainer, "fit", fit)
     folder = new_folder()
     with pytest.raises(KeyboardInterrupt):
-        run_study(tiny_spec(), movies, Job(folder, "s", tracker=MlflowTracker.in_folder(folder)))
+        run_study(tiny_spec(), movies, reported(folder, "s"))
     _, (parent,), children = runs_of(folder)
     assert (parent.info.status, [child.info.status for child in children]) == ("KILLED", ["FINISHED", "KILLED"])
-    result = run_study(tiny_spec(), movies, Job(folder, "s", tracker=MlflowTracker.in_folder(folder)))
+    result = run_study(tiny_spec(), movies, reported(folder, "s"))
     # Three in all that ended by themselves; the interrupted parameters are tried again.
     assert [trial.state for trial in result.trials] == [TrialState.COMPLETE] * 3
     assert calls[2] == calls[1]
@@ -437,13 +430,13 @@ def test_ctrl_c_puts_a_trial_back(movies, new_folder, monkeypatch):
 @pytest.mark.parametrize("engine", ["higher", "learn2learn"])
 def test_a_study_runs_wholly_on_another_engine(movies, tmp_path, monkeypatch, engine):
     asked = []
-    original = learner_config.make_engine
+    original = network_config.make_engine
 
     def make_engine(name, *args, **kwargs):
         asked.append(name)
         return original(name, *args, **kwargs)
 
-    monkeypatch.setattr(learner_config, "make_engine", make_engine)
+    monkeypatch.setattr(network_config, "make_engine", make_engine)
     changes = {"trials": 1, "training": {"epochs": 2}, "episodes": {**TINY["episodes"], "max_query": 5}}
     other = run_study(tiny_spec(engine=engine, **changes), movies, Job(tmp_path / engine, "s"))
     assert set(asked) == {engine}
@@ -454,7 +447,7 @@ def test_a_study_runs_wholly_on_another_engine(movies, tmp_path, monkeypatch, en
 @pytest.mark.slow
 def test_two_workers_run_the_trials_of_one_study(movies, new_folder):
     folder = new_folder()
-    job = Job(folder, "s", tracker=MlflowTracker.in_folder(folder))
+    job = reported(folder, "s")
     result = run_study(tiny_spec(trials=4, workers=2), movies, job)
     assert [trial.number for trial in result.trials] == [0, 1, 2, 3]
     assert {trial.state for trial in result.trials} == {TrialState.COMPLETE}
@@ -602,7 +595,7 @@ def test_the_interval_of_a_gain_draws_users_not_rows():
 def test_a_base_that_cannot_say_is_scored_by_the_fallback_on_the_same_rows(world, tmp_path):
     # An item that only test users rated is unknown to every base.
     from metarec.episodes import build_episodes
-    from metarec.study.evaluation import base_unit_predictions, prediction_rows
+    from metarec.evaluation.metrics import base_unit_predictions, prediction_rows
 
     spec = tiny_spec()
     domain = world["movies"]

@@ -1,7 +1,6 @@
 """A study of transfer: strategies are trials, compared on validation users, and test users move nothing."""
 
 import hashlib
-import importlib.util
 import io
 import json
 import math
@@ -14,23 +13,17 @@ import pytest
 import yaml
 from optuna.trial import TrialState
 
+from metarec.cli.study_tables import show_result
 from metarec.errors import InputError
-from metarec.study import transfer_objective
+from metarec.evaluation.metrics import KEYS, METAREC, base_unit_predictions, scores
 from metarec.study.data import identity_of
-from metarec.study.evaluation import KEYS, METAREC, base_unit_predictions, scores
 from metarec.study.job import Job, run_study
-from metarec.study.report import show_result
 from metarec.study.spec import StudySpec, load_spec
-from metarec.study.tracking import MlflowTracker
-from metarec.study.transfer_objective import Known, TransferObjective, settings_of
-from metarec.transfer import FusionSettings, TransferRounds, predict_round
-from metarec.transfer.round import REGIMES
-
-# Tests are no package, so a conftest is not importable by name.
-_place = importlib.util.spec_from_file_location("study_conftest", Path(__file__).with_name("conftest.py"))
-_helpers = importlib.util.module_from_spec(_place)
-_place.loader.exec_module(_helpers)
-runs_of = _helpers.runs_of
+from metarec.study.transfer import Known, TransferObjective, transfer_settings
+from metarec.study.transfer import _objective as transfer_objective
+from metarec.transfer import TransferRounds, TransferSettings, predict_round
+from metarec.transfer.rounds import REGIMES
+from tests.support.studies import reported, runs_of
 
 STRATEGIES = ["auto", "scratch", "zero_shot", "prototype_based"]
 SMALL = {
@@ -56,7 +49,7 @@ def small_spec(**changes):
 def done(world, new_folder):
     """A finished study of three domains: its result and its folder."""
     folder = new_folder()
-    return run_study(small_spec(), world, Job(folder, "s", tracker=MlflowTracker.in_folder(folder))), folder
+    return run_study(small_spec(), world, reported(folder, "s")), folder
 
 
 @pytest.fixture(scope="module")
@@ -107,7 +100,7 @@ def test_the_table_is_that_of_the_predictions(done, given, world):
 def test_metarec_is_the_best_trials_strategy_as_a_comparison_has_it(done, given):
     result, _ = done
     rows = pd.read_parquet(result.predictions)
-    settings = settings_of(small_spec(), result.best.params)
+    settings = transfer_settings(small_spec(), result.best.params)
     said = predict_round(result.best.params["strategy"], given, settings, 0)
     expected = given.scale.to_ratings(said.predictions[given.test.batch.query.mask.numpy()])
     np.testing.assert_allclose(rows[METAREC], expected, atol=1e-9)
@@ -119,7 +112,7 @@ def test_a_strategy_says_what_it_says_in_a_comparison(given, strategy):
     spec = small_spec()
     params = {**spec.trial_zero, "strategy": strategy}
     fitted = TransferObjective(spec, Known.of(given), None).fit(params)
-    said = predict_round(strategy, given, settings_of(spec, params), 0)
+    said = predict_round(strategy, given, transfer_settings(spec, params), 0)
     np.testing.assert_array_equal(fitted.predict(given.test, given.plain_test), said.predictions)
 
 
@@ -278,7 +271,7 @@ def test_a_study_where_only_labels_are_few(done, world, tmp_path):
 def test_two_workers_run_the_trials_of_one_study(done, world, new_folder):
     alone, _ = done
     folder = new_folder()
-    job = Job(folder, "s", tracker=MlflowTracker.in_folder(folder))
+    job = reported(folder, "s")
     result = run_study(small_spec(workers=2), world, job)
     assert {trial.state for trial in result.trials} == {TrialState.COMPLETE}
     values = {trial.params["strategy"]: trial.value for trial in result.trials}
@@ -289,9 +282,9 @@ def test_two_workers_run_the_trials_of_one_study(done, world, new_folder):
 
 
 def test_trial_zero_is_what_a_comparison_shows():
-    spec = StudySpec(transfer={}, training={"patience": FusionSettings().patience})
+    spec = StudySpec(transfer={}, training={"patience": TransferSettings().patience})
     assert spec.trial_zero["strategy"] == "auto"
-    assert settings_of(spec, spec.trial_zero) == FusionSettings()
+    assert transfer_settings(spec, spec.trial_zero) == TransferSettings()
     assert [params["strategy"] for params in spec.first_trials] == spec.transfer.strategies
     assert StudySpec().first_trials == [StudySpec().trial_zero]
 
@@ -311,8 +304,8 @@ def test_the_parameters_of_a_trial_reach_the_network():
     }
     assert set(spec.space) == {"strategy", *changes}
     assert not any(spec.trial_zero[name] == value for name, value in changes.items())
-    settings = settings_of(spec, {"strategy": "scratch", **changes})
-    assert (settings.network, settings.learning_rate) == ("attention", 0.01)
+    settings = transfer_settings(spec, {"strategy": "scratch", **changes})
+    assert (settings.network, settings.outer_lr) == ("attention", 0.01)
     assert settings.options == {
         "hidden_dim": 8,
         "diversity_weight": 0.05,

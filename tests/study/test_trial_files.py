@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from metarec.report import StudyReporter
 from metarec.study.trial_files import FileKeeper, TrialFiles
 from metarec.workers import worker_pool
 
@@ -43,7 +44,7 @@ class Record:
 @pytest.fixture
 def at_once(tmp_path):
     record = Record(tmp_path / "at once")
-    with FileKeeper() as keeper:
+    with FileKeeper(reporter=StudyReporter()) as keeper:
         keeper.keep(FILES, record)
         assert record.folder.is_dir()
     return record.kept()
@@ -51,7 +52,7 @@ def at_once(tmp_path):
 
 def test_another_process_writes_the_same(at_once, tmp_path):
     records = [Record(tmp_path / str(number)) for number in range(3)]
-    with worker_pool(2) as processes, FileKeeper(processes) as keeper:
+    with worker_pool(2) as processes, FileKeeper(processes, reporter=StudyReporter()) as keeper:
         for record in records:
             keeper.keep(FILES, record)
     assert list(at_once) == NAMES
@@ -60,7 +61,7 @@ def test_another_process_writes_the_same(at_once, tmp_path):
 
 def kill_and_interrupt(processes, records):
     """What Ctrl-C does to the main process, after it has ended the others."""
-    with FileKeeper(processes) as keeper:
+    with FileKeeper(processes, reporter=StudyReporter()) as keeper:
         processes.submit(abs, 1).result()
         for process in processes._processes.values():
             process.kill()
@@ -87,7 +88,7 @@ class Broken:
 
 
 def keep_and_divide(processes, divisor):
-    with FileKeeper(processes) as keeper:
+    with FileKeeper(processes, reporter=StudyReporter()) as keeper:
         keeper.keep(FILES, Broken())
         1 / divisor
 
@@ -103,5 +104,7 @@ def test_an_error_in_writing_comes_out_at_the_end(caplog):
 
 
 def test_a_network_without_weights_has_no_picture_of_them(tmp_path):
-    TrialFiles(FILES.configuration, FILES.predictions, FILES.curves, 1, None, FILES.base_names).write(Path(tmp_path))
+    TrialFiles(FILES.configuration, FILES.predictions, FILES.curves, 1, None, FILES.base_names).write(
+        Path(tmp_path), StudyReporter()
+    )
     assert sorted(path.name for path in tmp_path.iterdir()) == NAMES[1:]

@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
-from metarec.study.tracking import sqlite_uri
+from metarec.tracking import sqlite_uri
 
 ROOT = Path(__file__).parents[2]
 

@@ -7,8 +7,7 @@ import torch
 from torch import nn
 
 from metarec.episodes import FusionInputs
-from metarec.fusion import FusionNetwork, FusionOutput
-from metarec.study.space import Parameter, RealRange
+from metarec.fusion import FusionNetwork, FusionOutput, Parameter, RealRange
 
 __all__ = ["TiltedMean"]
 

@@ -8,9 +8,10 @@ of validation users.
 """
 
 from metarec.fusion.stackers._base import Stacker
+from metarec.fusion.stackers._common import known_targets, query_rows
 from metarec.registry import Registry
 
-__all__ = ["STACKERS", "Stacker"]
+__all__ = ["STACKERS", "Stacker", "known_targets", "query_rows"]
 
 STACKERS = Registry(
     "baseline",

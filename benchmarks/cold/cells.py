@@ -1,0 +1,239 @@
+"""The cells of the benchmark on cold users: what they are, what they depend on, and how one is computed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from benchmarks.cold.baselines import Stacked
+from benchmarks.cold.ranking import ndcg_by_user
+from benchmarks.common.cells import Cell, CellResult, Store, code_digest
+from benchmarks.common.folders import ROOT
+from benchmarks.common.sets import RatingSet
+from benchmarks.common.statistics import Outcome, gather
+from metarec.bases import BASES, applicable_bases
+from metarec.episodes import DomainEpisodes, Episodes, EpisodeSettings
+from metarec.evaluation.metrics import KEYS, METAREC, base_unit_predictions, prediction_rows
+from metarec.ratings import Domain, RatingScale
+
+__all__ = [
+    "BASELINES",
+    "LIBRARIES",
+    "ROOT",
+    "Models",
+    "Plan",
+    "bases_of",
+    "cells_of",
+    "folds_of",
+    "outcome_of",
+    "predict_cell",
+]
+
+BASELINES = "baselines"
+"""The cells of all baselines together."""
+
+LIBRARIES = ("lenskit", "lightgbm", "numpy", "scikit-learn", "scipy", "torch")
+
+
+_SHARED = (
+    *(f"metarec/{part}" for part in ("errors.py", "registry.py", "ratings", "bases", "episodes", "fusion/stackers")),
+    "metarec/evaluation/metrics.py",
+    *(f"benchmarks/{part}.py" for part in ("cold/baselines", "cold/cells", "cold/ranking", "common/sets")),
+)
+CODE = {
+    BASELINES: _SHARED,
+    METAREC: (
+        *_SHARED,
+        *(f"metarec/{part}" for part in ("fusion", "meta", "model", "search", "study")),
+        "benchmarks/cold/models.py",
+    ),
+}
+"""What a cell's result depends on. A baseline does not depend on how metarec learns, and keeps when that changes."""
+
+Settings = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Models:
+    """What is compared, as functions that another process can import.
+
+    Attributes:
+        cross_validate: as :func:`metarec.episodes.cross_validate`.
+        baselines: (episodes, seed) -> their unit-scale predictions of the validation and test query rows, and settings.
+        metarec: (episodes, seed, what the baselines say) -> [R] the same of the test query rows, and settings.
+    """
+
+    cross_validate: Callable[..., Any]
+    baselines: Callable[[DomainEpisodes, int], tuple[Stacked, Settings]]
+    metarec: Callable[[DomainEpisodes, int, Stacked], tuple[np.ndarray, Settings]]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A run: which sets, how users are split, and with how many training seeds.
+
+    Attributes:
+        sets: the rating sets. shots: sizes of the support sets.
+        folds: of the users. seeds: metarec's training seeds are 0..seeds - 1; all else is drawn from seed 0.
+        episodes: how episodes are cut; `shots` replaces its own number.
+        work: the folder of finished cells and of the bases' predictions.
+    """
+
+    sets: tuple[RatingSet, ...]
+    shots: tuple[int, ...]
+    folds: int
+    seeds: int
+    episodes: EpisodeSettings
+    work: Path
+    models: Models
+
+    @property
+    def store(self) -> Store:
+        """The finished cells."""
+        return Store(self.work)
+
+
+def bases_of(domain: Domain) -> dict[str, dict[str, Any]]:
+    """Every base recommender that can say something about this domain, with its usual options."""
+    return {name: {} for name in applicable_bases(BASES.names(), [domain])}
+
+
+def cells_of(plan: Plan, domain: Domain) -> list[Cell]:
+    """All cells of one set, those that share episodes beside each other."""
+    facts = {
+        "data": domain.fingerprint(),
+        "episodes": plan.episodes.model_dump(exclude={"shots"}),
+        "shots": list(plan.shots),
+        "folds": plan.folds,
+        "bases": bases_of(domain),
+        "libraries": {name: version(name) for name in LIBRARIES},
+    }
+    code = {group: code_digest(ROOT, parts) for group, parts in CODE.items()}
+    return [
+        Cell(
+            {"set": domain.name, "fold": fold, "shots": shots, "model": group, "seed": seed},
+            facts | {"code": code[group]},
+        )
+        for fold in range(plan.folds)
+        for shots in plan.shots
+        for group, seed in ((BASELINES, 0), *((METAREC, seed) for seed in range(plan.seeds)))
+    ]
+
+
+def predict_cell(plan: Plan, cell: Cell) -> CellResult:
+    """Fit what the cell is about on its fold's train and validation users, and predict its test users.
+
+    The frames: `rows`, the test query rows with a column for each model, and `ndcg`, one line a user; of baselines
+    also `validation`, the same rows of validation users, on which metarec decides how far to lean on them. Those cells
+    must be finished before metarec's.
+    """
+    key = cell.key
+    episodes = _episodes(plan, key["set"], key["fold"], key["shots"])
+    test = episodes.test
+    frames = {}
+    if key["model"] == BASELINES:
+        stacked, settings = plan.models.baselines(episodes, key["seed"])
+        bases = base_unit_predictions(test)
+        twice = sorted(set(bases) & set(stacked.test))
+        if twice:
+            raise ValueError(f"a baseline and a base are both called {twice[0]}")
+        unit = {**_placed(stacked.test, test), **bases}
+        notes = {"settings": settings, "baselines": list(stacked.test), "bases": list(bases)}
+        frames["validation"] = _rows(episodes.validation, _placed(stacked.validation, episodes.validation))
+    else:
+        ours, settings = plan.models.metarec(episodes, key["seed"], _stacked(plan, cell, test.scale))
+        unit, notes = _placed({METAREC: ours}, test), {"settings": settings}
+    frames["rows"] = _rows(test, unit)
+    frames["ndcg"] = ndcg_by_user(frames["rows"], lowest=test.scale.low).reset_index()
+    return CellResult(frames, notes)
+
+
+def _placed(flat: Mapping[str, np.ndarray], episodes: Episodes) -> dict[str, np.ndarray]:
+    """From [R] to [T, N] predictions; 0.5 in padding."""
+    mask = episodes.batch.query.mask.numpy()
+    placed = {}
+    for name, values in flat.items():
+        placed[name] = np.full(mask.shape, 0.5)
+        placed[name][mask] = values
+    return placed
+
+
+def _rows(episodes: Episodes, unit: Mapping[str, np.ndarray]) -> pd.DataFrame:
+    rows = prediction_rows(episodes, unit)
+    # They come as objects; a column of one type is what a file gives back.
+    rows["user"], rows["item"] = rows["user"].astype(str), rows["item"].astype(str)
+    return rows
+
+
+def _stacked(plan: Plan, cell: Cell, scale: RatingScale) -> Stacked:
+    """What the baselines of the same fold and shots said."""
+    facts = {**cell.facts, "code": code_digest(ROOT, CODE[BASELINES])}
+    (result,) = _loaded(plan.store, [Cell({**cell.key, "model": BASELINES, "seed": 0}, facts)])
+
+    def unit(frame: pd.DataFrame) -> dict[str, np.ndarray]:
+        return {name: scale.to_unit(frame[name].to_numpy()) for name in result.notes["baselines"]}
+
+    return Stacked(unit(result.frames["validation"]), unit(result.frames["rows"]))
+
+
+def outcome_of(store: Store, cells: Sequence[Cell], shots: int, scale: RatingScale) -> Outcome:
+    """All folds of one set after a number of shots, from finished cells."""
+    chosen = [cell for cell in cells if cell.key["shots"] == shots]
+    results = list(zip(chosen, _loaded(store, chosen), strict=True))
+    stacked = [result for cell, result in results if cell.key["model"] == BASELINES]
+    ours: dict[int, list[CellResult]] = {}
+    for cell, result in results:
+        if cell.key["model"] == METAREC:
+            ours.setdefault(cell.key["seed"], []).append(result)
+
+    def whole(frame: str, on: Sequence[str]) -> tuple[Any, list[str]]:
+        own = {seed: [result.frames[frame] for result in found] for seed, found in ours.items()}
+        return gather([result.frames[frame] for result in stacked], own, on)
+
+    rows, names = whole("rows", KEYS)
+    ndcg, _ = whole("ndcg", ["user"])
+    notes = stacked[0].notes
+    return Outcome(rows, ndcg.set_index("user"), scale.span, names, notes["baselines"], notes["bases"])
+
+
+def folds_of(plan: Plan, domain: Domain, *, jobs: int = 1, on_progress: Any = None) -> Any:
+    """The episodes of every fold; what the bases say is kept in the plan's folder."""
+    return plan.models.cross_validate(
+        domain,
+        plan.episodes,
+        bases_of(domain),
+        shots=plan.shots,
+        folds=plan.folds,
+        seed=0,
+        cache=plan.work / "bases",
+        jobs=jobs,
+        on_progress=on_progress,
+    )
+
+
+# Cells come set by set and fold by fold, so one of each is enough.
+@lru_cache(maxsize=1)
+def _folds(plan: Plan, name: str) -> Any:
+    (chosen,) = (rating_set for rating_set in plan.sets if rating_set.name == name)
+    return folds_of(plan, chosen.read())
+
+
+@lru_cache(maxsize=1)
+def _episodes(plan: Plan, name: str, fold: int, shots: int) -> DomainEpisodes:
+    episodes: DomainEpisodes = _folds(plan, name).episodes(fold, shots)
+    return episodes
+
+
+def _loaded(store: Store, cells: Sequence[Cell]) -> Iterator[CellResult]:
+    for cell in cells:
+        result = store.load(cell)
+        if result is None:
+            raise FileNotFoundError(f"the cell {cell.name} was finished but is no longer in {store.folder}")
+        yield result

@@ -1,0 +1,290 @@
+"""Paired comparisons of metarec with every baseline, over all users of all folds.
+
+Scores. RMSE and MAE are over all query rows. metarec is trained with several seeds: its score is the mean over the
+seeds, with their standard deviation. In every paired comparison a user's squared error is the mean over the seeds, and
+so is a user's nDCG; that is the error to expect of one training, not that of an ensemble.
+
+Tests. The Wilcoxon signed-rank test (two-sided) is over users: on the differences of their mean squared errors, and on
+those of their nDCG. It asks whether more users, and by more, are better off; the gain in RMSE asks about the sum of
+all errors. A verdict needs both to point the same way; where they do not and the test is significant, it says "mixed".
+
+Correction. Holm's, over one family for each measure: every baseline of every set after every number of shots of the
+report. That is the strictest family there is. To be *better* takes the corrected p; to be *worse* the uncorrected one
+is enough: the correction may hide a gain, never a loss.
+
+The best baseline of a set and a number of shots is the one with the lowest RMSE on these very test users: the hardest
+opponent, chosen with hindsight, against us.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+from scipy.stats import rankdata, wilcoxon
+
+from metarec.evaluation.metrics import METAREC, Gain, Scores, paired_gains, scores, squared_errors
+
+__all__ = ["Comparison", "Outcome", "Section", "SignedRank", "compare", "gather", "holm", "signed_rank", "verdict"]
+
+LEVEL = 0.05
+
+# Means over seeds differ from their members in the last bits only; such differences are none.
+_NOTHING = 1e-12
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The predictions for all test users of one set after one number of shots.
+
+    Attributes:
+        rows: domain, user, item, rating, and a column for each model; metarec's are those of `ours`.
+        ndcg: one line a user, the same models.
+        span: width of the rating scale.
+        ours: metarec's columns, one for each training seed.
+        baselines: the tuned ways of combining; bases: the single recommenders.
+    """
+
+    rows: pd.DataFrame
+    ndcg: pd.DataFrame
+    span: float
+    ours: Sequence[str]
+    baselines: Sequence[str]
+    bases: Sequence[str] = ()
+
+
+class SignedRank(NamedTuple):
+    """A Wilcoxon test: two-sided p, and the matched-pairs rank-biserial correlation (-1..1; above 0: we are better)."""
+
+    p: float
+    effect: float
+
+
+class Comparison(NamedTuple):
+    """metarec against one baseline on one measure.
+
+    Attributes:
+        difference: above 0, metarec is better; RMSE: percent, nDCG: difference of the means.
+        interval: of the difference, 95 %; None for nDCG.
+        p, p_holm, effect: of the signed-rank test over users.
+        verdict: better, worse, mixed, or "no difference".
+    """
+
+    difference: float
+    interval: tuple[float, float] | None
+    p: float
+    p_holm: float
+    effect: float
+    verdict: str
+
+
+@dataclass(frozen=True)
+class Section:
+    """The numbers of one set after one number of shots.
+
+    Attributes:
+        scores: model -> its scores; metarec's are means over the seeds.
+        ndcg: model -> mean over the users who have one (`n_ranked`).
+        by_seed: metarec's scores and nDCG for each seed; spread: their standard deviation over the seeds.
+        rmse, by_ndcg: baseline -> the comparison.
+    """
+
+    scores: Mapping[str, Scores]
+    ndcg: Mapping[str, float]
+    n_ranked: int
+    by_seed: Sequence[Mapping[str, float]]
+    spread: Mapping[str, float]
+    baselines: Sequence[str]
+    bases: Sequence[str]
+    rmse: Mapping[str, Comparison]
+    by_ndcg: Mapping[str, Comparison]
+
+    @property
+    def best_baseline(self) -> str:
+        """The baseline with the lowest RMSE on the test users."""
+        return min(self.baselines, key=lambda name: (self.scores[name].rmse, name))
+
+    def to_json(self) -> dict[str, Any]:
+        """All of it as values that JSON knows."""
+        kinds = {METAREC: METAREC, **dict.fromkeys(self.baselines, "baseline"), **dict.fromkeys(self.bases, "base")}
+        ours = self.scores[METAREC]
+        return {
+            "n_users": ours.n_users,
+            "n_ratings": ours.n_ratings,
+            "n_users_with_ndcg": self.n_ranked,
+            "best_baseline": self.best_baseline,
+            "models": {
+                name: {
+                    "kind": kinds[name],
+                    "rmse": row.rmse,
+                    "mae": row.mae,
+                    "unit_rmse": row.unit_rmse,
+                    "ndcg": self.ndcg[name],
+                }
+                for name, row in self.scores.items()
+            },
+            "metarec_by_seed": list(self.by_seed),
+            "metarec_spread": dict(self.spread),
+            "comparisons": {
+                name: {"rmse": self.rmse[name]._asdict(), "ndcg": self.by_ndcg[name]._asdict()}
+                for name in self.baselines
+            },
+        }
+
+
+def gather(
+    baselines: Sequence[pd.DataFrame], ours: Mapping[int, Sequence[pd.DataFrame]], on: Sequence[str]
+) -> tuple[pd.DataFrame, list[str]]:
+    """One frame of all folds from those of the cells, and the names of metarec's columns in it.
+
+    Args:
+        baselines: a frame for each fold; ours: seed -> the same with the column metarec.
+        on: columns that must be the same in both, row by row.
+
+    Raises:
+        ValueError: frames that are not about the same rows: they come from different episodes.
+    """
+    whole = pd.concat(baselines, ignore_index=True)
+    names = []
+    for seed, frames in ours.items():
+        own = pd.concat(frames, ignore_index=True)
+        if not own[list(on)].equals(whole[list(on)]):
+            raise ValueError(f"the predictions of metarec, seed {seed}, are not for the rows of the baselines")
+        names.append(f"{METAREC} {seed}")
+        whole[names[-1]] = own[METAREC]
+    return whole, names
+
+
+def compare(outcomes: Mapping[Any, Outcome], *, seed: int = 0) -> dict[Any, Section]:
+    """The numbers of every set and number of shots (the keys), corrected over all of them.
+
+    Args:
+        seed: of the bootstrap.
+    """
+    found = {key: _measured(outcome, seed) for key, outcome in outcomes.items()}
+    family = [(key, name) for key, outcome in outcomes.items() for name in outcome.baselines]
+    corrected: dict[Any, dict[str, tuple[float, float]]] = {key: {} for key in outcomes}
+    by_error = holm([found[key].tests[name][0].p for key, name in family])
+    by_rank = holm([found[key].tests[name][1].p for key, name in family])
+    for (key, name), *both in zip(family, by_error, by_rank, strict=True):
+        corrected[key][name] = (float(both[0]), float(both[1]))
+    return {key: _section(outcome, found[key], corrected[key]) for key, outcome in outcomes.items()}
+
+
+def holm(p: Sequence[float] | np.ndarray) -> np.ndarray:
+    """Holm's step-down correction of p values (Holm 1979), in their order.
+
+    >>> [round(float(value), 3) for value in holm([0.01, 0.04, 0.03])]
+    [0.03, 0.06, 0.06]
+    """
+    values = np.asarray(p, dtype=float)
+    order = np.argsort(values, kind="stable")
+    stepped = np.minimum(1.0, np.maximum.accumulate(values[order] * np.arange(len(values), 0, -1)))
+    corrected = np.empty_like(values)
+    corrected[order] = stepped
+    return corrected
+
+
+def signed_rank(advantage: np.ndarray) -> SignedRank:
+    """Wilcoxon's test of paired differences, above 0 where we are better; where all are zero, p is 1.
+
+    Zero differences are dropped, as Wilcoxon did.
+    """
+    kept = advantage[np.abs(advantage) > _NOTHING]
+    if not len(kept):
+        return SignedRank(1.0, 0.0)
+    ranks = rankdata(np.abs(kept))
+    effect = float(np.sum(ranks * np.sign(kept)) / ranks.sum())
+    return SignedRank(float(wilcoxon(kept).pvalue), effect)
+
+
+class _Measured(NamedTuple):
+    scores: dict[str, Scores]
+    ndcg: dict[str, float]
+    n_ranked: int
+    by_seed: list[dict[str, float]]
+    gains: dict[str, Gain]
+    tests: dict[str, tuple[SignedRank, SignedRank]]
+
+
+def _measured(outcome: Outcome, seed: int) -> _Measured:
+    ours, baselines = list(outcome.ours), list(outcome.baselines)
+    every = scores(outcome.rows, outcome.span)
+    squared = squared_errors(outcome.rows)
+    counts = outcome.rows.groupby("user", sort=False).size()
+    mean_squared = squared.div(counts, axis=0)
+    ranked = outcome.ndcg.dropna()
+    means = ranked.mean()
+    tests = {
+        name: (
+            signed_rank((mean_squared[name] - mean_squared[ours].mean(axis=1)).to_numpy()),
+            signed_rank((ranked[ours].mean(axis=1) - ranked[name]).to_numpy()),
+        )
+        for name in baselines
+    }
+    by_seed = [
+        {"rmse": every[name].rmse, "mae": every[name].mae, "unit_rmse": every[name].unit_rmse, "ndcg": means[name]}
+        for name in ours
+    ]
+    mean = {measure: float(np.mean([row[measure] for row in by_seed])) for measure in by_seed[0]}
+    some = every[ours[0]]
+    others = [*baselines, *outcome.bases]
+    return _Measured(
+        {
+            METAREC: Scores(mean["rmse"], mean["mae"], mean["unit_rmse"], some.n_users, some.n_ratings),
+            **{name: every[name] for name in others},
+        },
+        {METAREC: mean["ndcg"], **{name: float(means[name]) for name in others}},
+        len(ranked),
+        [{measure: float(value) for measure, value in row.items()} for row in by_seed],
+        paired_gains(squared[ours].mean(axis=1).to_numpy(), squared[baselines], seed=seed),
+        tests,
+    )
+
+
+def _section(outcome: Outcome, found: _Measured, corrected: Mapping[str, tuple[float, float]]) -> Section:
+    rmse, by_ndcg = {}, {}
+    for name in outcome.baselines:
+        gain, (by_error, by_rank) = found.gains[name], found.tests[name]
+        p_error, p_rank = corrected[name]
+        ahead = found.ndcg[METAREC] - found.ndcg[name]
+        rmse[name] = Comparison(
+            gain.percent,
+            (gain.low, gain.high),
+            by_error.p,
+            p_error,
+            by_error.effect,
+            verdict(gain.percent, by_error, p_error),
+        )
+        by_ndcg[name] = Comparison(ahead, None, by_rank.p, p_rank, by_rank.effect, verdict(ahead, by_rank, p_rank))
+    measures = found.by_seed[0]
+    several = len(found.by_seed) > 1
+    spread = {
+        measure: float(np.std([row[measure] for row in found.by_seed], ddof=1)) if several else 0.0
+        for measure in measures
+    }
+    return Section(
+        found.scores,
+        found.ndcg,
+        found.n_ranked,
+        found.by_seed,
+        spread,
+        tuple(outcome.baselines),
+        tuple(outcome.bases),
+        rmse,
+        by_ndcg,
+    )
+
+
+def verdict(difference: float, test: SignedRank, p_holm: float) -> str:
+    """better, worse, mixed or "no difference", as the head of this module says."""
+    if test.p >= LEVEL:
+        return "no difference"
+    if difference < 0 and test.effect < 0:
+        return "worse"
+    if difference > 0 and test.effect > 0:
+        return "better" if p_holm < LEVEL else "no difference"
+    return "mixed"

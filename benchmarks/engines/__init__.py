@@ -1,0 +1,1 @@
+"""What a meta-step costs, engine by engine. ``python -m benchmarks.engines``"""

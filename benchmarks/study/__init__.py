@@ -1,0 +1,1 @@
+"""Studies as jobs: killed processes, overhead, and where the time goes. ``python -m benchmarks.study.kill``"""

@@ -1,0 +1,1 @@
+"""What transfer between domains is worth. ``python -m benchmarks.transfer``"""

@@ -1,0 +1,225 @@
+"""The cells of the benchmark of transfer: what they depend on, and how one is computed.
+
+A cell is one round: a target of which a few users are known, its sources, and everyone who competes in it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from benchmarks.common.cells import Cell, CellResult, Store, code_digest
+from benchmarks.common.folders import ROOT
+from benchmarks.common.sets import RatingSet
+from benchmarks.transfer.hostile import HOSTILE, hostile_domain, largest_other
+from metarec.episodes.settings import Progress
+from metarec.meta import Shape
+from metarec.ratings import Domain
+from metarec.transfer import (
+    STRATEGIES,
+    Round,
+    TransferRounds,
+    TransferSettings,
+    competitors,
+    domain_similarity,
+    predict_round,
+)
+
+__all__ = [
+    "HOSTILE_PART",
+    "LEAVE_ONE_OUT",
+    "LIBRARIES",
+    "OTHERS",
+    "PAIRS",
+    "PARTS",
+    "ROOT",
+    "SHOTS",
+    "Plan",
+    "compute_cell",
+    "facts_of",
+    "make_rounds",
+    "sources_of",
+    "together",
+]
+
+LEAVE_ONE_OUT, PAIRS, HOSTILE_PART = PARTS = ("leave-one-out", "pairs", "hostile")
+
+OTHERS = "others"
+"""The source of a cell that learns from all other sets."""
+
+SHOTS = (0, 1, 2, 5, 10)
+"""Announced to every round, whatever is asked for: who can be known, and which folds users are in, depends on it."""
+
+COMPETITORS: Mapping[str, tuple[str, ...] | None] = {
+    LEAVE_ONE_OUT: None,
+    PAIRS: ("scratch", "zero_shot", "model_agnostic", "mean", "best-single"),
+    HOSTILE_PART: ("auto", "scratch", "mean", "best-single", "zero_shot"),
+}
+"""Part -> who competes, as far as they are there; None: everybody."""
+
+LIBRARIES = ("lenskit", "lightgbm", "numpy", "scikit-learn", "scipy", "torch")
+
+
+CODE = (
+    *(f"metarec/{part}" for part in ("errors.py", "registry.py", "ratings", "bases", "episodes", "fusion", "meta")),
+    "metarec/transfer",
+    "benchmarks/transfer/hostile.py",
+    "benchmarks/transfer/cells.py",
+)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A group of rating sets, each of which may be the target, and where finished cells are kept.
+
+    Attributes:
+        sets: the group: users are dealt to folds over all of them, and bases are those that suit all of them.
+        work: the folder. settings: of the fusion, the same for everybody who competes.
+        bases: names of the base recommenders; by default all that suit every set.
+    """
+
+    sets: tuple[RatingSet, ...]
+    work: Path
+    settings: TransferSettings = field(default_factory=TransferSettings, hash=False)
+    bases: tuple[str, ...] | None = None
+
+    @property
+    def store(self) -> Store:
+        """The finished cells."""
+        return Store(self.work)
+
+
+def make_rounds(
+    plan: Plan, domains: Mapping[str, Domain], *, jobs: int = 1, on_progress: Progress | None = None
+) -> TransferRounds:
+    """The rounds of a group and of the hostile sources that are made of it; what bases say is kept on disk.
+
+    Hostile sources have the users of the sets that they are made of, so that nobody's fold depends on them.
+    """
+    largest = dict.fromkeys(largest_other(domains, target) for target in domains)
+    hostile = [hostile_domain(domains[name], kind) for name in largest for kind in HOSTILE]
+    return TransferRounds(
+        {**domains, **{domain.name: domain for domain in hostile}},
+        SHOTS,
+        bases=None if plan.bases is None else {name: {} for name in plan.bases},
+        cache=plan.work / "bases",
+        jobs=jobs,
+        on_progress=on_progress,
+    )
+
+
+def facts_of(plan: Plan, domains: Mapping[str, Domain], rounds: TransferRounds) -> dict[str, dict[str, Any]]:
+    """Part -> what the result of each of its cells depends on, besides the cell's key."""
+    shared = {
+        "data": {name: domain.fingerprint() for name, domain in domains.items()},
+        "episodes": rounds.settings.model_dump(exclude={"shots"}),
+        "bases": list(rounds.bases),
+        "fusion": repr(plan.settings),
+        "libraries": {name: version(name) for name in LIBRARIES},
+        "code": code_digest(ROOT, CODE),
+    }
+    return {part: {**shared, "competitors": _competing(part)} for part in PARTS}
+
+
+def together(cell: Cell) -> tuple[Any, ...]:
+    """What cells have in common that learn the same from the same sources."""
+    key = cell.key
+    group = key["target"] if key["source"] == OTHERS else key["source"]
+    size = key["users"] if key["regime"] == "everything" else None
+    return key["source"] == OTHERS, group, key["regime"], key["shots"], size, key["round"]
+
+
+def sources_of(key: Mapping[str, Any], names: Sequence[str]) -> list[str]:
+    """The domains that a cell learns from; `names` are those of the group."""
+    return [name for name in names if name != key["target"]] if key["source"] == OTHERS else [key["source"]]
+
+
+def compute_cell(plan: Plan, cell: Cell) -> CellResult:
+    """Make the round, and judge everybody who competes in it.
+
+    The frames `squared` and `absolute` have a line for each test user: user, how many ratings, and a column for each
+    competitor with the sum of its errors on the unit scale of the target. The notes: seconds by competitor (what the
+    sources teach all of them is counted once, under ``teaching``), what strategies chose and why, and of a pair of
+    domains how alike they are.
+    """
+    key = cell.key
+    seconds: dict[str, float] = {}
+    rounds = _rounds(plan)
+    names = [rating_set.name for rating_set in plan.sets]
+    with _clock(seconds, "round"):
+        given = rounds.round(
+            key["target"],
+            shots=key["shots"],
+            target_users=key["users"],
+            regime=key["regime"],
+            number=key["round"],
+            sources=sources_of(key, names),
+        )
+    with _clock(seconds, "teaching"):
+        given.sources.model(plan.settings, key["round"])
+    frames, reasons = _judged(given, _competing(key["part"]), plan.settings, key["round"], seconds)
+    notes: dict[str, Any] = {"seconds": seconds, "reasons": reasons}
+    if key["part"] == PAIRS:
+        notes["similarity"] = _similarity(given, plan.settings, key["round"])
+    return CellResult(frames, notes)
+
+
+def _competing(part: str) -> list[str]:
+    wanted = COMPETITORS[part]
+    return [name for name in competitors() if wanted is None or name in wanted]
+
+
+def _judged(
+    given: Round, names: Sequence[str], settings: TransferSettings, seed: int, seconds: dict[str, float]
+) -> tuple[dict[str, pd.DataFrame], dict[str, Any]]:
+    test = given.plain_test
+    for other in (given.test, given.everyone.test):
+        if not np.array_equal(other.query_items, test.query_items) or list(other.users) != list(test.users):
+            raise ValueError(f"{test.domain}: not everybody is asked about the same rows")
+    mask = test.batch.query.mask.numpy()
+    truth = given.scale.to_unit(test.query_ratings)
+    columns: dict[str, dict[str, Any]] = {
+        measure: {"user": test.users, "ratings": mask.sum(1)} for measure in ("squared", "absolute")
+    }
+    reasons = {}
+    for name in names:
+        with _clock(seconds, name):
+            said = predict_round(name, given, settings, seed)
+        errors = np.where(mask, said.predictions - truth, 0.0)
+        if not np.isfinite(errors).all():
+            raise FloatingPointError(f"{name} makes predictions for {test.domain} that are not finite")
+        columns["squared"][name] = np.square(errors).sum(1)
+        columns["absolute"][name] = np.abs(errors).sum(1)
+        if name in STRATEGIES.names() and said.reasons:
+            reasons[name] = said.reasons
+    return {measure: pd.DataFrame(own) for measure, own in columns.items()}, reasons
+
+
+def _similarity(given: Round, settings: TransferSettings, seed: int) -> dict[str, Any]:
+    """How alike the only source and the target's few users are, before anything is learned of either."""
+    (source,) = given.sources.values()
+    few = replace(given.everyone, train=given.few, standards=given.few_standards)
+    found = domain_similarity(source, few, learner=settings.build(Shape.of(given.few.batch), seed))
+    return {"score": found.score, "parts": dict(found.parts)}
+
+
+@contextmanager
+def _clock(seconds: dict[str, float], what: str) -> Iterator[None]:
+    start = time.perf_counter()
+    yield
+    seconds[what] = round(time.perf_counter() - start, 3)
+
+
+# What rounds share is large and takes long to read, so a process keeps it.
+@lru_cache(maxsize=1)
+def _rounds(plan: Plan) -> TransferRounds:
+    return make_rounds(plan, {rating_set.name: rating_set.read() for rating_set in plan.sets})

@@ -1,0 +1,188 @@
+"""``python -m benchmarks.transfer``: what transfer between domains is worth, on real ratings.
+
+Three parts. *leave-one-out*: each set is the target once, all others are its sources, and everybody competes. *pairs*:
+each set learns from each other one alone, beside how alike the two are. *hostile*: the only source is another set
+turned against whoever learns from it. Each round of each of them is a cell, kept as soon as it is finished: the same
+command goes on after an interruption, and one that asks for more computes only what is missing.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from benchmarks.common.command import ending_plainly, make_folders
+from benchmarks.common.folders import RESULTS, WORK
+from metarec.cli.command import named_paths
+from metarec.errors import InputError
+
+__all__ = ["main", "run"]
+
+FOLDER = "METAREC_DATA"
+SETS = ("ml_latest_small", "goodbooks_5pct", "jester5k", "movietweetings_100k", "ciao-1", "ciao-10", "ciao-3")
+"""Of ciao the three largest categories."""
+
+
+def run(plan: Any, asked: Any, jobs: int, out: Path, json_file: Path, arguments: Sequence[str]) -> None:
+    """Compute the missing cells and write the report.
+
+    Args:
+        plan: a :class:`benchmarks.transfer.cells.Plan`. asked: a :class:`benchmarks.transfer.plan.Asked`.
+        arguments: what the command line said, for the report.
+
+    Raises:
+        InputError: a set cannot be read, or has too few users.
+    """
+    from benchmarks.common.machine import describe_run
+    from benchmarks.common.terminal import Board
+    from benchmarks.transfer.cells import LIBRARIES, ROOT
+    from benchmarks.transfer.picture import gains_picture
+    from benchmarks.transfer.report import markdown
+    from benchmarks.transfer.summary import cells_json, load, summarise
+
+    start = time.perf_counter()
+    domains = {rating_set.name: rating_set.read() for rating_set in plan.sets}
+    with Board() as board:
+        cells = _computed(plan, asked, domains, jobs, board)
+        board.say("comparing")
+        found = load(plan.store, cells)
+        numbers, lines = summarise([outcome for outcome, _ in found])
+    report = {
+        "benchmark": "transfer",
+        "run": {
+            **describe_run("benchmarks.transfer", arguments, LIBRARIES, ROOT),
+            "cells_s": sum(seconds for _, seconds in found),
+            "duration_s": time.perf_counter() - start,
+        },
+        "data": {
+            name: {"scale": str(domain.scale), "users": domain.num_users, "ratings": len(domain.ratings)}
+            for name, domain in domains.items()
+        },
+        **numbers,
+        "cells": cells_json(cells, found),
+    }
+    text = markdown(report, lines)
+    (out / "transfer.md").write_text(text, encoding="utf-8")
+    if lines:
+        gains_picture(lines).savefig(out / "transfer.png")
+    # Thousands of lines of numbers: nobody reads them with the eye.
+    json_file.write_text(json.dumps(report, separators=(",", ":")) + "\n", encoding="utf-8")
+    print(text.partition("## Bars")[2].partition("\n## ")[0].strip())
+
+
+def _computed(plan: Any, asked: Any, domains: Any, jobs: int, board: Any) -> Any:
+    """All cells that are asked for, after the missing ones are computed."""
+    from benchmarks.common.cells import run_cells, state_of
+    from benchmarks.transfer.cells import compute_cell, facts_of, make_rounds, together
+    from benchmarks.transfer.plan import cells_of, needs_of
+
+    rounds = make_rounds(plan, domains, jobs=jobs, on_progress=board.show)
+    cells = cells_of(asked, domains, facts_of(plan, domains, rounds))
+    missing = [cell for cell in cells if not plan.store.finished(cell)]
+    for part in asked.parts:
+        own, left = ([cell for cell in some if cell.key["part"] == part] for some in (cells, missing))
+        board.say(state_of(part, own, left, plan.store))
+    needs = needs_of(missing, list(domains))
+    for place, need in enumerate(needs):
+        board.show(place, len(needs), f"bases: {need.name}, round {need.number}")
+        rounds.prepare(**need._asdict())
+    # What it holds is large, and workers read it from the disk.
+    del rounds
+    done = 0
+
+    def on_done(cell: Any, seconds: float) -> None:
+        nonlocal done
+        done += 1
+        board.show(done, len(missing), "cells")
+        board.say(f"{cell.name}  {seconds:.1f} s")
+
+    run_cells(missing, partial(compute_cell, plan), plan.store, jobs=jobs, on_done=on_done, together=together)
+    return cells
+
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(word for word in text.split(",") if word)
+
+
+def _numbers(option: str, text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise InputError(f'{option} must be numbers with commas between them, as in 5,20, but got "{text}"') from None
+
+
+def main(
+    sets: Annotated[
+        str, typer.Option(metavar="A,B", help=f"The rating sets of the group, by name, in the folder {FOLDER}.")
+    ] = ",".join(SETS),
+    data_paths: Annotated[
+        list[str] | None,
+        typer.Option("--data", metavar="NAME=PATH", help="Ratings of your own, in place of --sets; may be repeated."),
+    ] = None,
+    parts: Annotated[
+        str, typer.Option(metavar="A,B", help="Which of the three parts.")
+    ] = "leave-one-out,pairs,hostile",
+    shots: Annotated[
+        str, typer.Option(metavar="A,B", help="Sizes of the support sets, where all others are sources.")
+    ] = "0,1,2,5,10",
+    target_users: Annotated[
+        str, typer.Option(metavar="A,B", help="Known users of the target, where all others are sources.")
+    ] = "5,20,100",
+    rounds: Annotated[int, typer.Option(metavar="N", help="Folds of test users, each with a seed of its own.")] = 3,
+    regimes: Annotated[
+        str, typer.Option(metavar="A,B", help="What there is little of in the target.")
+    ] = "everything,labels",
+    jobs: Annotated[int, typer.Option(metavar="N", help="Processes, each on one thread.")] = 2,
+    work: Annotated[Path, typer.Option(metavar="DIR", help="Where finished cells are kept.")] = WORK,
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Where the report goes.")] = RESULTS,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", metavar="FILE", help="All numbers; by default in --out.")
+    ] = None,
+) -> None:
+    """Compare all transfer strategies on real ratings. METAREC_DATA names the folder of the sets of --sets.
+
+    Pairs of sets and hostile sources always have 5 shots and 20 known users, hostile ones in the regime labels only.
+
+    Exit codes: 0 done; 2 bad input; 130 interrupted, to be continued with the same command.
+    """
+    with ending_plainly():
+        from benchmarks.common.sets import RatingSet, find_sets
+        from benchmarks.transfer.cells import OTHERS, Plan
+        from benchmarks.transfer.plan import Asked
+
+        if jobs < 1:
+            raise InputError(f"--jobs must be >= 1 but got {jobs}")
+        asked = Asked(
+            _words(parts),
+            _numbers("--shots", shots),
+            _numbers("--target-users", target_users),
+            rounds,
+            _words(regimes),
+        )
+        folder = os.environ.get(FOLDER)
+        if data_paths:
+            found = tuple(RatingSet(name, path) for name, path in named_paths(data_paths).items())
+        else:
+            found = tuple(find_sets(_words(sets), Path(folder) if folder else None, None))
+        if len(found) < 2:
+            names = ", ".join(rating_set.name for rating_set in found)
+            raise InputError(f"--sets or --data must name at least two sets, a target and a source, but got {names}")
+        if any(rating_set.name == OTHERS for rating_set in found):
+            raise InputError(
+                f'--data: a set cannot be called "{OTHERS}", which stands for all others; give another name'
+            )
+        target = json_file or out / "transfer.json"
+        make_folders(work, out, target.absolute().parent)
+        run(Plan(found, work), asked, jobs, out, target, sys.argv[1:])
+
+
+if __name__ == "__main__":
+    typer.run(main)

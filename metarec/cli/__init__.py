@@ -1,0 +1,1 @@
+"""The commands: options, tables in the terminal, and exit codes."""

@@ -1,0 +1,78 @@
+"""What the terminal shows of a comparison: the progress, a table for each number of known users, and where to look."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from metarec.cli.terminal import Messages, ProgressLine, show_runs
+from metarec.compare.cells import CellResult
+from metarec.compare.job import Watcher
+from metarec.compare.plan import SCRATCH, RoundKey
+from metarec.compare.summary import Comparison, Setting, best_of
+from metarec.transfer.competitors import ORACLE
+
+__all__ = ["TerminalWatcher", "show_comparison", "show_where"]
+
+
+class TerminalWatcher(ProgressLine, Watcher):
+    """One line of progress on a terminal, and a line that stays for each round."""
+
+    def __init__(self, console: Console, messages: Messages, cells_per_round: int) -> None:
+        super().__init__(console, messages)
+        self._cells_per_round = cells_per_round
+        self._rounds: defaultdict[RoundKey, list[CellResult]] = defaultdict(list)
+
+    def on_stage(self, what: str, done: int, total: int) -> None:
+        self._show(what, done, total)
+
+    def on_cell(self, result: CellResult, done: int, total: int) -> None:
+        own = self._rounds[result.cell.round]
+        own.append(result)
+        if len(own) == self._cells_per_round:
+            rmse = {one.cell.strategy: one.scores.rmse for one in own}
+            best = min((name for name in rmse if name != ORACLE), key=lambda name: rmse[name])
+            line = f"{result.cell.round}: best {best}, RMSE {rmse[best]:.4f}; scratch {rmse[SCRATCH]:.4f}"
+            self._console.print(Text(line), soft_wrap=True)
+        self._show("cells", done, total)
+
+
+def show_comparison(console: Console, comparison: Comparison) -> None:
+    """A table for each number of known users."""
+    for setting in comparison.settings():
+        console.print(_table(comparison, setting))
+    notes = ["* the best of its column", "gain: how much less RMSE over all shots, with its 95 % interval"]
+    if ORACLE in comparison.plan.strategies:
+        notes.append(f"{ORACLE}: learned from every train user of the target")
+    console.print(Text("; ".join(notes)))
+
+
+def show_where(console: Console, comparison: Comparison, tracking_uri: str) -> None:
+    """The last lines: where the runs are, and how to open them."""
+    show_runs(console, "this comparison", tracking_uri, comparison.experiment_id, comparison.run_id)
+
+
+def _table(comparison: Comparison, setting: Setting) -> Table:
+    plan = comparison.plan
+    together = comparison.lines_of(setting, None)
+    table = Table(
+        title=f"{plan.target}, scale {comparison.scale}: RMSE with {setting}, mean over {plan.seeds} seeds, "
+        f"{together[0].n_users:,} test users",
+        title_justify="left",
+    )
+    table.add_column("strategy; shots:")
+    columns = [comparison.lines_of(setting, shots) for shots in plan.shots]
+    for shots in plan.shots:
+        table.add_column(str(shots), justify="right")
+    table.add_column("gain over scratch [95 %]", justify="right")
+    best = [best_of(column) for column in columns]
+    for place, strategy in enumerate(plan.strategies):
+        numbers = [
+            Text(f"{'*' if leader == strategy else ''}{column[place].rmse:.4f}", "bold" if leader == strategy else "")
+            for column, leader in zip(columns, best, strict=True)
+        ]
+        table.add_row(strategy, *numbers, str(together[place].gain or ""), style="dim" if strategy == ORACLE else None)
+    return table

@@ -1,0 +1,126 @@
+"""``python -m metarec.predict``: batch scoring of a table by a registered model.
+
+Only typer is imported here. All else is imported when something is predicted, so that ``--help`` answers at once.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from metarec.cli.command import run_command
+from metarec.errors import InputError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from metarec.model import FusedRecommender
+
+__all__ = ["main", "predict_table"]
+
+USERS_AT_ONCE = 500
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+
+
+@app.command()
+def predict(
+    model: Annotated[str, typer.Argument(help="A folder with a model, or models:/metarec-STUDY@champion.")],
+    table: Annotated[Path, typer.Argument(help="A parquet file with the columns user and item.")],
+    out: Annotated[Path, typer.Argument(help="The parquet file to write: the same rows, and a column prediction.")],
+    histories: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Ratings of new users: a parquet file with user, item and rating."),
+    ] = None,
+    tracking_uri: Annotated[
+        str | None, typer.Option(metavar="URI", help="MLflow's store; by default mlruns/mlflow.db.")
+    ] = None,
+) -> None:
+    """Predict the rating of each row's item by each row's user.
+
+    A user is served from the ratings in --histories, else from those that the model keeps, else as somebody of whom
+    nothing is known; how many of these there were is said at the end.
+
+    Exit codes: 0 done; 2 bad input.
+    """
+    if not out.absolute().parent.is_dir():
+        raise InputError(f"{out}: cannot be written there; name a file in a folder that exists")
+    from metarec.model.mlflow_model import load_from
+
+    rows = _read(table, ("user", "item"))
+    given = _read(histories, ("user", "item", "rating")) if histories is not None else None
+    recommender = load_from(model, tracking_uri=tracking_uri)
+    predicted, counts = predict_table(recommender, rows, given)
+    predicted.to_parquet(out, index=False)
+    told = ", ".join(f"{count:,} {what}" for what, count in counts.items())
+    typer.echo(f"{len(predicted):,} predictions in {out}: {told}", err=True)
+
+
+def predict_table(
+    recommender: FusedRecommender, rows: pd.DataFrame, histories: pd.DataFrame | None = None
+) -> tuple[pd.DataFrame, dict[str, int]]:
+    """The rows with a column ``prediction``, in the domain's own units, and how many users of each kind there were.
+
+    Args:
+        rows: columns ``user`` and ``item``, as text. histories: ``user``, ``item``, ``rating`` of new users, which
+            count before what the model keeps.
+
+    Raises:
+        InputError: a history breaks a rule; the user is named.
+    """
+    import numpy as np
+
+    from metarec.episodes import History
+
+    new = {} if histories is None else {user: own for user, own in histories.groupby("user", sort=False)}
+    nothing = History(np.array([], dtype=object), np.zeros(0))
+    counts = {"users with a history given": 0, "known users": 0, "users of whom nothing is known": 0}
+    items = rows["item"].to_numpy(dtype=object)
+    predictions = np.empty(len(rows))
+    whose = list(rows.groupby("user", sort=False).indices.items())
+    for first in range(0, len(whose), USERS_AT_ONCE):
+        part = whose[first : first + USERS_AT_ONCE]
+        found = []
+        for user, _ in part:
+            kind = 0 if user in new else 1 if recommender.knows(str(user)) else 2
+            counts[list(counts)[kind]] += 1
+            if kind == 0:
+                history = History.of(new[user])
+                try:
+                    recommender.maker.check(history)
+                except InputError as error:
+                    raise InputError(f'user "{user}": {error}') from None
+                found.append(history)
+            else:
+                found.append(recommender.history_of(str(user)) if kind == 1 else nothing)
+        for (_, own), answer in zip(part, recommender.predict(found, [items[own] for _, own in part]), strict=True):
+            predictions[own] = answer
+    unknown = int((~np.isin(items.astype(str), recommender.items.astype(str))).sum())
+    return rows.assign(prediction=predictions), {**counts, "rows with an item that nobody has rated": unknown}
+
+
+def _read(path: Path, needed: tuple[str, ...]) -> pd.DataFrame:
+    """A parquet file with at least these columns; users and items as text."""
+    import pandas as pd
+    import pyarrow
+
+    try:
+        table = pd.read_parquet(path)
+    except (OSError, ValueError, pyarrow.ArrowException) as error:
+        raise InputError(f"{path}: not a parquet file that can be read: {str(error).splitlines()[0]}") from None
+    for column in needed:
+        if column not in table.columns:
+            raise InputError(f'{path}: needs the columns {", ".join(needed)}, but "{column}" is missing')
+        if table[column].isna().any():
+            row = int(table[column].isna().to_numpy().argmax())
+            raise InputError(f"{path}: row {row} has no {column}; give every row one")
+    if "rating" in needed and not pd.api.types.is_numeric_dtype(table["rating"]):
+        raise InputError(f"{path}: rating must be numbers but has type {table['rating'].dtype}")
+    return table.assign(**{key: table[key].astype(str).astype(object) for key in ("user", "item")})
+
+
+def main() -> None:
+    """Run the command; turn what the user can mend into one line and an exit code."""
+    run_command(app)

@@ -1,0 +1,132 @@
+"""What the terminal shows: the data, the progress, the table, and where to go from there."""
+
+from __future__ import annotations
+
+from optuna.trial import FrozenTrial, TrialState
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from metarec.cli.terminal import Messages, ProgressLine, show_runs
+from metarec.evaluation.engine_check import EngineCheck
+from metarec.evaluation.metrics import METAREC
+from metarec.study.job import Watcher
+from metarec.study.results import DomainResult, FrontLine, StrategyLine, StudyResult, microseconds
+
+__all__ = ["TerminalWatcher", "show_result", "show_where"]
+
+
+class TerminalWatcher(ProgressLine, Watcher):
+    """One line of progress on a terminal; where there is none, a line for each trial."""
+
+    def __init__(self, console: Console, messages: Messages) -> None:
+        super().__init__(console, messages)
+        self._best = float("inf")
+
+    def on_episodes(self, done: int, total: int, what: str) -> None:
+        self._show(f"base recommenders, {what}", done, total)
+
+    def on_trial(self, trial: FrozenTrial, done: int, total: int) -> None:
+        seconds = trial.duration.total_seconds() if trial.duration else 0.0
+        if trial.state == TrialState.COMPLETE:
+            error, *further = trial.values
+            mark = "  best so far" if error < self._best else ""
+            self._best = min(self._best, error)
+            time = "".join(f", {microseconds(value)} a prediction" for value in further)
+            outcome = f"validation RMSE {error:.5f} (unit scale){time}{mark}"
+        else:
+            outcome = {TrialState.PRUNED: "pruned", TrialState.FAIL: "failed"}.get(trial.state, trial.state.name)
+        self._console.print(Text(f"trial {trial.number:>3}  {outcome}  {seconds:.1f} s"))
+        self._show("trials", done, total)
+
+    def on_stage(self, what: str) -> None:
+        self._show(what)
+
+    def on_stopping(self) -> None:
+        self._console.print(Text("stopping when the running trials have ended; Ctrl-C once more stops now"))
+
+
+def show_result(console: Console, result: StudyResult) -> None:
+    """The test table of every domain, and the engines or the strategies side by side."""
+    for domain, outcome in result.test.items():
+        console.print(_test_table(domain, outcome, result.target))
+    if result.engines:
+        console.print(_engine_table(result.engines))
+    if result.strategies:
+        console.print(_strategy_table(result.strategies))
+    if result.front:
+        console.print(_front_table(result.front))
+    parameters = ", ".join(
+        f"{name}={value:.4g}" if isinstance(value, float) else f"{name}={value}"
+        for name, value in result.best.params.items()
+    )
+    if result.strategies:
+        best = result.strategies[0]
+        console.print(
+            Text(f"metarec is the strategy {best.strategy} of study {result.name}, as trial {best.best} has it")
+        )
+    else:
+        shares = ", ".join(f"{weight:.2f} {name}" for name, weight in result.members.items() if weight >= 0.005)
+        console.print(Text(f"metarec is study {result.name}'s combination of {shares}"))
+    console.print(Text(f"best single trial, {result.best.number}: {parameters}"))
+
+
+def show_where(console: Console, result: StudyResult, tracking_uri: str) -> None:
+    """The last lines: where the predictions and the runs are, and how to open them."""
+    console.print(Text(f"predictions: {result.predictions}"), soft_wrap=True)
+    if result.model is not None:
+        console.print(Text(f'model: metarec.load("{result.model}")'), soft_wrap=True)
+    show_runs(console, "this study", tracking_uri, result.experiment_id, result.run_id)
+
+
+def _test_table(domain: str, outcome: DomainResult, target: str) -> Table:
+    some = outcome.scores[METAREC]
+    role = "" if domain == target else " (source)"
+    table = Table(
+        title=f"{domain}{role}, scale {outcome.scale}: {some.n_users:,} test users, {some.n_ratings:,} ratings",
+        title_justify="left",
+    )
+    table.add_column("model")
+    for column in ("RMSE", "MAE"):
+        table.add_column(column, justify="right")
+    table.add_column("metarec's gain in RMSE [95 %]", justify="right")
+    for model, row in sorted(outcome.scores.items(), key=lambda pair: pair[1].rmse):
+        table.add_row(
+            model,
+            f"{row.rmse:.4f}",
+            f"{row.mae:.4f}",
+            str(outcome.gains.get(model, "")),
+            style="bold" if model == METAREC else None,
+        )
+    return table
+
+
+def _engine_table(checks: list[EngineCheck]) -> Table:
+    table = Table(title="engines, on the winner's first meta-steps", title_justify="left")
+    table.add_column("engine")
+    table.add_column("one meta-step", justify="right")
+    table.add_column("largest gradient difference", justify="right")
+    for check in checks:
+        time = f"{check.milliseconds:,.0f} ms" if check.milliseconds is not None else check.problem
+        difference = "reference" if check.difference is None else f"{check.difference:.1e}"
+        table.add_row(check.engine, time, difference if check.milliseconds is not None else "")
+    return table
+
+
+def _strategy_table(lines: list[StrategyLine]) -> Table:
+    table = Table(title="strategies, on validation users", title_justify="left")
+    table.add_column("strategy")
+    for column in ("best RMSE (unit scale)", "in trial", "trials"):
+        table.add_column(column, justify="right")
+    for line in lines:
+        table.add_row(line.strategy, f"{line.value:.5f}", str(line.best), str(line.trials))
+    return table
+
+
+def _front_table(lines: list[FrontLine]) -> Table:
+    table = Table(title="Pareto front, on validation users", title_justify="left")
+    for column in ("trial", "RMSE (unit scale)", "a prediction"):
+        table.add_column(column, justify="right")
+    for line in lines:
+        table.add_row(str(line.trial), f"{line.error:.5f}", microseconds(line.seconds))
+    return table

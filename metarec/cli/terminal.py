@@ -1,0 +1,129 @@
+"""What every command shows on a terminal: messages, progress, the data, and where the runs are."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from logging.handlers import MemoryHandler
+from typing import Self
+
+from rich.console import Console
+from rich.logging import RichHandler
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
+from rich.text import Text
+
+from metarec.ratings import Domain
+from metarec.tracking import runs_address, shown_uri, ui_command
+
+__all__ = ["Messages", "ProgressLine", "progress_line", "show_data", "show_runs", "telling"]
+
+
+class Messages(MemoryHandler):
+    """Shows what the library logs on `console`, but holds it back until the input is known to be good.
+
+    So bad input ends with one line, the error, whatever was said before it was found.
+    """
+
+    def __init__(self, console: Console) -> None:
+        shown = RichHandler(console=console, show_time=False, show_path=False, show_level=False, markup=False)
+        shown.addFilter(_say_level)
+        # Nothing but `show` lets go of what is held, neither a full buffer nor an error nor closing.
+        super().__init__(sys.maxsize, flushLevel=sys.maxsize, target=shown, flushOnClose=False)
+
+    def show(self) -> None:
+        """Show what was held back, and everything after it at once."""
+        self.capacity = 0
+        self.flush()
+
+
+@contextmanager
+def telling(console: Console) -> Iterator[Messages]:
+    """Listen to what the library logs while the block runs."""
+    messages = Messages(console)
+    logger = logging.getLogger("metarec")
+    level = logger.level
+    logger.addHandler(messages)
+    logger.setLevel(logging.INFO)
+    try:
+        yield messages
+    finally:
+        logger.removeHandler(messages)
+        messages.close()
+        logger.setLevel(level)
+
+
+def _say_level(record: logging.LogRecord) -> bool:
+    if record.levelno >= logging.WARNING:
+        record.msg = f"{record.levelname.lower()}: {record.msg}"
+    return True
+
+
+def progress_line(console: Console) -> Progress:
+    """One line of progress that goes when it is done; nothing where there is no terminal."""
+    return Progress(
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=30),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    )
+
+
+class ProgressLine:
+    """One line of progress at the foot of a terminal, for the watcher of a job; in ``with`` it goes at the end."""
+
+    def __init__(self, console: Console, messages: Messages) -> None:
+        self._console = console
+        self._messages = messages
+        self._progress = progress_line(console)
+        self._task: TaskID | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def on_begin(self, domains: Mapping[str, Domain]) -> None:
+        """The input is good: what was held back is said, and what the data is."""
+        self._progress.start()
+        self._messages.show()
+        show_data(self._console, domains)
+
+    def _show(self, description: str, done: int | None = None, total: int | None = None) -> None:
+        if self._task is not None:
+            self._progress.remove_task(self._task)
+        self._task = self._progress.add_task(description, total=total, completed=done or 0)
+
+
+def show_data(console: Console, domains: Mapping[str, Domain]) -> None:
+    """A line for each domain."""
+    for name, domain in domains.items():
+        console.print(
+            Text(
+                f"{name}: {domain.num_users:,} users, {domain.num_items:,} items, {len(domain.ratings):,} ratings, "
+                f"scale {domain.scale}, {'timestamps' if domain.has_timestamps else 'no timestamps'}, "
+                f"{'item features' if domain.items is not None else 'no item features'}"
+            )
+        )
+
+
+def show_runs(
+    console: Console, own: str, tracking_uri: str, experiment_id: str | None, run_id: str | None = None
+) -> None:
+    """Where the runs are, how to open them, and the page of the job's own run, which is called `own`."""
+    console.print(Text(f"runs: {shown_uri(tracking_uri)}"), soft_wrap=True)
+    command = ui_command(tracking_uri)
+    if command:
+        console.print(Text(f"open them: {command}"), soft_wrap=True)
+    if experiment_id is not None:
+        server = tracking_uri if tracking_uri.startswith("http") else "http://127.0.0.1:5000"
+        address = runs_address(experiment_id, server=server)
+        console.print(Text(f"{'then look at' if command else 'look at'}: {address}"), soft_wrap=True)
+        page = runs_address(experiment_id, run_id, server=server)
+        console.print(Text(f"{own}: {page}"), soft_wrap=True)

@@ -1,0 +1,22 @@
+"""From domains to episodes: by a split of the users, by cross-validation, in small worlds, and for new users."""
+
+from metarec.episodes.builders._build import build_episodes
+from metarec.episodes.builders._cross_validation import CrossValidation, cross_validate, shared_folds
+from metarec.episodes.builders._fitted_facts import FittedFacts
+from metarec.episodes.builders._new_users import History, NewUsers, TaskMaker
+from metarec.episodes.builders._small_worlds import SmallWorld, able_users, draw_known, small_worlds
+
+__all__ = [
+    "CrossValidation",
+    "FittedFacts",
+    "History",
+    "NewUsers",
+    "SmallWorld",
+    "TaskMaker",
+    "able_users",
+    "build_episodes",
+    "cross_validate",
+    "draw_known",
+    "shared_folds",
+    "small_worlds",
+]

@@ -1,0 +1,1 @@
+"""Evaluation: metrics, paired intervals, segments of users, and what the best network does."""

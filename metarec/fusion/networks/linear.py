@@ -1,0 +1,76 @@
+"""Weights over bases, and a linear correction: the smallest network that can adapt."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from metarec.episodes import FusionInputs
+from metarec.errors import InputError
+from metarec.fusion.networks._base import FusionNetwork, FusionOutput
+from metarec.fusion.networks._common import (
+    all_features,
+    check_at_least,
+    check_inputs,
+    masked_softmax,
+    weighted_sum,
+    zeroed,
+)
+
+__all__ = ["LinearFusion"]
+
+
+class LinearFusion(FusionNetwork):
+    """The same weights for every row, a bias, and a linear map of all features beside them.
+
+    The prediction is sum_a w_a p_a + bias + correction(features), with w the softmax of one learned number per base
+    over the bases that say something: linear stacking (Breiman 1996, "Stacked regressions") whose weights are positive
+    and sum to 1. It starts as the mean of the bases that say something. Adapted by gradient descent, the bias follows
+    how far a user's ratings lie above or below what the bases predict, and the weights follow whom of them to trust.
+
+    Args:
+        num_algorithms: A, how many bases there are.
+        feature_dim: F, features per base; context_dim: C, context features.
+        correction: add the linear map of all features, which starts at zero.
+
+    Raises:
+        InputError: an argument breaks its rule.
+
+    >>> network = LinearFusion(num_algorithms=3, feature_dim=4, context_dim=5)
+    >>> rows = FusionInputs(torch.tensor([[0.2, 0.6, torch.nan]]), torch.rand(1, 3, 4), torch.rand(1, 5),
+    ...                     torch.rand(1), torch.ones(1, dtype=torch.bool))
+    >>> network.fuse(rows).weights.tolist()
+    [[0.5, 0.5, 0.0]]
+    >>> network.fuse(rows).prediction.detach()
+    tensor([0.4000])
+    """
+
+    def __init__(self, num_algorithms: int, feature_dim: int, context_dim: int, *, correction: bool = True) -> None:
+        super().__init__()
+        check_at_least(1, num_algorithms=num_algorithms, feature_dim=feature_dim)
+        check_at_least(0, context_dim=context_dim)
+        if not isinstance(correction, bool):
+            raise InputError(f"correction must be True or False but got {correction!r}")
+        self.num_algorithms = num_algorithms
+        self.feature_dim = feature_dim
+        self.context_dim = context_dim
+        self.logits = nn.Parameter(torch.zeros(num_algorithms))
+        self.bias = nn.Parameter(torch.zeros(()))
+        self.correction: nn.Linear | None = None
+        if correction:
+            self.correction = zeroed(nn.Linear(num_algorithms * feature_dim + context_dim, 1, bias=False))
+
+    def fuse(self, inputs: FusionInputs) -> FusionOutput:
+        """One prediction per row; the weights are those of the softmax.
+
+        Raises:
+            ValueError: the last axes do not fit the network.
+        """
+        check_inputs(inputs, self.num_algorithms, self.feature_dim, self.context_dim)
+        available = inputs.predictions.isfinite()
+        weights = masked_softmax(self.logits.expand(available.shape), available)
+        prediction = weighted_sum(weights, inputs.predictions) + self.bias
+        if self.correction is not None:
+            features = all_features(inputs.algorithm_features, inputs.context)
+            prediction = prediction + self.correction(features).squeeze(-1)
+        return FusionOutput(prediction, weights)

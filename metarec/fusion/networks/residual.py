@@ -1,0 +1,90 @@
+"""The prediction of one base, and a learned correction of it."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from metarec.episodes import FusionInputs
+from metarec.errors import InputError
+from metarec.fusion.networks._base import FusionNetwork, FusionOutput
+from metarec.fusion.networks._common import (
+    all_features,
+    available_mean,
+    check_at_least,
+    check_inputs,
+    equal_weights,
+    zeroed,
+)
+
+__all__ = ["ResidualFusion"]
+
+
+class ResidualFusion(FusionNetwork):
+    """Starts exactly as one of the bases, the anchor, and learns only what to change about it.
+
+    The prediction is p_anchor + sum_a d_a (p_a - p_anchor) + correction: a residual on an identity (He et al. 2016).
+    The deviations d_a(features) are linear, so that weights are linear in the features as in feature-weighted linear
+    stacking (Sill et al. 2009); the correction is a linear map of all features and a small network beside it. The last
+    layer of each starts at zero: the untrained network *is* the anchor, and its gradient is not zero anywhere it
+    matters, as it would be at the end of a closed sigmoid gate. Where the anchor says NaN, the mean of those bases
+    that say something stands in for it.
+
+    The weights are what the prediction is made of: 1 - (sum of the others' d_a) for the anchor, d_a for the others.
+    They sum to 1, and **may be negative** or exceed 1.
+
+    Args:
+        num_algorithms: A, how many bases there are, the anchor among them.
+        feature_dim: F, features per base; context_dim: C, context features.
+        hidden_dim: the width of the small network's hidden layer.
+        anchor: the position of the base to start from; the last one, where a stacker's prediction is appended.
+
+    Raises:
+        InputError: an argument breaks its rule.
+
+    >>> network = ResidualFusion(num_algorithms=3, feature_dim=4, context_dim=5)
+    >>> rows = FusionInputs(torch.tensor([[0.2, 0.6, 0.7]]), torch.rand(1, 3, 4), torch.rand(1, 5),
+    ...                     torch.rand(1), torch.ones(1, dtype=torch.bool))
+    >>> network.fuse(rows).prediction.detach()
+    tensor([0.7000])
+    """
+
+    def __init__(
+        self, num_algorithms: int, feature_dim: int, context_dim: int, hidden_dim: int = 32, *, anchor: int = -1
+    ) -> None:
+        super().__init__()
+        check_at_least(1, num_algorithms=num_algorithms, feature_dim=feature_dim, hidden_dim=hidden_dim)
+        check_at_least(0, context_dim=context_dim)
+        if isinstance(anchor, bool) or not isinstance(anchor, int) or not -num_algorithms <= anchor < num_algorithms:
+            rule = f"the position of one of {num_algorithms} bases, from {-num_algorithms} to {num_algorithms - 1},"
+            raise InputError(f"anchor must be {rule} but got {anchor!r}")
+        self.num_algorithms = num_algorithms
+        self.feature_dim = feature_dim
+        self.context_dim = context_dim
+        self.anchor = anchor % num_algorithms
+        width = num_algorithms * feature_dim + context_dim
+        # The anchor has a row too, which counts for nothing: its own difference from itself is zero.
+        self.deviations = zeroed(nn.Linear(width, num_algorithms))
+        self.correction = zeroed(nn.Linear(width, 1))
+        self.head = nn.Sequential(nn.Linear(width, hidden_dim), nn.ReLU(), zeroed(nn.Linear(hidden_dim, 1)))
+
+    def fuse(self, inputs: FusionInputs) -> FusionOutput:
+        """One prediction per row, and the weights that it gives the bases before the correction.
+
+        Raises:
+            ValueError: the last axes do not fit the network.
+        """
+        predictions = inputs.predictions
+        check_inputs(inputs, self.num_algorithms, self.feature_dim, self.context_dim)
+        available = predictions.isfinite()
+        anchored = available[..., self.anchor]
+        anchor = torch.where(anchored, predictions[..., self.anchor], available_mean(predictions))
+        features = all_features(inputs.algorithm_features, inputs.context)
+        deviations = self.deviations(features) * available
+        differences = torch.where(available, predictions - anchor.unsqueeze(-1), 0)
+        correction = (self.correction(features) + self.head(features)).squeeze(-1)
+        prediction = anchor + (deviations * differences).sum(-1) + correction
+        # All on the anchor; where it is silent, alike on those that say something.
+        one = torch.arange(self.num_algorithms, device=available.device) == self.anchor
+        start = torch.where(anchored.unsqueeze(-1), one.to(predictions.dtype), equal_weights(predictions))
+        return FusionOutput(prediction, start + deviations - start * deviations.sum(-1, keepdim=True))

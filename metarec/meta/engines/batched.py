@@ -1,0 +1,169 @@
+"""All tasks of a batch at once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from metarec.episodes import EpisodeBatch, FusionInputs
+from metarec.meta._base import TASK_CHUNK, AdaptedNetwork, MetaLearner
+from metarec.meta._calls import RowLosses, call_with, evaluating, said
+from metarec.meta._inner_optimizers import descent_direction
+from metarec.meta.adaptation import InnerLoop, InnerSteps, MetaLoss, Path, Rate, fast_weights, in_parts
+
+__all__ = ["BatchedMetaLearner"]
+
+MANY_ROWS = 128
+"""From so many query rows of a task on, its weights are built: with kept steps each row costs more."""
+
+
+class BatchedMetaLearner(MetaLearner):
+    """A few large products instead of many small ones. Exact second order, unless `first_order`.
+
+    There are two paths, and the learner chooses by itself. **low-rank** does not build the fast weights of wide layers:
+    it serves networks whose adapted parameters belong to linear layers or to the network itself. **vmap** maps the
+    network over the tasks with ``torch.func``, and serves any network whose operations ``vmap`` knows. Before the
+    low-rank path is used for the first time, its loss and gradient are held against the general path's on two tasks;
+    where they differ, the general path is taken. It is taken for inner optimizers other than plain descent as well.
+    The choice and the reason are in :attr:`path` and :attr:`why`.
+
+    >>> import torch
+    >>> from metarec.episodes import EpisodeBatch, FusionInputs
+    >>> from metarec.fusion import MetaRecommenderFusion
+    >>> rows = FusionInputs(torch.rand(2, 6, 3), torch.rand(2, 6, 3, 4), torch.rand(2, 6, 4), torch.rand(2, 6),
+    ...                     torch.ones(2, 6, dtype=torch.bool))
+    >>> network = MetaRecommenderFusion(num_algorithms=3, feature_dim=4, hidden_dim=8, meta_hidden_dim=8)
+    >>> learner = BatchedMetaLearner(network, inner_lr=0.1, inner_steps=2)
+    >>> learner.meta_loss(EpisodeBatch(support=rows, query=rows)).backward()
+    >>> learner.path
+    'low-rank'
+    >>> learner.adapt(rows).predict(rows).shape
+    torch.Size([2, 6])
+    """
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._after_steps = MetaLoss(self._row_losses)
+
+    @property
+    def path(self) -> Path | None:
+        """The path taken, None before the first batch."""
+        return self._after_steps.path
+
+    @path.setter
+    def path(self, path: Path | None) -> None:
+        self._after_steps.path = path
+
+    @property
+    def why(self) -> str | None:
+        """What spoke against the low-rank path, None if nothing did."""
+        return self._after_steps.why
+
+    def meta_loss(self, batch: EpisodeBatch) -> Tensor:
+        if self.inner_steps == 0:
+            return self._unadapted_loss(batch.query)
+        return self._after_steps(*batch, self._loop, self._trained())
+
+    def adapt(self, support: FusionInputs) -> AdaptedNetwork:
+        start, rates = self._start(), self._all_rates(constant=True)
+        tasks = support.mask.shape[0]
+        if self.inner_steps == 0:
+            same = {name: start[name].expand(tasks, *start[name].shape) for name in rates}
+            return AdaptedNetwork(self._row_losses, same, tasks, shared=True)
+        if tasks == 1:
+            return AdaptedNetwork(self._row_losses, self._adapted_to_one(support), tasks)
+        self._after_steps.choose(support, support, self._loop, self._trained())
+        # Without a gradient to ask for, there is no graph beyond that of one inner gradient. A copy of what is adapted,
+        # for the network may be trained on; what is not is the network's own.
+        start = {name: value.detach().clone() if name in rates else value.detach() for name, value in start.items()}
+        parts = in_parts(support, TASK_CHUNK)
+        if self.path == "low-rank":
+            taken = [
+                InnerSteps(self._row_losses, start, rates, keep_graph=False).descend(part, self.inner_steps)
+                for part in parts
+            ]
+            return _LowRankNetwork(self._row_losses, taken, tasks)
+        built = [
+            fast_weights(
+                self._row_losses,
+                start,
+                rates,
+                part,
+                steps=self.inner_steps,
+                keep_graph=False,
+                optimizer=self.inner_optimizer,
+            )
+            for part in parts
+        ]
+        fast = {name: torch.cat([part[name] for part in built]) for name in rates}
+        return AdaptedNetwork(self._row_losses, fast, tasks)
+
+    def _adapted_to_one(self, support: FusionInputs) -> dict[str, Tensor]:
+        """name -> [1, ...] what the inner loop makes of a single task's support rows. There is nothing to batch."""
+        rows = FusionInputs(*(tensor[support.mask] for tensor in support))
+        start, rates = self._start(), self._all_rates(constant=True)
+        fast = {name: start[name].detach().clone() for name in rates}
+        direction = descent_direction(self.inner_optimizer)
+        with evaluating(self._row_losses), torch.enable_grad():
+            for _ in range(self.inner_steps if len(rows.mask) else 0):
+                for value in fast.values():
+                    value.requires_grad_()
+                loss = call_with(self._row_losses, fast, rows).mean()
+                gradients = torch.autograd.grad(loss, list(fast.values()), allow_unused=True, materialize_grads=True)
+                moves = direction(dict(zip(fast, gradients, strict=True)))
+                fast = {name: value.detach() - rates[name] * moves[name] for name, value in fast.items()}
+        return {name: value.unsqueeze(0) for name, value in fast.items()}
+
+    def _unadapted_loss(self, query: FusionInputs) -> Tensor:
+        """The meta-loss where all tasks share one network: their rows go through it together, without padding."""
+        rows = FusionInputs(*(values[query.mask] for values in query))
+        losses: Tensor = self._row_losses(rows)
+        counts = query.mask.sum(-1, keepdim=True)
+        of_row = counts.expand_as(query.mask)[query.mask].to(losses.dtype)
+        return (losses / of_row).sum() / (counts > 0).sum().clamp(min=1)
+
+    def _trained(self) -> list[nn.Parameter]:
+        return [parameter for parameter in self.parameters() if parameter.requires_grad]
+
+    def _loop(self) -> InnerLoop:
+        return InnerLoop(self._start(), self._all_rates(), self.inner_steps, self.first_order, self.inner_optimizer)
+
+    def _start(self) -> dict[str, Tensor]:
+        return {name: p for name, p in self._row_losses.named_parameters() if p.requires_grad}
+
+    def _all_rates(self, *, constant: bool = False) -> dict[str, Rate]:
+        rates = {name: self._rate(name) for name in self._adapted_names()}
+        if not constant:
+            return rates
+        return {name: rate.detach() if isinstance(rate, Tensor) else rate for name, rate in rates.items()}
+
+
+class _LowRankNetwork(AdaptedNetwork):
+    """Networks adapted by steps that were never built into weights."""
+
+    def __init__(self, losses: RowLosses, parts: Sequence[InnerSteps], num_tasks: int) -> None:
+        super().__init__(losses, {}, num_tasks)
+        self._parts = parts
+
+    @property
+    def fast_weights(self) -> dict[str, Tensor]:
+        return {name.removeprefix("network."): tensor for name, tensor in self._built().items()}
+
+    def _built(self) -> dict[str, Tensor]:
+        sizes = [min(TASK_CHUNK, self.num_tasks - first) for first in range(0, self.num_tasks, TASK_CHUNK)]
+        with torch.no_grad():
+            built = [part.fast_weights(size) for part, size in zip(self._parts, sizes, strict=True)]
+        return {name: torch.cat([part[name] for part in built]) for name in built[0]}
+
+    def _answer(self, module: nn.Module, query: FusionInputs) -> Any:
+        if query.mask.shape[1] > MANY_ROWS:
+            self._fast = self._fast or self._built()
+            return super()._answer(module, query)
+        rows = in_parts(query, TASK_CHUNK)
+        answers: list[Any] = [said(part(module, own)) for part, own in zip(self._parts, rows, strict=True)]
+        if isinstance(answers[0], Tensor):
+            return torch.cat(answers)
+        return {name: torch.cat([answer[name] for answer in answers]) for name in answers[0]}

@@ -1,0 +1,115 @@
+"""Task by task with learn2learn's MAML, or its GBML where plain MAML is not what is asked for."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor, nn
+
+from metarec.episodes import FusionInputs
+from metarec.errors import InputError
+from metarec.fusion.losses import masked_mean
+from metarec.meta.engines._taskwise import TaskwiseMetaLearner, inner_step
+
+__all__ = ["Learn2LearnMetaLearner"]
+
+logger = logging.getLogger(__name__)
+
+
+class Learn2LearnMetaLearner(TaskwiseMetaLearner):
+    """MAML as learn2learn (Arnold et al. 2020) computes it: ``clone()``, ``adapt(loss)``, the clone's query loss.
+
+    Its MetaSGD has a rate for every entry, and both that and its MAML adapt everything. So learned rates, and a head
+    that is adapted alone, go through its GBML, which hands each parameter's gradient to a transform.
+
+    Raises:
+        InputError: as for every engine; or inner steps that are not plain, which learn2learn does not have.
+        ImportError: learn2learn is not installed.
+    """
+
+    _wrapped: Any
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        if self.inner_optimizer != "sgd":
+            raise InputError(
+                'inner_optimizer must be "sgd" with the engine learn2learn, which takes plain inner steps, but got '
+                f'"{self.inner_optimizer}"; use the engine higher or batched'
+            )
+        maml, gbml = _import_algorithms()
+        # Frozen and unused parameters are allowed, as in the other engines; this is also the way through adapt that
+        # lets its errors out, where the usual way prints them and fails on a name that it never bound.
+        common = {"first_order": self.first_order, "allow_unused": True, "allow_nograd": True}
+        if self.learn_rates or self.adapted != "all":
+            steps = {parameter: self._step_of(name) for name, parameter in self.network.named_parameters()}
+            wrapped = gbml(self._row_losses, transform=steps.__getitem__, lr=1.0, **common)
+        else:
+            wrapped = maml(self._row_losses, lr=self.inner_lr, **common)
+        # Not a submodule: the network's parameters would appear in the state twice.
+        object.__setattr__(self, "_wrapped", wrapped)
+
+    def _step_of(self, name: str) -> nn.Module:
+        if name not in self._rated:
+            return _Step(None)
+        if self.log_rates is None:
+            return _Step(self.inner_lr)
+        return _LearnedStep(self.log_rates, self._rated.index(name))
+
+    def _adapt_task(self, support: FusionInputs, steps: int, *, keep_graph: bool) -> nn.Module:
+        clone = self._wrapped.clone(first_order=self.first_order or not keep_graph)
+        clone.eval()
+        for step in range(steps):
+            loss = masked_mean(clone(support), support.mask)
+            with inner_step("learn2learn", step, support):
+                clone.adapt(loss)
+        adapted: nn.Module = clone.module
+        return adapted
+
+    def _fast_parameters(self, adapted: nn.Module) -> Mapping[str, Tensor]:
+        return dict(adapted.named_parameters())
+
+
+class _Step(nn.Module):
+    """The transform of one parameter's gradient into its step: at a fixed rate, or none where there is no rate."""
+
+    def __init__(self, rate: float | None) -> None:
+        super().__init__()
+        self.rate = rate
+
+    def forward(self, gradient: Tensor) -> Tensor | None:
+        return None if self.rate is None else self.rate * gradient
+
+
+class _LearnedStep(nn.Module):
+    """The same at a learned rate. learn2learn clones it, and so the rates, with the module that it adapts."""
+
+    def __init__(self, log_rates: nn.Parameter, position: int) -> None:
+        super().__init__()
+        self.log_rates = log_rates
+        self.position = position
+
+    def forward(self, gradient: Tensor) -> Tensor:
+        return self.log_rates[self.position].exp() * gradient
+
+
+def _import_algorithms() -> tuple[Any, Any]:
+    """learn2learn's MAML and GBML. The import takes seconds, so it is done when the engine is asked for."""
+    # gym, which learn2learn imports, prints on stderr that it is not maintained. That is nothing that a user of this
+    # engine can act on, so it goes to the log instead; only while gym itself is imported.
+    printed = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(printed):
+            import gym  # noqa: F401
+        from learn2learn.algorithms import GBML, MAML
+    except ImportError as error:
+        raise ImportError(
+            f"the learn2learn engine needs learn2learn, which cannot be imported ({error}); install it with "
+            "pip install learn2learn==0.2.0 --config-settings=--build-option=build_ext, or use the engine batched"
+        ) from error
+    if printed.getvalue():
+        logger.debug("gym says: %s", " ".join(printed.getvalue().split()))
+    return MAML, GBML

@@ -1,0 +1,126 @@
+"""A fusion network, its inner loop and its training as plain values, from which it is built and meta-learned."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any, Literal, NamedTuple, Self
+
+import torch
+from pydantic import Field
+
+from metarec.config import Config
+from metarec.episodes import EpisodeBatch
+from metarec.fusion import NETWORKS, FusionNetwork
+from metarec.meta._base import Adapted, MetaLearner
+from metarec.meta.engines import make_engine
+from metarec.meta.trainer import MetaLearningTrainer
+
+__all__ = ["NetworkConfig", "OnEpoch", "Shape", "TrainedNetwork"]
+
+OnEpoch = Callable[[MetaLearner, int, Mapping[str, float]], None]
+"""Called with the learner, the epoch from 0, and its metrics."""
+
+
+class Shape(NamedTuple):
+    """The shape of the rows that a network reads: A bases, F features of each base, C context features."""
+
+    num_algorithms: int
+    feature_dim: int
+    context_dim: int
+
+    @classmethod
+    def of(cls, batch: EpisodeBatch) -> Self:
+        """The shape of the query rows of a batch."""
+        num_algorithms, feature_dim = batch.query.algorithm_features.shape[-2:]
+        return cls(num_algorithms, feature_dim, batch.query.context.shape[-1])
+
+
+class TrainedNetwork(NamedTuple):
+    """A meta-learned network.
+
+    Attributes:
+        learner: the network in its engine, with the weights of its best epoch.
+        curves: name -> one number for each epoch. rmse: on validation users, on the unit scale, in the best epoch.
+    """
+
+    learner: MetaLearner
+    curves: dict[str, list[float]]
+    rmse: float
+
+
+class NetworkConfig(Config):
+    """Everything that makes a meta-learned network, except its data and its seed.
+
+    Raises:
+        InputError: a value breaks its rule; in :meth:`build`, a name or an option is unknown.
+    """
+
+    network: str = "gated"
+    "Name of a fusion network."
+    options: dict[str, Any] = Field(default_factory=dict)
+    "Arguments of its constructor."
+    engine: str = "batched"
+    "Name of the engine that computes the meta-gradient."
+    inner_lr: float = 0.02
+    "Rate of the inner steps on a user's support rows."
+    inner_steps: int = 1
+    "How many inner steps; 0 does not adapt."
+    first_order: bool = False
+    "Whether the outer gradient drops its second-order part."
+    loss: Literal["mse", "mae", "huber", "fusion"] = "fusion"
+    "Loss of the inner and the outer loop; fusion is the network's own."
+    learn_rates: bool = False
+    "Whether an inner rate is learned for each parameter tensor."
+    adapted: Adapted = "all"
+    "What inner steps change: all parameters, or the head."
+    outer_lr: float = 3e-3
+    "Rate of Adam over train users."
+    epochs: int = Field(60, ge=1)
+    "The most passes over the train users."
+    batch_size: int = Field(128, ge=1)
+    "Users in one outer step."
+    patience: int = Field(12, ge=1)
+    "Epochs without progress on validation users after which training stops."
+
+    def build(self, shape: Shape, seed: int) -> MetaLearner:
+        """An untrained meta-learner for rows of this shape, initialised from the seed."""
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            network: FusionNetwork = NETWORKS.get(self.network).for_episodes(*shape, **self.options)
+        return make_engine(
+            self.engine,
+            network,
+            inner_lr=self.inner_lr,
+            inner_steps=self.inner_steps,
+            first_order=self.first_order,
+            loss=self.loss,
+            learn_rates=self.learn_rates,
+            adapted=self.adapted,
+        )
+
+    def fit(
+        self,
+        train: Sequence[EpisodeBatch],
+        validation: Sequence[EpisodeBatch],
+        *,
+        seed: int,
+        on_epoch: OnEpoch | None = None,
+    ) -> TrainedNetwork:
+        """Meta-learn the network on train users, and stop by validation users.
+
+        Args:
+            train, validation: one batch for each domain.
+        """
+        learner = self.build(Shape.of(train[0]), seed)
+        trainer = MetaLearningTrainer(learner, seed=seed)
+        best = trainer.fit(
+            train,
+            validation,
+            num_epochs=self.epochs,
+            learning_rate=self.outer_lr,
+            batch_size=self.batch_size,
+            patience=self.patience,
+            on_epoch=None if on_epoch is None else partial(on_epoch, learner),
+        )
+        return TrainedNetwork(learner, trainer.training_history, best)

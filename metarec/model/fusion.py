@@ -1,0 +1,237 @@
+"""The fusion: meta-learned networks and stackers, combined with weights that validation users choose."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Self
+
+import numpy as np
+import torch
+from pydantic import Field, model_validator
+
+from metarec.bases import Learned
+from metarec.config import Config
+from metarec.episodes import DomainEpisodes, Episodes, FusionInputs
+from metarec.errors import InputError
+from metarec.fusion.stackers import STACKERS, Stacker
+from metarec.meta import AdaptedNetwork, MetaLearner, NetworkConfig, Shape
+
+__all__ = ["AdaptedFusion", "Fusion", "FusionConfig", "fit_stacker"]
+
+
+class FusionConfig(Config):
+    """What a fusion is made of. A study proposes one whose networks are those of its best trials.
+
+    Raises:
+        InputError: no member, an unknown name, or a network and a stacker of the same name.
+    """
+
+    networks: dict[str, NetworkConfig] = Field(default_factory=lambda: {"network": NetworkConfig()})
+    "Name of a member: the network that is meta-learned."
+    stackers: tuple[str, ...] = Field(default_factory=lambda: tuple(STACKERS.builtins()))
+    "Names of the stackers that are members too."
+    weights: Literal["validation", "equal"] = "validation"
+    "Convex weights with the smallest squared error on validation users, or equal weights."
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        names = [*self.networks, *self.stackers]
+        if not names:
+            raise InputError("a fusion must have at least one network or stacker but has none")
+        for name in self.stackers:
+            STACKERS.check(name)
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise InputError(f'the members of a fusion must have different names but "{twice[0]}" is there twice')
+        return self
+
+
+class Fusion:
+    """A convex combination of meta-learned networks and stackers.
+
+    Networks and stackers err differently, so that their combination is better than each
+    (:func:`metarec.fusion.blend.convex_weights`). Members with a weight of 0 are not asked for predictions.
+
+    Args:
+        config: the members and how they are weighted. seed: of every random draw, >= 0.
+
+    Attributes:
+        networks: name -> the meta-learned network. stackers: name -> the fitted stacker.
+        weights: name -> the weight of each member; their sum is 1.
+
+    >>> from metarec.episodes import EpisodeSettings, build_episodes
+    >>> from metarec.ratings import simulate_domains
+    >>> domains = simulate_domains(num_users=60, num_items=60, ratings_per_user=20)
+    >>> settings = EpisodeSettings(shots=5, folds=2)
+    >>> episodes = build_episodes({"movies": domains["movies"]}, "movies", settings, {"bias": {}, "item-knn": {}})
+    >>> config = FusionConfig(networks={"gated": NetworkConfig(epochs=2)}, stackers=("mean", "ridge"))
+    >>> fusion = Fusion(config).fit(episodes["movies"])
+    >>> list(fusion.weights), round(sum(fusion.weights.values()), 6)
+    (['gated', 'mean', 'ridge'], 1.0)
+    >>> predictions = fusion.predict(episodes["movies"].test)
+    >>> predictions.shape == episodes["movies"].test.batch.query.mask.shape
+    True
+    """
+
+    def __init__(self, config: FusionConfig | None = None, *, seed: int = 0) -> None:
+        self.config = FusionConfig() if config is None else config
+        self.seed = seed
+        self.networks: dict[str, MetaLearner] = {}
+        self.stackers: dict[str, Stacker] = {}
+        self.weights: dict[str, float] = {}
+        self._shape: Shape | None = None
+
+    def fit(
+        self,
+        episodes: DomainEpisodes | Sequence[DomainEpisodes],
+        *,
+        beside: Sequence[Episodes] = (),
+        networks: Mapping[str, MetaLearner] | None = None,
+        stackers: Mapping[str, Stacker] | None = None,
+    ) -> Self:
+        """Learn from train users; stop, choose settings and weigh by validation users. Test users are not looked at.
+
+        Args:
+            episodes: of one domain, or of several that are learned from together.
+            beside: further episodes to train on.
+            networks, stackers: members that are trained already, by name; the others are trained here.
+        """
+        domains = list(episodes) if isinstance(episodes, Sequence) else [episodes]
+        train = [*(domain.train for domain in domains), *beside]
+        validation = [domain.validation for domain in domains]
+        self._shape = Shape.of(train[0].batch)
+        batches = [one.batch for one in train], [one.batch for one in validation]
+        self.networks = {
+            name: networks[name] if networks and name in networks else config.fit(*batches, seed=self.seed).learner
+            for name, config in self.config.networks.items()
+        }
+        together = [one[0] if len(one) == 1 else Episodes.joined(one) for one in (train, validation)]
+        self.stackers = {
+            name: stackers[name] if stackers and name in stackers else fit_stacker(name, *together, seed=self.seed)
+            for name in self.config.stackers
+        }
+        self.weights = self._weigh(together[1])
+        return self
+
+    def predict(self, episodes: Episodes) -> np.ndarray:
+        """[T, N] predictions of the query rows on the unit scale, after adaptation to the support rows."""
+        return self.adapt(episodes.batch.support).predict(episodes)
+
+    def adapt(self, support: FusionInputs) -> AdaptedFusion:
+        """The fusion with its networks adapted to the support rows of T users."""
+        used = {name: learner for name, learner in self.networks.items() if self.weights[name] > 0}
+        return AdaptedFusion(self, {name: learner.adapt(support) for name, learner in used.items()})
+
+    def members(self, episodes: Episodes) -> dict[str, np.ndarray]:
+        """Member -> [T, N] its own predictions of the query rows on the unit scale; also of members without weight."""
+        support, query = episodes.batch
+        predictions = {name: _array(learner.adapt(support).predict(query)) for name, learner in self.networks.items()}
+        return predictions | {name: stacker.predict(episodes) for name, stacker in self.stackers.items()}
+
+    def combine(self, members: Mapping[str, np.ndarray]) -> np.ndarray:
+        """[T, N] the weighted sum of the members' predictions."""
+        total = sum(weight * members[name] for name, weight in self.weights.items() if weight > 0)
+        return np.asarray(total)
+
+    def with_networks(self, networks: Mapping[str, MetaLearner]) -> Fusion:
+        """A copy with other networks under the same names, and the same stackers and weights."""
+        other = copy.copy(self)
+        other.networks = {**self.networks, **networks}
+        return other
+
+    def used(self) -> Fusion:
+        """The same fusion without the members whose weight is 0."""
+        weights = {name: weight for name, weight in self.weights.items() if weight > 0}
+        networks = {name: config for name, config in self.config.networks.items() if name in weights}
+        names = tuple(name for name in self.config.stackers if name in weights)
+        smaller = Fusion(self.config.model_copy(update={"networks": networks, "stackers": names}), seed=self.seed)
+        smaller.networks = {name: self.networks[name] for name in networks}
+        smaller.stackers = {name: self.stackers[name] for name in names}
+        smaller.weights, smaller._shape = weights, self._shape
+        return smaller
+
+    def state(self) -> dict[str, Any]:
+        """Everything that :meth:`restore` needs.
+
+        Returns:
+            ``config``, ``seed``, ``shape`` and ``weights`` as values that JSON knows; ``networks`` and ``stackers``
+            as arrays by name, for each member.
+
+        Raises:
+            RuntimeError: the fusion is not fitted.
+            InputError: a stacker of a plug-in that cannot be kept.
+        """
+        if self._shape is None:
+            raise RuntimeError("the fusion is not fitted; call fit(episodes) first")
+        return {
+            "config": self.config.model_dump(mode="json"),
+            "seed": self.seed,
+            "shape": list(self._shape),
+            "weights": dict(self.weights),
+            "networks": {
+                name: {key: _array(tensor) for key, tensor in learner.state_dict().items()}
+                for name, learner in self.networks.items()
+            },
+            "stackers": {name: stacker.state() for name, stacker in self.stackers.items()},
+        }
+
+    @classmethod
+    def restore(cls, state: Mapping[str, Any]) -> Self:
+        """The fusion that returned this state."""
+        fusion = cls(FusionConfig.model_validate(state["config"]), seed=state["seed"])
+        fusion._shape = Shape(*state["shape"])
+        for name, config in fusion.config.networks.items():
+            learner = config.build(fusion._shape, fusion.seed)
+            arrays: Mapping[str, Learned] = state["networks"][name]
+            learner.load_state_dict({key: torch.from_numpy(np.asarray(array)) for key, array in arrays.items()})
+            fusion.networks[name] = learner.eval()
+        fusion.stackers = {
+            name: STACKERS.get(name)().restore(state["stackers"][name]) for name in fusion.config.stackers
+        }
+        fusion.weights = dict(state["weights"])
+        return fusion
+
+    def _weigh(self, validation: Episodes) -> dict[str, float]:
+        # It brings scipy's optimizers, which nothing before the end of a search needs.
+        from metarec.fusion.blend import convex_weights
+
+        names = [*self.networks, *self.stackers]
+        if self.config.weights == "equal":
+            return dict.fromkeys(names, 1 / len(names))
+        query = validation.batch.query
+        rows = query.mask.numpy()
+        predictions = np.stack([own[rows] for own in self.members(validation).values()], axis=1)
+        weights = convex_weights(predictions, query.targets.numpy()[rows])
+        return dict(zip(names, weights.tolist(), strict=True))
+
+
+@dataclass(frozen=True)
+class AdaptedFusion:
+    """A fusion whose networks are adapted to some users, to be asked for these users' items again and again."""
+
+    fusion: Fusion
+    networks: Mapping[str, AdaptedNetwork]
+
+    def predict(self, episodes: Episodes) -> np.ndarray:
+        """[T, N] predictions of the query rows on the unit scale.
+
+        Args:
+            episodes: of the users that the networks were adapted to.
+        """
+        fusion, query = self.fusion, episodes.batch.query
+        networks = {name: _array(network.predict(query)) for name, network in self.networks.items()}
+        used = {name: own for name, own in fusion.stackers.items() if fusion.weights[name] > 0}
+        return fusion.combine(networks | {name: stacker.predict(episodes) for name, stacker in used.items()})
+
+
+def fit_stacker(name: str, train: Episodes, validation: Episodes, *, seed: int) -> Stacker:
+    """The stacker of this name, fitted on train users and tuned on validation users."""
+    stacker: Stacker = STACKERS.get(name)()
+    return stacker.fit(train, validation, seed=seed)
+
+
+def _array(tensor: torch.Tensor) -> np.ndarray:
+    array: np.ndarray = tensor.detach().cpu().numpy()
+    return array

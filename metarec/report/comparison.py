@@ -1,0 +1,155 @@
+"""The report of a comparison: its description with the table, files, and pictures."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Mapping, Sequence
+from importlib import import_module
+from typing import Any
+
+from metarec.compare.cells import CellResult
+from metarec.compare.plan import Plan
+from metarec.compare.records import Reporter
+from metarec.compare.store import plain
+from metarec.compare.summary import Comparison, Line, Setting, best_of
+from metarec.ratings import Domain
+from metarec.tracking import ComparisonRun, markdown_table
+
+__all__ = ["ComparisonReporter", "chosen_markdown", "comparison_description", "table_csv", "table_markdown"]
+
+AUTO = "auto"
+"""The strategy that chooses among the others; its choices and reasons have a file of their own."""
+
+
+class ComparisonReporter(Reporter):
+    """Writes descriptions, tables and pictures."""
+
+    def prepare(self) -> None:
+        import_module("metarec.report.figures.comparison")
+
+    def description(self, plan: Plan, domains: Mapping[str, Domain], name: str) -> str:
+        return comparison_description(plan, domains, name)
+
+    def report(self, run: ComparisonRun, comparison: Comparison, domains: Mapping[str, Domain]) -> None:
+        from metarec.report.figures import comparison as figures
+        from metarec.report.figures.canvas import save
+
+        tables = table_markdown(comparison)
+        about = comparison_description(comparison.plan, domains, comparison.name)
+        run.describe(f"{about}\n\n{_story(comparison)}\n\n{tables}")
+        chosen = [result for result in comparison.results if result.cell.strategy == AUTO]
+        with run.artifacts() as folder:
+            (folder / "table.md").write_text(tables + "\n", encoding="utf-8")
+            (folder / "table.csv").write_text(table_csv(comparison.lines), encoding="utf-8")
+            save(figures.gain_over_scratch(comparison), folder / "gain_over_scratch.png")
+            save(figures.similarity(comparison.similarity), folder / "similarity.png")
+            if chosen:
+                whole = [{**result.row(), "reasons": plain(result.reasons)} for result in chosen]
+                (folder / "auto.json").write_text(json.dumps(whole, indent=2) + "\n", encoding="utf-8")
+                (folder / "auto.md").write_text(chosen_markdown(chosen), encoding="utf-8")
+
+
+def comparison_description(plan: Plan, domains: Mapping[str, Domain], name: str) -> str:
+    """The run's description while cells are computed."""
+    data = markdown_table(
+        ["domain", "users", "items", "ratings", "scale"],
+        [[key, d.num_users, d.num_items, len(d.ratings), str(d.scale)] for key, d in domains.items()],
+    )
+    sources = ", ".join(name for name in domains if name != plan.target)
+    return (
+        f"**{name}** compares what {sources} are worth to {plan.target}, a domain of which few users are known.\n\n"
+        f"{data}\n\nEach child run is one strategy in one round: so many shots, so many known users, one seed."
+    )
+
+
+def _story(comparison: Comparison) -> str:
+    plan = comparison.plan
+    return (
+        f"RMSE on {plan.target} ({comparison.scale}), mean over {plan.seeds} seeds; the best of each column is bold "
+        "(the oracle knows every train user of the target and does not count). In brackets: the gain over scratch, "
+        "in percent, and its 95 % interval over test users. Scratch, and the baselines below the oracle, know the "
+        "target's few users alone."
+    )
+
+
+def table_markdown(comparison: Comparison) -> str:
+    """A table for each setting: strategies by numbers of shots."""
+    return "\n\n".join(f"### {setting}\n\n{_setting_table(comparison, setting)}" for setting in comparison.settings())
+
+
+def _setting_table(comparison: Comparison, setting: Setting) -> str:
+    plan = comparison.plan
+    columns = [comparison.lines_of(setting, shots) for shots in plan.shots]
+    best = [best_of(column) for column in columns]
+    together = comparison.lines_of(setting, None)
+    rows = []
+    for place, strategy in enumerate(plan.strategies):
+        cells = [_cell(column[place], marked=strategy == leader) for column, leader in zip(columns, best, strict=True)]
+        rows.append([strategy, *cells, str(together[place].gain or "")])
+    heads = [f"{shots} shots" for shots in plan.shots]
+    return markdown_table(["strategy", *heads, "gain over scratch, all shots"], rows)
+
+
+def _cell(line: Line, *, marked: bool) -> str:
+    rmse = f"**{line.rmse:.4f}**" if marked else f"{line.rmse:.4f}"
+    return f"{rmse} ({line.gain})" if line.gain is not None else rmse
+
+
+def table_csv(lines: Sequence[Line]) -> str:
+    """One row for each strategy, setting and number of shots; where this is empty, all of them together."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(
+        [
+            "regime",
+            "target_users",
+            "shots",
+            "strategy",
+            "rmse",
+            "mae",
+            "unit_rmse",
+            "gain_percent",
+            "low",
+            "high",
+            "n_users",
+        ]
+    )
+    for line in lines:
+        gain = line.gain if line.gain is not None else ("", "", "")
+        scores = [line.rmse, line.mae, line.unit_rmse]
+        writer.writerow([*line.setting, line.shots, line.strategy, *scores, *gain, line.n_users])
+    return text.getvalue()
+
+
+def chosen_markdown(chosen: Sequence[CellResult]) -> str:
+    """What a strategy chose in each round and why, whatever its reasons are made of."""
+    parts = [f"# What {AUTO} chose, and why\n"]
+    for result in chosen:
+        parts.append(f"## {result.cell.round}: RMSE {result.scores.rmse:.4f}\n")
+        parts += _bullets(plain(result.reasons), 0) or ["It gives no reasons."]
+        parts.append("")
+    return "\n".join(parts)
+
+
+def _bullets(value: Any, depth: int) -> list[str]:
+    """Nested lists; what is short enough stays on its line."""
+    indent = "  " * depth
+    if isinstance(value, dict):
+        found = []
+        for key, inner in value.items():
+            if isinstance(inner, dict | list) and inner:
+                found += [f"{indent}- {key}:", *_bullets(inner, depth + 1)]
+            else:
+                found.append(f"{indent}- {key}: {_text(inner)}")
+        return found
+    if isinstance(value, list):
+        if all(not isinstance(inner, dict | list) for inner in value):
+            return [f"{indent}- {', '.join(map(_text, value))}"] if value else []
+        return [line for inner in value for line in _bullets(inner, depth)]
+    return [f"{indent}- {_text(value)}"]
+
+
+def _text(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

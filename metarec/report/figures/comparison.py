@@ -1,0 +1,114 @@
+"""The pictures of a comparison."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from metarec.compare.plan import SCRATCH
+from metarec.compare.summary import Comparison, Line, Setting
+from metarec.report.figures.canvas import COLOURS, GREY, INK, canvas, nothing, panels
+from metarec.transfer.competitors import ORACLE, baselines
+
+__all__ = ["gain_over_scratch", "similarity"]
+
+SPREAD = 0.5
+"""How far the strategies of one number of shots are drawn apart, where numbers of shots are 1 apart."""
+
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">")
+
+
+def gain_over_scratch(comparison: Comparison) -> Figure:
+    """A panel for each number of known users: by how much strategies are better than scratch, by number of shots.
+
+    Strategies that use the sources have a colour and 95 % intervals; the baselines, which know the few users alone,
+    are thin grey lines, and only as far as they come near.
+    """
+    settings = comparison.settings()
+    shown = [name for name in comparison.plan.strategies if name not in (SCRATCH, *baselines())]
+    grey = [name for name in comparison.plan.strategies if name in baselines()]
+    titles = [f"{comparison.plan.target}: gain over scratch, {setting}" for setting in settings]
+    # The legend takes the same height however many panels there are.
+    figure, made = panels(titles, height=3.3 + 1.3 / len(titles))
+    if not shown and not grey:
+        return nothing(figure, made[0], "nothing but scratch was computed")
+    for axes, setting in zip(made, settings, strict=True):
+        _draw_panel(axes, comparison, setting, shown, grey)
+    made[-1].set_xlabel("shots: ratings that are known of each test user")
+    handles, labels = made[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False)
+    return figure
+
+
+def _draw_panel(axes: Axes, comparison: Comparison, setting: Setting, shown: list[str], grey: list[str]) -> None:
+    places = np.arange(len(comparison.plan.shots))
+    lines = {
+        name: [
+            line
+            for line in comparison.lines
+            if line.setting == setting and line.strategy == name and line.shots is not None
+        ]
+        for name in (*shown, *grey)
+    }
+    axes.axhline(0, color=INK, linewidth=1)
+    for number, name in enumerate(grey):
+        gains = _gains(lines[name])
+        label = "baselines on the few users" if number == 0 else None
+        axes.plot(places, gains[:, 0], color=GREY, linewidth=0.9, alpha=0.7, zorder=1, label=label)
+        if not shown:
+            axes.annotate(name, (places[-1], gains[-1, 0]), xytext=(6, 0), textcoords="offset points", color=GREY)
+    offsets = np.linspace(-SPREAD / 2, SPREAD / 2, len(shown)) if len(shown) > 1 else np.zeros(len(shown))
+    for number, (name, offset) in enumerate(zip(shown, offsets, strict=True)):
+        gains = _gains(lines[name])
+        colour = GREY if name == ORACLE else COLOURS[number % len(COLOURS)]
+        axes.errorbar(
+            places + offset,
+            gains[:, 0],
+            yerr=np.abs(gains[:, 1:] - gains[:, :1]).T,
+            color=colour,
+            linestyle="--" if name == ORACLE or number >= len(COLOURS) else "-",
+            marker=MARKERS[number % len(MARKERS)],
+            markersize=5,
+            linewidth=1.4,
+            elinewidth=1,
+            capsize=2,
+            label=name.replace("_", " "),
+        )
+    if shown:
+        # A baseline that fails must not make everything else a flat line.
+        values = np.concatenate([_gains(lines[name]) for name in shown])
+        low, high = min(0.0, float(values.min())), max(0.0, float(values.max()))
+        margin = 0.08 * (high - low) or 1.0
+        axes.set_ylim(low - margin, high + margin)
+    axes.set_xticks(places, [str(shots) for shots in comparison.plan.shots])
+    axes.set_xlim(-0.5, len(places) - 0.5)
+    axes.yaxis.set_major_locator(MaxNLocator(nbins=7))
+    axes.set_ylabel("less RMSE than scratch, %")
+
+
+def _gains(lines: list[Line]) -> np.ndarray:
+    """[shots, 3] the gain, and where its interval begins and ends."""
+    return np.array([line.gain for line in lines], dtype=float)
+
+
+def similarity(table: Mapping[str, Mapping[str, float]]) -> Figure:
+    """How alike every two domains are, as a heat map with its numbers; `table`: domain -> domain -> in [0, 1]."""
+    names = list(table)
+    figure, axes = canvas("How alike the domains are", height=2.2 + 0.62 * max(len(names), 2))
+    values = np.array([[table[a][b] for b in names] for a in names])
+    image = axes.imshow(values, cmap="Blues", vmin=0, vmax=1, aspect="auto")
+    axes.grid(visible=False)
+    axes.set_xticks(range(len(names)), names, rotation=30 if len(names) > 6 else 0)
+    axes.set_yticks(range(len(names)), names)
+    for row, column in np.ndindex(values.shape):
+        value = values[row, column]
+        axes.text(
+            column, row, f"{value:.2f}", ha="center", va="center", fontsize=11, color="white" if value > 0.6 else INK
+        )
+    axes.set_xlabel("mean of what ratings, errors of the bases, and users have in common; 1 is the same")
+    figure.colorbar(image, ax=axes, shrink=0.9)
+    return figure

@@ -1,0 +1,260 @@
+"""The pictures of a study, as matplotlib figures without any global state.
+
+Each function returns a :class:`matplotlib.figure.Figure` that is 800 pixels wide at its own resolution, for
+:func:`save`. Numbers that are not finite leave gaps; where nothing is left to draw, the figure says so.
+"""
+
+from __future__ import annotations
+
+import math
+import textwrap
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, PercentFormatter
+
+from metarec.report.figures.canvas import BLUE, COLOURS, GREEN, GREY, INK, ORANGE, canvas, nothing, save
+
+__all__ = [
+    "TableRow",
+    "TimedTrial",
+    "TrialPoint",
+    "base_weights",
+    "learning_curve",
+    "model_comparison",
+    "pareto_front",
+    "save",
+    "search_history",
+]
+
+
+@dataclass(frozen=True)
+class TableRow:
+    """One model's line of the test table: its RMSE in the domain's own units."""
+
+    model: str
+    rmse: float
+
+
+@dataclass(frozen=True)
+class TrialPoint:
+    """One trial of a search; `value` is None where it got none; `state` is "complete", "pruned" or "failed"."""
+
+    number: int
+    value: float | None
+    state: str
+
+
+@dataclass(frozen=True)
+class TimedTrial:
+    """A complete trial's error, the seconds that a prediction of it takes, and whether it is on the Pareto front."""
+
+    number: int
+    error: float
+    seconds: float
+    best: bool
+
+
+def learning_curve(history: Mapping[str, Sequence[float]], best_epoch: int | None = None) -> Figure:
+    """One line per series of `history`, over epochs counted from 0, with the epoch that was kept marked."""
+    figure, axes = canvas("Learning curve", height=4.5)
+    drawn = 0
+    for (name, values), colour in zip(history.items(), _cycle(len(history)), strict=True):
+        numbers = _gaps(values)
+        if np.isfinite(numbers).any():
+            # A lone epoch between gaps is no line, so every short series shows its points.
+            marker = "o" if np.isfinite(numbers).sum() <= 30 else None
+            label = name.replace("_", " ")
+            axes.plot(numbers, color=colour, marker=marker, markersize=4, linewidth=1.8, label=label)
+            drawn += 1
+    if not drawn:
+        return nothing(figure, axes, "no epoch with a finite value")
+    if best_epoch is not None:
+        axes.axvline(best_epoch, color=GREY, linestyle="--", linewidth=1, label=f"kept: epoch {best_epoch}")
+    axes.set_xlabel("epoch")
+    axes.set_ylabel("loss")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    if all(len(values) <= 1 for values in history.values()):
+        axes.set_xlim(-0.5, 0.5)
+    axes.legend(frameon=False)
+    return figure
+
+
+def base_weights(weights: np.ndarray, base_names: Sequence[str]) -> Figure:
+    """How much the fusion trusts each base: the spread of its weight over rows, the most trusted on top.
+
+    Args:
+        weights: [R, A] the weight of each base in each row; NaN where a row does not count.
+        base_names: the A names.
+    """
+    weights = np.asarray(weights, dtype=float)
+    if weights.ndim != 2 or weights.shape[1] != len(base_names):
+        raise ValueError(f"weights must have shape [rows, {len(base_names)}] but got {list(weights.shape)}")
+    figure, axes = canvas("Weight given to each base recommender", height=1.9 + 0.5 * max(len(base_names), 2))
+    columns = [column[np.isfinite(column)] for column in weights.T]
+    filled = [index for index, column in enumerate(columns) if len(column)]
+    if not filled:
+        return nothing(figure, axes, "no row with finite weights")
+    order = sorted(filled, key=lambda index: float(columns[index].mean()))
+    places = np.arange(len(order))
+    shown = [columns[index] for index in order]
+    boxes = axes.boxplot(
+        shown,
+        positions=places,
+        orientation="horizontal",
+        widths=0.55,
+        whis=(5, 95),
+        showfliers=False,
+        patch_artist=True,
+        medianprops={"color": INK, "linewidth": 1.4},
+        whiskerprops={"color": GREY},
+        capprops={"color": GREY},
+    )
+    for box in boxes["boxes"]:
+        box.set(facecolor="#cfe3f1", edgecolor=BLUE)
+    means = [float(column.mean()) for column in shown]
+    axes.scatter(means, places, color=ORANGE, zorder=3, s=36, label="mean")
+    right = max(max(float(column.max()) for column in shown), 1.0 / len(base_names)) * 1.02
+    for place, mean in zip(places, means, strict=True):
+        axes.annotate(
+            f"{mean:.0%}", (1.01, place), xycoords=("axes fraction", "data"), va="center", color=ORANGE, fontsize=10
+        )
+    axes.axvline(1.0 / len(base_names), color=GREY, linestyle="--", linewidth=1, label="equal weights")
+    axes.set_xlim(min(0.0, min(float(column.min()) for column in shown)), right)
+    axes.set_yticks(places, [_short(base_names[index]) for index in order])
+    axes.set_ylim(-0.6, len(order) - 0.4)
+    axes.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+    axes.set_xlabel("weight (box: middle half of the rows; whiskers: 5 to 95 %)")
+    axes.legend(loc="lower right", facecolor="white", edgecolor="none", framealpha=0.9)
+    return figure
+
+
+def model_comparison(rows: Sequence[TableRow], *, domain: str = "") -> Figure:
+    """The RMSE of each model on the test users, the best on top, with its distance to the best single base."""
+    title = f"RMSE on test users: {domain}" if domain else "RMSE on test users"
+    figure, axes = canvas(title, height=1.7 + 0.38 * max(len(rows), 3))
+    shown = sorted((row for row in rows if math.isfinite(row.rmse)), key=lambda row: row.rmse, reverse=True)
+    if not shown:
+        return nothing(figure, axes, "no model with a finite RMSE")
+    reference = next((row.rmse for row in shown if row.model == "best-single"), None)
+    for place, row in enumerate(shown):
+        ours = row.model == "metarec"
+        colour = ORANGE if ours else INK if row.model == "best-single" else GREY
+        if reference is not None:
+            axes.plot([reference, row.rmse], [place, place], color=colour, alpha=0.5, linewidth=1.6)
+        axes.scatter(row.rmse, place, color=colour, s=90 if ours else 48, zorder=3)
+        text = f"{row.rmse:.4f}"
+        if reference and row.model != "best-single":
+            text += f"  ({row.rmse / reference - 1:+.1%})".replace("-", "−")
+        axes.annotate(
+            text,
+            (1.01, place),
+            xycoords=("axes fraction", "data"),
+            va="center",
+            color=colour,
+            fontsize=10,
+            fontweight="bold" if ours else "normal",
+        )
+    if reference is not None:
+        axes.axvline(reference, color=INK, linestyle="--", linewidth=1, zorder=1)
+    axes.set_yticks(range(len(shown)), [_short(row.model) for row in shown])
+    for label, row in zip(axes.get_yticklabels(), shown, strict=True):
+        label.set_fontweight("bold" if row.model == "metarec" else "normal")
+    axes.set_ylim(-0.6, len(shown) - 0.4)
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=6))
+    axes.margins(x=0.06)
+    against = "; in brackets: against best-single" if reference is not None else ""
+    axes.set_xlabel(f"RMSE in the domain's own units, less is better{against}")
+    return figure
+
+
+def search_history(trials: Sequence[TrialPoint], *, metric: str = "value", direction: str = "minimize") -> Figure:
+    """The value of each trial, the best so far, and which trials were pruned or failed."""
+    figure, axes = canvas("Search", height=4.5)
+    if not trials:
+        return nothing(figure, axes, "no trial yet")
+    trials = sorted(trials, key=lambda trial: trial.number)
+    numbers = np.array([trial.number for trial in trials])
+    values = _gaps([math.nan if trial.value is None else trial.value for trial in trials])
+    states = np.array([trial.state for trial in trials])
+    known = np.isfinite(values)
+    complete = known & (states == "complete")
+    pruned = known & (states == "pruned")
+    if complete.any():
+        best = np.minimum if direction == "minimize" else np.maximum
+        so_far = best.accumulate(values[complete])
+        steps = np.append(numbers[complete], numbers[-1])
+        axes.step(steps, np.append(so_far, so_far[-1]), where="post", color=GREEN, label="best so far")
+    for group, name, colour, marker in (
+        (complete, "complete", BLUE, "o"),
+        (pruned, "pruned (last value)", GREY, "v"),
+        (known & ~complete & ~pruned, "failed (last value)", ORANGE, "x"),
+    ):
+        if group.any():
+            axes.scatter(numbers[group], values[group], color=colour, marker=marker, s=42, zorder=3, label=name)
+    if not known.all():
+        # They have no height, so they stand on the axis.
+        axes.scatter(
+            numbers[~known],
+            np.zeros((~known).sum()),
+            transform=axes.get_xaxis_transform(),
+            color=ORANGE,
+            marker="x",
+            s=42,
+            clip_on=False,
+            zorder=4,
+            label="failed or no value",
+        )
+    if not known.any():
+        axes.set_yticks([])
+    axes.set_xlabel("trial")
+    axes.set_ylabel(metric.replace("_", " "))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    if len(trials) == 1:
+        axes.set_xlim(trials[0].number - 0.5, trials[0].number + 0.5)
+    axes.legend(frameon=False)
+    return figure
+
+
+def pareto_front(trials: Sequence[TimedTrial]) -> Figure:
+    """Error against seconds: the trials that no other beats in both are joined and numbered.
+
+    Trials far above them are only counted: drawn, they would flatten what there is to see.
+    """
+    figure, axes = canvas("Error and time", height=4.5)
+    if not trials:
+        return nothing(figure, axes, "no complete trial")
+    front = sorted((trial for trial in trials if trial.best), key=lambda trial: trial.seconds)
+    low, high = front[-1].error, front[0].error
+    top = high + max(4 * (high - low), 0.02 * high)
+    others = [trial for trial in trials if not trial.best and trial.error <= top]
+    if others:
+        axes.plot(*_places(others), color=GREY, marker="o", linestyle="", markersize=6, label="beaten in both")
+    axes.plot(*_places(front), color=ORANGE, marker="o", markersize=7, drawstyle="steps-post", label="Pareto front")
+    for trial in front:
+        axes.annotate(f"trial {trial.number}", (1e6 * trial.seconds, trial.error), (6, 6), textcoords="offset points")
+    axes.set_xlabel("microseconds of a processor for a prediction")
+    axes.set_ylabel("validation RMSE (unit scale)")
+    axes.margins(x=0.12, y=0.12)
+    above = len(trials) - len(front) - len(others)
+    axes.legend(frameon=False, title=f"{above} more above" if above else None, alignment="left")
+    return figure
+
+
+def _places(trials: Sequence[TimedTrial]) -> tuple[list[float], list[float]]:
+    return [1e6 * trial.seconds for trial in trials], [trial.error for trial in trials]
+
+
+def _gaps(values: Sequence[float]) -> np.ndarray:
+    numbers = np.asarray(values, dtype=float)
+    return np.where(np.isfinite(numbers), numbers, np.nan)
+
+
+def _cycle(count: int) -> list[str]:
+    return [COLOURS[index % len(COLOURS)] for index in range(count)]
+
+
+def _short(name: str) -> str:
+    return textwrap.shorten(name, width=28, placeholder="…") if " " in name else name[:28]

@@ -1,0 +1,176 @@
+"""Pictures of what the winner does: whom it trusts, whether rightly, for whom it helps, and by how much.
+
+As in :mod:`metarec.report.figures.figures`: each is 800 pixels wide, and says so where there is nothing to draw.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
+
+from metarec.evaluation.metrics import Gain
+from metarec.report.figures.canvas import BLUE, COLOURS, GREY, INK, ORANGE, canvas, nothing, panels, side_by_side
+
+__all__ = ["calibration", "gains_forest", "segments", "weights_against"]
+
+MARKERS = "osD^vPX*"
+
+
+def gains_forest(gains: Mapping[str, Gain], *, domain: str, n_users: int) -> Figure:
+    """metarec's gain over every other model with its 95 % interval; filled where the interval does not hold 0."""
+    title = f"metarec's gain on test users: {domain} (n = {n_users} users)"
+    figure, axes = canvas(title, height=1.7 + 0.34 * max(len(gains), 3))
+    shown = [(name, gain) for name, gain in gains.items() if np.isfinite(gain).all()]
+    if not shown:
+        return nothing(figure, axes, "no other model to compare with")
+    shown.sort(key=lambda pair: pair[1].percent)
+    for place, (_, gain) in enumerate(shown):
+        _interval(axes, gain, place)
+    _no_gain(axes, len(shown))
+    axes.set_yticks(range(len(shown)), [name[:28] for name, _ in shown])
+    for place, (_, gain) in enumerate(shown):
+        axes.annotate(
+            f"{gain.percent:+.1f} [{gain.low:+.1f}, {gain.high:+.1f}]".replace("-", "−"),
+            (1.01, place),
+            xycoords=("axes fraction", "data"),
+            va="center",
+            fontsize=9,
+            color=_colour(gain),
+        )
+    axes.set_xlabel("lower RMSE than this model by … % (line: 95 % paired bootstrap over users; hollow: holds 0)")
+    return figure
+
+
+def segments(table: pd.DataFrame) -> Figure:
+    """RMSE and gain in each segment of users; a segment of too few users is marked.
+
+    Args:
+        table: as :func:`~metarec.evaluation.segments.segment_table` makes it.
+    """
+    if table.empty:
+        return nothing(*canvas("Segments of test users", height=3), "no segments: nothing tells these users apart")
+    reference = table["reference"].iloc[0]
+    figure, (left, right) = side_by_side(["RMSE by segment", f"gain over {reference}"], height=1.9 + 0.36 * len(table))
+    labels = []
+    for place, row in enumerate(table[::-1].itertuples()):
+        mark = " (too few)" if row.few else ""
+        labels.append(f"{row.measure.replace('_', ' ')}: {row.segment}, n = {row.n_users}{mark}")
+        left.plot([row.reference_rmse, row.rmse], [place, place], color=GREY, linewidth=1.4, zorder=1)
+        left.scatter(row.reference_rmse, place, color=INK, marker="D", s=34, label=reference if not place else None)
+        left.scatter(row.rmse, place, color=ORANGE, s=44, label="metarec" if not place else None)
+        _interval(right, Gain(row.gain, row.gain_low, row.gain_high), place, faint=row.few)
+    left.set_yticks(range(len(table)), labels)
+    left.tick_params(axis="y", labelsize=9)
+    left.set_ylim(-0.6, len(table) - 0.4)
+    right.set_ylim(-0.6, len(table) - 0.4)
+    right.set_yticks(range(len(table)), [])
+    _no_gain(right, len(table))
+    left.set_xlabel("RMSE, the domain's own units")
+    right.set_xlabel("% [95 %, bootstrap over users]")
+    figure.legend(*left.get_legend_handles_labels(), loc="outside lower left", ncols=2, frameon=False)
+    return figure
+
+
+def weights_against(pictured: Sequence[tuple[str, str, pd.DataFrame]], bases: Sequence[str]) -> Figure:
+    """The mean weight of each base along something, a panel each.
+
+    Args:
+        pictured: title, the axis' name, and a table whose index is what stands on the axis (text), with the columns
+            ``BASE`` and ``BASE ±``: the mean, and half the width of its 95 % interval. An empty table says that there
+            is nothing to draw.
+    """
+    figure, axes = panels([title for title, _, _ in pictured] or [""], height=2.6)
+    if not bases or all(table.empty for _, _, table in pictured):
+        for one in axes[1:]:
+            one.set_axis_off()
+        return nothing(figure, axes[0], "no weights")
+    for one, (_, label, table) in zip(axes, pictured, strict=True):
+        if table.empty:
+            nothing(figure, one, "cannot be told from these ratings")
+            continue
+        places = np.arange(len(table))
+        for number, base in enumerate(bases):
+            # Apart, so that one interval does not hide another.
+            apart = places + 0.4 * (number / max(len(bases) - 1, 1) - 0.5) * min(1.0, len(bases) / 6)
+            one.errorbar(
+                apart,
+                table[base],
+                yerr=table[f"{base} ±"],
+                color=COLOURS[number % len(COLOURS)],
+                marker=MARKERS[number % len(MARKERS)],
+                markersize=5,
+                linewidth=1.2,
+                elinewidth=1,
+                label=base[:28],
+            )
+        one.set_xticks(places, list(table.index))
+        one.set_xlabel(label)
+        one.set_ylabel("mean weight")
+        one.set_ylim(bottom=0)
+        one.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+    drawn = next(one for one, (*_, table) in zip(axes, pictured, strict=True) if not table.empty)
+    figure.legend(
+        *drawn.get_legend_handles_labels(), loc="outside lower center", ncols=min(len(bases), 4), frameon=False
+    )
+    return figure
+
+
+def calibration(confidence: np.ndarray, rightness: np.ndarray, users: np.ndarray, *, bins: int = 10) -> Figure:
+    """What the network says of the bases against what came true, in bins of equally many answers.
+
+    Args:
+        confidence, rightness: [R] of a base in a row each; NaN where a base did not say.
+        users: [R] whose row it is: answers to one user are not independent, which widens the intervals.
+    """
+    known = np.isfinite(confidence) & np.isfinite(rightness)
+    figure, axes = canvas(
+        f"Calibration of confidences (n = {known.sum()} answers, {len(set(users[known]))} users)", height=4.8
+    )
+    if not known.any():
+        return nothing(figure, axes, "no confidences")
+    order = np.argsort(confidence[known], kind="stable")
+    parts = np.array_split(np.flatnonzero(known)[order], min(bins, len(order)))
+    x, y = ([float(values[part].mean()) for part in parts] for values in (confidence, rightness))
+    spread = [1.96 * _clustered_error(rightness[part], users[part]) for part in parts]
+    axes.plot([0, 1], [0, 1], color=GREY, linestyle="--", linewidth=1, label="as sure as right")
+    axes.errorbar(
+        x, y, yerr=spread, color=BLUE, marker="o", linewidth=1.6, label="tenths of the answers; 95 % over users"
+    )
+    axes.set_xlim(-0.02, 1.02)
+    axes.set_ylim(-0.02, 1.02)
+    axes.set_xlabel("confidence in a base, predicted")
+    axes.set_ylabel("1 − its error / the largest base's error")
+    axes.legend(frameon=False, loc="upper left")
+    return figure
+
+
+def _clustered_error(values: np.ndarray, users: np.ndarray) -> float:
+    """The standard error of a mean whose values come from users, several from each (Liang, Zeger 1986)."""
+    sums = pd.Series(values - values.mean()).groupby(users).sum()
+    return float(np.sqrt((sums**2).sum()) / len(values))
+
+
+def _colour(gain: Gain) -> str:
+    if gain.low <= 0 <= gain.high:
+        return GREY
+    return BLUE if gain.low > 0 else ORANGE
+
+
+def _interval(axes: Axes, gain: Gain, place: int, *, faint: bool = False) -> None:
+    colour = GREY if faint else _colour(gain)
+    sure = not gain.low <= 0 <= gain.high
+    line = ":" if faint else "-"
+    axes.plot([gain.low, gain.high], [place, place], color=colour, linewidth=2, linestyle=line, zorder=2)
+    axes.scatter(
+        gain.percent, place, s=46, zorder=3, edgecolors=colour, facecolors=colour if sure and not faint else "white"
+    )
+
+
+def _no_gain(axes: Axes, count: int) -> None:
+    axes.axvline(0, color=INK, linestyle="--", linewidth=1, zorder=1)
+    axes.set_ylim(-0.6, count - 0.4)

@@ -1,0 +1,181 @@
+"""Pictures of a search: how its best trials learned, which parameters mattered, and the strategies side by side.
+
+As in :mod:`metarec.report.figures.figures`: each is 800 pixels wide, and says so where there is nothing to draw.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, NullFormatter
+
+from metarec.report.figures.canvas import BLUE, COLOURS, GREY, INK, ORANGE, canvas, grid, nothing, panels
+
+__all__ = ["Tried", "importances", "learning_curves", "parallel_coordinates", "slices", "strategies"]
+
+METRIC = "validation RMSE (unit scale)"
+
+# Dark is good: it is also the one of matplotlib's maps that is made for people of any colour vision.
+COLOUR_MAP = "cividis"
+
+
+class Tried(NamedTuple):
+    """A complete trial: its number, its parameters, and its error on validation users."""
+
+    number: int
+    params: Mapping[str, Any]
+    error: float
+
+
+def learning_curves(curves: Mapping[str, Mapping[str, Sequence[float]]]) -> Figure:
+    """Training loss and validation RMSE of several trials over one another.
+
+    Args:
+        curves: what a trial is called -> series -> a number for each epoch, from 0.
+    """
+    wanted = [("train", "Training: loss of each epoch", "loss"), ("val", "Validation: RMSE of each epoch", METRIC)]
+    figure, axes = panels([title for _, title, _ in wanted], height=3.3)
+    for one, (start, _, label) in zip(axes, wanted, strict=True):
+        drawn = 0
+        for number, (name, series) in enumerate(curves.items()):
+            values = np.asarray(_series(series, start), dtype=float)
+            if np.isfinite(values).any():
+                marker = "o" if len(values) <= 30 else None
+                values = np.where(np.isfinite(values), values, np.nan)
+                one.plot(values, color=COLOURS[number % len(COLOURS)], marker=marker, markersize=3.5, label=name)
+                drawn += 1
+        if not drawn:
+            nothing(figure, one, "no epochs on record")
+            continue
+        one.set_xlabel("epoch")
+        one.set_ylabel(label)
+        one.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+        one.legend(frameon=False)
+    return figure
+
+
+def _series(series: Mapping[str, Sequence[float]], start: str) -> Sequence[float]:
+    if start == "val" and "val_rmse" in series:
+        return series["val_rmse"]
+    return next((values for name, values in series.items() if name.startswith(start)), [])
+
+
+def importances(shares: Mapping[str, float], *, trials: int) -> Figure:
+    """How much of the differences among trials each parameter explains, the most important on top."""
+    figure, axes = canvas(f"What mattered (n = {trials} trials)", height=1.6 + 0.36 * max(len(shares), 3))
+    shown = sorted(((name, share) for name, share in shares.items() if math.isfinite(share)), key=lambda pair: pair[1])
+    if not shown:
+        return nothing(figure, axes, f"it cannot be told from {trials} complete trials")
+    axes.barh([name for name, _ in shown], [share for _, share in shown], color=BLUE, height=0.6)
+    for place, (_, share) in enumerate(shown):
+        axes.annotate(f" {share:.0%}", (share, place), va="center", color=INK, fontsize=9)
+    axes.set_xlim(0, max(share for _, share in shown) * 1.12 or 1)
+    axes.set_xlabel("share of the variance of the error that it explains (fANOVA)")
+    return figure
+
+
+def slices(trials: Sequence[Tried]) -> Figure:
+    """The error of each trial against each parameter that was varied."""
+    names = _varied(trials)
+    if not names:
+        return nothing(*canvas("The error against each parameter", height=3), "no parameter was varied")
+    figure, axes = grid(names, columns=3, height=2.5)
+    for one, name in zip(axes, names, strict=True):
+        own = [trial for trial in trials if name in trial.params and math.isfinite(trial.error)]
+        places, labels = _places([trial.params[name] for trial in own])
+        one.scatter(places, [trial.error for trial in own], c=BLUE, s=22, alpha=0.8, edgecolors="white", linewidths=0.4)
+        if labels is not None:
+            one.set_xticks(range(len(labels)), labels, rotation=20 if len(labels) > 3 else 0, fontsize=8)
+            one.set_xlim(-0.5, len(labels) - 0.5)
+        elif _is_log([trial.params[name] for trial in own]):
+            one.set_xscale("log")
+            # Over less than two decades they would be written over one another.
+            one.xaxis.set_minor_formatter(NullFormatter())
+        one.tick_params(labelsize=8)
+        one.yaxis.set_major_locator(MaxNLocator(nbins=4))
+    figure.supylabel(METRIC, fontsize=10)
+    return figure
+
+
+def parallel_coordinates(trials: Sequence[Tried]) -> Figure:
+    """Every trial as a line through its parameters; the better, the darker."""
+    names = _varied(trials)
+    figure, axes = canvas("Trials through their parameters", height=4.6)
+    finite = sorted((trial for trial in trials if math.isfinite(trial.error)), key=lambda trial: -trial.error)
+    if not names or not finite:
+        return nothing(figure, axes, "no parameter was varied")
+    heights: dict[str, dict[int, float]] = {}
+    for name in names:
+        own = [trial for trial in finite if name in trial.params]
+        places, labels = _places([trial.params[name] for trial in own])
+        if labels is None and _is_log(places):
+            places = [math.log(place) for place in places]
+        low, span = min(places), max(places) - min(places)
+        heights[name] = {
+            trial.number: (place - low) / span if span else 0.5 for trial, place in zip(own, places, strict=True)
+        }
+        low_text, high_text = (labels[0], labels[-1]) if labels else _ends([trial.params[name] for trial in own])
+        for height, text in ((-0.04, low_text), (1.04, high_text)):
+            axes.text(names.index(name), height, text, ha="center", va="center", fontsize=8, color=GREY)
+    errors = [trial.error for trial in finite]
+    colours = ScalarMappable(Normalize(min(errors), float(np.quantile(errors, 0.9))), COLOUR_MAP)
+    for trial in finite:
+        line = [heights[name].get(trial.number, math.nan) for name in names]
+        axes.plot(range(len(names)), line, color=colours.to_rgba(np.asarray(trial.error)), alpha=0.8, linewidth=1.4)
+    axes.set_xticks(range(len(names)), [name.replace("_", "\n") for name in names], fontsize=9)
+    axes.set_yticks([])
+    axes.set_ylim(-0.1, 1.1)
+    figure.colorbar(colours, ax=axes, label=METRIC, shrink=0.8)
+    return figure
+
+
+def strategies(trials: Mapping[str, Sequence[float]]) -> Figure:
+    """The errors of each strategy's trials, the best strategy on top. They are of validation users."""
+    count = sum(map(len, trials.values()))
+    figure, axes = canvas(f"Strategies side by side (n = {count} trials)", height=1.6 + 0.4 * max(len(trials), 3))
+    finite = {name: [error for error in errors if math.isfinite(error)] for name, errors in trials.items()}
+    shown = sorted(((name, errors) for name, errors in finite.items() if errors), key=lambda pair: -min(pair[1]))
+    if not shown:
+        return nothing(figure, axes, "no strategy was searched")
+    for place, (_, errors) in enumerate(shown):
+        axes.plot([min(errors), max(errors)], [place, place], color=GREY, linewidth=1)
+        axes.scatter(errors, [place] * len(errors), color=BLUE, s=28, alpha=0.7, zorder=2)
+        axes.scatter(min(errors), place, color=ORANGE, s=60, zorder=3)
+        _beside(axes, f"{min(errors):.4f} ({len(errors)})", place)
+    axes.set_yticks(range(len(shown)), [name.replace("_", " ") for name, _ in shown])
+    axes.set_ylim(-0.6, len(shown) - 0.4)
+    axes.set_xlabel(f"{METRIC}; orange: the best trial, its error at the right, and how many there are")
+    return figure
+
+
+def _beside(axes: Axes, text: str, place: int) -> None:
+    axes.annotate(text, (1.01, place), xycoords=("axes fraction", "data"), va="center", fontsize=9, color=ORANGE)
+
+
+def _varied(trials: Sequence[Tried]) -> list[str]:
+    """The parameters that have more than one value."""
+    names = dict.fromkeys(name for trial in trials for name in trial.params)
+    return [name for name in names if len({str(trial.params[name]) for trial in trials if name in trial.params}) > 1]
+
+
+def _places(values: Sequence[Any]) -> tuple[list[float], list[str] | None]:
+    """Where values stand on an axis, and what the places are called where they are choices."""
+    if all(isinstance(value, int | float) and not isinstance(value, bool) for value in values):
+        return [float(value) for value in values], None
+    labels = sorted({str(value) for value in values})
+    return [float(labels.index(str(value))) for value in values], labels
+
+
+def _is_log(values: Sequence[float]) -> bool:
+    return min(values) > 0 and max(values) / min(values) > 20
+
+
+def _ends(values: Sequence[float]) -> tuple[str, str]:
+    return f"{min(values):.3g}", f"{max(values):.3g}"

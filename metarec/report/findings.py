@@ -1,0 +1,180 @@
+"""What a finished study found, as plain values: its description and its report are made of them, now or later."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import optuna
+import pandas as pd
+import yaml
+from optuna.trial import FrozenTrial, TrialState
+
+from metarec.evaluation.metrics import METAREC, Gain
+from metarec.evaluation.segments import segment_table
+from metarec.ratings import Domain
+from metarec.search import error_of
+from metarec.study.results import STATES, DomainResult, StudyResult
+from metarec.study.spec import StudySpec
+from metarec.tracking import champion_uri
+
+__all__ = [
+    "Findings",
+    "data_of",
+    "enough_to_weigh",
+    "fanova",
+    "findings_of",
+    "importances_of",
+    "segments_of",
+    "study_of",
+    "verdict",
+]
+
+Findings = dict[str, Any]
+"""Values that JSON knows."""
+
+REPEAT = "python -m metarec.study study.yaml"
+"""With the file among the study's artifacts."""
+
+ENOUGH_TRIALS = 10
+"""With fewer complete trials importances would be invented."""
+
+
+def findings_of(
+    spec: StudySpec, result: StudyResult, domains: Mapping[str, Domain], segments: pd.DataFrame
+) -> Findings:
+    """Everything but the pictures.
+
+    Args:
+        segments: as :func:`segments_of` says.
+    """
+    order = sorted(result.test, key=lambda name: name != result.target)
+    return {
+        "study": result.name,
+        "description": spec.description,
+        "repeat": REPEAT,
+        # A study of transfer keeps no model.
+        "use": f'metarec.load("{champion_uri(result.name)}")' if spec.transfer is None else None,
+        "finished": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
+        "target": result.target,
+        "transfer": None if spec.transfer is None else spec.transfer.model_dump(mode="json"),
+        "network": spec.fusion.network,
+        "engine": spec.engine,
+        "spec": yaml.safe_dump(spec.model_dump(mode="json"), sort_keys=False),
+        "data": data_of(domains),
+        "best": {"number": result.best.number, "value": error_of(result.best), "params": result.best.params},
+        "members": dict(result.members),
+        "tables": [_table(name, result.test[name]) for name in order],
+        "strategies": [line._asdict() for line in result.strategies],
+        "front": [line._asdict() for line in result.front],
+        "engines": [check._asdict() for check in result.engines],
+        "importances": importances_of(result.trials),
+        "cost": _cost(spec, result.trials),
+        "segments": segments.to_dict("records"),
+    }
+
+
+def data_of(domains: Mapping[str, Domain]) -> list[dict[str, Any]]:
+    """A line for each domain: its counts, its scale, and the hash of its content."""
+    return [
+        {
+            "domain": name,
+            "users": domain.num_users,
+            "items": domain.num_items,
+            "ratings": len(domain.ratings),
+            "scale": str(domain.scale),
+            "fingerprint": domain.fingerprint(),
+        }
+        for name, domain in domains.items()
+    ]
+
+
+def segments_of(spec: StudySpec, result: StudyResult) -> pd.DataFrame:
+    """The segments of the target's test users; empty where nothing is known of users."""
+    insight = result.insight
+    if insight is None:
+        return pd.DataFrame()
+    rows = pd.read_parquet(result.predictions)
+    own = rows[rows["domain"] == result.target].dropna(axis=1, how="all")
+    return segment_table(own, insight.behaviour, insight.user_weights, seed=spec.seed)
+
+
+def verdict(gain: Gain) -> str:
+    """What a gain's 95 % interval says.
+
+    >>> verdict(Gain(1.0, -0.5, 2.5)), verdict(Gain(1.0, 0.5, 1.5))
+    ('no significant difference', 'better')
+    """
+    if gain.low <= 0 <= gain.high:
+        return "no significant difference"
+    return "better" if gain.low > 0 else "worse"
+
+
+def study_of(trials: Sequence[FrozenTrial], *, objectives: int = 1) -> optuna.Study:
+    """The complete trials as a study in memory, with the first so many objectives: what Optuna's analyses take."""
+    study = optuna.create_study(directions=["minimize"] * objectives)
+    for trial in trials:
+        if trial.state == TrialState.COMPLETE:
+            study.add_trial(
+                optuna.trial.create_trial(
+                    params=trial.params, distributions=trial.distributions, values=trial.values[:objectives]
+                )
+            )
+    return study
+
+
+def enough_to_weigh(trials: Sequence[FrozenTrial]) -> bool:
+    """Whether so many trials say something of the importance of parameters."""
+    return sum(trial.state == TrialState.COMPLETE for trial in trials) >= ENOUGH_TRIALS
+
+
+def fanova() -> optuna.importance.BaseImportanceEvaluator:
+    """How importance is measured (Hutter et al. 2014), the same each time."""
+    return optuna.importance.FanovaImportanceEvaluator(seed=0)
+
+
+def importances_of(trials: Sequence[FrozenTrial]) -> dict[str, Any]:
+    """Parameter -> share of the error's variance (fANOVA), of complete trials; or why that cannot be told."""
+    complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
+    found: dict[str, Any] = {"trials": len(complete), "shares": {}, "reason": ""}
+    if not enough_to_weigh(trials):
+        return {**found, "reason": f"{len(complete)} complete trials are too few to tell; it takes {ENOUGH_TRIALS}"}
+    if len({error_of(trial) for trial in complete}) == 1:
+        return {**found, "reason": "all trials came to the same error"}
+    shares = optuna.importance.get_param_importances(study_of(complete), evaluator=fanova())
+    return {**found, "shares": {name: float(share) for name, share in shares.items() if math.isfinite(share)}}
+
+
+def _table(name: str, outcome: DomainResult) -> dict[str, Any]:
+    some = outcome.scores[METAREC]
+    models = [
+        {"model": model, "rmse": row.rmse, "mae": row.mae, "gain": _gain(outcome.gains.get(model))}
+        for model, row in sorted(outcome.scores.items(), key=lambda pair: pair[1].rmse)
+    ]
+    return {
+        "domain": name,
+        "scale": outcome.scale,
+        "n_users": some.n_users,
+        "n_ratings": some.n_ratings,
+        "models": models,
+    }
+
+
+def _gain(gain: Gain | None) -> dict[str, Any] | None:
+    return None if gain is None else {**gain._asdict(), "text": str(gain), "verdict": verdict(gain)}
+
+
+def _cost(spec: StudySpec, trials: Sequence[FrozenTrial]) -> dict[str, Any]:
+    timed = [trial for trial in trials if trial.datetime_start and trial.datetime_complete]
+    seconds = [trial.duration.total_seconds() for trial in timed if trial.duration]
+    states = [STATES.get(trial.state, trial.state.name.lower()) for trial in trials]
+    began = min((trial.datetime_start for trial in timed if trial.datetime_start), default=None)
+    ended = max((trial.datetime_complete for trial in timed if trial.datetime_complete), default=None)
+    return {
+        "trials": {state: states.count(state) for state in dict.fromkeys(states)},
+        "workers": spec.workers,
+        "wall_s": (ended - began).total_seconds() if began and ended else math.nan,
+        "trial_s": sum(seconds) / len(seconds) if seconds else math.nan,
+    }

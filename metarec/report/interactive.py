@@ -1,0 +1,45 @@
+"""Optuna's own plots of a search, to be looked into: one page that needs no network."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Sequence
+
+from optuna.trial import FrozenTrial, TrialState
+
+from metarec.report.findings import enough_to_weigh, fanova, study_of
+from metarec.study.recorded_trial import METRICS
+
+__all__ = ["search_page"]
+
+HEAD = """<!DOCTYPE html>
+<html lang="en"><head><meta charset="utf-8"><title>{title}</title>
+<style>body {{ font-family: sans-serif; max-width: 1100px; margin: 1em auto; color: #2b2f36 }}</style>
+<script>{library}</script></head><body><h1>{title}</h1><p>{count} complete trials; errors are of validation users.</p>
+"""
+
+
+def search_page(trials: Sequence[FrozenTrial], name: str) -> str:
+    """History, slices, parallel coordinates, and where there is something to see importances and the Pareto front.
+
+    Plotly's library, 5 MB, is in the page, once.
+
+    Args:
+        trials: at least one of them is complete.
+    """
+    import optuna.visualization as views
+    from plotly.offline import get_plotlyjs
+
+    complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
+    study = study_of(complete)
+    label = METRICS[0].replace("_", " ")
+    pictures = [views.plot_optimization_history(study, target_name=label)]
+    if enough_to_weigh(complete):
+        pictures.append(views.plot_param_importances(study, evaluator=fanova(), target_name=label))
+    pictures.append(views.plot_slice(study, target_name=label))
+    pictures.append(views.plot_parallel_coordinate(study, target_name=label))
+    if len(complete[0].values) > 1:
+        pictures.append(views.plot_pareto_front(study_of(complete, objectives=2), target_names=list(METRICS)))
+    head = HEAD.format(title=html.escape(f"The search of study {name}"), library=get_plotlyjs(), count=len(complete))
+    plots = [picture.to_html(full_html=False, include_plotlyjs=False) for picture in pictures]
+    return head + "\n".join(plots) + "</body></html>\n"

@@ -1,0 +1,179 @@
+"""Draws what a finished study found into files, each with a title and a line that says what is to be seen."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from optuna.trial import TrialState
+
+from metarec.evaluation.insight import Insight
+from metarec.evaluation.segments import THIRDS, thirds
+from metarec.report.figures import figures, insight_figures, search_figures
+from metarec.report.findings import Findings
+from metarec.search import error_of
+from metarec.study.recorded_trial import CURVES
+from metarec.study.results import StudyResult
+from metarec.study.stages import member_name, ranked
+from metarec.study.transfer_spec import STRATEGY
+
+__all__ = ["Picture", "draw"]
+
+
+class Picture(NamedTuple):
+    """A picture's file, and what to say beside it."""
+
+    file: str
+    title: str
+    caption: str
+
+
+def draw(result: StudyResult, findings: Findings, folder: Path) -> list[Picture]:
+    """Draw everything that there is into `folder`, and list it in the order in which it is to be read."""
+    drawn = []
+    for picture, figure in _all(result, findings):
+        figures.save(figure, folder / picture.file)
+        drawn.append(picture)
+    return drawn
+
+
+def _all(result: StudyResult, findings: Findings) -> Iterator[tuple[Picture, Figure]]:
+    yield from _tests(result)
+    segments = pd.DataFrame(findings["segments"])
+    if not segments.empty:
+        caption = "Test users by what is known of them before anything is asked; nothing was chosen by it."
+        yield Picture("segments.png", "Whom it helps", caption), insight_figures.segments(segments)
+    yield from _search(result, findings)
+    if result.insight is not None and result.insight.user_weights is not None:
+        yield from _trust(result.insight)
+
+
+def _tests(result: StudyResult) -> Iterator[tuple[Picture, Figure]]:
+    for domain in sorted(result.test, key=lambda name: name != result.target):
+        outcome, name = result.test[domain], domain.replace("/", "_")
+        rows = [figures.TableRow(model, row.rmse) for model, row in outcome.scores.items()]
+        n_users = next(iter(outcome.scores.values())).n_users
+        yield (
+            Picture(f"test_{name}.png", f"Test users of {domain}", "Every model on the same questions."),
+            figures.model_comparison(rows, domain=domain),
+        )
+        yield (
+            Picture(f"gains_{name}.png", f"Gain over each model: {domain}", "Right of 0: metarec errs less."),
+            insight_figures.gains_forest(outcome.gains, domain=domain, n_users=n_users),
+        )
+
+
+def _search(result: StudyResult, findings: Findings) -> Iterator[tuple[Picture, Figure]]:
+    complete = [trial for trial in result.trials if trial.state == TrialState.COMPLETE]
+    points = [
+        figures.TrialPoint(
+            trial.number,
+            error_of(trial) if trial.state == TrialState.COMPLETE else None,
+            {TrialState.COMPLETE: "complete", TrialState.PRUNED: "pruned"}.get(trial.state, "failed"),
+        )
+        for trial in result.trials
+    ]
+    yield (
+        Picture("search.png", "The search", "Errors of validation users, trial by trial."),
+        figures.search_history(points, metric=search_figures.METRIC),
+    )
+    curves = {
+        member_name(trial): trial.user_attrs.get(CURVES, {})
+        for trial in ranked(complete)
+        if member_name(trial) in result.members
+    }
+    if any(curves.values()):
+        caption = "The trials whose networks metarec is made of. Losses of trials with different losses do not compare."
+        yield (
+            Picture("learning_curves.png", "How the best trials learned", caption),
+            search_figures.learning_curves(curves),
+        )
+    if result.strategies:
+        errors: dict[str, list[float]] = {}
+        for trial in complete:
+            errors.setdefault(trial.params[STRATEGY], []).append(error_of(trial))
+        yield (
+            Picture("strategies.png", "Strategies side by side", "Errors of validation users; a point is a trial."),
+            search_figures.strategies(errors),
+        )
+    found = findings["importances"]
+    yield (
+        Picture("importances.png", "What mattered", "Of few trials, a rough guess."),
+        search_figures.importances(found["shares"], trials=found["trials"]),
+    )
+    tried = [search_figures.Tried(trial.number, trial.params, error_of(trial)) for trial in complete]
+    yield Picture("slices.png", "Each parameter", "A point is a trial."), search_figures.slices(tried)
+    yield (
+        Picture("parallel_coordinates.png", "All parameters together", "A line is a trial; dark ones are better."),
+        search_figures.parallel_coordinates(tried),
+    )
+    if result.front:
+        best = {line.trial for line in result.front}
+        timed = [
+            figures.TimedTrial(line.trial, line.error, line.seconds, best=line.trial in best) for line in result.timed
+        ]
+        caption = "Trials that no other beats in error and in time."
+        yield Picture("pareto_front.png", "Error and time", caption), figures.pareto_front(timed)
+
+
+def _trust(insight: Insight) -> Iterator[tuple[Picture, Figure]]:
+    rows, bases = insight.rows, list(insight.bases)
+    assert rows is not None
+    n_users = rows["user"].nunique()
+    panels = [
+        (f"Weights by known ratings (n = {n_users} test users)", "known ratings of a user (shots)", _by_shots(insight)),
+        ("Weights by activity", "users by pace of their known ratings, in thirds", _by_activity(insight)),
+        ("Weights by popularity of the item", "ratings of the item by others", _by_popularity(insight)),
+    ]
+    caption = (
+        "The best trial's network alone, on test users. Lines: 95 % over users. It learned with as many known ratings "
+        "as there are at the right end; with fewer it is asked what it did not learn."
+    )
+    yield Picture("weights.png", "Whom it trusts, and when", caption), insight_figures.weights_against(panels, bases)
+    if f"confidence/{bases[0]}" in rows.columns:
+        said, came = (
+            rows[[f"{kind}/{base}" for base in bases]].to_numpy().ravel() for kind in ("confidence", "rightness")
+        )
+        caption = "Confidences are learned by the loss called fusion only; with another loss nothing makes them right."
+        yield (
+            Picture("calibration.png", "Are its confidences right?", caption),
+            insight_figures.calibration(said, came, np.repeat(rows["user"].to_numpy(), len(bases))),
+        )
+
+
+def _by_shots(insight: Insight) -> pd.DataFrame:
+    shots = insight.shots
+    return pd.DataFrame() if shots is None else _means(shots, shots["shots"], insight.bases)
+
+
+def _by_activity(insight: Insight) -> pd.DataFrame:
+    places = thirds(insight.behaviour["activity"])
+    if places.nunique() < 2:
+        return pd.DataFrame()
+    assert insight.rows is not None
+    table = _means(insight.rows, insight.rows["user"].map(places), insight.bases)
+    return table.set_axis([THIRDS[int(float(place))] for place in table.index])
+
+
+def _by_popularity(insight: Insight) -> pd.DataFrame:
+    assert insight.rows is not None
+    popularity = insight.rows["popularity"]
+    edges = np.unique(np.quantile(popularity, [0.2, 0.4, 0.6, 0.8]))
+    bins = pd.Series(np.searchsorted(edges, popularity, side="left"), index=popularity.index)
+    table = _means(insight.rows, bins, insight.bases)
+    inside = popularity.groupby(bins).agg(["min", "max"])
+    return table.set_axis([f"{low}–{high}" if low < high else f"{low}" for low, high in inside.itertuples(index=False)])
+
+
+def _means(rows: pd.DataFrame, groups: pd.Series, bases: tuple[str, ...]) -> pd.DataFrame:
+    """The mean weight of each base in each group, and half its interval: users are what is drawn, not rows."""
+    columns = [f"weight/{base}" for base in bases]
+    by_user = rows[columns].groupby([groups.rename("group"), rows["user"]]).mean().set_axis(list(bases), axis=1)
+    by_group = by_user.groupby("group")
+    half = 1.96 * by_group.sem().add_suffix(" ±")
+    table = pd.concat([by_group.mean(), half.fillna(0.0)], axis=1)
+    return table.set_axis([f"{group:g}" for group in table.index])

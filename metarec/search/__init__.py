@@ -1,0 +1,15 @@
+"""The search: spaces, sampling, pruning, storage, and the processes that run trials."""
+
+from metarec.search.objective import REASON, Objective, SearchSettings, error_of
+from metarec.search.space import COMMON_PARAMETERS, own_parameters, parameters_of, suggest_parameters
+
+__all__ = [
+    "COMMON_PARAMETERS",
+    "REASON",
+    "Objective",
+    "SearchSettings",
+    "error_of",
+    "own_parameters",
+    "parameters_of",
+    "suggest_parameters",
+]

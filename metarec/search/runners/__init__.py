@@ -1,0 +1,6 @@
+"""The runners of trials: processes of this machine, or workers of a Ray cluster."""
+
+from metarec.search.runners.processes import run_in_processes, stopping_politely
+from metarec.search.runners.ray_workers import check_ray, run_on_ray
+
+__all__ = ["check_ray", "run_in_processes", "run_on_ray", "stopping_politely"]

@@ -1,0 +1,53 @@
+"""The parameters of a trial and their ranges: those of every trial, and those of its network."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from metarec.errors import InputError
+from metarec.fusion import NETWORKS, Choice, IntRange, Limits, Parameter, RealRange
+
+if TYPE_CHECKING:
+    import optuna
+
+__all__ = ["COMMON_PARAMETERS", "own_parameters", "parameters_of", "suggest_parameters"]
+
+COMMON_PARAMETERS: Mapping[str, Parameter] = {
+    "inner_lr": Parameter(0.02, RealRange(low=1e-3, high=0.3, log=True), "rate of the steps on a user's support"),
+    "inner_steps": Parameter(1, IntRange(first=0, last=3), "how many such steps; 0 does not adapt"),
+    "learn_rates": Parameter(False, Choice(choices=[False, True]), "learn a rate per parameter, from inner_lr on"),
+    "adapted": Parameter("all", Choice(choices=["all", "head"]), "what those steps change"),
+    "loss": Parameter("fusion", Choice(choices=["fusion", "mse", "mae", "huber"]), "fusion is the network's own"),
+    "outer_lr": Parameter(3e-3, RealRange(low=5e-4, high=2e-2, log=True), "rate of Adam over the train users"),
+}
+"""The parameters of every trial, whatever its network."""
+
+
+def own_parameters(network: str) -> Mapping[str, Parameter]:
+    """The options of this network that a study searches, beside those of every trial.
+
+    Raises:
+        InputError: an unknown network, or a network whose `searched` names something that is not one of its options.
+    """
+    kind = NETWORKS.get(network)
+    own: Mapping[str, Parameter] = kind.searched
+    options = set(inspect.signature(kind).parameters) - COMMON_PARAMETERS.keys()
+    for name in own:
+        if name not in options:
+            raise InputError(
+                f'network "{network}": searched names "{name}", which must be an option of {kind.__name__} '
+                f"and none of {', '.join(COMMON_PARAMETERS)}"
+            )
+    return own
+
+
+def parameters_of(network: str) -> dict[str, Parameter]:
+    """All parameters that a study with this network may search."""
+    return {**COMMON_PARAMETERS, **own_parameters(network)}
+
+
+def suggest_parameters(trial: optuna.Trial, space: Mapping[str, Limits]) -> dict[str, Any]:
+    """A value for each parameter, drawn by the study's sampler."""
+    return {name: limits.suggest(name, trial) for name, limits in space.items()}

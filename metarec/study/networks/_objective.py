@@ -1,0 +1,148 @@
+"""One trial: meta-learn a fusion network on train users, and score it on validation users."""
+
+from __future__ import annotations
+
+import io
+import logging
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import optuna
+import torch
+from optuna.trial import FrozenTrial
+
+from metarec.episodes import EpisodeBatch, Episodes, FusionInputs
+from metarec.evaluation.metrics import METAREC, base_unit_predictions, prediction_rows
+from metarec.files import write_whole
+from metarec.meta import MetaLearner, NetworkConfig, OnEpoch, Shape, TrainedNetwork
+from metarec.search import own_parameters
+from metarec.search.pruning import progress_of
+from metarec.study.recorded_trial import CURVES, RecordedObjective, TrialResult
+from metarec.study.spec import StudySpec
+from metarec.study.trial_files import FileKeeper, TrialFiles
+from metarec.tracking import StudyRun, TrialRun
+
+__all__ = ["NetworkObjective", "network_config"]
+
+logger = logging.getLogger(__name__)
+
+
+def network_config(spec: StudySpec, params: Mapping[str, Any]) -> NetworkConfig:
+    """The fusion network of a trial's parameters, with the spec's training."""
+    own = {name: params[name] for name in own_parameters(spec.fusion.network) if name in params}
+    return NetworkConfig(
+        network=spec.fusion.network,
+        options={**spec.fusion.options, **own},
+        engine=spec.engine,
+        **{name: params[name] for name in ("inner_lr", "inner_steps", "loss", "learn_rates", "adapted", "outer_lr")},
+        **spec.training.model_dump(),
+    )
+
+
+class NetworkObjective(RecordedObjective):
+    """The validation error of a fusion network. No test user is in it.
+
+    Args:
+        spec: the study.
+        train: the train episodes of every domain. validation: the validation episodes of the target.
+        run: the record of the study.
+        networks: a folder for the weights of each trial.
+        keeper: of the trials' files; by default one that writes them at once.
+    """
+
+    def __init__(
+        self,
+        spec: StudySpec,
+        train: Mapping[str, Episodes],
+        validation: Episodes,
+        run: StudyRun | None,
+        networks: Path,
+        keeper: FileKeeper | None = None,
+    ) -> None:
+        super().__init__(spec, run, keeper)
+        self.train = train
+        self.validation = validation
+        self.networks = networks
+
+    def recorded_by(self, run: StudyRun | None) -> NetworkObjective:
+        keeper = FileKeeper(reporter=self.keeper.reporter)
+        return NetworkObjective(self.spec, self.train, self.validation, run, self.networks, keeper)
+
+    @property
+    def users(self) -> int:
+        return len(self.validation)
+
+    def fit(self, params: Mapping[str, Any], on_epoch: OnEpoch | None = None) -> TrainedNetwork:
+        """Meta-learn the network of these parameters, and stop by the validation users."""
+        train = [episodes.batch for episodes in self.train.values()]
+        config = network_config(self.spec, params)
+        return config.fit(train, [self.validation.batch], seed=self.spec.seed, on_epoch=on_epoch)
+
+    def weights(self, number: int) -> Path:
+        """The file of a finished trial's network, with its inner rates where they are learned."""
+        return self.networks / f"trial-{number}.pt"
+
+    def network(self, trial: FrozenTrial) -> MetaLearner:
+        """The network of a finished trial: from its file, or learned again where the file is missing."""
+        weights = self.weights(trial.number)
+        if not weights.exists():
+            logger.warning("the network of trial %d is not in %s; it is learned again", trial.number, weights.parent)
+            return self.fit(trial.params).learner
+        learner = network_config(self.spec, trial.params).build(Shape.of(self.validation.batch), self.spec.seed)
+        learner.load_state_dict(torch.load(weights, weights_only=True))
+        return learner
+
+    def value_of(self, params: Mapping[str, Any]) -> float:
+        return self.fit(params).rmse
+
+    def _evaluate(self, trial: optuna.Trial, params: Mapping[str, Any], record: TrialRun) -> TrialResult:
+        spec = self.spec
+        progress = progress_of(trial, spec.pruner, self.validation, epochs=spec.training.epochs, seed=spec.seed)
+
+        def on_epoch(learner: MetaLearner, epoch: int, metrics: Mapping[str, float]) -> None:
+            record.log_epoch(epoch, metrics)
+            progress.after_epoch(epoch, metrics["val_rmse"], learner)
+
+        learner, curves, error = self.fit(params, on_epoch)
+        progress.at_end(learner)
+        kept = {name: [float(f"{value:.5g}") for value in curve] for name, curve in curves.items() if curve}
+        trial.set_user_attr(CURVES, kept)
+        _save(learner, self.weights(trial.number))
+        predict_one = partial(_predict_one, learner, self.validation.batch)
+        return TrialResult(error, self.files(learner, params, curves), predict_one)
+
+    def files(self, learner: MetaLearner, params: Mapping[str, Any], curves: Mapping[str, list[float]]) -> TrialFiles:
+        """The files that the trial keeps beside its numbers."""
+        validation = self.validation
+        output = learner.adapt(validation.batch.support).fuse(validation.batch.query)
+        unit = {METAREC: output.prediction.detach().numpy(), **base_unit_predictions(validation)}
+        mask = validation.batch.query.mask
+        return TrialFiles(
+            configuration={"parameters": dict(params), "study": self.spec.model_dump(mode="json")},
+            predictions=prediction_rows(validation, unit),
+            curves={name: curve for name, curve in curves.items() if curve},
+            best_epoch=int(np.argmin(curves["val_rmse"])),
+            weights=None if output.weights is None else output.weights[mask].detach().numpy(),
+            base_names=validation.base_names,
+        )
+
+
+def _predict_one(learner: MetaLearner, batch: EpisodeBatch, user: int) -> int:
+    """Adapt to one user and predict; returns the number of predictions."""
+    support, query = batch.select(torch.tensor([user]))
+    known, asked = int(support.mask.sum()), int(query.mask.sum())
+    # Padding is at the end, and a single user has none.
+    learner.adapt(FusionInputs(*(tensor[:, :known] for tensor in support))).predict(
+        FusionInputs(*(tensor[:, :asked] for tensor in query))
+    )
+    return asked
+
+
+def _save(learner: MetaLearner, path: Path) -> None:
+    """Write the weights whole or not at all. A full disk is an OSError, which torch's own writing hides."""
+    content = io.BytesIO()
+    torch.save(learner.state_dict(), content)
+    write_whole(path, content.getvalue())

@@ -1,0 +1,37 @@
+"""What a study hands to its reports. The default reporter writes none, so that a study needs no pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from metarec.ratings import Domain
+from metarec.study.spec import StudySpec
+from metarec.tracking import StudyRun
+
+if TYPE_CHECKING:
+    from metarec.study.results import StudyResult
+    from metarec.study.trial_files import TrialFiles
+
+__all__ = ["Reporter"]
+
+
+class Reporter:
+    """Writes nothing. :class:`metarec.report.StudyReporter` writes descriptions, pictures and pages.
+
+    It is pickled into worker processes.
+    """
+
+    def prepare(self) -> None:
+        """Import what :meth:`report` needs. A thread does it while the bases are fitted."""
+
+    def description(self, spec: StudySpec, domains: Mapping[str, Domain], name: str) -> str:
+        """The description of the study's run while the search runs, in Markdown."""
+        return ""
+
+    def draw_trial(self, files: TrialFiles, folder: Path) -> None:
+        """Draw the pictures of a trial into the folder of its files."""
+
+    def report(self, run: StudyRun, spec: StudySpec, result: StudyResult, domains: Mapping[str, Domain]) -> None:
+        """Write the report of a finished study beside its predictions and to its run."""

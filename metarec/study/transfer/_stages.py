@@ -1,0 +1,142 @@
+"""The stages of a study of transfer strategies."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from typing import Any
+
+from optuna.trial import FrozenTrial
+
+from metarec.bases import applicable_bases
+from metarec.errors import InputError
+from metarec.evaluation.insight import Insight, crowd_of
+from metarec.evaluation.metrics import METAREC, base_unit_predictions, gains, prediction_rows, scores
+from metarec.evaluation.segments import behaviour_of
+from metarec.ratings import Domain
+from metarec.study.results import DomainResult
+from metarec.study.spec import StudySpec
+from metarec.study.stages import Outcome, Prepared, RunTrials, Searched, StudyInput, Workspace, member_name, ranked
+from metarec.study.transfer._objective import Known, TransferObjective
+from metarec.study.trial_files import FileKeeper
+from metarec.tracking import StudyRun
+from metarec.transfer import Round, TransferRounds, TransferSettings, predict_round
+
+__all__ = ["PreparedRound", "SearchedStrategies", "TransferInput"]
+
+logger = logging.getLogger(__name__)
+
+
+class TransferInput(StudyInput):
+    """The input of a study of transfer strategies, in one round of the target.
+
+    See :class:`~metarec.transfer.TransferRounds`. A trial learns from the sources and from a few users of the target,
+    and is scored on the target's validation users. Somebody who knows only a few users does not have these: such a
+    study compares strategies, for research, and its result on one domain is a guess for the next. The strategy
+    ``auto`` decides for one domain, from its few users alone.
+    """
+
+    def __init__(self, spec: StudySpec, domains: Mapping[str, Domain], workspace: Workspace) -> None:
+        assert spec.transfer is not None
+        if len(domains) < 2:
+            raise InputError(
+                f"a study of transfer needs at least two domains but got {', '.join(domains)}; "
+                "give the ratings of another one with --data NAME=PATH"
+            )
+        each = [applicable_bases(list(spec.bases), [domain]) for domain in domains.values()]
+        names = [name for name in spec.bases if all(name in own for own in each)]
+        for left_out in sorted(set(spec.bases) - set(names)):
+            logger.warning("the base %s is left out: not every domain has item features", left_out)
+        if not names:
+            raise InputError(
+                f"bases: none of {', '.join(spec.bases)} has something to learn from in every domain; add another"
+            )
+        self._spec, self._workspace = spec, workspace
+        self._target = spec.target or ""
+        self._domain = domains[self._target]
+        self._rounds = TransferRounds(
+            domains,
+            [spec.episodes.shots],
+            spec.episodes,
+            bases={name: spec.bases[name] for name in names},
+            cache=workspace.cache,
+            jobs=workspace.jobs,
+            on_progress=workspace.on_progress,
+        )
+        self._rounds.check(
+            self._target, target_users=spec.transfer.target_users, regime=spec.transfer.regime, number=spec.seed
+        )
+
+    def prepare(self) -> PreparedRound:
+        transfer = self._spec.transfer
+        assert transfer is not None
+        self._workspace.on_stage("base recommenders, of every domain")
+        given = self._rounds.round(
+            self._target,
+            shots=self._spec.episodes.shots,
+            target_users=transfer.target_users,
+            regime=transfer.regime,
+            number=self._spec.seed,
+        )
+        if not len(given.validation):
+            raise InputError(
+                f'domain "{self._target}" has no user to validate on; give the ratings of more users, or another --seed'
+            )
+        return PreparedRound(self._spec, given, self._domain, self._workspace)
+
+
+@dataclass(frozen=True)
+class PreparedRound(Prepared):
+    """One round of the target, and the target's table."""
+
+    spec: StudySpec
+    round: Round
+    domain: Domain
+    workspace: Workspace
+
+    def objective(self, run: StudyRun | None, keeper: FileKeeper) -> TransferObjective:
+        return TransferObjective(self.spec, Known.of(self.round), run, keeper)
+
+    def search(
+        self, run_trials: RunTrials, *, run: StudyRun | None, keeper: FileKeeper, processes: Executor | None = None
+    ) -> SearchedStrategies:
+        objective = self.objective(run, keeper)
+        return SearchedStrategies(self, objective, ranked(run_trials(objective))[0])
+
+
+@dataclass(frozen=True)
+class SearchedStrategies(Searched):
+    """The best trial.
+
+    Its strategy is proposed alone: a combination of trials would need the validation users for its weights. Baselines
+    are fitted on the few users. Only the target is scored, and no engine is compared.
+    """
+
+    prepared: PreparedRound
+    objective: TransferObjective
+    best: FrozenTrial
+
+    def score(self) -> Outcome:
+        spec, given, domain = self.prepared.spec, self.prepared.round, self.prepared.domain
+        self.prepared.workspace.on_stage("scoring the best trial and the baselines on the test users")
+        # The baselines need of the settings only the folds of the few users.
+        baselines = {name: predict_round(name, given, TransferSettings(), spec.seed) for name in spec.baselines}
+        rows = prediction_rows(
+            given.plain_test,
+            {
+                METAREC: self.objective.fit(self.best.params).predict(given.test, given.plain_test),
+                **{name: own.predictions for name, own in baselines.items()},
+                **base_unit_predictions(given.plain_test),
+            },
+        )
+        result = DomainResult(scores(rows, given.scale.span), gains(rows, seed=spec.seed), str(given.scale))
+        settings: dict[str, Mapping[str, Any]] = {
+            METAREC: {member_name(self.best): 1.0},
+            **{name: own.reasons for name, own in baselines.items()},
+        }
+        crowd = crowd_of(domain, given.plain_validation, given.plain_test)
+        insight = Insight(behaviour_of(domain, given.plain_test, crowd))
+        target = spec.target or ""
+        return Outcome({target: result}, {target: settings}, rows, [], insight)

@@ -1,0 +1,46 @@
+"""Remembers what a study or a comparison did: one parent run for it, one child run for each trial or cell.
+
+Importing this package is cheap: MLflow is loaded when an :class:`MlflowTracker` opens its store.
+"""
+
+from metarec.tracking._address import check_uri, runs_address, shown_uri, sqlite_uri, ui_command
+from metarec.tracking._base import (
+    CellRecord,
+    ComparisonRun,
+    Dataset,
+    Run,
+    StudyRun,
+    Tracker,
+    TrackingError,
+    TrialFacts,
+    TrialRun,
+)
+from metarec.tracking._limits import TAG_LENGTH
+from metarec.tracking._mlflow import MlflowTracker
+from metarec.tracking._notes import markdown_table
+from metarec.tracking._null import NullTracker
+from metarec.tracking._registry import CHAMPION, champion_uri, model_name
+
+__all__ = [
+    "CHAMPION",
+    "TAG_LENGTH",
+    "CellRecord",
+    "ComparisonRun",
+    "Dataset",
+    "MlflowTracker",
+    "NullTracker",
+    "Run",
+    "StudyRun",
+    "Tracker",
+    "TrackingError",
+    "TrialFacts",
+    "TrialRun",
+    "champion_uri",
+    "check_uri",
+    "markdown_table",
+    "model_name",
+    "runs_address",
+    "shown_uri",
+    "sqlite_uri",
+    "ui_command",
+]

@@ -1,0 +1,242 @@
+"""Studies in MLflow, by a client and explicit run ids: nothing depends on MLflow's global or active run."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from metarec.errors import InputError
+from metarec.tracking._address import check_uri, shown_uri, sqlite_path, sqlite_uri
+from metarec.tracking._base import ComparisonRun, StudyRun, Tracker, TrackingError
+from metarec.tracking._limits import PARAM_LENGTH, clean_key, cut, first_line
+from metarec.tracking._mlflow_runs import MlflowComparisonRun, MlflowRun, Tag, found_runs, reaching
+from metarec.tracking.spool import SpooledStudyRun
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+__all__ = ["MlflowTracker"]
+
+
+class MlflowTracker(Tracker):
+    """Records studies in MLflow: one experiment for all, a parent run per study, a child run per trial.
+
+    A comparison is a parent run, too, and each of its cells a child run.
+
+    All studies share one experiment because its table of runs is what people look at: a line for each study,
+    which unfolds into its trials, and one address to remember.
+
+    Nothing is opened or written before :meth:`open`, or else the start of a study. A new SQLite store takes some
+    seconds to open.
+
+    Args:
+        tracking_uri: any MLflow tracking URI; see :meth:`in_folder` for the usual one.
+        artifact_root: the folder or URI under which files are kept. It is used when the experiment is created
+            in a database; a server decides for itself.
+        spool: the folder where what was not sent yet is kept.
+        experiment: the name of the experiment.
+        client: the client to use instead of one that is made from `tracking_uri`.
+
+    Raises:
+        InputError: on opening or starting a study, if the store cannot be used or its experiment was deleted.
+        TrackingError: later, if the store fails in the middle of a comparison. A study goes on without it.
+    """
+
+    def __init__(
+        self,
+        tracking_uri: str,
+        artifact_root: str | Path | None = None,
+        *,
+        spool: str | Path = "mlruns/spool",
+        experiment: str = "metarec",
+        client: MlflowClient | None = None,
+    ) -> None:
+        self.spool = Path(spool)
+        self.tracking_uri = tracking_uri
+        self.artifact_root = artifact_root
+        self.experiment = experiment
+        self._client = client
+
+    @classmethod
+    def in_folder(cls, folder: str | Path) -> MlflowTracker:
+        """The tracker that keeps ``mlflow.db``, ``artifacts/`` and ``spool/`` in `folder`."""
+        place = Path(folder)
+        return cls(sqlite_uri(place / "mlflow.db"), place / "artifacts", spool=place / "spool")
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A database connection must not be shared with a worker process: the worker opens its own.
+        return {**self.__dict__, "_client": None}
+
+    def open(self) -> None:
+        self._open()
+
+    def start_study(
+        self, name: str, *, params: Mapping[str, Any], tags: Mapping[str, str] | None = None, description: str = ""
+    ) -> StudyRun:
+        _leave_waiting_to_us()
+        client, store, run_id, experiment_id, known = self._parent(name, "study")
+        MlflowRun(client, store, run_id, f'study "{name}"').write(*_beginning(params, known, tags, description))
+        return SpooledStudyRun(client, store, name, run_id, experiment_id, self.spool, starts=True)
+
+    def start_comparison(
+        self, name: str, *, params: Mapping[str, Any], tags: Mapping[str, str] | None = None, description: str = ""
+    ) -> ComparisonRun:
+        client, store, run_id, experiment_id, known = self._parent(name, "comparison")
+        comparison = MlflowComparisonRun(client, store, run_id, name, experiment_id)
+        comparison.write(*_beginning(params, known, tags, description))
+        return comparison
+
+    def _parent(self, name: str, role: str) -> tuple[MlflowClient, str, str, str, Mapping[str, str]]:
+        """The client and what it is called, the ids of the parent run and of its experiment, what is known of it."""
+        client, experiment_id = self._open()
+        store = shown_uri(self.tracking_uri)
+        known: Mapping[str, str] = {}
+        with reaching(store, f'start {role} "{name}"'):
+            found = _find_parent(client, experiment_id, name, role)
+            if found is None:
+                ours = {Tag.STUDY: name, Tag.ROLE: role, Tag.SOURCE: "metarec"}
+                run_id = client.create_run(experiment_id, tags=ours, run_name=name).info.run_id
+            else:
+                run_id, known = found.info.run_id, found.data.params
+                client.update_run(run_id, status="RUNNING")
+                if Tag.REASON in found.data.tags:
+                    client.delete_tag(run_id, Tag.REASON)
+        return client, store, run_id, experiment_id, known
+
+    def join_study(self, name: str, run_id: str | None, experiment_id: str | None) -> StudyRun:
+        if run_id is None or experiment_id is None:
+            raise ValueError(f"a study that was started has a run and an experiment but got {run_id}, {experiment_id}")
+        _leave_waiting_to_us()
+        store = shown_uri(self.tracking_uri)
+        with self._usable():
+            client = self._connected()
+        return SpooledStudyRun(client, store, name, run_id, experiment_id, self.spool, starts=False)
+
+    def fetch(self, run_id: str, file: str, folder: Path) -> bool:
+        from mlflow.exceptions import MlflowException
+
+        _leave_waiting_to_us()
+        with self._usable():
+            client = self._connected()
+            try:
+                there = any(entry.path == file for entry in client.list_artifacts(run_id))
+            except MlflowException as error:
+                if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                    raise
+                # The run is in another store, or was deleted.
+                there = False
+            if there:
+                client.download_artifacts(run_id, file, str(folder))
+        return there
+
+    def _open(self) -> tuple[MlflowClient, str]:
+        """The client and the experiment's id."""
+        with self._usable():
+            client = self._connected()
+            return client, self._experiment_id(client)
+
+    @contextmanager
+    def _usable(self) -> Iterator[None]:
+        store = shown_uri(self.tracking_uri)
+        try:
+            with reaching(store, "open the experiment"):
+                yield
+        except TrackingError as error:
+            reason = first_line(error.__cause__)
+            raise InputError(f"tracking URI {store} cannot be used: {reason}; give another one") from error
+
+    def _connected(self) -> MlflowClient:
+        """The client; of a server nothing is asked yet."""
+        if self._client is None:
+            check_uri(self.tracking_uri)
+            _quieten_mlflow()
+            from mlflow import MlflowClient
+
+            path = sqlite_path(self.tracking_uri)
+            if path is not None and not path.exists():
+                _make_whole(path)
+            self._client = MlflowClient(tracking_uri=self.tracking_uri)
+        return self._client
+
+    def _experiment_id(self, client: MlflowClient) -> str:
+        experiment = client.get_experiment_by_name(self.experiment)
+        if experiment is None:
+            return str(client.create_experiment(self.experiment, artifact_location=self._artifact_location()))
+        if experiment.lifecycle_stage != "active":
+            raise InputError(
+                f'experiment "{self.experiment}" of {shown_uri(self.tracking_uri)} was deleted; restore it: '
+                f"mlflow experiments restore --experiment-id {experiment.experiment_id}"
+            )
+        return str(experiment.experiment_id)
+
+    def _artifact_location(self) -> str | None:
+        if self.artifact_root is None or urlsplit(self.tracking_uri).scheme in {"http", "https"}:
+            return None
+        root = self.artifact_root
+        return root.resolve().as_uri() if isinstance(root, Path) else root
+
+
+def _make_whole(path: Path) -> None:
+    """Make a new SQLite store elsewhere, and move it: MLflow needs many steps, and who is killed between two of them
+    would leave one that nobody can open."""
+    from mlflow import MlflowClient
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=path.parent, prefix=f".{path.name}-") as folder:
+        made = Path(folder) / path.name
+        MlflowClient(tracking_uri=sqlite_uri(made)).search_experiments(max_results=1)
+        # Somebody else may have been faster, and have runs in it.
+        with suppress(FileExistsError):
+            os.link(made, path)
+
+
+def _leave_waiting_to_us() -> None:
+    # MLflow would try for minutes by itself. And it repeats a call whose answer was lost: it would create a run twice.
+    for name, value in (("MAX_RETRIES", "0"), ("TIMEOUT", "10")):
+        os.environ.setdefault(f"MLFLOW_HTTP_REQUEST_{name}", value)
+
+
+def _quieten_mlflow() -> None:
+    # MLflow reports its use to its makers, prints an address for every run that ends on a server, and a bar for
+    # every file that is fetched. All are off unless the user's environment says otherwise; reporting would start
+    # with the import.
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    import mlflow  # noqa: F401  # the import sets its loggers' levels, so ours come after it
+
+    # It tells of each migration of a new store.
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    # And this, with a traceback, of each error that it raises besides, which whoever catches it tells in a line.
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
+
+
+def _find_parent(client: MlflowClient, experiment_id: str, name: str, role: str) -> Any | None:
+    """The latest parent run of this name. Names are compared here: queries cannot quote every one."""
+    parents = found_runs(client, experiment_id, f"tags.`{Tag.ROLE}` = '{role}'")
+    return next((run for run in parents if run.data.tags.get(Tag.STUDY) == name), None)
+
+
+def _beginning(
+    params: Mapping[str, Any], known: Mapping[str, str], tags: Mapping[str, str] | None, description: str
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """The parameters and tags of a parent run that begins, or goes on with these parameters known."""
+    note = {Tag.NOTE: description} if description else {}
+    new = {key: value for key, value in params.items() if clean_key(key) not in known}
+    return new, {Tag.STATE: "running", **note, **_changes(params, known), **(tags or {})}
+
+
+def _changes(params: Mapping[str, Any], known: Mapping[str, str]) -> dict[str, str]:
+    """A tag for each parameter that a continued study changed: a parameter itself keeps its first value."""
+    changed = {}
+    for key, value in params.items():
+        before, now = known.get(clean_key(key)), cut(value, PARAM_LENGTH)
+        if before is not None and before != now:
+            changed[f"metarec.changed/{key}"] = f"{before} → {now}"
+    return changed

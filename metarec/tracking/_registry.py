@@ -1,0 +1,49 @@
+"""MLflow's registry of models."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+__all__ = ["CHAMPION", "champion_uri", "model_name", "register"]
+
+CHAMPION = "champion"
+"""The alias of the version that a study proposed last."""
+
+
+def model_name(study: str) -> str:
+    """What the model of a study is called in the registry, where names have no colons."""
+    return f"metarec-{study.replace(':', '-')}"
+
+
+def champion_uri(study: str) -> str:
+    """By which the latest model of a study is loaded."""
+    return f"models:/{model_name(study)}@{CHAMPION}"
+
+
+def register(client: MlflowClient, run_id: str, path: str, name: str, tags: Mapping[str, str]) -> None:
+    """Make the model among a run's artifacts the champion of its name. Repeated, it has no second effect.
+
+    Args:
+        path: the model's folder among the artifacts. tags: of the version; by these it is known again.
+    """
+    from mlflow.exceptions import MlflowException
+
+    try:
+        client.get_registered_model(name)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+        client.create_registered_model(name)
+    versions = client.search_model_versions(f"run_id = '{run_id}'")
+    # Names are compared here: queries cannot quote every one.
+    same = [version for version in versions if version.name == name and tags.items() <= version.tags.items()]
+    if same:
+        version = max(same, key=lambda one: int(one.version))
+    else:
+        source = f"{client.get_run(run_id).info.artifact_uri}/{path}"
+        version = client.create_model_version(name, source, run_id=run_id, tags=dict(tags))
+    client.set_registered_model_alias(name, CHAMPION, version.version)

@@ -1,0 +1,122 @@
+"""Makes the runs of a study agree with its trials: Optuna knows what became of each."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from metarec.tracking._base import TrialFacts
+from metarec.tracking._limits import PARAM_LENGTH, batches, clean_key, cut
+from metarec.tracking._mlflow_runs import STATUS, Tag, final_name, trial_name
+from metarec.tracking.spool._sender import child_runs
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+__all__ = ["reconciled"]
+
+SETTLED_MS = 60_000
+"""After its end a trial's run may still be on its way from another machine; so long it is not made up for."""
+
+
+def reconciled(
+    client: MlflowClient, experiment_id: str, parent_id: str, name: str, trials: Iterable[TrialFacts]
+) -> list[str]:
+    """Mend what differs, and say what was done, a line each; nothing, if it is called again.
+
+    Args:
+        trials: what Optuna knows of every trial that was begun.
+    """
+    facts = {trial.number: trial for trial in trials}
+    runs: dict[int | None, list[Any]] = {}
+    for run in child_runs(client, experiment_id, parent_id):
+        number = run.data.tags.get(Tag.TRIAL)
+        runs.setdefault(None if number is None else int(number), []).append(run)
+    mender = _Mender(client, experiment_id, parent_id, name)
+    done: list[str] = []
+    for number, own in runs.items():
+        trial = facts.get(number) if number is not None else None
+        if trial is None:
+            done += mender.end_unknown(own)
+            continue
+        if trial.state == "running":
+            # Whoever runs it may be writing to any of them.
+            continue
+        run, *others = sorted(own, key=_content, reverse=True)
+        done += mender.delete(trial.number, others)
+        done += mender.mend(run, trial)
+    for number, trial in facts.items():
+        if number not in runs and trial.state not in ("running", "interrupted"):
+            done += mender.make(trial)
+    return done
+
+
+def _content(run: Any) -> tuple[bool, int, int]:
+    """Of two runs of a trial the one with more in it is kept."""
+    return run.info.status == "FINISHED", len(run.data.metrics), -run.info.start_time
+
+
+class _Mender:
+    def __init__(self, client: MlflowClient, experiment_id: str, parent_id: str, name: str) -> None:
+        self._client = client
+        self._experiment_id = experiment_id
+        self._tags = {Tag.PARENT: parent_id, Tag.STUDY: name, Tag.ROLE: "trial", Tag.SOURCE: "metarec"}
+
+    def delete(self, number: int, others: list[Any]) -> Iterator[str]:
+        for run in others:
+            self._client.delete_run(run.info.run_id)
+            yield f"trial {number} had a second run: deleted"
+
+    def end_unknown(self, unknown: list[Any]) -> Iterator[str]:
+        for run in unknown:
+            if run.info.status == "RUNNING":
+                self._client.set_tag(run.info.run_id, Tag.STATE, "interrupted")
+                self._client.set_terminated(run.info.run_id, STATUS["interrupted"])
+                yield f"run {run.info.run_name} of an unknown trial was left open: ended as interrupted"
+
+    def mend(self, run: Any, trial: TrialFacts) -> Iterator[str]:
+        """The run of a trial that is over says so, and has its value."""
+        assert trial.state != "running"
+        allowed = {STATUS[trial.state]} | ({"FAILED"} if trial.state == "interrupted" else set())
+        missing = not trial.metrics.keys() <= run.data.metrics.keys()
+        if run.info.status in allowed and not missing:
+            return
+        if missing:
+            self._write_numbers(run.info.run_id, trial)
+        self._end(run.info.run_id, trial)
+        was = "left open" if run.info.status == "RUNNING" else f"{run.info.status}"
+        yield f"run of trial {trial.number} was {was}: ended as {trial.state}"
+
+    def make(self, trial: TrialFacts) -> Iterator[str]:
+        """A trial that counts has a run."""
+        if trial.ended is None or time.time() * 1000 - trial.ended < SETTLED_MS:
+            return
+        created = self._client.create_run(
+            self._experiment_id,
+            start_time=trial.began,
+            tags={**self._tags, **trial.tags, Tag.TRIAL: str(trial.number), "metarec.repaired": "true"},
+            run_name=trial_name(trial.number, trial.label),
+        )
+        self._write_numbers(created.info.run_id, trial)
+        self._end(created.info.run_id, trial)
+        yield f"trial {trial.number} had no run: made from what Optuna knows"
+
+    def _write_numbers(self, run_id: str, trial: TrialFacts) -> None:
+        from mlflow.entities import Metric, Param
+
+        at = trial.ended or int(time.time() * 1000)
+        metrics = [Metric(trial.curve_metric, value, at, step) for step, value in trial.curve.items()]
+        metrics += [Metric(name, value, at, 0) for name, value in trial.metrics.items()]
+        params = [Param(clean_key(key), cut(value, PARAM_LENGTH)) for key, value in trial.params.items()]
+        for batch in batches(metrics, params):
+            self._client.log_batch(run_id, *batch)
+
+    def _end(self, run_id: str, trial: TrialFacts) -> None:
+        assert trial.state != "running"
+        self._client.set_tag(run_id, Tag.STATE, trial.state)
+        if trial.reason is not None:
+            self._client.set_tag(run_id, Tag.REASON, trial.reason)
+        name = final_name(trial_name(trial.number, trial.label), trial.state, trial.value)
+        self._client.update_run(run_id, name=name)
+        self._client.set_terminated(run_id, STATUS[trial.state], end_time=trial.ended)

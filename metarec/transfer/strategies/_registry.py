@@ -1,0 +1,22 @@
+"""The strategies by name."""
+
+from __future__ import annotations
+
+from metarec.registry import Registry
+
+__all__ = ["STRATEGIES"]
+
+STRATEGIES = Registry(
+    "strategy",
+    "metarec.strategies",
+    {
+        "auto": "metarec.transfer.strategies.auto:Auto",
+        "scratch": "metarec.transfer.strategies.scratch:Scratch",
+        "zero_shot": "metarec.transfer.strategies.zero_shot:ZeroShot",
+        "pooled": "metarec.transfer.strategies.pooled:Pooled",
+        "model_agnostic": "metarec.transfer.strategies.model_agnostic:ModelAgnostic",
+        "gradient_based": "metarec.transfer.strategies.gradient_based:GradientBased",
+        "feature_alignment": "metarec.transfer.strategies.feature_alignment:FeatureAlignment",
+        "prototype_based": "metarec.transfer.strategies.prototype_based:PrototypeBased",
+    },
+)

@@ -1,0 +1,36 @@
+"""A control: the same network and stackers, trained on the target's few users alone."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import numpy as np
+
+from metarec.episodes import Episodes
+from metarec.meta import Shape
+from metarec.transfer.sources import CrossFitted, Sources, TransferredModel, TransferSettings, fine_tune
+from metarec.transfer.strategies._base import TransferStrategy
+
+__all__ = ["Scratch"]
+
+
+class Scratch(TransferStrategy):
+    """A control: the same network and stackers, trained on the target's few users alone."""
+
+    name: ClassVar[str] = "scratch"
+    needs_sources: ClassVar[bool] = False
+
+    def _fit(self, sources: Sources, target: Episodes) -> TransferredModel:
+        return _FewUsersModel(target, self.settings, self.seed)
+
+
+class _FewUsersModel(TransferredModel):
+    def __init__(self, few: Episodes, settings: TransferSettings, seed: int) -> None:
+        self._learner = fine_tune(settings.build(Shape.of(few.batch), seed), few, settings, seed)
+        self._stackers = [CrossFitted(name, few, settings.folds, seed) for name in settings.stackers]
+
+    def predict(self, episodes: Episodes) -> np.ndarray:
+        support, query = episodes.batch
+        network = self._learner.adapt(support).predict(query).detach().numpy().astype(np.float64)
+        mean: np.ndarray = np.mean([network, *(stacker.predict(episodes) for stacker in self._stackers)], axis=0)
+        return mean

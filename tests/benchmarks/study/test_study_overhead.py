@@ -1,0 +1,42 @@
+"""What a study costs beside its trials: the benchmark runs, and nothing of what it counts is missing."""
+
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+from benchmarks.study import overhead as study_overhead
+
+
+@pytest.fixture
+def app():
+    import typer
+
+    app = typer.Typer()
+    app.command()(study_overhead.main)
+    return app
+
+
+@pytest.mark.slow
+def test_every_trial_arrives_and_every_second_is_somebodys(app, tmp_path, monkeypatch):
+    # What it wraps stays wrapped in its process; here nothing else may see that.
+    monkeypatch.setattr("benchmarks.study.clock.Clock.wrap_targets", lambda clock, module: None)
+    options = ["--rounds", "1", "--trials", "100", "--work", str(tmp_path / "work"), "--out", str(tmp_path)]
+    found = CliRunner().invoke(app, options, catch_exceptions=False)
+    assert found.exit_code == 0, found.output
+    report = json.loads((tmp_path / "study_overhead.json").read_text())
+    grown = report["growth"]
+    assert (grown["trials"], grown["recorded"], grown["waiting"]) == (100, 100, 0)
+    assert len(grown["milliseconds_by_block"]) == 1
+    assert grown["milliseconds_a_trial"] < 1000
+    # Nothing was wrapped, so all is anything else.
+    assert set(report["share"]["seconds_a_trial"]) == {"anything else"}
+    assert report["share"]["added"] == {"Optuna": 0.0, "MLflow": 0.0}
+    again = CliRunner().invoke(app, options)
+    assert again.exit_code == 2
+    assert "is there already; give a new folder" in again.output
+
+
+def test_what_is_not_the_trials_own_is_left_out():
+    seconds = {"Optuna": 1.0, "MLflow: sending": 2.0, "MLflow: numbers": 3.0, "figures": 4.0, "anything else": 5.0}
+    assert study_overhead._own(seconds) == 9.0

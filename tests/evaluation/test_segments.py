@@ -1,0 +1,99 @@
+"""Users are put into segments by what is known of them, and by nothing that they are asked."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from metarec.episodes import assign_roles, build_episodes
+from metarec.episodes._split import cut_tasks
+from metarec.evaluation.insight import crowd_of
+from metarec.evaluation.segments import FEW_USERS, MEASURES, behaviour_of, segment_table, thirds
+from metarec.ratings import Domain
+from tests.support.studies import tiny_spec
+
+
+def known_of(domain):
+    spec = tiny_spec(bases=["bias"])
+    domains = {"movies": domain}
+    parts = build_episodes(domains, "movies", spec.episodes, spec.bases, seed=0)["movies"]
+    return parts.test, behaviour_of(domain, parts.test, crowd_of(domain, parts.validation, parts.test))
+
+
+def test_what_test_users_are_asked_moves_nobody(world):
+    domain, spec = world["movies"], tiny_spec()
+    roles = assign_roles({"movies": domain}, "movies", spec.episodes, 0)
+    asked = {
+        (cut.task.user, item)
+        for cut in cut_tasks(domain, roles, spec.episodes, 0)
+        if roles.roles[cut.task.user] == "test"
+        for item in cut.task.query_items
+    }
+    ratings = domain.ratings.copy()
+    own = [pair in asked for pair in zip(ratings["user"], ratings["item"], strict=True)]
+    ratings.loc[own, "rating"] = domain.scale.low + domain.scale.high - ratings.loc[own, "rating"]
+    assert sum(own) > 50
+    _, before = known_of(domain)
+    _, after = known_of(Domain("movies", ratings, domain.scale, items=domain.items))
+    pd.testing.assert_frame_equal(before, after, check_exact=True)
+    assert before.notna().all(axis=None)
+    # And what is known does move them: it is not only that nothing is looked at.
+    ratings["rating"] = domain.scale.high
+    _, other = known_of(Domain("movies", ratings, domain.scale, items=domain.items))
+    assert not np.allclose(before["distance"], other["distance"])
+
+
+def test_what_is_known_of_a_user_by_hand(world):
+    domain = world["movies"]
+    test, known = known_of(domain)
+    user = test.users[0]
+    history = domain.ratings[domain.ratings["user"] == user].sort_values("timestamp")
+    support, first = history.head(6), history.iloc[6]
+    days = support["timestamp"] / 86_400
+    assert known.loc[user, "activity"] == pytest.approx(6 / (days.max() - days.min()))
+    assert known.loc[user, "days_known"] == pytest.approx(first["timestamp"] / 86_400 - days.min())
+    kinds = support.merge(domain.items, on="item")["genres"].str.split("|").explode().value_counts(normalize=True)
+    assert known.loc[user, "breadth"] == pytest.approx(np.exp(-(kinds * np.log(kinds)).sum()))
+    assert 1 <= known["breadth"].min() <= known["breadth"].max() <= 10
+
+
+def test_without_timestamps_and_features_less_is_known(world):
+    movies = world["movies"]
+    _, known = known_of(Domain("movies", movies.ratings.drop(columns="timestamp"), movies.scale))
+    assert list(known.columns) == list(MEASURES)
+    assert known[["activity", "days_known"]].isna().all(axis=None)
+    assert known[["breadth", "distance"]].notna().all(axis=None)
+
+
+def table_of(n_users, **measures):
+    rng = np.random.default_rng(0)
+    users = np.array([f"u{number:03d}" for number in range(n_users)])
+    rows = pd.DataFrame({"domain": "d", "user": np.repeat(users, 4), "item": "i", "rating": 3.0})
+    rows["metarec"] = 3 + 0.5 * rng.normal(size=len(rows))
+    rows["mean"] = 3 + rng.normal(size=len(rows))
+    rows["best-single"] = 3 + rng.normal(size=len(rows))
+    behaviour = pd.DataFrame({name: values(n_users) for name, values in measures.items()}, index=users)
+    weights = pd.DataFrame({"bias": 0.25, "knn": 0.75}, index=users)
+    return rows, segment_table(rows, behaviour, weights, seed=1)
+
+
+def test_a_segment_has_its_own_numbers_and_a_warning_where_it_is_small():
+    rows, table = table_of(3 * FEW_USERS - 3, activity=np.arange, breadth=np.zeros, distance=lambda n: [np.nan] * n)
+    assert list(table["measure"]) == ["activity"] * 3
+    assert list(table["segment"]) == ["low", "middle", "high"]
+    assert list(table["n_users"]) == [FEW_USERS - 1] * 3
+    assert table["few"].all()
+    own = rows[rows["user"] < f"u{FEW_USERS - 1:03d}"]
+    low = table.iloc[0]
+    assert low["n_ratings"] == len(own)
+    assert low["rmse"] == pytest.approx(np.sqrt(((own["metarec"] - 3) ** 2).mean()))
+    assert low["reference"] == "best-single"
+    assert low["gain"] == pytest.approx(100 * (1 - low["rmse"] / low["reference_rmse"]))
+    assert low["gain_low"] < low["gain"] < low["gain_high"]
+    assert (low["weight/bias"], low["weight/knn"]) == (0.25, 0.75)
+    assert not table_of(3 * FEW_USERS, activity=np.arange)[1]["few"].any()
+
+
+def test_nobody_is_apart_where_all_are_alike():
+    assert table_of(40, activity=np.ones)[1].empty
+    assert thirds(pd.Series([1.0] * 4)).tolist() == [0.0] * 4
+    assert thirds(pd.Series(dtype=float)).empty

@@ -1,0 +1,288 @@
+"""The scorer in LensKit's manner: LensKit's own component tests, and what it knows and does not know of a user."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from lenskit import batch, operations
+from lenskit.data import DatasetBuilder, ItemList, RecQuery, from_interactions_df
+from lenskit.metrics import RMSE, RunAnalysis
+from lenskit.pipeline import predict_pipeline, topn_pipeline
+from lenskit.splitting import SampleN, sample_users
+from lenskit.testing import BasicComponentTests, ScorerTests
+from lenskit.training import TrainingOptions
+
+from metarec.episodes import EpisodeSettings, build_episodes
+from metarec.errors import InputError
+from metarec.integrations.lenskit import PARTS
+from metarec.lenskit import FusionScorer, FusionScorerConfig
+from metarec.ratings import Domain, read_domain, simulate_domains
+
+QUICK = {"bases": ["bias", "user-knn"], "folds": 2, "epochs": 2, "shots": [5, 20]}
+
+
+def ratings_of():
+    """Ratings with whole numbers as ids: real ones where there are some, else simulated ones."""
+    if "METAREC_DATA" in os.environ:
+        table = read_domain(Path(os.environ["METAREC_DATA"]) / "ml_latest_small").ratings
+    else:
+        table = simulate_domains(seed=1, num_users=60, num_items=300, ratings_per_user=30)["movies"].ratings
+    table = table.rename(columns={"user": "user_id", "item": "item_id"})
+    return table.assign(user_id=table["user_id"].factorize()[0], item_id=table["item_id"].factorize()[0])
+
+
+@pytest.fixture(scope="module")
+def ml_ratings():
+    return ratings_of()
+
+
+@pytest.fixture(scope="module")
+def ml_ds(ml_ratings):
+    return from_interactions_df(ml_ratings)
+
+
+@pytest.fixture
+def ml_100k():
+    return pytest.skip("LensKit's own data are not here")
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(0)
+
+
+class TestAsLensKitDemands(BasicComponentTests, ScorerTests):
+    component = FusionScorer
+    can_score = "known"
+    config = FusionScorerConfig(**QUICK)
+    configs = ({"bases": ["bias"]}, {"shots": [5], "scale": (1, 5)}, {"bases": {"bias": {"damping": 2.0}}})
+
+
+@pytest.fixture(scope="module")
+def data():
+    table = simulate_domains(seed=2, num_users=60, num_items=80, ratings_per_user=30)["movies"].ratings
+    return from_interactions_df(table.rename(columns={"user": "user_id", "item": "item_id"}))
+
+
+@pytest.fixture(scope="module")
+def scorer(data):
+    return trained(data)
+
+
+def trained(data, rng=None, **settings):
+    scorer = FusionScorer(**{**QUICK, **settings})
+    scorer.train(data, TrainingOptions(rng=rng))
+    return scorer
+
+
+def frame(data):
+    return data.interactions().pandas(ids=True)
+
+
+def test_its_defaults_are_a_studys_first_trial():
+    from metarec.study.spec import StudySpec
+
+    study, config = StudySpec(), FusionScorerConfig()
+    assert config.bases == study.bases
+    assert (config.network, config.options) == (study.fusion.network, study.fusion.options)
+    assert config.folds == study.episodes.folds
+    assert config.validation_fraction == study.episodes.validation_fraction
+    assert (config.epochs, config.patience) == (study.training.epochs, study.training.patience)
+    first = study.trial_zero
+    assert (config.inner_lr, config.inner_steps) == (first["inner_lr"], first["inner_steps"])
+    assert config.learning_rate == first["outer_lr"]
+
+
+def test_it_predicts_better_than_the_mean_rating(data):
+    """In LensKit's pipelines, by LensKit's metrics, on ratings that nobody was trained on."""
+    from lenskit.basic import BiasScorer
+
+    split = sample_users(data, 40, SampleN(5, rng=1), rng=1)
+    errors = {}
+    for name, scorer in (
+        ("fusion", FusionScorer(bases=["bias", "item-knn"], folds=2, epochs=10)),
+        ("mean", BiasScorer(entities=[])),
+    ):
+        pipeline = predict_pipeline(scorer, fallback=False)
+        pipeline.train(split.train)
+        said = batch.predict(pipeline, split.test, n_jobs=1)
+        analysis = RunAnalysis()
+        analysis.add_metric(RMSE())
+        errors[name] = analysis.measure(said, split.test).list_summary().loc["RMSE", "mean"]
+    assert errors["fusion"] < 0.97 * errors["mean"]
+
+
+def test_it_recommends_what_is_not_known_yet(data, scorer):
+    pipeline = topn_pipeline(scorer, n=7)
+    pipeline.train(data, TrainingOptions(retrain=False))
+    user = data.users.id(3)
+    recommended = operations.recommend(pipeline, query=user)
+    assert len(recommended) == 7
+    assert not set(recommended.ids()) & set(data.user_row(user).ids())
+    assert np.all(np.diff(recommended.scores()) <= 0)
+
+
+@pytest.mark.parametrize("item", [0, 7, -1])
+def test_a_users_own_rating_of_an_item_has_no_effect_on_its_score(data, scorer, item):
+    user = data.users.id(5)
+    history = data.user_row(user)
+    asked = ItemList(history.ids()[[item]])
+    ratings = history.field("rating").copy()
+    low, high = scorer.model_.maker.scale.low, scorer.model_.maker.scale.high
+    scores = []
+    for rating in (low, high):
+        ratings[item] = rating
+        own = ItemList(item_ids=history.ids(), rating=ratings)
+        scores.append([float(scorer(query, asked).scores()[0]) for query in (RecQuery(user, own), own)])
+    assert scores[0] == scores[1]
+    # The planted fault: of an item in another part of the history the score does depend on that rating.
+    other = ItemList(history.ids()[[(item + 1) % PARTS]])
+    said = []
+    for rating in (low, high):
+        ratings[item] = rating
+        said.append(float(scorer(ItemList(item_ids=history.ids(), rating=ratings), other).scores()[0]))
+    assert said[0] != said[1]
+
+
+def test_what_is_known_of_a_user(data, scorer):
+    user = data.users.id(0)
+    history = data.user_row(user)
+    items = ItemList([item for item in data.items.ids() if item not in set(history.ids())])
+    known = scorer(user, items).scores()
+    # A query that holds the training history says the same as the user's id.
+    np.testing.assert_array_equal(scorer(RecQuery(user, history), items).scores(), known)
+    # Without ratings it says nothing of its own.
+    np.testing.assert_array_equal(scorer(RecQuery(user, ItemList(history.ids())), items).scores(), known)
+    # Nobody, somebody unknown, and an empty history are all the same.
+    cold = scorer(None, items).scores()
+    np.testing.assert_array_equal(scorer("nobody", items).scores(), cold)
+    np.testing.assert_array_equal(scorer(history[np.array([], dtype=int)], items).scores(), cold)
+    assert not np.array_equal(cold, known)
+    # An item or a rating that is not known does not count.
+    ids, ratings = history.ids().tolist(), history.field("rating").tolist()
+    more = ItemList([*ids, "no such item"], rating=[*ratings, ratings[0]])
+    np.testing.assert_array_equal(scorer(more, items).scores(), scorer(ItemList(ids, rating=ratings), items).scores())
+
+
+def test_the_bases_that_serve_a_user_have_not_seen_the_user(data, scorer):
+    """Else `user-knn` would find the user, who rated every item just as the network has to learn it."""
+    everybody = set(scorer.model_.fitted_on)
+    assert everybody == set(data.users.ids())
+    for user, fold in scorer._fold_of.items():
+        assert all(user not in recommender.fitted_on for recommender in scorer._without[fold])
+    assert set().union(*(own[0].fitted_on for own in scorer._without)) == everybody
+    # The planted fault: bases fitted on everybody are much too good on what a known user has rated.
+    column = list(scorer.model_.maker.bases).index("user-knn")
+    users = list(scorer._fold_of)[:20]
+    errors = []
+    for own in (scorer._of_all, None):
+        of = {user: (own or scorer._without[scorer._fold_of[user]])[0] for user in users}
+        rows = [of[user].maker.users([of[user].history_of(user)]).support for user in users]
+        errors.append(
+            np.mean([(support.predictions[0, :, column] - support.targets[0]).abs().nanmean() for support in rows])
+        )
+    assert errors[0] < 0.8 * errors[1]
+
+
+def test_an_item_without_training_data_has_no_score(data, scorer):
+    scores = scorer(data.users.id(0), ItemList([data.items.id(0), "no such item"])).scores()
+    assert np.isfinite(scores).tolist() == [True, False]
+
+
+def test_a_seed_gives_equal_models(data, scorer):
+    items = ItemList(data.items.ids())
+    user = data.users.id(0)
+    np.testing.assert_array_equal(trained(data)(user, items).scores(), scorer(user, items).scores())
+    one, same, other = (trained(data, rng=seed, bases=["bias"], epochs=1)(user, items).scores() for seed in (5, 5, 6))
+    np.testing.assert_array_equal(one, same)
+    assert not np.array_equal(one, other)
+
+
+def test_who_is_held_out_is_held_out_after_few_ratings_and_after_many():
+    """Some users have too few ratings for the larger episodes: to split anew would mix learning and stopping."""
+    world = simulate_domains(seed=3, num_users=60, num_items=80, ratings_per_user=30)["movies"]
+    few = world.ratings["user"].isin(sorted(world.ratings["user"].unique())[::2])
+    kept = ~few | (world.ratings.groupby("user").cumcount() < 12)
+    domain = Domain(world.name, world.ratings[kept], world.scale)
+    views = FusionScorer(**QUICK)._episodes(domain, {"bias": {}}, 0)
+    small, large = views[5], views[20]
+    assert set(large.train.users) < set(small.train.users)
+    assert set(large.validation.users) < set(small.validation.users)
+    # The planted fault: splitting each anew.
+    anew = {
+        shots: build_episodes({"it": domain}, "it", EpisodeSettings(shots=shots, folds=2), {"bias": {}})["it"]
+        for shots in (5, 20)
+    }
+    assert set(anew[20].validation.users) & set(anew[5].train.users)
+    # Of so many ratings there is nobody.
+    assert list(FusionScorer(**{**QUICK, "shots": [5, 150]})._episodes(domain, {"bias": {}}, 0)) == [5]
+
+
+def test_a_long_history_is_cut_to_its_latest_ratings(data, scorer):
+    user = data.users.id(0)
+    history = data.user_row(user)
+    items = ItemList([item for item in data.items.ids() if item not in set(history.ids())])
+    short = FusionScorer(**QUICK, max_history=10)
+    short.__dict__.update({name: value for name, value in scorer.__dict__.items() if name != "config"})
+    latest = np.argsort(history.field("timestamp"))[-10:]
+    np.testing.assert_array_equal(short(user, items).scores(), scorer(RecQuery(user, history[latest]), items).scores())
+
+
+def test_attributes_of_items_are_learned_from():
+    movies = simulate_domains(seed=2, num_users=60, num_items=80, ratings_per_user=30)["movies"]
+    builder = DatasetBuilder("movies")
+    ids = movies.items["item"].to_numpy()
+    builder.add_entities("item", [*ids, "new"])
+    builder.add_interactions(
+        "rating",
+        movies.ratings.rename(columns={"user": "user_id", "item": "item_id"}),
+        entities=["user", "item"],
+        missing="insert",
+        default=True,
+    )
+    for name in movies.items.columns.drop("item"):
+        builder.add_scalar_attribute("item", name, ids, movies.items[name].to_numpy())
+    scorer = trained(builder.build(), bases=["bias", "content"])
+    assert list(scorer.model_.maker.bases) == ["bias", "content"]
+    # One that nobody has rated is in the training data all the same.
+    assert np.isfinite(scorer("nobody", ItemList(["new", ids[0]])).scores()).all()
+
+
+@pytest.mark.parametrize(
+    ("settings", "problem"),
+    [
+        ({"bases": ["item-nn"]}, 'unknown base recommender "item-nn"; did you mean "item-knn"'),
+        ({"bases": []}, "bases must name at least one base recommender"),
+        ({"network": "gate"}, 'unknown fusion network "gate"; did you mean "gated"'),
+        ({"bases": ["content"]}, "the base content learns from items' attributes"),
+        ({"options": {"dropout": 2}}, "dropout must be"),
+        ({"scale": (5, 1)}, "a rating scale must have finite low < high"),
+        ({"scale": (2, 3)}, "every rating must lie in 2..3"),
+        ({"shots": [100]}, "users have the 105 ratings that an episode needs"),
+    ],
+)
+def test_what_is_wrong_is_said(data, settings, problem):
+    with pytest.raises(InputError, match=problem):
+        trained(data, **settings)
+
+
+def test_a_dataset_without_ratings_is_refused(data):
+    with pytest.raises(InputError, match="the dataset has none; give interactions a column rating"):
+        trained(from_interactions_df(frame(data)[["user_id", "item_id"]]))
+
+
+def test_a_history_that_is_wrong_is_refused(data, scorer):
+    item, other = data.items.ids()[:2]
+    for history in (ItemList([item], rating=[1e6]), ItemList([item, item], rating=[3.0, 3.0])):
+        with pytest.raises(InputError, match=r"every rating must lie in|rates an item once"):
+            scorer(history, ItemList([other]))
+
+
+def test_times_may_be_dates_or_seconds(data, scorer):
+    table = frame(data)
+    dated = table.assign(timestamp=pd.to_datetime(table["timestamp"], unit="s"))
+    user, items = data.users.id(0), ItemList(data.items.ids())
+    again = trained(from_interactions_df(dated))
+    np.testing.assert_allclose(again(user, items).scores(), scorer(user, items).scores(), rtol=1e-6)

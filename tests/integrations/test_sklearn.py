@@ -1,0 +1,114 @@
+"""The estimator in scikit-learn's manner: scikit-learn's own checks, and what it is for."""
+
+import pickle
+
+import numpy as np
+import pytest
+from sklearn.base import clone
+from sklearn.linear_model import RidgeCV
+from sklearn.utils.estimator_checks import parametrize_with_checks
+
+from metarec.errors import InputError
+from metarec.sklearn import FusionRegressor
+
+USERS, ROWS = 80, 24
+
+
+def world(seed=0):
+    """Each user is predicted well by one of two bases, and badly by the other: P [n, 3], y [n], whose row [n]."""
+    random = np.random.default_rng(seed)
+    truth = random.uniform(1, 5, (USERS, ROWS))
+    good, bad, dull = (truth + random.normal(0, spread, truth.shape) for spread in (0.2, 1.5, 1.0))
+    first = random.random((USERS, 1)) < 0.5
+    P = np.stack([np.where(first, good, bad), np.where(first, bad, good), dull], axis=-1)
+    return P.reshape(-1, 3), truth.ravel(), np.repeat(np.arange(USERS), ROWS)
+
+
+def rmse(said, y):
+    return float(np.sqrt(np.mean((said - y) ** 2)))
+
+
+@parametrize_with_checks([FusionRegressor(epochs=30, random_state=0)])
+def test_scikit_learns_checks(estimator, check):
+    check(estimator)
+
+
+@pytest.fixture(scope="module")
+def fitted():
+    P, y, whose = world()
+    return FusionRegressor(inner_lr=0.3, inner_steps=3, random_state=0).fit(P, y, groups=whose)
+
+
+def test_a_users_own_rows_say_whom_to_trust(fitted):
+    P, y, whose = world(1)
+    before, after = [], []
+    for user in np.unique(whose)[:30]:
+        P_own, y_own = P[whose == user], y[whose == user]
+        later = slice(12, None)
+        before.append(rmse(fitted.predict(P_own[later]), y_own[later]))
+        after.append(rmse(fitted.adapt(P_own[:12], y_own[:12]).predict(P_own[later]), y_own[later]))
+    assert np.mean(after) < 0.9 * np.mean(before)
+    # To adapt one is to leave the other as it was.
+    again = rmse(fitted.predict(P[whose == 0][12:]), y[whose == 0][12:])
+    assert again == before[0]
+
+
+def test_without_groups_it_is_as_good_as_ridge():
+    P, y, _ = world(1)
+    P_then, y_then, _ = world()
+    ridge = RidgeCV().fit(P_then, y_then).predict(P)
+    said = FusionRegressor(random_state=0).fit(P_then, y_then).predict(P)
+    assert rmse(ridge, y) < rmse(P.mean(1), y)
+    assert rmse(said, y) < 1.01 * rmse(ridge, y)
+
+
+def test_a_base_may_say_nothing(fitted):
+    P, y, whose = world(1)
+    holes = np.random.default_rng(0).random(P.shape) < 0.3
+    holes[0] = True
+    P = np.where(holes, np.nan, P)
+    model = clone(fitted).fit(P, y, groups=whose)
+    said = model.predict(P)
+    assert np.isfinite(said).all()
+    known = np.isfinite(P).any(1)
+    assert rmse(said[known], y[known]) < rmse(np.nanmean(P[known], axis=1), y[known])
+    # A base that is silent everywhere in a row has no weight there, whatever stands in its place.
+    assert model.adapt(P[:5], y[:5]).predict(P[:1]).shape == (1,)
+
+
+def test_the_same_seed_gives_the_same_numbers_and_pickling_keeps_them(fitted):
+    P, y, whose = world()
+    again = clone(fitted).fit(P, y, groups=whose)
+    np.testing.assert_array_equal(again.predict(P), fitted.predict(P))
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(fitted)).predict(P), fitted.predict(P))
+
+
+def test_predictions_are_clipped_to_the_scale():
+    P, y, whose = world()
+    model = FusionRegressor(epochs=2, scale=(2, 4), random_state=0).fit(P, y, groups=whose)
+    said = model.predict(P + 10)
+    assert said.min() >= 2
+    assert said.max() <= 4
+
+
+@pytest.mark.parametrize(
+    ("settings", "groups", "problem"),
+    [
+        ({"scale": (5, 1)}, None, r"scale must be \(low, high\) with low < high but got \(5, 1\)"),
+        ({"validation_fraction": 1.0}, None, "validation_fraction must be > 0 and < 1 but got 1.0"),
+        ({}, [1, 2], "groups must have one entry for each of the 1920 rows"),
+        ({"dropout": 1.5}, None, "dropout must be"),
+        ({"epochs": 0}, None, "epochs must be"),
+    ],
+)
+def test_what_is_wrong_is_said(settings, groups, problem):
+    P, y, _ = world()
+    with pytest.raises(InputError, match=problem):
+        FusionRegressor(**settings).fit(P, y, groups=groups)
+
+
+def test_infinite_predictions_are_refused():
+    P, y, _ = world()
+    P[3, 1] = np.inf
+    with pytest.raises(ValueError, match="infinit"):
+        FusionRegressor().fit(P, y)

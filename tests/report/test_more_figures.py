@@ -1,0 +1,140 @@
+"""The pictures of a finished study say what the numbers say, and survive the numbers of a bad day."""
+
+import math
+from io import BytesIO
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from metarec.evaluation.metrics import Gain
+from metarec.evaluation.segments import THIRDS
+from metarec.report.figures.insight_figures import calibration, gains_forest, segments, weights_against
+from metarec.report.figures.search_figures import (
+    Tried,
+    importances,
+    learning_curves,
+    parallel_coordinates,
+    slices,
+    strategies,
+)
+
+nan = math.nan
+CURVES = {"train_losses": [3.0, 2.0], "val_losses": [3.0, 2.5], "val_rmse": [0.3, 0.2]}
+TRIED = [
+    Tried(0, {"rate": 0.001, "steps": 1, "loss": "mse", "fixed": 3}, 0.3),
+    Tried(1, {"rate": 0.1, "steps": 2, "loss": "mae", "fixed": 3}, 0.2),
+    Tried(2, {"rate": 0.01, "steps": 2, "loss": "mse", "fixed": 3}, nan),
+]
+
+
+SOME_GAIN = Gain(3.0, 1.0, 5.0)
+
+
+def segment(place, *, few=False, gain=SOME_GAIN):
+    numbers = {"low": 1.0, "high": 2.0, "n_users": 20, "n_ratings": 90, "rmse": 0.8, "reference_rmse": 0.9}
+    gains = {"gain": gain.percent, "gain_low": gain.low, "gain_high": gain.high}
+    return {"measure": "activity", "segment": THIRDS[place], "reference": "best-single", "few": few, **numbers, **gains}
+
+
+def weights(*bases, index=("0", "1", "5")):
+    return pd.DataFrame({base: 1 / len(bases) for base in bases} | {f"{base} ±": 0.01 for base in bases}, index=index)
+
+
+def test_the_best_trials_are_drawn_together():
+    figure = learning_curves({"trial 3": CURVES, "trial 0": CURVES})
+    train, validation = figure.axes
+    assert [list(line.get_ydata()) for line in train.get_lines()] == [[3.0, 2.0]] * 2
+    assert [list(line.get_ydata()) for line in validation.get_lines()] == [[0.3, 0.2]] * 2
+    assert [text.get_text() for text in train.get_legend().get_texts()] == ["trial 3", "trial 0"]
+
+
+def test_a_gain_is_hollow_where_its_interval_holds_zero():
+    figure = gains_forest({"mean": Gain(2, 1, 3), "ridge": Gain(1, -1, 3)}, domain="movies", n_users=60)
+    (axes,) = figure.axes
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["ridge", "mean"]
+    hollow = [tuple(points.get_facecolor()[0]) == (1, 1, 1, 1) for points in axes.collections]
+    assert hollow == [True, False]
+    assert "n = 60 users" in axes.get_title(loc="left")
+    assert axes.texts[0].get_text() == "+1.0 [−1.0, +3.0]"
+
+
+def test_a_small_segment_is_marked():
+    figure = segments(pd.DataFrame([segment(0, few=True), segment(1)]))
+    labels = [label.get_text() for label in figure.axes[0].get_yticklabels()]
+    assert labels == ["activity: middle, n = 20", "activity: low, n = 20 (too few)"]
+
+
+def test_confidences_that_are_right_lie_on_the_diagonal():
+    said = np.linspace(0, 1, 200)
+    figure = calibration(said, said, np.arange(200) % 3)
+    (axes,) = figure.axes
+    curve = axes.containers[0][0]
+    assert np.allclose(curve.get_xdata(orig=False), curve.get_ydata(orig=False))
+    assert len(curve.get_ydata(orig=False)) == 10
+
+
+def test_the_interval_of_a_confidence_knows_that_a_users_answers_are_alike():
+    said, users = np.full(300, 0.5), np.repeat(np.arange(10), 30)
+    came = np.random.default_rng(0).uniform(size=10)[users]
+    figure = calibration(said, came, users, bins=1)
+    (bar,) = figure.axes[0].containers[0][2][0].get_segments()
+    usual = 2 * 1.96 * came[::30].std() / np.sqrt(10)
+    assert bar[1][1] - bar[0][1] == pytest.approx(usual)
+
+
+def test_only_what_was_varied_is_drawn():
+    figure = slices(TRIED)
+    assert [axes.get_title(loc="left") for axes in figure.axes] == ["rate", "steps", "loss"]
+    assert figure.axes[0].get_xscale() == "log"
+    axes = parallel_coordinates(TRIED).axes[0]
+    assert len(axes.get_lines()) == 2
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["rate", "steps", "loss"]
+
+
+def test_the_best_strategy_is_on_top():
+    figure = strategies({"auto": [0.2, 0.3], "scratch": [0.25], "broken": [nan]})
+    (axes,) = figure.axes
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["scratch", "auto"]
+    assert axes.texts[-1].get_text() == "0.2000 (2)"
+
+
+BAD_DAYS = {
+    "no curves": lambda: learning_curves({}),
+    "NaN curves": lambda: learning_curves({"trial 0": {"train_losses": [nan], "val_rmse": [math.inf]}}),
+    "one epoch": lambda: learning_curves({"trial 0": {"train_losses": [1.0], "val_rmse": [0.2]}}),
+    "nothing mattered": lambda: importances({}, trials=3),
+    "one importance": lambda: importances({"rate": 1.0}, trials=12),
+    "zero importance": lambda: importances({"rate": 0.0, "steps": nan}, trials=12),
+    "no trials": lambda: slices([]),
+    "one trial": lambda: slices(TRIED[:1]),
+    "slices": lambda: slices(TRIED),
+    "NaN trials": lambda: slices(TRIED[2:] * 2),
+    "no lines": lambda: parallel_coordinates([]),
+    "one line": lambda: parallel_coordinates(TRIED[:1]),
+    "NaN lines": lambda: parallel_coordinates([TRIED[2], TRIED[2]._replace(params={"rate": 1.0})]),
+    "lines": lambda: parallel_coordinates(TRIED),
+    "no strategies": lambda: strategies({}),
+    "one strategy": lambda: strategies({"auto": [0.3]}),
+    "no gains": lambda: gains_forest({}, domain="movies", n_users=0),
+    "NaN gains": lambda: gains_forest({"mean": Gain(nan, nan, nan)}, domain="movies", n_users=1),
+    "one gain": lambda: gains_forest({"a model with a name that goes on": Gain(1, 0, 2)}, domain="x", n_users=1),
+    "no segments": lambda: segments(pd.DataFrame()),
+    "one segment": lambda: segments(pd.DataFrame([segment(0)])),
+    "NaN segment": lambda: segments(pd.DataFrame([segment(0, gain=Gain(nan, nan, nan))])),
+    "no weights": lambda: weights_against([("a", "b", pd.DataFrame())], ["bias"]),
+    "no bases": lambda: weights_against([], []),
+    "some weights": lambda: weights_against([("a", "b", pd.DataFrame()), ("c", "d", weights("bias"))], ["bias"]),
+    "many bases": lambda: weights_against([("a", "b", weights(*"abcdefghij"))], list("abcdefghij")),
+    "NaN weights": lambda: weights_against([("a", "b", weights("bias") * nan)], ["bias"]),
+    "no confidence": lambda: calibration(np.array([nan]), np.array([0.5]), np.array(["a"])),
+    "one confidence": lambda: calibration(np.array([0.4]), np.array([0.5]), np.array(["a"])),
+}
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("draw", BAD_DAYS.values(), ids=BAD_DAYS.keys())
+def test_any_day_gives_a_picture_of_the_same_width(draw):
+    png = BytesIO()
+    draw().savefig(png, format="png")
+    assert int.from_bytes(png.getvalue()[16:20], "big") == 800

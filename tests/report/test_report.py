@@ -1,0 +1,177 @@
+"""The page of a study has everything in it, and nothing that is not its own."""
+
+import json
+import os
+import re
+import shutil
+import sys
+
+import pytest
+
+from metarec.cli import study as command
+from metarec.errors import InputError
+from metarec.evaluation.metrics import Gain
+from metarec.ratings import Domain
+from metarec.report import StudyReporter
+from metarec.report.findings import importances_of, study_of, verdict
+from metarec.report.interactive import search_page
+from metarec.report.page import report_page
+from metarec.report.reporting import write_report
+from metarec.report.story import story
+from metarec.study.job import Job, run_study
+from metarec.tracking import TAG_LENGTH, MlflowTracker
+from tests.support.studies import runs_of, tiny_spec
+
+PICTURES = {
+    "test_movies.png",
+    "gains_movies.png",
+    "segments.png",
+    "search.png",
+    "learning_curves.png",
+    "importances.png",
+    "slices.png",
+    "parallel_coordinates.png",
+    "weights.png",
+    "calibration.png",
+}
+
+
+def kept(folder, name="tiny study"):
+    place = folder / "artifacts" / name / "report"
+    return json.loads((place / "findings.json").read_text()), place
+
+
+def loads(page):
+    """Everything that a browser would fetch."""
+    found = re.findall(r"""(?:src|href)\s*=\s*["']?([^"'\s>]+)|url\(([^)]+)\)|@import\s+(\S+)""", page)
+    return ["".join(parts) for parts in found if not "".join(parts).startswith("data:")]
+
+
+def test_a_study_keeps_its_report_here_and_with_its_run(finished):
+    _, _, folder = finished
+    client, (parent,), _ = runs_of(folder)
+    names = {entry.path for entry in client.list_artifacts(parent.info.run_id)}
+    assert names >= {"report.html", "search.html", "findings.json", "segments.csv", "study.yaml", *PICTURES}
+    page = (folder / "artifacts" / "tiny study" / "report.html").read_text()
+    assert page.count("data:image/png;base64,") == len(kept(folder)[0]["pictures"])
+    assert len(page.encode()) < 5_000_000
+    assert loads(page) == []
+    assert "<script" not in page
+    assert "@media print" in page
+
+
+def test_the_report_has_the_numbers_of_the_study(finished):
+    _, result, folder = finished
+    page = (folder / "artifacts" / "tiny study" / "report.html").read_text()
+    for outcome in result.test.values():
+        for model, row in outcome.scores.items():
+            assert f'<td>{model}</td>\n<td class="n">{row.rmse:.4f}</td>' in page
+        for gain in outcome.gains.values():
+            assert str(gain) in page
+            assert verdict(gain) in page
+
+
+def test_the_command_writes_the_same_page_again(finished, monkeypatch, capsys, tmp_path):
+    _, _, folder = finished
+    page = folder / "artifacts" / "tiny study" / "report.html"
+    before = page.read_text()
+    page.unlink()
+    monkeypatch.setattr(sys, "argv", ["study", "report", "--study-name", "tiny study", "--out", str(folder)])
+    command.main()
+    assert page.read_text() == before
+    assert str(page) in capsys.readouterr().out
+
+    # Elsewhere nothing is on the disk: the files are those of the run.
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    os.link(folder / "optuna.journal", elsewhere / "optuna.journal")
+    tracker = MlflowTracker.in_folder(folder)
+    assert write_report(Job(elsewhere, "tiny study", tracker=tracker)).read_text() == before
+
+
+def test_what_is_not_there_is_said(finished, tmp_path):
+    _, _, folder = finished
+    with pytest.raises(InputError, match='--study-name "none" is not in the storage'):
+        write_report(Job(folder, "none"))
+    shutil.copy(folder / "optuna.journal", tmp_path)
+    with pytest.raises(InputError, match=r'study "tiny study" has no findings.json, neither in .* nor with its run'):
+        write_report(Job(tmp_path, "tiny study"))
+
+
+def test_names_from_the_data_are_escaped(world, tmp_path, monkeypatch):
+    monkeypatch.setattr("metarec.study.networks._stages.check_engines", lambda *_, **__: [])
+    movies = world["movies"]
+    named = {"<b>x": Domain("<b>x", movies.ratings, movies.scale, items=movies.items)}
+    run_study(
+        tiny_spec(trials=1, description="<script>alert(1)</script>"),
+        named,
+        Job(tmp_path, "s&<i>", reporter=StudyReporter()),
+    )
+    page = (tmp_path / "artifacts" / "s&<i>" / "report.html").read_text()
+    assert "&lt;b&gt;x" in page
+    assert "<b>x" not in page
+    assert "<script" not in page
+    assert "s&amp;&lt;i&gt;" in page
+    assert (tmp_path / "artifacts" / "s&<i>" / "report" / "test_<b>x.png").is_file()
+
+
+def test_the_page_of_the_search_needs_no_network(finished):
+    _, result, _ = finished
+    page = search_page(result.trials, "</title><b>")
+    assert "&lt;/title&gt;&lt;b&gt;" in page
+    assert page.count("Plotly.newPlot(") >= 3
+    tags = re.findall(r"<(?:script|link|img|iframe)[^>]*>", page)
+    assert not [tag for tag in tags if "src=" in tag or "href=" in tag]
+    assert len(page) < 8_000_000
+
+
+def test_the_description_answers_in_order_and_fits(finished):
+    _, result, folder = finished
+    _, (parent,), _ = runs_of(folder)
+    told = parent.data.tags["mlflow.note.content"]
+    heads = ["What was searched", "What won", "By how much, and is it significant?", "What mattered", "What it cost"]
+    places = [told.index(f"### {head}\n") for head in heads]
+    assert places == sorted(places)
+    assert len(told) <= TAG_LENGTH
+    assert "python -m metarec.study study.yaml" in told
+    assert "3 complete trials are too few to tell" in told.replace("3 Complete", "3 complete")
+    assert f"| {result.test['movies'].gains['bias']} |" in told
+    sure = [gain for gain in result.test["movies"].gains.values() if gain.low <= 0 <= gain.high]
+    assert ("no significant difference" in told) == bool(sure)
+
+    findings, _ = kept(folder)
+    long = {**findings, "tables": [{**findings["tables"][0], "domain": f"domain {i}"} for i in range(40)]}
+    assert len(story(long)) <= TAG_LENGTH
+    assert story(long).endswith("The rest is in `report.html`, among the artifacts.")
+
+
+def test_a_difference_is_significant_where_its_interval_leaves_zero_out():
+    said = [verdict(Gain(1.0, low, high)) for low, high in ((0.5, 2), (-2, -0.5), (-1, 2), (0.0, 2))]
+    assert said == ["better", "worse", "no significant difference", "no significant difference"]
+
+
+def test_importances_are_told_of_enough_trials_only(finished):
+    import optuna
+    from optuna.distributions import FloatDistribution
+
+    _, result, _ = finished
+    few = importances_of(result.trials)
+    assert (few["shares"], few["reason"]) == ({}, "3 complete trials are too few to tell; it takes 10")
+    space = {"matters": FloatDistribution(0, 1), "does_not": FloatDistribution(0, 1)}
+    trials = [
+        optuna.trial.create_trial(
+            params={"matters": i / 12, "does_not": (5 * i % 12) / 12}, distributions=space, value=i / 12
+        )
+        for i in range(12)
+    ]
+    shares = importances_of(trials)["shares"]
+    assert shares["matters"] > 0.8
+    assert importances_of([*trials[:1] * 12])["reason"] == "all trials came to the same error"
+    assert len(study_of(trials).trials) == 12
+
+
+def test_a_picture_that_is_gone_is_left_out(finished, tmp_path):
+    _, _, folder = finished
+    findings, _ = kept(folder)
+    page = report_page(findings, tmp_path)
+    assert "data:image" not in page

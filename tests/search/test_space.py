@@ -1,0 +1,144 @@
+"""What is searched: for each network its own, and nothing that the spec has fixed."""
+
+import inspect
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from metarec.episodes import EpisodeBatch, FusionInputs
+from metarec.fusion import NETWORKS, Choice, FusionNetwork, FusionOutput, IntRange, RealRange
+from metarec.meta import Shape
+from metarec.meta import network_config as network_config_module
+from metarec.search import COMMON_PARAMETERS, own_parameters, parameters_of, space
+from metarec.study import spec
+from metarec.study.networks import network_config
+from metarec.study.spec import StudySpec
+
+COMMON = ["inner_lr", "inner_steps", "learn_rates", "adapted", "loss", "outer_lr"]
+OF_ATTENTION = ["diversity_weight", "confidence_weight", "combine"]
+
+
+class OnlyABias(FusionNetwork):
+    """A plug-in without one option."""
+
+    def __init__(self):
+        super().__init__()
+        self.bias = torch.nn.Parameter(torch.zeros(()))
+
+    def fuse(self, inputs):
+        return FusionOutput(self.bias.expand(inputs.targets.shape))
+
+
+@pytest.fixture
+def plugged_in(monkeypatch):
+    class Registry:
+        def get(self, name):
+            return OnlyABias if name == "only-a-bias" else NETWORKS.get(name)
+
+    for module in (network_config_module, space, spec):
+        monkeypatch.setattr(module, "NETWORKS", Registry())
+
+
+@pytest.fixture(scope="module")
+def small_inputs():
+    """As much of episodes as a network's shape is read from."""
+    shape = (1, 2)
+    rows = FusionInputs(
+        torch.rand(*shape, 3), torch.rand(*shape, 3, 4), torch.rand(*shape, 5), torch.rand(shape), torch.ones(shape) > 0
+    )
+    return SimpleNamespace(batch=EpisodeBatch(rows, rows))
+
+
+def test_the_networks_own_parameters_are_options_of_its_constructor():
+    for network, parameters in ((name, own_parameters(name)) for name in NETWORKS.builtins()):
+        options = inspect.signature(NETWORKS.get(network)).parameters
+        for name in parameters:
+            assert name in options, f"{network}: {name}"
+            assert name not in COMMON_PARAMETERS
+
+
+def test_every_default_lies_in_its_usual_range():
+    for network in NETWORKS.builtins():
+        for name, parameter in parameters_of(network).items():
+            assert parameter.range.holds(parameter.default), name
+
+
+def test_each_network_is_searched_for_its_own(plugged_in):
+    assert list(StudySpec().space) == [*COMMON, "hidden_dim", "dropout"]
+    assert list(StudySpec(fusion={"network": "attention"}).space) == [*COMMON, *OF_ATTENTION]
+    plain = StudySpec(fusion={"network": "only-a-bias", "options": {}})
+    assert list(plain.space) == list(plain.trial_zero) == COMMON
+    with pytest.raises(ValueError, match=r'unknown parameter "combine" of the network only-a-bias; .*Known: adapted, '):
+        StudySpec(fusion={"network": "only-a-bias", "options": {}}, search={"combine": {"choices": ["product"]}})
+
+
+def test_trial_zero_is_the_default_configuration():
+    assert StudySpec().trial_zero == {
+        "inner_lr": 0.02,
+        "inner_steps": 1,
+        "learn_rates": False,
+        "adapted": "all",
+        "loss": "fusion",
+        "outer_lr": 3e-3,
+        "hidden_dim": 64,
+        "dropout": 0.5,
+    }
+
+
+def built(spec, episodes, params):
+    return network_config(spec, params).build(Shape.of(episodes.batch), spec.seed)
+
+
+def test_an_option_of_the_network_fixes_its_parameter(small_inputs):
+    options = {"hidden_dim": 8, "combine": "softmax", "diversity_weight": 0.5}
+    fixed = StudySpec(fusion={"network": "attention", "options": options})
+    assert list(fixed.space) == list(fixed.trial_zero) == [*COMMON, "confidence_weight"]
+    network = built(fixed, small_inputs, {**fixed.trial_zero, "confidence_weight": 0.7}).network
+    assert (network.combine, network.diversity_weight, network.confidence_weight) == ("softmax", 0.5, 0.7)
+
+
+def test_a_range_of_one_value_fixes_its_parameter():
+    fixed = StudySpec(
+        search={
+            "loss": {"choices": ["mae"]},
+            "learn_rates": {"choices": [True]},
+            "inner_steps": {"first": 3, "last": 3},
+            "inner_lr": {"low": 0.1, "high": 0.1},
+        }
+    )
+    expected = {**StudySpec().trial_zero, "loss": "mae", "learn_rates": True, "inner_steps": 3, "inner_lr": 0.1}
+    assert fixed.trial_zero == expected
+    with pytest.raises(ValueError, match=r"defaults.loss must lie in the search range mae but is 'mse'"):
+        StudySpec(search={"loss": {"choices": ["mae"]}}, defaults={"loss": "mse"})
+
+
+def test_what_a_trial_says_is_what_is_built(small_inputs, plugged_in):
+    plain = StudySpec(fusion={"network": "only-a-bias", "options": {}})
+    params = {
+        "inner_lr": 0.3,
+        "inner_steps": 2,
+        "learn_rates": True,
+        "adapted": "head",
+        "loss": "huber",
+        "outer_lr": 0.1,
+    }
+    learner = built(plain, small_inputs, params)
+    found = {name: getattr(learner, name) for name in params if name != "outer_lr"}
+    assert found == {name: value for name, value in params.items() if name != "outer_lr"}
+    assert isinstance(learner.network, OnlyABias)
+
+
+def test_ranges_know_their_only_value_and_what_they_hold():
+    assert RealRange(low=0.1, high=0.2).only() is None
+    assert IntRange(first=0, last=0).only() == 0
+    assert Choice(choices=[False]).only() is False
+    assert Choice(choices=["a", "b"]).only() is None
+    assert not Choice(choices=[False, True]).holds(1)
+    assert not Choice(choices=[0, 1]).holds(True)
+    assert Choice(choices=[1, 2]).holds(1.0)
+
+
+def test_the_old_place_of_the_loss_is_pointed_out():
+    with pytest.raises(ValueError, match=r"training.loss is now the parameter loss.*search.loss=\{choices: \[mae\]\}"):
+        StudySpec(training={"loss": "mae"})

@@ -1,0 +1,50 @@
+"""The study's command as a process of its own."""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from metarec.errors import InputError
+from metarec.search.trials import join_study
+
+ROOT = Path(__file__).parents[2]
+
+
+def begun(place, *options, **changes):
+    """``python -m metarec.study`` as a process, from that folder."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "COLUMNS": "200", **changes}
+    return subprocess.Popen(
+        [sys.executable, "-m", "metarec.study", *options],
+        cwd=place,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def ended(process, code=0):
+    told, _ = process.communicate(timeout=300)
+    assert process.returncode == code, told
+    assert "Traceback" not in told
+    return told
+
+
+def soon(happens):
+    """Whether it happens within two minutes."""
+    for _ in range(600):
+        if happens():
+            return True
+        time.sleep(0.2)
+    return False
+
+
+def begun_trials(storage):
+    try:
+        study = join_study("s", storage)
+    except InputError:
+        return 0
+    return sum(trial.state.name != "WAITING" for trial in study.trials)

@@ -1,0 +1,144 @@
+"""What somebody sees who opens the runs of a study with MLflow's own user interface."""
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from metarec.tracking import MlflowTracker, runs_address, sqlite_uri
+
+pytestmark = pytest.mark.slow
+
+NAMES = {"trial-000 · 0.1873": "FINISHED", "trial-001 · 0.2500 · pruned": "KILLED", "trial-002 · failed": "FAILED"}
+
+
+def record_a_study(tracker):
+    with tracker.start_study("quickstart", params={"trials": 3}, description="**three trials**") as study:
+        for number, (state, value) in enumerate([("complete", 0.1873), ("pruned", 0.25), ("failed", None)]):
+            with study.start_trial(number, {"inner_lr": 0.1 * number}) as trial:
+                trial.log_epoch(0, {"loss": 1.0})
+                trial.log_epoch(1, {"loss": float("nan") if state == "failed" else 0.5})
+                with trial.artifacts() as files:
+                    (files / "spec.yaml").write_text(f"number: {number}\n")
+                trial.finish(state, reason=None if state == "complete" else "on purpose", value=value)
+    return study
+
+
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs")
+    return folder, record_a_study(MlflowTracker.in_folder(folder))
+
+
+@pytest.fixture(scope="module")
+def server(recorded):
+    """The address of a server on the recorded store."""
+    folder, _ = recorded
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "mlflow", "server", "--workers", "1", "--host", "127.0.0.1", "--port", str(port)]
+    command += ["--backend-store-uri", sqlite_uri(folder / "mlflow.db")]
+    command += ["--artifacts-destination", str(folder / "served")]
+    log = folder / "server.log"
+    with log.open("w") as output:
+        process = subprocess.Popen(
+            command,
+            cwd=folder,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true"},
+            start_new_session=True,
+        )
+        try:
+            address = f"http://127.0.0.1:{port}"
+            deadline = time.monotonic() + 90
+            while not answers(address):
+                assert process.poll() is None, log.read_text()
+                assert time.monotonic() < deadline, f"no answer in 90 s: {log.read_text()}"
+                time.sleep(0.3)
+            yield address
+        finally:
+            # The server has workers of its own: the whole group has to go.
+            os.killpg(process.pid, signal.SIGTERM)
+            try:
+                process.wait(10)
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+
+
+def answers(address):
+    try:
+        return urllib.request.urlopen(f"{address}/health", timeout=5).status == 200
+    except (urllib.error.URLError, OSError):
+        return False
+
+
+def ask(address, path, body=None):
+    data = None if body is None else json.dumps(body).encode()
+    request = urllib.request.Request(
+        f"{address}/api/2.0/mlflow/{path}", data=data, headers={"Content-Type": "application/json"}
+    )
+    return json.load(urllib.request.urlopen(request, timeout=30))
+
+
+def listed(address, experiment_id):
+    runs = ask(address, "runs/search", {"experiment_ids": [experiment_id]})["runs"]
+    for run in runs:
+        run["tags"] = {tag["key"]: tag["value"] for tag in run["data"]["tags"]}
+    parents = [run for run in runs if "mlflow.parentRunId" not in run["tags"]]
+    children = [run for run in runs if "mlflow.parentRunId" in run["tags"]]
+    return parents, children
+
+
+def check_story(address, study):
+    (parent,), children = listed(address, study.experiment_id)
+    assert (parent["info"]["run_name"], parent["info"]["status"]) == ("quickstart", "FINISHED")
+    assert parent["tags"]["mlflow.note.content"] == "**three trials**"
+    assert {run["info"]["run_name"]: run["info"]["status"] for run in children} == NAMES
+    assert {run["tags"]["mlflow.parentRunId"] for run in children} == {parent["info"]["run_id"]}
+    for run in children:
+        files = ask(address, f"artifacts/list?run_id={run['info']['run_id']}")["files"]
+        assert [file["path"] for file in files] == ["spec.yaml"]
+
+
+def test_the_server_lists_one_parent_and_its_trials(server, recorded):
+    _, study = recorded
+    check_story(server, study)
+    experiments = ask(server, "experiments/search", {"max_results": 10})["experiments"]
+    assert {"metarec"} == {entry["name"] for entry in experiments} - {"Default"}
+
+
+def test_recording_through_a_server_tells_the_same_story(server, recorded, capfd):
+    folder, _ = recorded
+    study = record_a_study(MlflowTracker(server, folder / "ignored", experiment="through a server"))
+    check_story(server, study)
+    assert not (folder / "ignored").exists()
+    seen = capfd.readouterr()
+    assert seen.out == ""
+    assert seen.err == ""
+
+
+@pytest.mark.skipif(shutil.which("chromium") is None, reason="chromium is not on the PATH")
+def test_the_table_of_runs_is_drawn(server, recorded, tmp_path):
+    _, study = recorded
+    picture = tmp_path / "page.png"
+    address = runs_address(study.experiment_id, server=server)
+    quiet = ["gpu", "quic", "background-networking", "component-update", "sync"]
+    command = ["chromium", "--headless", "--no-sandbox", "--no-first-run", *(f"--disable-{name}" for name in quiet)]
+    command += [f"--user-data-dir={tmp_path / 'profile'}", "--window-size=1400,900", "--virtual-time-budget=15000"]
+    subprocess.run([*command, f"--screenshot={picture}", address], check=True, capture_output=True, timeout=120)
+    content = Path(picture).read_bytes()
+    assert content.startswith(b"\x89PNG")
+    # An empty page of this size takes about 5 kB, the table of runs about 80.
+    assert len(content) > 30_000
