@@ -1,6 +1,6 @@
 """``python -m studies.feature_groups``: what each group of features is worth to a fusion of cold users' ratings.
 
-The same folds of users as in ``benchmarks.cold.run``, again and again without one group of features: with it, how
+The same folds of users as in ``benchmarks.cold``, again and again without one group of features: with it, how
 much lower is the RMSE of the network, of the boosted trees, and of feature-weighted linear stacking? Leaving out a
 group sets its standardised columns to zero, their mean. Differences are paired over all users of all folds.
 """
@@ -20,14 +20,14 @@ import pandas as pd
 import typer
 
 from benchmarks.cold.cells import LIBRARIES, ROOT, bases_of
-from benchmarks.cold.models import network_predictions
+from benchmarks.cold.models import static_network_predictions
 from benchmarks.common.machine import describe_run
 from benchmarks.common.sets import FOLDER, find_sets
 from benchmarks.common.statistics import signed_rank
 from metarec.episodes import DomainEpisodes, EpisodeBatch, Episodes, EpisodeSettings, FusionInputs, cross_validate
 from metarec.errors import InputError
 from metarec.evaluation.metrics import paired_gains, prediction_rows, squared_errors
-from metarec.fusion.stackers import STACKERS
+from metarec.model import fit_stacker
 from metarec.threads import one_thread
 
 __all__ = ["GROUPS", "main", "without"]
@@ -64,10 +64,10 @@ def _kept(known: Collection[str], left_out: Collection[str]) -> list[float]:
 
 
 def _predict(episodes: DomainEpisodes, seed: int) -> dict[str, np.ndarray]:
-    said = {"network": network_predictions("static", episodes, seed)}
+    predictions = {"network": static_network_predictions(episodes, seed)}
     for name in ("gbm", "fwls"):
-        said[name] = STACKERS.get(name)().fit(episodes.train, episodes.validation, seed=seed).predict(episodes.test)
-    return said
+        predictions[name] = fit_stacker(name, episodes.train, episodes.validation, seed=seed).predict(episodes.test)
+    return predictions
 
 
 def compare(cross: Any, shots: int, seed: int = 0) -> dict[str, dict[str, dict[str, float]]]:
@@ -105,7 +105,7 @@ def _table(results: Mapping[str, Mapping[str, Mapping[str, Mapping[str, float]]]
 
 
 def main(
-    sets: Annotated[str, typer.Option(help="Rating sets, as in benchmarks.cold.run.")] = "ml_latest_small",
+    sets: Annotated[str, typer.Option(help="Rating sets, as in benchmarks.cold.")] = "ml_latest_small",
     shots: Annotated[int, typer.Option(help="Size of the support set.")] = 10,
     ml100k: Annotated[Path | None, typer.Option(help="Folder of MovieLens-100K's atomic files.")] = None,
     cache: Annotated[Path | None, typer.Option(help="Folder for what the bases say.")] = None,

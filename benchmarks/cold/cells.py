@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from benchmarks.cold.baselines import Stacked
 from benchmarks.cold.ranking import ndcg_by_user
 from benchmarks.common.cells import Cell, CellResult, Store, code_digest
 from benchmarks.common.folders import ROOT
@@ -43,19 +42,19 @@ LIBRARIES = ("lenskit", "lightgbm", "numpy", "scikit-learn", "scipy", "torch")
 
 
 _SHARED = (
-    *(f"metarec/{part}" for part in ("errors.py", "registry.py", "ratings", "bases", "episodes", "fusion/stackers")),
-    "metarec/evaluation/metrics.py",
+    *(f"metarec/{part}" for part in ("errors.py", "registry.py", "ratings", "bases", "episodes")),
+    *(f"metarec/{part}" for part in ("fusion/stackers", "fusion/blend.py", "model", "evaluation/metrics.py")),
     *(f"benchmarks/{part}.py" for part in ("cold/baselines", "cold/cells", "cold/ranking", "common/sets")),
 )
 CODE = {
     BASELINES: _SHARED,
     METAREC: (
         *_SHARED,
-        *(f"metarec/{part}" for part in ("fusion", "meta", "model", "search", "study")),
+        *(f"metarec/{part}" for part in ("fusion", "meta", "search", "study", "tracking")),
         "benchmarks/cold/models.py",
     ),
 }
-"""What a cell's result depends on. A baseline does not depend on how metarec learns, and keeps when that changes."""
+"""The code that a cell's result depends on. Baselines do not depend on networks, and stay when these change."""
 
 Settings = Mapping[str, Any]
 
@@ -66,13 +65,13 @@ class Models:
 
     Attributes:
         cross_validate: as :func:`metarec.episodes.cross_validate`.
-        baselines: (episodes, seed) -> their unit-scale predictions of the validation and test query rows, and settings.
-        metarec: (episodes, seed, what the baselines say) -> [R] the same of the test query rows, and settings.
+        baselines: (episodes, seed) -> name -> [R] unit-scale predictions of the test query rows, and settings.
+        metarec: (episodes, seed) -> [R] the same, and settings.
     """
 
     cross_validate: Callable[..., Any]
-    baselines: Callable[[DomainEpisodes, int], tuple[Stacked, Settings]]
-    metarec: Callable[[DomainEpisodes, int, Stacked], tuple[np.ndarray, Settings]]
+    baselines: Callable[[DomainEpisodes, int], tuple[Mapping[str, np.ndarray], Settings]]
+    metarec: Callable[[DomainEpisodes, int], tuple[np.ndarray, Settings]]
 
 
 @dataclass(frozen=True)
@@ -128,31 +127,27 @@ def cells_of(plan: Plan, domain: Domain) -> list[Cell]:
 
 
 def predict_cell(plan: Plan, cell: Cell) -> CellResult:
-    """Fit what the cell is about on its fold's train and validation users, and predict its test users.
+    """Fit the cell's models on its fold's train and validation users, and predict its test users.
 
-    The frames: `rows`, the test query rows with a column for each model, and `ndcg`, one line a user; of baselines
-    also `validation`, the same rows of validation users, on which metarec decides how far to lean on them. Those cells
-    must be finished before metarec's.
+    The frames: `rows`, the test query rows with a column for each model, and `ndcg`, one line a user.
     """
     key = cell.key
-    episodes = _episodes(plan, key["set"], key["fold"], key["shots"])
-    test = episodes.test
-    frames = {}
+    test = (episodes := _episodes(plan, key["set"], key["fold"], key["shots"])).test
+    notes: dict[str, Any] = {}
     if key["model"] == BASELINES:
-        stacked, settings = plan.models.baselines(episodes, key["seed"])
+        predictions, settings = plan.models.baselines(episodes, key["seed"])
         bases = base_unit_predictions(test)
-        twice = sorted(set(bases) & set(stacked.test))
+        twice = sorted(set(bases) & set(predictions))
         if twice:
             raise ValueError(f"a baseline and a base are both called {twice[0]}")
-        unit = {**_placed(stacked.test, test), **bases}
-        notes = {"settings": settings, "baselines": list(stacked.test), "bases": list(bases)}
-        frames["validation"] = _rows(episodes.validation, _placed(stacked.validation, episodes.validation))
+        unit = {**_placed(predictions, test), **bases}
+        notes = {"baselines": list(predictions), "bases": list(bases)}
     else:
-        ours, settings = plan.models.metarec(episodes, key["seed"], _stacked(plan, cell, test.scale))
-        unit, notes = _placed({METAREC: ours}, test), {"settings": settings}
-    frames["rows"] = _rows(test, unit)
-    frames["ndcg"] = ndcg_by_user(frames["rows"], lowest=test.scale.low).reset_index()
-    return CellResult(frames, notes)
+        metarec, settings = plan.models.metarec(episodes, key["seed"])
+        unit = _placed({METAREC: metarec}, test)
+    rows = _rows(test, unit)
+    ndcg = ndcg_by_user(rows, lowest=test.scale.low).reset_index()
+    return CellResult({"rows": rows, "ndcg": ndcg}, {"settings": settings, **notes})
 
 
 def _placed(flat: Mapping[str, np.ndarray], episodes: Episodes) -> dict[str, np.ndarray]:
@@ -170,17 +165,6 @@ def _rows(episodes: Episodes, unit: Mapping[str, np.ndarray]) -> pd.DataFrame:
     # They come as objects; a column of one type is what a file gives back.
     rows["user"], rows["item"] = rows["user"].astype(str), rows["item"].astype(str)
     return rows
-
-
-def _stacked(plan: Plan, cell: Cell, scale: RatingScale) -> Stacked:
-    """What the baselines of the same fold and shots said."""
-    facts = {**cell.facts, "code": code_digest(ROOT, CODE[BASELINES])}
-    (result,) = _loaded(plan.store, [Cell({**cell.key, "model": BASELINES, "seed": 0}, facts)])
-
-    def unit(frame: pd.DataFrame) -> dict[str, np.ndarray]:
-        return {name: scale.to_unit(frame[name].to_numpy()) for name in result.notes["baselines"]}
-
-    return Stacked(unit(result.frames["validation"]), unit(result.frames["rows"]))
 
 
 def outcome_of(store: Store, cells: Sequence[Cell], shots: int, scale: RatingScale) -> Outcome:

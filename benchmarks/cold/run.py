@@ -47,7 +47,7 @@ def run(
     Raises:
         InputError: an option, or a set, is wrong or missing.
     """
-    from benchmarks.cold.cells import BASELINES, Plan, cells_of, folds_of, outcome_of, predict_cell
+    from benchmarks.cold.cells import Plan, cells_of, folds_of, outcome_of, predict_cell
     from benchmarks.common.cells import run_cells, state_of
     from benchmarks.common.sets import FOLDER, find_sets
     from benchmarks.common.statistics import compare
@@ -73,10 +73,7 @@ def run(
                 if missing:
                     folds_of(plan, domain, jobs=jobs, on_progress=board.show)
                     done = Counter(board, name, len(missing))
-                    # metarec may lean on the baselines, so theirs come first.
-                    for first in (True, False):
-                        stage = [cell for cell in missing if (cell.key["model"] == BASELINES) == first]
-                        run_cells(stage, partial(predict_cell, plan), plan.store, jobs=jobs, on_done=done)
+                    run_cells(missing, partial(predict_cell, plan), plan.store, jobs=jobs, on_done=done)
         except KeyboardInterrupt:
             board.say("interrupted; the same command goes on from here")
             raise

@@ -24,7 +24,7 @@ __all__ = ["main"]
 def run(seeds: int, users: int, folds: int, shots: int) -> dict[str, Any]:
     """One entry for each world: errors on the unit scale over all test users of all folds, and rank correlations."""
     from benchmarks.cold.baselines import baseline_predictions
-    from benchmarks.cold.models import metarec_with_weights
+    from benchmarks.cold.models import propose, weights_of
     from benchmarks.cold.oracle import judge, summary
     from metarec.bases import BASES
     from metarec.episodes import EpisodeSettings, cross_validate
@@ -41,9 +41,10 @@ def run(seeds: int, users: int, folds: int, shots: int) -> dict[str, Any]:
         for fold in range(folds):
             episodes = cross.episodes(fold, shots)
             with one_thread():
-                stacked, _ = baseline_predictions(episodes, seed)
-                ours, weights = metarec_with_weights(episodes, seed, stacked)
-            parts.append(judge(episodes.test, stacked.test, ours, weights))
+                baselines, _ = baseline_predictions(episodes, seed)
+                fusion = propose(episodes, seed)
+                metarec = fusion.predict(episodes.test)[episodes.test.batch.query.mask.numpy()]
+            parts.append(judge(episodes.test, baselines, metarec, weights_of(fusion, episodes)))
         worlds.append({"seed": seed, **summary(parts)})
     return {"benchmark": "simulated_world", "users": users, "folds": folds, "shots": shots, "worlds": worlds}
 

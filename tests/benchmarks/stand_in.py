@@ -12,7 +12,6 @@ import numpy as np
 import torch
 
 from benchmarks.cold import run as cold_users
-from benchmarks.cold.baselines import Stacked
 from benchmarks.cold.cells import Models
 from metarec.episodes import DomainEpisodes, EpisodeBatch, Episodes, FusionInputs
 
@@ -95,16 +94,14 @@ def cross_validate(domain, settings, bases, *, shots, folds, seed, cache, jobs, 
 
 def baseline_predictions(episodes, seed):
     _computed("baselines", episodes)
-    sides = []
-    for part in (episodes.validation, episodes.test):
-        predictions = part.batch.query.predictions[part.batch.query.mask].numpy()
-        sides.append({"mean": predictions.mean(-1), "best-single": predictions[..., 0]})
-    return Stacked(*sides), {"mean": {"chosen": np.float64(0.5)}}
+    predictions = episodes.test.batch.query.predictions[episodes.test.batch.query.mask].numpy()
+    own = {"mean": predictions.mean(-1), "best-single": predictions[..., 0]}
+    return own, {"mean": {"chosen": np.float64(0.5)}}
 
 
-def metarec_predictions(episodes, seed, stacked):
+def metarec_predictions(episodes, seed):
     _computed(f"metarec {seed}", episodes)
-    mean = stacked.test["mean"]
+    mean = episodes.test.batch.query.predictions[episodes.test.batch.query.mask].numpy().mean(-1)
     noise = np.random.default_rng(seed).normal(0, 0.02, mean.shape)
     return np.clip(mean + noise, 0, 1), {"seed": seed}
 
