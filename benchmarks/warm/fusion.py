@@ -1,4 +1,4 @@
-"""From out-of-fold predictions of known users to episodes, and what learns to combine the bases on them.
+"""From out-of-fold predictions of known users to episodes, and the fusion that learns on them.
 
 A user is a task, its support the user's other out-of-fold rows. Within a training fold the support of a row comes from
 the row's own inner part: the bases that predicted it were fitted without the whole part, so neither a base nor an
@@ -8,7 +8,6 @@ error on the support has seen the rating that is to be predicted. A test row's s
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -19,43 +18,24 @@ from benchmarks.warm.bases import Predicted, rows_of_users
 from benchmarks.warm.cells import Split
 from benchmarks.warm.context import context_features
 from benchmarks.warm.data import Table
-from metarec.episodes import EpisodeBatch, Episodes, FusionInputs
-from metarec.fusion import NETWORKS
-from metarec.fusion.stackers import STACKERS, Stacker
-from metarec.meta import MetaLearningTrainer, make_engine
+from metarec.episodes import DomainEpisodes, EpisodeBatch, Episodes, FusionInputs
+from metarec.model import Fusion, FusionConfig
 from metarec.ratings import RatingScale
 
-__all__ = ["Fused", "FusionSettings", "WarmEpisodes", "fuse", "make_episodes"]
+__all__ = ["Fused", "WarmEpisodes", "WarmSettings", "fuse", "make_episodes"]
 
-LINEAR = ("ridge", "fwls")
 FEATURES = ("deviation", "says", "spread", "support_error", "support_size_of_error")
 
 
-@dataclass(frozen=True)
-class FusionSettings:
-    """How the fusion learns; chosen on the inner parts of the first fold's training rows.
+class WarmSettings(NamedTuple):
+    """How episodes are cut.
 
     Attributes:
-        network: the name of the network; options: its arguments.
-        inner_steps: of gradient descent on a user's support, at the rate inner_lr.
-        seeds: of the networks whose mean is the fusion; the first one also draws the episodes.
-        blends: the networks' possible weights against the stacker that they start from.
-        support_rows, query_rows: a user's rows in one episode at the most.
+        seed: of the draws. support_rows, query_rows: the most rows of a user in one episode.
         damping: how many rows of average error a base's errors on the support are shrunk by.
     """
 
-    network: str = "attention"
-    options: Mapping[str, Any] = field(
-        default_factory=lambda: {"anchored": True, "hidden_dim": 32, "meta_hidden_dim": 32, "combine": "product"}
-    )
-    inner_steps: int = 0
-    inner_lr: float = 0.01
-    epochs: int = 12
-    learning_rate: float = 0.001
-    patience: int = 4
-    batch_size: int = 32
-    seeds: tuple[int, ...] = (0, 1)
-    blends: tuple[float, ...] = (1.0, 0.75, 0.5, 0.25)
+    seed: int = 0
     support_rows: int = 40
     query_rows: int = 16
     damping: float = 10.0
@@ -74,10 +54,9 @@ class WarmEpisodes(NamedTuple):
 
 
 class Fused(NamedTuple):
-    """Predictions in stars for the test rows by name of the model, RMSE on validation rows, and what was chosen."""
+    """Predictions in stars for the test rows by name of the model, and the settings that were chosen."""
 
     predictions: dict[str, np.ndarray]
-    validation_rmse: dict[str, float]
     settings: dict[str, Any]
 
 
@@ -102,7 +81,7 @@ def make_episodes(
     answers: Mapping[int | str, Sequence[Predicted]],
     names: Sequence[str],
     scale: RatingScale,
-    settings: FusionSettings,
+    settings: WarmSettings,
     *,
     timed: bool = True,
 ) -> WarmEpisodes:
@@ -112,7 +91,7 @@ def make_episodes(
         splits: the inner parts and, at last, the test rows. answers: what the bases called `names` say of each.
         timed: whether features may follow from timestamps.
     """
-    rng = np.random.default_rng([settings.seeds[0], splits[0].fold])
+    rng = np.random.default_rng([settings.seed, splits[0].fold])
     inner = splits[:-1]
     blocks = [_block(table, split, answers[split.part], scale, timed) for split in splits]
     context_names = blocks[0][0]
@@ -139,78 +118,24 @@ def make_episodes(
     )
 
 
-def fuse(
-    episodes: WarmEpisodes, settings: FusionSettings, *, stackers: Sequence[str] | None = None, networks: bool = True
-) -> Fused:
-    """Fit the stackers, all unless named, and where `networks` metarec's networks; predict the test rows.
+def fuse(episodes: WarmEpisodes, config: FusionConfig, *, seed: int = 0) -> Fused:
+    """Fit the fusion, and predict the test rows with it, with its stackers, and with these stackers alone.
 
-    The networks have one base more, the linear stacker that does best on validation rows. metarec is the mean of the
-    networks of all seeds, blended with that stacker as does best there.
+    ``metarec`` is the fusion, ``stack`` the combination of its stackers without a network.
     """
-    predictions, scores, chosen = {}, {}, {}
-    mask = episodes.test.batch.query.mask.numpy()
-    scale = episodes.test.scale
-    fitted = {}
-    for name in STACKERS.names() if stackers is None else stackers:
-        stacker = STACKERS.get(name)().fit(episodes.train, episodes.validation, seed=settings.seeds[0])
-        fitted[name] = stacker
-        predictions[name] = scale.to_ratings(stacker.predict(episodes.test)[mask])
-        scores[name] = stacker.validation_rmse * scale.span
-        chosen[name] = stacker.settings
-    if networks:
-        anchor = min((fitted[name] for name in LINEAR), key=lambda stacker: stacker.validation_rmse)
-        answers = _networks_answers(episodes, anchor, settings)
-        held_out = episodes.validation.batch.query
-        own, truth = held_out.mask.numpy(), held_out.targets.numpy()
-        starts = [anchor.predict(part) for part in (episodes.validation, episodes.test)]
-        errors = {
-            blend: float(np.sqrt(np.mean((_blended(blend, answers[0], starts[0]) - truth)[own] ** 2)))
-            for blend in settings.blends
-        }
-        blend = min(errors, key=lambda weight: errors[weight])
-        predictions["metarec"] = scale.to_ratings(_blended(blend, answers[1], starts[1])[mask])
-        scores["metarec"] = errors[blend] * scale.span
-        chosen["metarec"] = {"starts_from": anchor.name, "blend": blend}
-    return Fused(predictions, scores, chosen)
-
-
-def _blended(blend: float, networks: np.ndarray, start: np.ndarray) -> np.ndarray:
-    return np.clip(blend * networks + (1.0 - blend) * start, 0.0, 1.0)
-
-
-def _networks_answers(
-    episodes: WarmEpisodes, anchor: Stacker, settings: FusionSettings
-) -> tuple[np.ndarray, np.ndarray]:
-    """What the networks of all seeds say on average of the validation and of the test rows, on the unit scale."""
-    train, validation, test = (_with_base(part, anchor).batch for part in episodes[:3])
-    shape = (train.query.predictions.shape[-1], train.query.algorithm_features.shape[-1], train.query.context.shape[-1])
-    answers = []
-    for seed in settings.seeds:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            network = NETWORKS.get(settings.network).for_episodes(*shape, **settings.options)
-        engine = make_engine(
-            "batched", network, inner_lr=settings.inner_lr, inner_steps=settings.inner_steps, loss="mse"
-        )
-        MetaLearningTrainer(engine, seed=seed).fit(
-            train,
-            validation,
-            num_epochs=settings.epochs,
-            learning_rate=settings.learning_rate,
-            batch_size=settings.batch_size,
-            patience=settings.patience,
-        )
-        answers.append((_predict(engine, validation), _predict(engine, test)))
-    first, second = zip(*answers, strict=True)
-    return np.mean(first, axis=0), np.mean(second, axis=0)
-
-
-def _predict(engine: Any, batch: EpisodeBatch) -> np.ndarray:
-    answers = []
-    for tasks in torch.arange(batch.num_tasks).split(128):
-        support, query = batch.select(tasks)
-        answers.append(engine.adapt(support).predict(query).detach().numpy())
-    return np.concatenate(answers)
+    domain = DomainEpisodes(episodes.train, episodes.validation, episodes.test)
+    fusion = Fusion(config, seed=seed).fit(domain)
+    stack = Fusion(config.model_copy(update={"networks": {}}), seed=seed).fit(domain, stackers=fusion.stackers)
+    members = fusion.members(episodes.test)
+    predictions = {name: members[name] for name in fusion.stackers}
+    chosen: dict[str, Any] = {name: stacker.settings for name, stacker in fusion.stackers.items()}
+    if fusion.networks:
+        predictions |= {"metarec": fusion.combine(members), "stack": stack.predict(episodes.test)}
+        chosen |= {"metarec": fusion.weights, "stack": stack.weights}
+    mask, scale = episodes.test.batch.query.mask.numpy(), episodes.test.scale
+    return Fused(
+        {name: scale.to_ratings(np.clip(values[mask], 0.0, 1.0)) for name, values in predictions.items()}, chosen
+    )
 
 
 def _block(
@@ -228,7 +153,7 @@ def _block(
 
 
 def _halves(
-    users: np.ndarray, count: int, first: int, rng: np.random.Generator, settings: FusionSettings
+    users: np.ndarray, count: int, first: int, rng: np.random.Generator, settings: WarmSettings
 ) -> Iterator[_Task]:
     """Each user's rows of one part in two halves, each of which supports the other."""
     for user, own in enumerate(rows_of_users(users, count)):
@@ -241,7 +166,7 @@ def _halves(
             yield from _tasks(user, mixed[half:], mixed[:half], settings)
 
 
-def _tasks(user: int, support: np.ndarray, query: np.ndarray, settings: FusionSettings) -> Iterator[_Task]:
+def _tasks(user: int, support: np.ndarray, query: np.ndarray, settings: WarmSettings) -> Iterator[_Task]:
     """One user's tasks. Long queries are cut, so that a user's part in the loss grows with its rows."""
     for first in range(0, len(query), settings.query_rows):
         yield _Task(user, support[: settings.support_rows], query[first : first + settings.query_rows])
@@ -256,7 +181,7 @@ class _Builder:
         names: Sequence[str],
         context_names: Sequence[str],
         scale: RatingScale,
-        settings: FusionSettings,
+        settings: WarmSettings,
         train_tasks: Sequence[_Task],
     ) -> None:
         self._rows = rows
@@ -327,30 +252,6 @@ class _Builder:
             targets=tensor([self._rows.targets[rows] for rows in chosen]),
             mask=torch.from_numpy(mask),
         )
-
-
-def _with_base(episodes: Episodes, stacker: Stacker) -> Episodes:
-    """The same episodes with a fitted stacker's prediction as one more base, the last."""
-    batch = episodes.batch
-    alone = replace(
-        episodes,
-        batch=EpisodeBatch(batch.support._replace(mask=torch.zeros_like(batch.support.mask)), batch.support),
-        query_fallback=torch.full(batch.support.mask.shape, 0.5),
-    )
-    sides = [
-        _appended(side, torch.from_numpy(stacker.predict(asked)).float())
-        for side, asked in ((batch.support, alone), (batch.query, episodes))
-    ]
-    return replace(episodes, base_names=(*episodes.base_names, stacker.name), batch=EpisodeBatch(*sides))
-
-
-def _appended(side: FusionInputs, unit: torch.Tensor) -> FusionInputs:
-    own = torch.zeros_like(side.algorithm_features[..., :1, :])
-    own[..., 0, 0] = 10.0 * (unit - side.predictions.nanmean(-1)) * side.mask
-    return side._replace(
-        predictions=torch.cat([side.predictions, unit.unsqueeze(-1)], dim=-1),
-        algorithm_features=torch.cat([side.algorithm_features, own], dim=-2),
-    )
 
 
 def _padded(values: Sequence[np.ndarray], width: int, padding: float) -> np.ndarray:

@@ -1,8 +1,9 @@
 """``python -m benchmarks.warm --data FOLDER``: known users of MovieLens-100K, on the folds of Surprise's table.
 
 Five folds of rows; within each training fold, five inner parts whose ratings are predicted by bases that were fitted
-on the other four. On these out-of-fold predictions the stackers and metarec's networks learn (four parts) and are
-chosen (the fifth); then the bases are fitted on the whole training fold, and all predict the fold's test rows.
+on the other four. On these out-of-fold predictions a :class:`metarec.model.Fusion` with its default settings learns
+(four parts) and is weighed (the fifth); then the bases are fitted on the whole training fold, and all predict the
+fold's test rows.
 
 What is used besides ratings: genres and release years, age, gender and occupation, which items a user has rated *in the
 training fold*, and the time of day and date of a rating, that of a test row too. A random split lets a user's ratings
@@ -52,17 +53,29 @@ class Outcome(NamedTuple):
     folds: list[dict[str, Any]]
 
 
-def run(table: Any, bases: Sequence[Any], settings: Any, *, parts: int, seed: int, work: Path, say: Any) -> Outcome:
+def run(
+    table: Any,
+    bases: Sequence[Any],
+    settings: Any,
+    config: Any,
+    *,
+    parts: int,
+    seed: int,
+    work: Path,
+    say: Any,
+) -> Outcome:
     """Compute or read the bases' predictions of all folds, and fuse them.
 
     Args:
         table: of :func:`benchmarks.warm.data.read_table`. bases: of :mod:`benchmarks.warm.bases`; the first one
             stands in for those that cannot say.
-        settings: :class:`benchmarks.warm.fusion.FusionSettings`. parts: inner parts, at least 3.
+        settings: :class:`benchmarks.warm.fusion.WarmSettings`. config: of the fusion.
+        parts: inner parts, at least 3.
         work: where finished predictions are kept. say: called with a line for each step.
     """
     from benchmarks.warm.cells import Plan, compute_fold, splits_of
     from benchmarks.warm.fusion import fuse, make_episodes
+    from metarec.model import FusionConfig
     from metarec.ratings import RatingScale
 
     scale = RatingScale(float(table.ratings.min()), float(table.ratings.max()))
@@ -81,7 +94,7 @@ def run(table: Any, bases: Sequence[Any], settings: Any, *, parts: int, seed: in
             for name, answer in zip(names, answers["test"], strict=True)
         }
         episodes = make_episodes(table, splits, answers, names, scale, settings)
-        fused = fuse(episodes, settings)
+        fused = fuse(episodes, config, seed=seed)
         predicted |= {name: (episodes.test_rows, values) for name, values in fused.predictions.items()}
         untimed = [number for number, base in enumerate(bases) if not base.timed]
         if len(untimed) < len(bases):
@@ -89,7 +102,8 @@ def run(table: Any, bases: Sequence[Any], settings: Any, *, parts: int, seed: in
             plain = make_episodes(
                 table, splits, kept, [names[number] for number in untimed], scale, settings, timed=False
             )
-            ridge = fuse(plain, settings, stackers=["ridge"], networks=False).predictions["ridge"]
+            alone = FusionConfig(networks={}, stackers=("ridge",))
+            ridge = fuse(plain, alone, seed=seed).predictions["ridge"]
             predicted[UNTIMED] = (plain.test_rows, ridge)
         for name, (rows, values) in predicted.items():
             errors = np.clip(values, scale.low, scale.high) - table.ratings[rows]
@@ -98,7 +112,6 @@ def run(table: Any, bases: Sequence[Any], settings: Any, *, parts: int, seed: in
         outcome.folds.append(
             {
                 "chosen": fused.settings,
-                "validation_rmse": fused.validation_rmse,
                 "bases_processor_s": base_seconds,
                 "fusion_processor_s": time.process_time() - start,
             }
@@ -128,7 +141,8 @@ def markdown(outcome: Outcome, about: Mapping[str, str], described: Mapping[str,
     lines += [f"- {name}: {text}" for name, text in about.items()]
     lines += ["", "What was chosen on the validation rows of each fold:", ""]
     lines += [
-        f"- fold {number}: metarec is {fold['chosen']['metarec']}" for number, fold in enumerate(outcome.folds, start=1)
+        f"- fold {number}: metarec has the weights {fold['chosen']['metarec']}"
+        for number, fold in enumerate(outcome.folds, start=1)
     ]
     run_facts = {key: described[key] for key in ("command", "date", "commit", "versions", "machine", "settings")}
     total = sum(fold["bases_processor_s"] + fold["fusion_processor_s"] for fold in outcome.folds)
@@ -153,12 +167,13 @@ def _report(data: Path, work: Path, out: Path, target: Path, arguments: Sequence
     from benchmarks.warm.bases import WARM_BASES
     from benchmarks.warm.cells import LIBRARIES, ROOT
     from benchmarks.warm.data import read_table
-    from benchmarks.warm.fusion import FusionSettings
+    from benchmarks.warm.fusion import WarmSettings
+    from metarec.model import FusionConfig
     from metarec.threads import one_thread
 
     start = time.perf_counter()
     table = read_table(data)
-    settings = FusionSettings()
+    settings, config = WarmSettings(), FusionConfig()
     parts, seed = 5, 0
     for folder in (work, out, target.parent):
         try:
@@ -166,7 +181,7 @@ def _report(data: Path, work: Path, out: Path, target: Path, arguments: Sequence
         except OSError as error:
             raise InputError(f"{folder} cannot be made: {error.strerror}") from None
     with one_thread():
-        outcome = run(table, WARM_BASES, settings, parts=parts, seed=seed, work=work, say=typer.echo)
+        outcome = run(table, WARM_BASES, settings, config, parts=parts, seed=seed, work=work, say=typer.echo)
     described = {
         # Where the folders lie is nobody's business but this machine's.
         **describe_run("benchmarks.warm", [Path(argument).name for argument in arguments], LIBRARIES, ROOT),
@@ -174,7 +189,8 @@ def _report(data: Path, work: Path, out: Path, target: Path, arguments: Sequence
         "settings": {
             "inner_parts": parts,
             "seed": seed,
-            "fusion": vars(settings),
+            "episodes": settings._asdict(),
+            "fusion": config.model_dump(mode="json"),
             "bases": {base.name: {**base.settings} for base in WARM_BASES},
         },
     }

@@ -16,13 +16,15 @@ from benchmarks.warm.bases import WARM_BASES, Predicted, WarmBase
 from benchmarks.warm.cells import Plan, compute_fold, splits_of
 from benchmarks.warm.context import context_features
 from benchmarks.warm.data import five_folds, inner_parts, read_table
-from benchmarks.warm.fusion import FusionSettings, fuse, make_episodes
+from benchmarks.warm.fusion import WarmSettings, fuse, make_episodes
 from benchmarks.warm.run import MOVIELENS, markdown, run
 from metarec.errors import InputError
+from metarec.meta import NetworkConfig
+from metarec.model import FusionConfig
 from metarec.ratings import RatingScale
 
 ROOT = Path(__file__).parents[3]
-QUICK = FusionSettings(options={"anchored": True, "hidden_dim": 4, "meta_hidden_dim": 4}, epochs=2)
+QUICK = FusionConfig(networks={"network": NetworkConfig(options={"hidden_dim": 4}, epochs=2)})
 
 
 def write_movies(folder, *, seed=0, users=40, items=30, rated=15):
@@ -118,7 +120,7 @@ def everything_predicted(table, work, bases):
     plan = Plan(table, bases, 3, 0, work)
     answers, _ = compute_fold(plan, 0, lambda cell, seconds: None)
     names = [base.name for base in bases]
-    episodes = make_episodes(table, splits_of(plan, 0), answers, names, RatingScale(1, 5), QUICK)
+    episodes = make_episodes(table, splits_of(plan, 0), answers, names, RatingScale(1, 5), WarmSettings())
     fused = fuse(episodes, QUICK).predictions
     return {**{n: a.ratings for n, a in zip(names, answers["test"], strict=True)}, **fused}
 
@@ -138,7 +140,7 @@ def test_no_test_rating_reaches_a_fit(table, tmp_path):
     bases = quick_bases()
     before = everything_predicted(table, tmp_path / "before", bases)
     after = everything_predicted(with_other_test_ratings(table), tmp_path / "after", bases)
-    assert len(before) == len(bases) + 7
+    assert len(before) == len(bases) + 8
     assert moved(before, after) == set()
 
 
@@ -162,7 +164,7 @@ def test_support_of_a_training_row_comes_from_its_own_part(table, tmp_path):
         split.part: [Predicted(np.full(len(split.asked), 1.0 + number), np.zeros(len(split.asked)))] * 2
         for number, split in enumerate(splits)
     }
-    episodes = make_episodes(table, splits, marked, ["a", "b"], RatingScale(1, 5), QUICK)
+    episodes = make_episodes(table, splits, marked, ["a", "b"], RatingScale(1, 5), WarmSettings())
     for part in (episodes.train, episodes.validation):
         for support, query in zip(part.batch.support.predictions, part.batch.query.predictions, strict=True):
             values = set(support[support != 0.5].tolist()) | set(query[query != 0.5].tolist())
@@ -183,11 +185,11 @@ def test_what_is_known_of_a_row_does_not_hold_its_rating(table):
 def test_a_small_table_from_end_to_end_and_again_from_what_is_kept(table, tmp_path, monkeypatch):
     bases = [base for base in quick_bases() if base.name in ("bias", "bayesian-mf", "bayesian-mf-time")]
     said = []
-    first = run(table, bases, QUICK, parts=3, seed=0, work=tmp_path, say=said.append)
+    first = run(table, bases, WarmSettings(), QUICK, parts=3, seed=0, work=tmp_path, say=said.append)
     assert len(said) == 5 * 4 * len(bases) + 5
     assert all(len(values) == 5 for values in first.rmse.values())
     assert {"bias", "mean", "ridge", "fwls", "gbm", "metarec", "ridge without timestamps"} <= set(first.rmse)
-    again = run(table, bases, QUICK, parts=3, seed=0, work=tmp_path, say=said.append)
+    again = run(table, bases, WarmSettings(), QUICK, parts=3, seed=0, work=tmp_path, say=said.append)
     assert len(said) == 5 * 4 * len(bases) + 10
     assert again.rmse == first.rmse
     assert again.mae == first.mae
