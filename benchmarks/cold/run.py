@@ -18,8 +18,9 @@ from typing import Annotated, Any
 
 import typer
 
-from benchmarks.common.command import BAD_INPUT, INTERRUPTED
+from benchmarks.common.command import make_folders
 from benchmarks.common.folders import RESULTS, WORK
+from metarec.cli.command import check_json, run_command
 from metarec.errors import InputError
 
 __all__ = ["main"]
@@ -58,10 +59,9 @@ def run(
     data = os.environ.get(FOLDER)
     found = find_sets(sets, Path(data) if data else None, ml100k)
     _check(shots, folds, seeds, jobs)
-    for folder in (work, out):
-        _make(folder)
+    make_folders(work, out)
     target = json_file or out / "cold_users.json"
-    _check_json(target)
+    check_json(target, out)
     plan = Plan(tuple(found), tuple(shots), folds, seeds, EpisodeSettings(), work, models())
     domains = {rating_set.name: rating_set.read() for rating_set in found}
     cells = {name: cells_of(plan, domain) for name, domain in domains.items()}
@@ -167,21 +167,6 @@ def _check(shots: Sequence[int], folds: int, seeds: int, jobs: int) -> None:
             raise InputError(f"{option} must be >= {least} but got {value}")
 
 
-def _make(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"{folder}: cannot be written: {error.strerror}; give another folder") from None
-    if not os.access(folder, os.W_OK):
-        raise InputError(f"{folder}: cannot be written: no permission; give another folder")
-
-
-def _check_json(path: Path) -> None:
-    folder = path.absolute().parent
-    if path.is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK):
-        raise InputError(f"--json {path}: cannot be written there; name a file in a folder that exists")
-
-
 def _numbers(text: str) -> list[int]:
     try:
         return [int(part) for part in text.split(",")]
@@ -238,26 +223,5 @@ def _sets() -> tuple[str, ...]:
 
 
 def main(models: Callable[[], Any] = real_models) -> None:
-    """Run the command; turn what the user can mend into one line and an exit code."""
-    try:
-        code = command(models)(standalone_mode=False)
-    except InputError as error:
-        _stop(str(error))
-    except (KeyboardInterrupt, typer.Abort):
-        sys.exit(INTERRUPTED)
-    except Exception as error:
-        if not hasattr(error, "format_message"):
-            raise
-        _stop(f"{error.format_message().rstrip('.')}; --help lists the options")
-    else:
-        if code:
-            sys.exit(code)
-
-
-def _stop(message: str) -> None:
-    print("error: " + " ".join(message.split()), file=sys.stderr)
-    sys.exit(BAD_INPUT)
-
-
-if __name__ == "__main__":
-    main()
+    """Run the command; input errors end it with one line and an exit code."""
+    run_command(command(models))
