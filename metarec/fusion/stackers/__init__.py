@@ -1,4 +1,4 @@
-"""The classical ways of combining recommenders, which a meta-learned fusion must beat.
+"""Classical stackers: the baselines of a meta-learned fusion.
 
 All see the same episodes: they learn from the query rows of train users and choose their settings on the query rows
 of validation users.
@@ -7,11 +7,10 @@ of validation users.
 ['mean', 'best-single', 'ridge', 'fwls', 'greedy', 'gbm']
 """
 
-from metarec.fusion.stackers._base import Stacker
-from metarec.fusion.stackers._common import known_targets, query_rows
+from metarec.fusion.stackers._base import Stacker, query_rows, true_ratings
 from metarec.registry import Registry
 
-__all__ = ["STACKERS", "Stacker", "known_targets", "query_rows"]
+__all__ = ["STACKERS", "Stacker", "query_rows", "true_ratings"]
 
 STACKERS = Registry(
     "baseline",

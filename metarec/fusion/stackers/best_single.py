@@ -1,4 +1,4 @@
-"""The one base that does best."""
+"""The best single base."""
 
 from __future__ import annotations
 
@@ -9,17 +9,16 @@ from typing import Any
 import numpy as np
 
 from metarec.bases import Learned
-from metarec.fusion.stackers._base import Family, Known, Stacker
-from metarec.fusion.stackers._common import Rows
+from metarec.fusion.stackers._base import Family, Rows, Stacker, TrainingRows
 
 __all__ = ["BestSingleStacker"]
 
 
 class BestSingleStacker(Stacker):
-    """The base with the lowest RMSE on validation users; the fallback where it cannot say.
+    """The base with the lowest RMSE on validation users; the fallback where it predicts NaN.
 
-    Validation rows are fewer than train rows, but they are predicted by the very bases that serve test users (fitted
-    on all train users), and every other stacker's settings are chosen on them too.
+    Validation rows are fewer than train rows, but they are predicted by the same bases as test users (fitted on all
+    train users), and the settings of all other stackers are chosen on them too.
 
     >>> BestSingleStacker().name
     'best-single'
@@ -27,7 +26,7 @@ class BestSingleStacker(Stacker):
 
     name = "best-single"
 
-    def _families(self, train: Known, validation: Known, seed: int) -> Iterator[Family]:
+    def _families(self, train: TrainingRows, validation: TrainingRows, seed: int) -> Iterator[Family]:
         yield Family([{"base": name} for name in train.base_names], _each_base)
 
     def _learned(self, combine: Any, column: int) -> dict[str, Learned]:

@@ -8,14 +8,13 @@ from typing import Any
 import numpy as np
 
 from metarec.bases import Learned
-from metarec.fusion.stackers._base import Family, Known, Stacker
-from metarec.fusion.stackers._common import Rows
+from metarec.fusion.stackers._base import Family, Rows, Stacker, TrainingRows
 
 __all__ = ["MeanStacker"]
 
 
 class MeanStacker(Stacker):
-    """The mean of the bases that could say something, the fallback where none could; hard to beat for cold users.
+    """The mean of the bases' finite predictions, the fallback where there is none; hard to beat for cold users.
 
     >>> MeanStacker().name
     'mean'
@@ -23,7 +22,7 @@ class MeanStacker(Stacker):
 
     name = "mean"
 
-    def _families(self, train: Known, validation: Known, seed: int) -> Iterator[Family]:
+    def _families(self, train: TrainingRows, validation: TrainingRows, seed: int) -> Iterator[Family]:
         yield Family([{}], _mean)
 
     def _learned(self, combine: Any, column: int) -> dict[str, Learned]:
