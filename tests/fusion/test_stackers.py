@@ -30,8 +30,8 @@ from metarec.fusion.stackers._base import (
 )
 from metarec.fusion.stackers.fwls import FeatureWeightedStacker
 from metarec.fusion.stackers.greedy import GreedyStacker, select
-from metarec.fusion.stackers.mean import MeanStacker
 from metarec.fusion.stackers.ridge import STRENGTHS, RidgeStacker, everything, predictions_only, ridge_family
+from metarec.fusion.stackers.simple import MeanStacker
 from metarec.ratings import RatingScale
 
 NAMES = STACKERS.names()

@@ -16,8 +16,8 @@ STACKERS = Registry(
     "baseline",
     "metarec.baselines",
     {
-        "mean": "metarec.fusion.stackers.mean:MeanStacker",
-        "best-single": "metarec.fusion.stackers.best_single:BestSingleStacker",
+        "mean": "metarec.fusion.stackers.simple:MeanStacker",
+        "best-single": "metarec.fusion.stackers.simple:BestSingleStacker",
         "ridge": "metarec.fusion.stackers.ridge:RidgeStacker",
         "fwls": "metarec.fusion.stackers.fwls:FeatureWeightedStacker",
         "greedy": "metarec.fusion.stackers.greedy:GreedyStacker",
