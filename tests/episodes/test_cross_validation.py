@@ -1,4 +1,4 @@
-"""Everybody is a test user once, and no fit that predicts somebody has seen them."""
+"""Each user is a test user once, and no fit that predicts a user has seen the user."""
 
 import numpy as np
 import pytest
