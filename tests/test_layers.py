@@ -124,8 +124,8 @@ def test_a_planted_private_import_is_seen(tmp_path):
     planted = package / "study" / "planted.py"
     planted.parent.mkdir(parents=True)
     planted.write_text(
-        "from metarec.meta._outer import make_adam\nfrom metarec.study._own import x\n"
+        "from metarec.meta._base import MetaLearner\nfrom metarec.study._own import x\n"
         "from metarec.study.networks._objective import y\nfrom metarec import __version__\n"
     )
-    found = ["metarec.meta._outer.make_adam", "metarec.study.networks._objective.y"]
+    found = ["metarec.meta._base.MetaLearner", "metarec.study.networks._objective.y"]
     assert list(foreign_privates(planted, package)) == found

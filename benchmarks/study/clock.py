@@ -71,9 +71,11 @@ TARGETS: Mapping[str, Mapping[str, Label]] = {
     "metarec.bases.content": {"ContentRecommender.fit": BASES},
     "metarec.bases.autoencoder": {"AutoencoderRecommender.fit": BASES},
     "metarec.bases._queries": {"answer_queries": BASES},
-    "metarec.meta._outer": {"outer_step": META_STEPS},
-    "metarec.meta._validation": {"validate": VALIDATION},
-    "metarec.meta.trainer": {"MetaLearningTrainer.fit": "trainer, the rest"},
+    "metarec.meta.trainer": {
+        "outer_step": META_STEPS,
+        "validate": VALIDATION,
+        "MetaLearningTrainer.fit": "trainer, the rest",
+    },
     "metarec.study.networks._objective": {
         "NetworkObjective._evaluate": "trials, the rest",
         "NetworkObjective.files": "what a trial keeps",

@@ -1,4 +1,4 @@
-"""Base recommenders: what a fusion combines."""
+"""Base recommenders, the inputs of a fusion."""
 
 from metarec.bases._base import Answer, BaseRecommender, HistoryQuery, Learned, Recommender, predict_queries
 from metarec.bases._catalogue import BASES, applicable_bases, make_base

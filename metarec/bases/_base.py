@@ -1,4 +1,4 @@
-"""The contract of a base recommender, and the small class that the built-in ones share."""
+"""The interface of base recommenders, and the base class of the built-in ones."""
 
 from __future__ import annotations
 
@@ -18,22 +18,21 @@ from metarec.registry import suggest
 __all__ = ["Answer", "BaseConfig", "BaseRecommender", "HistoryQuery", "Learned", "Recommender", "predict_queries"]
 
 Learned = np.ndarray | sparse.csr_array | float
-"""What a base may keep of what it has learned: arrays of numbers or of text, sparse ones, numbers."""
+"""A learned value that can be stored: an array of numbers or of text, a sparse array, a number."""
 
 
 @runtime_checkable
 class BaseRecommender(Protocol):
-    """Anything that predicts ratings of items from a user's history. This is all that a plug-in has to offer.
+    """Predicts ratings of items from a user's history. A plug-in needs no more than this.
 
-    A base never learns who the user is: it sees the history and nothing else (fold-in), so it serves users that were
-    not there when it was fitted.
+    A base sees the history only, never the user's id (fold-in), so it predicts for users outside of its fit.
 
-    It may also offer ``evidence(history, items)``, which is no part of the protocol: [n] finite numbers >= 0, how much
-    each prediction rests on, in a unit of its own. Without it every prediction counts 1.
+    Optional: ``evidence(history, items)``, [n] finite numbers >= 0, the evidence of each prediction in the base's own
+    unit; without it the evidence is 1.
 
-    And it may offer ``state()``, a mapping of names to :data:`Learned`, and ``restore(state)``, which makes the same
-    recommender of it. So its models are loaded without a pickle and without a fit. Without these it is fitted again
-    on the ratings that the model keeps, whenever the model is loaded.
+    Optional: ``state()``, a mapping of names to :data:`Learned`, and ``restore(state)``, which makes the same
+    recommender of it. With them a model is loaded without a pickle and without a fit; without them the base is fitted
+    again on the model's ratings at every load.
     """
 
     name: str
@@ -50,13 +49,13 @@ class BaseRecommender(Protocol):
             items: [n] item ids.
 
         Returns:
-            [n] predictions; NaN where the recommender cannot say.
+            [n] predictions; NaN for none.
         """
         ...
 
 
 class HistoryQuery(NamedTuple):
-    """One call of a base: items to predict from a history. Plain arrays, because there are tens of thousands."""
+    """Items to predict from a history. Plain arrays, because there are tens of thousands of queries."""
 
     history_items: np.ndarray
     history_ratings: np.ndarray
@@ -64,12 +63,12 @@ class HistoryQuery(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """What a base says to one query of n items.
+    """A base's predictions for one query of n items.
 
     Attributes:
-        predictions: [n] in the domain's own units, NaN where it cannot say.
-        evidence: [n] how much each rests on: >= 0, the larger the more, and 0 where it cannot say. The unit is the
-            base's own; the built-in ones count what they know of this user, so an empty history gives 0.
+        predictions: [n] in the domain's own units, NaN for none.
+        evidence: [n] the evidence of each: >= 0, larger for more, and 0 for NaN. The unit is the base's own; for the
+            built-in ones it grows with the history, and an empty history gives 0.
     """
 
     predictions: np.ndarray
@@ -77,7 +76,7 @@ class Answer(NamedTuple):
 
 
 class BaseConfig(BaseModel):
-    """What all settings of base recommenders share: they are frozen and know no extra keys."""
+    """The base class of base recommenders' settings: frozen, without extra keys."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -85,7 +84,7 @@ class BaseConfig(BaseModel):
 class Recommender(ABC):
     """A built-in base recommender: its settings, and predictions for many queries at once.
 
-    A subclass names itself, names its `Config`, and writes `fit` and `predict_queries`; `predict` comes from these.
+    A subclass defines `name`, `Config`, `fit` and `predict_queries`; `predict` is derived.
 
     Args:
         options: settings by name, as in the subclass' `Config`.
@@ -113,7 +112,7 @@ class Recommender(ABC):
 
     @abstractmethod
     def predict_queries(self, queries: Sequence[HistoryQuery]) -> list[np.ndarray]:
-        """One array of predictions for each query, in the domain's own units, NaN where it cannot say."""
+        """One array of predictions for each query, in the domain's own units, NaN for none."""
 
     def predict(self, history: pd.DataFrame, items: np.ndarray) -> np.ndarray:
         query = HistoryQuery(
@@ -129,10 +128,10 @@ class Recommender(ABC):
 
 
 def predict_queries(base: BaseRecommender, queries: Sequence[HistoryQuery]) -> list[np.ndarray]:
-    """Ask any base for many predictions: batched where the base can, one by one where it is a plain plug-in.
+    """Predictions of any base for many queries: batched for built-in bases, one by one for plug-ins.
 
     Raises:
-        ValueError: the base answered with another number of predictions than it was asked for.
+        ValueError: the base returned a wrong number of predictions.
     """
     if isinstance(base, Recommender):
         return base.predict_queries(queries)

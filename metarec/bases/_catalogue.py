@@ -27,7 +27,7 @@ BASES = Registry(
 
 
 def make_base(name: str, *, seed: int = 0, **options: Any) -> BaseRecommender:
-    """Build a base recommender by name. `seed` goes to those that draw at random.
+    """Build a base recommender by name. `seed` is passed to those with random draws.
 
     >>> make_base("bias", damping=3.0)
     BiasRecommender(damping=3.0)
@@ -47,6 +47,6 @@ def make_base(name: str, *, seed: int = 0, **options: Any) -> BaseRecommender:
 
 
 def applicable_bases(names: list[str], domains: list[Domain]) -> list[str]:
-    """The bases that have something to learn from: `content` needs item features in at least one domain."""
+    """The bases that can be fitted: `content` needs item features in at least one domain."""
     has_items = any(domain.items is not None for domain in domains)
     return [name for name in names if has_items or name != "content"]

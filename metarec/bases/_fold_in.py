@@ -1,4 +1,4 @@
-"""The arithmetic of folding in many users at once, on padded arrays. Pure functions."""
+"""Fold-in of many users at once, on padded arrays. Pure functions."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ BUDGET = 1_000_000
 """Numbers in one padded array."""
 
 SHORT = 40
-"""Rows up to this length are padded together: what that wastes costs less than another block."""
+"""Rows up to this length are padded together: the waste costs less than another block."""
 
 
 def blocks(lengths: np.ndarray, budget: int) -> Iterator[np.ndarray]:
-    """Rows to be padded together: at most `budget` numbers a block (but at least one row), and of like lengths.
+    """Rows to pad together: at most `budget` numbers a block (but at least one row), of similar lengths.
 
     Past `SHORT` a row is padded to at most twice its length: a few long rows would make all others as long.
 
     Args:
-        lengths: [N] how long each row is; empty rows are left out.
+        lengths: [N] the length of each row; empty rows are left out.
         budget: rows times the longest of them.
 
     >>> [list(rows) for rows in blocks(np.array([3, 0, 1, 2, 9]), 6)]
@@ -43,7 +43,7 @@ def blocks(lengths: np.ndarray, budget: int) -> Iterator[np.ndarray]:
 
 
 def padded(starts: np.ndarray, lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Runs in a flat array, none empty -> ([N, L] positions in it, [N, L] which are real). Padding repeats the last."""
+    """Non-empty runs in a flat array -> [N, L] positions in it, [N, L] true where real. Padding repeats the last."""
     steps = np.arange(lengths.max(initial=0))
     is_real = steps < lengths[:, None]
     return starts[:, None] + np.minimum(steps, lengths[:, None] - 1), is_real
@@ -70,7 +70,7 @@ def ridge_vectors(
     Args:
         table: [I, F] item vectors.
         codes: [R] item codes and targets: [R], user after user.
-        lengths: [B] how many each user has.
+        lengths: [B] the number of ratings of each user.
         penalties: [B] the squared norm's weight, above 0 for every user with a history.
 
     Returns:
@@ -96,15 +96,15 @@ def ridge_vectors(
 def nearest_means(weights: np.ndarray, values: np.ndarray, *, most: int, least: int) -> tuple[np.ndarray, np.ndarray]:
     """Means of the values of the `most` heaviest neighbours, weighted.
 
-    Neighbours that tie for the last places share them, so the answer does not depend on the order of the neighbours.
+    Neighbours that tie for the last places share them, so the result does not depend on their order.
 
     Args:
-        weights: [N, L] similarities, 0 for what is no neighbour.
+        weights: [N, L] similarities, 0 for no neighbour.
         values: [N, L].
-        least: with fewer neighbours it cannot say.
+        least: the mean of fewer neighbours is NaN.
 
     Returns:
-        [N] means, NaN where there are too few neighbours, and [N] the weights they rest on, summed, 0 where NaN.
+        [N] means, NaN with too few neighbours, and [N] the sums of their weights, 0 where NaN.
     """
     counts = np.count_nonzero(weights, axis=1)
     if counts.max(initial=0) > most:

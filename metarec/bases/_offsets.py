@@ -1,7 +1,6 @@
-"""Shrunk means: the mean rating, and how far items and users deviate from it. Pure functions on arrays.
+"""Shrunk item means on the unit scale, the baseline predictor of Koren, Bell and Volinsky (2009). Pure functions.
 
-The baseline predictor of Koren, Bell and Volinsky (2009), on the unit scale. Bases that learn residuals start from it,
-and the episodes take from it what is left to say when no base can.
+Bases that learn residuals start from it, and episodes use it as the fallback of rows without a prediction.
 """
 
 from __future__ import annotations
@@ -14,12 +13,12 @@ __all__ = ["ItemOffsets", "item_offsets"]
 
 
 class ItemOffsets(NamedTuple):
-    """What the ratings say of items, on the unit scale; I items in the order of their codes.
+    """Item statistics on the unit scale; I items in the order of their codes.
 
     Attributes:
         mean: the mean rating.
         offsets: [I] each item's shrunk deviation from the mean.
-        counts: [I] how many ratings each item has.
+        counts: [I] the number of ratings of each item.
         spreads: [I] standard deviation of each item's ratings, shrunk to that of all ratings.
     """
 
@@ -36,8 +35,8 @@ def item_offsets(
 
     Args:
         codes: [R] item codes in 0..num_items-1; unit: [R] ratings on the unit scale.
-        damping: how many ratings the prior is worth.
-        prior: [I] or a number, the offset that an item without ratings has.
+        damping: the weight of the prior in ratings.
+        prior: [I] or a number, the offset of an item without ratings.
     """
     mean = float(unit.mean())
     counts = np.bincount(codes, minlength=num_items)

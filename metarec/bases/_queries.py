@@ -1,4 +1,4 @@
-"""Many queries at once: ids become codes in one look-up, and answers go back to where they were asked."""
+"""Many queries at once, as flat arrays of item codes from one look-up."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from metarec.ratings import RatingScale
 __all__ = ["CodedQueries", "FoldInRecommender", "QueryBatch", "answer_queries"]
 
 CHUNK = 200_000
-"""History entries and asked items that are answered in one go; it bounds the memory, not the number of queries."""
+"""History entries and requested items in one chunk; it bounds the memory, not the number of queries."""
 
 
 class QueryBatch(tuple[HistoryQuery, ...]):
-    """Queries that several bases are asked: what does not depend on the base is worked out once.
+    """Queries for several bases: what does not depend on the base is computed once, above all the look-up of ids.
 
-    Ids above all. To look up a thousand strings takes as long as what a simple base then does with them.
+    The look-up of a thousand strings takes as long as a simple base's arithmetic for them.
     """
 
     @cached_property
     def chunks(self) -> list[FlatQueries]:
-        """Runs of queries with about `CHUNK` entries, as flat arrays; a query is never divided."""
+        """Runs of whole queries with about `CHUNK` entries, as flat arrays."""
         found = []
         first = size = 0
         for position, query in enumerate(self):
@@ -45,15 +45,15 @@ class FlatQueries:
     """B queries as flat arrays, each a run of entries.
 
     Attributes:
-        ids: [R + P] the items of all histories, then all that are asked for; ratings: [R] those of the histories.
+        ids: [R + P] the items of all histories, then all requested items; ratings: [R] those of the histories.
         history_owners: [R] the query that each history entry belongs to.
-        num_asked: [B] how many items each query asks for.
+        num_requested: [B] the number of requested items of each query.
     """
 
     ids: np.ndarray
     ratings: np.ndarray
     history_owners: np.ndarray
-    num_asked: np.ndarray
+    num_requested: np.ndarray
     _codes: dict[int, tuple[pd.Index, np.ndarray]] = field(default_factory=dict)
 
     @classmethod
@@ -67,8 +67,8 @@ class FlatQueries:
         )
 
     def codes(self, index: pd.Index) -> tuple[np.ndarray, np.ndarray]:
-        """[R] and [P] the codes of the ids, -1 for what is not known: one look-up for all bases with the same index."""
-        # The index is kept beside its codes, so that no other object can take its place in memory.
+        """[R] and [P] the codes of the ids, -1 for unknown items; one look-up for all bases with the same index."""
+        # The index is kept with its codes, so that its id is not reused.
         if id(index) not in self._codes:
             self._codes[id(index)] = index, index.get_indexer(self.ids)
         codes = self._codes[id(index)][1]
@@ -76,20 +76,20 @@ class FlatQueries:
 
 
 class CodedQueries(NamedTuple):
-    """Queries as flat arrays, without the items that the base does not know; B queries, each a run of entries.
+    """B queries as flat arrays, each a run of entries, without items that are unknown to the base.
 
     Attributes:
-        lengths: [B] how many known items each history has; their sum is R.
+        lengths: [B] the number of items in each history; their sum is R.
         items: [R] item codes of the histories, query after query.
         unit: [R] their ratings on the unit scale.
-        asked: [P] codes of the known items that are asked for, query after query.
-        owners: [P] the query that asks.
+        requested: [P] codes of the requested items, query after query.
+        owners: [P] the query of each.
     """
 
     lengths: np.ndarray
     items: np.ndarray
     unit: np.ndarray
-    asked: np.ndarray
+    requested: np.ndarray
     owners: np.ndarray
 
     @property
@@ -103,24 +103,23 @@ class CodedQueries(NamedTuple):
         return np.repeat(np.arange(len(self.lengths)), self.lengths)
 
     def ratings_behind(self, counts: np.ndarray) -> np.ndarray:
-        """[P] how many ratings a sum of a user's and an item's mean is worth; 0 for an empty history.
+        """[P] the evidence of a sum of a user's and an item's mean, in ratings; 0 for an empty history.
 
         The variances of two means add up, so u ratings of the user and i of the item (`counts`, [I]) are worth
-        ui / (u + i): a few of the user's beside many of the item's count in full.
+        ui / (u + i).
         """
-        users, items = self.lengths[self.owners], counts[self.asked]
+        users, items = self.lengths[self.owners], counts[self.requested]
         return users * items / np.maximum(users + items, 1)
 
 
 class FoldInRecommender(Recommender):
     """A base that predicts from item codes, for many histories at once.
 
-    `fit` sets the rating scale and the items that are known, in the order of their codes: the domain's own
-    `item_index` where these are the rated ones, so that bases share its look-ups.
+    `fit` sets the rating scale and the items in the order of their codes: the domain's own `item_index` where these
+    are the rated ones, so that bases share its look-ups.
 
     Attributes:
-        learned: what `fit` sets besides and predictions are made from: ``"levels"`` stands for the attribute
-            ``_levels``. Arrays, sparse ones, or numbers.
+        learned: the other values that `fit` sets: ``"levels"`` for the attribute ``_levels``. See :data:`Learned`.
     """
 
     learned: ClassVar[tuple[str, ...]]
@@ -129,10 +128,10 @@ class FoldInRecommender(Recommender):
     _items: pd.Index
 
     def _derive(self) -> None:
-        """Lay out what was learned for folding in, where that takes another layout."""
+        """Derive from the learned values what fold-in needs besides."""
 
     def state(self) -> dict[str, Learned]:
-        """What was learned, to be kept: :meth:`restore` makes the same recommender of it, with the same settings."""
+        """The learned values; :meth:`restore` makes the same recommender of them, with the same settings."""
         return {
             "items": self._items.to_numpy().astype(np.str_),
             "scale": np.array([self._scale.low, self._scale.high]),
@@ -140,7 +139,7 @@ class FoldInRecommender(Recommender):
         }
 
     def restore(self, state: Mapping[str, Learned]) -> Self:
-        """Take on what another recommender with the same settings has learned.
+        """Take the state of another recommender with the same settings.
 
         Raises:
             InputError: something is missing from the state.
@@ -157,7 +156,7 @@ class FoldInRecommender(Recommender):
 
     @abstractmethod
     def predict_coded(self, queries: CodedQueries) -> tuple[np.ndarray, np.ndarray]:
-        """[P] predictions of the asked items on the unit scale, NaN where it cannot say, and [P] their evidence."""
+        """[P] predictions of the requested items on the unit scale, NaN for none, and [P] their evidence."""
 
     def predict_queries(self, queries: Sequence[HistoryQuery]) -> list[np.ndarray]:
         return [answer.predictions for answer in self.answer_queries(queries)]
@@ -167,52 +166,52 @@ class FoldInRecommender(Recommender):
         answers: list[Answer] = []
         batch = queries if isinstance(queries, QueryBatch) else QueryBatch(queries)
         for flat in batch.chunks:
-            history, asked = flat.codes(self._items)
-            seen, known = history >= 0, asked >= 0
-            count = len(flat.num_asked)
+            history, requested = flat.codes(self._items)
+            seen, available = history >= 0, requested >= 0
+            count = len(flat.num_requested)
             coded = CodedQueries(
                 np.bincount(flat.history_owners[seen], minlength=count),
                 history[seen],
                 self._scale.to_unit(flat.ratings[seen]),
-                asked[known],
-                np.repeat(np.arange(count), flat.num_asked)[known],
+                requested[available],
+                np.repeat(np.arange(count), flat.num_requested)[available],
             )
-            predictions, evidence = np.full(len(asked), np.nan), np.zeros(len(asked))
-            unit, evidence[known] = self.predict_coded(coded)
-            predictions[known] = self._scale.to_ratings(unit)
-            stops = np.cumsum(flat.num_asked).tolist()
+            predictions, evidence = np.full(len(requested), np.nan), np.zeros(len(requested))
+            unit, evidence[available] = self.predict_coded(coded)
+            predictions[available] = self._scale.to_ratings(unit)
+            stops = np.cumsum(flat.num_requested).tolist()
             answers.extend(
                 Answer(predictions[stop - size : stop], evidence[stop - size : stop])
-                for stop, size in zip(stops, flat.num_asked.tolist(), strict=True)
+                for stop, size in zip(stops, flat.num_requested.tolist(), strict=True)
             )
         return answers
 
 
 def answer_queries(base: BaseRecommender, queries: Sequence[HistoryQuery]) -> list[Answer]:
-    """Ask any base as `predict_queries` does, and also how much evidence it has for each prediction.
+    """Predictions of any base, as from `predict_queries`, with their evidence.
 
-    Where several bases are asked the same, a :class:`QueryBatch` saves them looking up the same ids.
+    For several bases and the same queries, pass a :class:`QueryBatch`: ids are looked up once.
 
     Raises:
-        ValueError: a plug-in answered with another number of predictions or evidences than it was asked for, or with
-            evidence that is negative or not finite.
+        ValueError: a plug-in returned a wrong number of predictions or evidences, or evidence that is negative or not
+            finite.
     """
     if isinstance(base, FoldInRecommender):
         return base.answer_queries(queries)
     answers = []
     for query, predictions in zip(queries, predict_queries(base, queries), strict=True):
-        can_say = ~np.isnan(predictions)
-        answers.append(Answer(predictions, np.where(can_say, _evidence(base, query), 0.0)))
+        finite = ~np.isnan(predictions)
+        answers.append(Answer(predictions, np.where(finite, _evidence(base, query), 0.0)))
     return answers
 
 
 def _evidence(base: BaseRecommender, query: HistoryQuery) -> np.ndarray:
-    """[n] what a plug-in says of its evidence, 1 where it offers no such method."""
-    tell = getattr(base, "evidence", None)
-    if tell is None:
+    """[n] the evidence of a plug-in, 1 where it has no such method."""
+    method = getattr(base, "evidence", None)
+    if method is None:
         return np.ones(len(query.items))
     history = pd.DataFrame({"item": query.history_items, "rating": query.history_ratings})
-    evidence = np.asarray(tell(history, query.items), dtype=np.float64)
+    evidence = np.asarray(method(history, query.items), dtype=np.float64)
     rule = f"evidence of base recommender {base.name} must be {len(query.items)} finite numbers >= 0"
     if evidence.shape != (len(query.items),):
         raise ValueError(f"{rule} but has the shape {evidence.shape}")

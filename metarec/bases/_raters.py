@@ -1,4 +1,4 @@
-"""The users that a user-kNN remembers: how like a history they are, and what the nearest who rated an item say."""
+"""The train users of a user-kNN: their similarity to histories, and the mean ratings of the nearest ones."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from metarec.bases._fold_in import BUDGET, blocks, flat, nearest_means, padded
 __all__ = ["Raters"]
 
 DENSE = 0.1
-"""Share of the table that is rated, above which it is kept with its gaps."""
+"""The density of the rating table above which it is kept dense."""
 
 
 class Raters:
-    """Remembered users, asked for many histories at once.
+    """The train users as neighbours of many histories at once.
 
     Args:
         vectors: [U, I] their ratings, centred and of length 1, single precision.
         ratings: [U, I] their ratings, centred.
-        most, least: how many of them speak for an item.
-        min_similarity: whoever is less similar is no neighbour.
+        most, least: the number of neighbours for an item.
+        min_similarity: less similar users are no neighbours.
     """
 
     def __init__(
@@ -40,7 +40,7 @@ class Raters:
         self._ratings = ratings.T.tocsr()
         self._vectors = vectors.T.tocsr()
         density = vectors.nnz / (self.num_users * num_items)
-        # Among so many users there are three times `most` raters of a usual item, so nearly always enough of any item.
+        # Among this many users a usual item has three times `most` raters, so nearly every item has enough.
         self._num_candidates = int(np.ceil(3 * most / density))
         self._filled: np.ndarray | None = None
         if density > DENSE and self._num_candidates < self.num_users // 4:
@@ -55,30 +55,32 @@ class Raters:
         products = histories @ self._vectors
         return products.toarray() if sparse.issparse(products) else products
 
-    def means(self, similarities: np.ndarray, owners: np.ndarray, asked: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """What the nearest raters say, centred.
+    def means(
+        self, similarities: np.ndarray, owners: np.ndarray, requested: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """The mean ratings of the nearest raters, centred.
 
         Args:
             similarities: [B, U].
-            owners: [P] the row of `similarities` that asks; asked: [P] the item that it asks for.
+            owners: [P] the row of `similarities`; requested: [P] the item.
 
         Returns:
             [P] means, NaN where too few neighbours have rated the item, and [P] the sums of their similarities.
         """
         if self._filled is None:
-            return self._means_of_all(similarities, owners, asked)
-        means, totals, settled = self._means_of_candidates(self._filled, similarities, owners, asked)
+            return self._means_of_all(similarities, owners, requested)
+        means, totals, settled = self._means_of_candidates(self._filled, similarities, owners, requested)
         rest = ~settled
-        means[rest], totals[rest] = self._means_of_all(similarities, owners[rest], asked[rest])
+        means[rest], totals[rest] = self._means_of_all(similarities, owners[rest], requested[rest])
         return means, totals
 
     def _means_of_all(
-        self, similarities: np.ndarray, owners: np.ndarray, asked: np.ndarray
+        self, similarities: np.ndarray, owners: np.ndarray, requested: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
-        means, totals = np.full(len(asked), np.nan), np.zeros(len(asked))
-        raters = np.diff(self._ratings.indptr)[asked]
+        means, totals = np.full(len(requested), np.nan), np.zeros(len(requested))
+        raters = np.diff(self._ratings.indptr)[requested]
         for rows in _runs(raters, BUDGET):
-            positions = flat(self._ratings.indptr[asked[rows]], raters[rows])
+            positions = flat(self._ratings.indptr[requested[rows]], raters[rows])
             # One index into the flat table: with two it takes three times as long.
             users = np.repeat(owners[rows] * self.num_users, raters[rows]) + self._ratings.indices[positions]
             weights = similarities.ravel().take(users)
@@ -95,22 +97,22 @@ class Raters:
         return means, totals
 
     def _means_of_candidates(
-        self, filled: np.ndarray, similarities: np.ndarray, owners: np.ndarray, asked: np.ndarray
+        self, filled: np.ndarray, similarities: np.ndarray, owners: np.ndarray, requested: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """[P] means and sums of the most similar users, and [P] whether these have all neighbours of the item."""
-        means, totals = np.full(len(asked), np.nan), np.zeros(len(asked))
-        settled = np.zeros(len(asked), dtype=bool)
+        """[P] means and sums over the most similar users, and [P] whether these include all neighbours of the item."""
+        means, totals = np.full(len(requested), np.nan), np.zeros(len(requested))
+        settled = np.zeros(len(requested), dtype=bool)
         top = torch.topk(torch.from_numpy(similarities), self._num_candidates, dim=1, sorted=False)
         candidates, heaviest = top.indices.numpy(), top.values.numpy()
         beyond = heaviest.min(axis=1)
         step = max(BUDGET // self._num_candidates, 1)
-        for first in range(0, len(asked), step):
+        for first in range(0, len(requested), step):
             rows = slice(first, first + step)
             owner = owners[rows]
             weights = heaviest[owner]
-            values = filled[asked[rows, None], candidates[owner]]
+            values = filled[requested[rows, None], candidates[owner]]
             is_rated = ~np.isnan(values)
-            # A user left out is no more similar than `beyond`, so cannot be among `most` that are more.
+            # A user outside is at most as similar as `beyond`, so not among `most` that are more similar.
             enough = np.count_nonzero(is_rated & (weights > beyond[owner, None]), axis=1) >= self.most
             settled[rows] = enough | (beyond[owner] < self.min_similarity)
             means[rows], totals[rows] = self._nearest(weights, is_rated, np.where(is_rated, values, 0))

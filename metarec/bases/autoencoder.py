@@ -1,4 +1,4 @@
-"""A neural base: an autoencoder over rating histories, which folds in new users by a forward pass."""
+"""An autoencoder over rating histories, which folds in new users by a forward pass."""
 
 from __future__ import annotations
 
@@ -65,10 +65,10 @@ class _Network(nn.Module):
 
 
 class AutoencoderRecommender(FoldInRecommender):
-    """AutoRec's idea (Sedhain et al. 2015) for short histories: learns what a user rates beyond the shrunk means.
+    """AutoRec (Sedhain et al. 2015) for short histories, on the residuals of the shrunk means.
 
-    In training, each user's ratings are split anew in every pass: some (1 to all but one, few being as likely as
-    many) are the input, the others the target. So the network has met short histories, and cannot copy its input.
+    In training, each user's ratings are split anew in every pass: 1 to all but one, log-uniform, are the input, the
+    others the target. So the network is trained on short histories and cannot copy its input.
 
     Its evidence is the number of ratings behind the shrunk means (`CodedQueries.ratings_behind`).
     """
@@ -99,7 +99,7 @@ class AutoencoderRecommender(FoldInRecommender):
         return self
 
     def _derive(self) -> None:
-        # What it starts from does not matter: all of it is replaced.
+        # All initial weights are replaced.
         self._network = _Network(len(self._items), self.config.hidden, torch.Generator())
         nn.utils.vector_to_parameters(torch.from_numpy(self._weights), self._network.parameters())
 
@@ -156,8 +156,8 @@ class AutoencoderRecommender(FoldInRecommender):
             torch.from_numpy(queries.starts),
             torch.from_numpy(lengths).float(),
         )
-        decoded = self._network.decode(codes[torch.from_numpy(queries.owners)], torch.from_numpy(queries.asked))
-        unit = expected[queries.asked] + self._spread * (offsets[queries.owners] + decoded.numpy())
+        decoded = self._network.decode(codes[torch.from_numpy(queries.owners)], torch.from_numpy(queries.requested))
+        unit = expected[queries.requested] + self._spread * (offsets[queries.owners] + decoded.numpy())
         return unit, queries.ratings_behind(self._counts)
 
 

@@ -1,4 +1,4 @@
-"""A content model: items described by their features, users by a Gaussian process over those features."""
+"""A content model: item features, and a Gaussian process over them for each user."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class ContentConfig(BaseConfig):
     components: PositiveInt = 32
     "Dimensions that the item features are reduced to."
     damping: NonNegativeFloat = 5.0
-    "How many ratings the guess from an item's features is worth against the item's own ratings."
+    "The weight, in ratings, of the prediction from an item's features against the item's own ratings."
     bias_variance: PositiveFloat = 0.15
     "Variance of a user's overall offset, in units of the noise of one rating."
     taste_variance: PositiveFloat = 0.2
@@ -45,15 +45,15 @@ class ContentConfig(BaseConfig):
 
 
 class ContentRecommender(FoldInRecommender):
-    """Predicts from item features alone: a ridge regression for what everyone thinks, a Gaussian process for one user.
+    """Predicts from item features: a ridge regression for the item mean, a Gaussian process for the user.
 
     An item's expected deviation from the mean is a ridge regression on its features, updated by the item's own
-    ratings. What is special to a user has the kernel ``bias_variance + taste_variance * x·x'`` on the items' feature
+    ratings. The user's deviation has the kernel ``bias_variance + taste_variance * x·x'`` on the items' feature
     vectors; its posterior mean given the history is one small linear solve (Rasmussen, Williams 2006, eq. 2.23).
-    Items without features: cannot say.
+    Items without features get NaN.
 
-    Its evidence is how far the history reduces the variance of what is special to the user (prior / posterior - 1), of
-    which it knows the mean residual only: a bound from below that costs no solve, exact for a single rating.
+    Its evidence is the reduction of the variance of the user's deviation (prior / posterior - 1) by the history's mean
+    residual alone: a lower bound that costs no solve, exact for a single rating.
     """
 
     name = "content"
@@ -76,16 +76,16 @@ class ContentRecommender(FoldInRecommender):
             return self
         self._items = names
         self._vectors = _reduce(item_features(domain.items.drop(columns="item")), config.components, config.seed)
-        # Items so placed that the kernel of two is the product of their places.
+        # Vectors of the items whose product is the kernel.
         offset = np.full((len(names), 1), np.sqrt(config.bias_variance))
         self._axes = np.hstack([offset, np.sqrt(config.taste_variance) * self._vectors])
         self._derive()
         rated = codes[described]
         unit = domain.scale.to_unit(domain.ratings["rating"].to_numpy()[described])
         raw = item_offsets(rated, unit, len(names), damping=config.damping)
-        known = raw.counts > 0
+        rated_items = raw.counts > 0
         ridge = Ridge(alpha=config.item_penalty)
-        ridge.fit(self._vectors[known], raw.offsets[known], sample_weight=np.sqrt(raw.counts[known]))
+        ridge.fit(self._vectors[rated_items], raw.offsets[rated_items], sample_weight=np.sqrt(raw.counts[rated_items]))
         prior = ridge.predict(self._vectors)
         offsets = item_offsets(rated, unit, len(names), damping=config.damping, prior=prior)
         self._expected = offsets.mean + offsets.offsets
@@ -98,18 +98,18 @@ class ContentRecommender(FoldInRecommender):
         residuals = queries.unit - self._expected[queries.items]
         noise = np.ones(len(queries.lengths))
         users = ridge_vectors(self._axes, queries.items, residuals, queries.lengths, noise)
-        asked = self._axes[queries.asked]
-        beyond = np.einsum("pf,pf->p", asked, users[queries.owners])
-        explained = np.einsum("pf,pf->p", asked, self._directions(queries)[queries.owners]) ** 2
-        evidence = explained / (self._variances[queries.asked] - explained)
-        return self._expected[queries.asked] + beyond, evidence
+        requested = self._axes[queries.requested]
+        beyond = np.einsum("pf,pf->p", requested, users[queries.owners])
+        explained = np.einsum("pf,pf->p", requested, self._directions(queries)[queries.owners]) ** 2
+        evidence = explained / (self._variances[queries.requested] - explained)
+        return self._expected[queries.requested] + beyond, evidence
 
     def _directions(self, queries: CodedQueries) -> np.ndarray:
-        """[B, F] the vectors whose squared product with an item is what each history's mean residual says of it."""
+        """[B, F] vectors whose squared product with an item is the variance that each mean residual explains."""
         bounds = np.concatenate([[0], np.cumsum(queries.lengths)])
         ones = np.ones(len(queries.items))
         histories = sparse.csr_array((ones, queries.items, bounds), shape=(len(queries.lengths), len(self._axes)))
-        # The sum of the residuals in place of their mean: as telling, and an empty history has one.
+        # The sum of the residuals carries the same information as their mean, and an empty history has one.
         sums = histories @ self._axes
         variances = np.einsum("bf,bf->b", sums, sums) + queries.lengths
         return sums / np.sqrt(np.maximum(variances, 1e-12))[:, None]

@@ -1,7 +1,7 @@
 """LensKit's classical recommenders as base recommenders.
 
-LensKit fits and folds in; this file only translates. Ratings reach LensKit on a scale of width 4, as stars, so that
-its regularisation means the same in every domain (and the published defaults, tuned on 1..5, stay sensible).
+LensKit fits them, and this file folds in many users at once. LensKit gets ratings on a scale of width 4, as stars, so
+that its regularisation means the same in every domain (and the published defaults, tuned on 1..5, stay sensible).
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ STARS = 4.0
 
 
 class LensKitRecommender(FoldInRecommender):
-    """A LensKit scorer behind the contract of base recommenders."""
+    """A LensKit scorer as a base recommender."""
 
     @abstractmethod
     def make_scorer(self) -> Any:
@@ -40,7 +40,7 @@ class LensKitRecommender(FoldInRecommender):
 
     @abstractmethod
     def predict_stars(self, queries: CodedQueries) -> tuple[np.ndarray, np.ndarray]:
-        """[P] what the trained scorer says, by its own arithmetic, NaN where it cannot say, and [P] its evidence."""
+        """[P] the trained scorer's predictions, NaN for none, and [P] their evidence."""
 
     def fit(self, domain: Domain) -> Self:
         ratings = domain.ratings
@@ -49,11 +49,11 @@ class LensKitRecommender(FoldInRecommender):
         data = from_interactions_df(frame)
         self._scale = domain.scale
         self._scorer = self.make_scorer()
-        # Its own seed, not LensKit's global one: the same fit gives the same model in any process.
+        # A seed of its own, not LensKit's global one, for the same model in any process.
         options = TrainingOptions(rng=np.random.default_rng(getattr(self.config, "seed", 0)))
         self._scorer.train(data, options)
         items = pd.Index(data.items.ids(), dtype=object)
-        # LensKit, too, numbers the items in the order of their ids.
+        # LensKit also numbers the items in the order of their ids.
         self._items = domain.item_index if items.equals(domain.item_index) else items
         self._counts = np.bincount(self._items.get_indexer(ratings["item"]), minlength=len(self._items))
         self._take(self._scorer)
@@ -62,7 +62,7 @@ class LensKitRecommender(FoldInRecommender):
 
     @abstractmethod
     def _take(self, scorer: Any) -> None:
-        """Take off the trained scorer what folding in needs. Nothing asks the scorer itself later."""
+        """Copy from the trained scorer what fold-in needs. The scorer is not used later."""
 
     def predict_coded(self, queries: CodedQueries) -> tuple[np.ndarray, np.ndarray]:
         stars, evidence = self.predict_stars(queries)
@@ -70,12 +70,12 @@ class LensKitRecommender(FoldInRecommender):
 
 
 def _item_levels(model: BiasModel) -> np.ndarray:
-    """[I] what everyone gives an item."""
+    """[I] the mean plus the bias of each item."""
     return np.asarray(model.global_bias + np.asarray(model.item_biases, dtype=np.float64))
 
 
 def _user_biases(items: np.ndarray, damping: float, queries: CodedQueries) -> np.ndarray:
-    """[B] each history's shrunk mean deviation from what everyone gives its items (0 for an empty one)."""
+    """[B] each history's shrunk mean deviation from the item levels (0 for an empty one)."""
     beyond = STARS * queries.unit - items[queries.items]
     sums = np.bincount(queries.history_owners, beyond, len(queries.lengths))
     return np.divide(sums, queries.lengths + damping, out=np.zeros(len(sums)), where=queries.lengths > 0)
@@ -85,7 +85,7 @@ class BiasConfig(BaseConfig):
     """Settings of :class:`BiasRecommender`."""
 
     damping: NonNegativeFloat = 5.0
-    "How many ratings of average size every user and item is given beforehand."
+    "The weight of the prior in ratings, for every user and item."
 
 
 class BiasRecommender(LensKitRecommender):
@@ -107,22 +107,22 @@ class BiasRecommender(LensKitRecommender):
 
     def predict_stars(self, queries: CodedQueries) -> tuple[np.ndarray, np.ndarray]:
         users = _user_biases(self._levels, self.config.damping, queries)
-        return self._levels[queries.asked] + users[queries.owners], queries.ratings_behind(self._counts)
+        return self._levels[queries.requested] + users[queries.owners], queries.ratings_behind(self._counts)
 
 
 class ItemKNNConfig(BaseConfig):
     """Settings of :class:`ItemKNNRecommender`."""
 
     neighbours: PositiveInt = 40
-    "How many of the user's rated items speak for an item."
+    "The most rated items of the user that are used for an item."
     min_neighbours: PositiveInt = 2
-    "With fewer it cannot say."
+    "With fewer the prediction is NaN."
 
 
 class ItemKNNRecommender(LensKitRecommender):
     """Item-based nearest neighbours on centred ratings (Sarwar et al. 2001; Deshpande, Karypis 2004).
 
-    Its evidence is the sum of the neighbours' similarities: so many items just like the one asked for.
+    Its evidence is the sum of the neighbours' similarities, a number of identical items.
     """
 
     name = "item-knn"
@@ -131,8 +131,8 @@ class ItemKNNRecommender(LensKitRecommender):
     learned = ("similarities", "means")
 
     def fit(self, domain: Domain) -> Self:
-        # Where no item has ratings that differ, all are its mean and no two items are alike: of a handful of users
-        # that is usual, and LensKit would warn each time.
+        # Where no item has ratings that differ, all similarities are 0. That is usual for a handful of users, and
+        # LensKit would warn each time.
         if domain.ratings.groupby("item")["rating"].nunique().max() > 1:
             return super().fit(domain)
         self._scale = domain.scale
@@ -150,22 +150,22 @@ class ItemKNNRecommender(LensKitRecommender):
     def predict_stars(self, queries: CodedQueries) -> tuple[np.ndarray, np.ndarray]:
         means = self._means
         if not len(means):
-            return np.full(len(queries.asked), np.nan), np.zeros(len(queries.asked))
+            return np.full(len(queries.requested), np.nan), np.zeros(len(queries.requested))
         centred = STARS * queries.unit - means[queries.items]
-        stars, totals = np.full(len(queries.asked), np.nan), np.zeros(len(queries.asked))
+        stars, totals = np.full(len(queries.requested), np.nan), np.zeros(len(queries.requested))
         for first, last, distinct in self._spans(queries, 0, len(queries.lengths)):
-            # A table of a few items' rows: looking up single similarities in the sparse one is far slower.
+            # A dense table of a few items' rows: single look-ups in the sparse one are far slower.
             rows = self._similarities[distinct].toarray()
             pairs = np.arange(*np.searchsorted(queries.owners, (first, last)))
             starts, lengths = queries.starts[queries.owners[pairs]], queries.lengths[queries.owners[pairs]]
             for block in blocks(lengths, BUDGET):
                 positions, is_real = padded(starts[block], lengths[block])
-                asked = queries.asked[pairs[block]]
-                weights = rows[np.searchsorted(distinct, queries.items[positions]), asked[:, None]] * is_real
+                requested = queries.requested[pairs[block]]
+                weights = rows[np.searchsorted(distinct, queries.items[positions]), requested[:, None]] * is_real
                 stars[pairs[block]], totals[pairs[block]] = nearest_means(
                     weights, centred[positions], most=self.config.neighbours, least=self.config.min_neighbours
                 )
-        return stars + means[queries.asked], totals
+        return stars + means[queries.requested], totals
 
     def _spans(self, queries: CodedQueries, first: int, last: int) -> Iterator[tuple[int, int, np.ndarray]]:
         """Runs of queries whose distinct history items (also given) have a small table of similarities."""
@@ -182,15 +182,15 @@ class UserKNNConfig(BaseConfig):
     """Settings of :class:`UserKNNRecommender`."""
 
     neighbours: PositiveInt = 40
-    "How many similar users who rated the item speak for it."
+    "The most similar users that are used for an item."
     min_neighbours: PositiveInt = 1
-    "With fewer it cannot say."
+    "With fewer the prediction is NaN."
 
 
 class UserKNNRecommender(LensKitRecommender):
     """User-based nearest neighbours on centred ratings (Resnick et al. 1994; Herlocker et al. 1999).
 
-    Its evidence is the sum of the neighbours' similarities: so many users just like this one.
+    Its evidence is the sum of the neighbours' similarities, a number of identical users.
     """
 
     name = "user-knn"
@@ -217,14 +217,14 @@ class UserKNNRecommender(LensKitRecommender):
 
     def predict_stars(self, queries: CodedQueries) -> tuple[np.ndarray, np.ndarray]:
         centred, means = _centred(queries, len(self._items))
-        stars, totals = np.full(len(queries.asked), np.nan), np.zeros(len(queries.asked))
+        stars, totals = np.full(len(queries.requested), np.nan), np.zeros(len(queries.requested))
         step = max(BUDGET // self._raters.num_users, 1)
         for first in range(0, len(means), step):
             last = min(first + step, len(means))
             pairs = slice(*np.searchsorted(queries.owners, (first, last)))
             owners = queries.owners[pairs]
             similarities = self._raters.similarities(centred[first:last])
-            beyond, totals[pairs] = self._raters.means(similarities, owners - first, queries.asked[pairs])
+            beyond, totals[pairs] = self._raters.means(similarities, owners - first, queries.requested[pairs])
             stars[pairs] = beyond + means[owners]
         return stars, totals
 
@@ -232,8 +232,8 @@ class UserKNNRecommender(LensKitRecommender):
 def _centred(queries: CodedQueries, num_items: int) -> tuple[sparse.csr_array, np.ndarray]:
     """Histories less their means, as LensKit rounds them: ([B, I] float32, [B] means).
 
-    Similarities at its threshold, and which of two like users is nearer, hang on the last digit: so the means are taken
-    over single-precision rows of one length, which adds up in the same order as a history on its own.
+    Similarities at the threshold and near ties depend on the last digit, so the means are taken over single-precision
+    rows of one length, which are summed in the same order as a single history.
     """
     stars = (STARS * queries.unit).astype(np.float32)
     lengths, starts = queries.lengths, queries.starts
@@ -242,7 +242,7 @@ def _centred(queries: CodedQueries, num_items: int) -> tuple[sparse.csr_array, n
         rows = np.flatnonzero(lengths == length)
         means[rows] = stars[starts[rows, None] + np.arange(length)].mean(axis=1)
     owners = queries.history_owners
-    # An item that is there twice counts by its last rating.
+    # The last rating of a repeated item counts.
     keys, last = np.unique((owners * num_items + queries.items)[::-1], return_index=True)
     entries = len(owners) - 1 - last
     bounds = np.searchsorted(keys, np.arange(len(lengths) + 1) * num_items)
@@ -294,7 +294,7 @@ class BiasedMFRecommender(LensKitRecommender):
         residuals = STARS * queries.unit - items[queries.items] - users[queries.history_owners]
         penalties = self.config.regularization * queries.lengths
         vectors = ridge_vectors(self._vectors, queries.items, residuals, queries.lengths, penalties)
-        beyond = np.einsum("pf,pf->p", self._vectors[queries.asked], vectors[queries.owners])
-        stars = items[queries.asked] + users[queries.owners] + beyond
+        beyond = np.einsum("pf,pf->p", self._vectors[queries.requested], vectors[queries.owners])
+        stars = items[queries.requested] + users[queries.owners] + beyond
         stars = np.where(queries.lengths[queries.owners] > 0, stars, np.nan)
         return stars, queries.ratings_behind(self._counts)

@@ -1,8 +1,7 @@
-"""Tasks: users split, predictions out of fold and leave one out, features, tensors, and a cache."""
+"""Episodes: the split of users, out-of-fold and leave-one-out predictions, features, tensors, and a cache."""
 
-from metarec.episodes._assemble import Answered, DomainEpisodes
-from metarec.episodes._batch import EpisodeBatch, FusionInputs
-from metarec.episodes._episodes import Episodes
+from metarec.episodes._assemble import DomainEpisodes, PredictedTasks
+from metarec.episodes._episodes import EpisodeBatch, Episodes, FusionInputs
 from metarec.episodes._split import MIN_USERS, Role, UserRoles, assign_roles, eligible_users, too_few
 from metarec.episodes._standards import Standards
 from metarec.episodes.builders import (
@@ -15,7 +14,7 @@ from metarec.episodes.builders import (
     able_users,
     build_episodes,
     cross_validate,
-    draw_known,
+    draw_train_users,
     shared_folds,
     small_worlds,
 )
@@ -23,7 +22,6 @@ from metarec.episodes.settings import EpisodeSettings, Progress
 
 __all__ = [
     "MIN_USERS",
-    "Answered",
     "CrossValidation",
     "DomainEpisodes",
     "EpisodeBatch",
@@ -33,6 +31,7 @@ __all__ = [
     "FusionInputs",
     "History",
     "NewUsers",
+    "PredictedTasks",
     "Progress",
     "Role",
     "SmallWorld",
@@ -43,7 +42,7 @@ __all__ = [
     "assign_roles",
     "build_episodes",
     "cross_validate",
-    "draw_known",
+    "draw_train_users",
     "eligible_users",
     "shared_folds",
     "small_worlds",

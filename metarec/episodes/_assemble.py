@@ -9,8 +9,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from metarec.episodes._batch import EpisodeBatch, FusionInputs
-from metarec.episodes._episodes import Episodes
+from metarec.episodes._episodes import EpisodeBatch, Episodes, FusionInputs
 from metarec.episodes._features import (
     CONTEXT_NAMES,
     FEATURE_NAMES,
@@ -20,20 +19,21 @@ from metarec.episodes._features import (
     Rows,
     make_features,
 )
+from metarec.episodes._predictions import padded
 from metarec.episodes._split import ROLES, Cut, Role
 from metarec.episodes._standards import Moments, Standards, unit_rows
 from metarec.episodes.settings import EpisodeSettings
 from metarec.ratings import Domain, RatingScale
 
-__all__ = ["Answered", "DomainEpisodes"]
+__all__ = ["DomainEpisodes", "PredictedTasks"]
 
 
 @dataclass(frozen=True)
 class DomainEpisodes:
     """One domain's episodes by the role of their users.
 
-    `standards` is what their features were measured against, and so must be a new user's; None where the episodes were
-    not made from ratings.
+    `standards` standardised their features and must standardise those of new users; None where the episodes were not
+    made from ratings.
     """
 
     train: Episodes
@@ -43,27 +43,27 @@ class DomainEpisodes:
 
     @classmethod
     def joined(cls, several: Sequence[DomainEpisodes]) -> DomainEpisodes:
-        """The episodes of several views of one domain together, role by role; their standards pooled."""
+        """The episodes of several views of one domain joined by role, with pooled standards."""
         roles = (Episodes.joined([getattr(one, role) for one in several]) for role in ROLES)
         standards = [one.standards for one in several if one.standards is not None]
         return cls(*roles, standards=Standards.pooled(standards) if len(standards) == len(several) else None)
 
 
 @dataclass(frozen=True)
-class Answered:
-    """T tasks of one domain, and what bases and item facts say of them, before anything is standardised.
+class PredictedTasks:
+    """T tasks of one domain with base predictions and item facts, before features are made.
 
     Attributes:
-        domain: what the tasks were cut from.
-        settings: how they were cut.
+        domain: the domain that the tasks were cut from.
+        settings: the settings of the cut.
         base_names: the A bases, in the order of the arrays' axis.
         roles: user -> role, of every user with a task.
         cuts: the tasks; draws above 0 of train users only.
         arrays: in the order of `cuts`; "support" [T, K, A] and "query" [T, N, A] predictions in the domain's units,
             "support_evidence" and "query_evidence" of the same shapes, "support_facts" [T, K, 5] and "query_facts"
-            [T, N, 5] (see :class:`ItemFacts`), and, where users are linked to other domains, "background" [T, 1]: the
-            offset on the domain's unit scale that is expected of each user.
-        scale: what becomes the unit scale of the episodes, where it is not the domain's own.
+            [T, N, 5] (see :class:`ItemFacts`), and, where users are linked to other domains, "background" [T, 1]: each
+            user's expected offset on the domain's unit scale.
+        scale: the scale of the episodes, where it is not the domain's own.
     """
 
     domain: Domain
@@ -74,8 +74,8 @@ class Answered:
     arrays: Mapping[str, np.ndarray]
     scale: RatingScale | None = None
 
-    def where(self, wanted: Callable[[str, Role], bool]) -> Answered:
-        """The tasks of those users whom `wanted` accepts by id and role."""
+    def where(self, wanted: Callable[[str, Role], bool]) -> PredictedTasks:
+        """The tasks of the users that `wanted` accepts by id and role."""
         kept = [row for row, cut in enumerate(self.cuts) if wanted(cut.task.user, self.roles[cut.task.user])]
         cuts = [self.cuts[row] for row in kept]
         return replace(self, cuts=cuts, arrays={name: values[kept] for name, values in self.arrays.items()})
@@ -84,19 +84,16 @@ class Answered:
         """Features and tensors.
 
         Args:
-            standards: what features are measured against; by default learned from the train users' query rows.
+            standards: the standardisation of features; by default learned from the train users' query rows.
         """
         scale, mask = self._unit, self._masks()
         role = self._role()
         users = np.array([cut.task.user for cut in self.cuts], dtype=object)
-        support_items, support_ratings = _padded(
-            [cut.task.support_items for cut in self.cuts],
-            [scale.to_unit(cut.task.support_ratings) for cut in self.cuts],
-            mask.support.shape[1],
-        )
-        query_items, query_ratings = _padded(
-            [cut.task.query_items for cut in self.cuts], [cut.ratings for cut in self.cuts], mask.query.shape[1]
-        )
+        shots, queries = mask.support.shape[1], mask.query.shape[1]
+        support_items = padded([cut.task.support_items for cut in self.cuts], shots, "")
+        support_ratings = padded([scale.to_unit(cut.task.support_ratings) for cut in self.cuts], shots, 0.0)
+        query_items = padded([cut.task.query_items for cut in self.cuts], queries, "")
+        query_ratings = padded([cut.ratings for cut in self.cuts], queries, 0.0)
         targets = scale.to_unit(query_ratings)
         support, query = self._rows("support", mask.support), self._rows("query", mask.query)
         train_rows = mask.query & (role == "train")[:, None]
@@ -105,8 +102,7 @@ class Answered:
         background = self._background()
         sides = make_features(support, support_ratings, query, priors, damping=damping, background=background)
         if standards is None:
-            known = sides[1]
-            moments = Moments.of(known.algorithm[train_rows]), Moments.of(known.context[train_rows])
+            moments = Moments.of(sides[1].algorithm[train_rows]), Moments.of(sides[1].context[train_rows])
             standards = Standards(priors, *moments, damping)
 
         def episodes(wanted: Role) -> Episodes:
@@ -162,7 +158,7 @@ class Answered:
 
 
 def _rescaled(facts: np.ndarray, of: RatingScale, to: RatingScale) -> np.ndarray:
-    """Item facts in the units of another scale; an item's number of ratings and its age have none of these units."""
+    """Item facts in the units of another scale; the number of ratings and the age do not change."""
     found = ItemFacts.of(facts)
     ratio = of.span / to.span
     mean = to.to_unit(of.to_ratings(found.mean))
@@ -170,26 +166,17 @@ def _rescaled(facts: np.ndarray, of: RatingScale, to: RatingScale) -> np.ndarray
 
 
 class _Masks(NamedTuple):
-    """[T, K] and [T, N]: which rows are real."""
+    """[T, K] and [T, N]: true for rows that are not padding."""
 
     support: np.ndarray
     query: np.ndarray
 
 
 def _priors(query: Rows, targets: np.ndarray, train_rows: np.ndarray) -> Priors:
-    """What train users' query rows say of users in general."""
+    """The priors from the train users' query rows."""
     errors = np.abs(query.predictions - targets[..., None])[train_rows]
-    said = np.isfinite(errors)
-    # A base that never says anything on train users gets the error of a coin toss; its features are constant anyway.
-    absolute_error = np.where(said.any(0), np.nansum(errors, 0) / np.maximum(said.sum(0), 1), 0.5)
+    finite = np.isfinite(errors)
+    # A base without a prediction for train users gets 0.5, the error of a coin toss; its features are constant anyway.
+    absolute_error = np.where(finite.any(0), np.nansum(errors, 0) / np.maximum(finite.sum(0), 1), 0.5)
     by_user = [targets[row][train_rows[row]] for row in np.flatnonzero(train_rows.any(1))]
     return Priors(absolute_error, float(np.mean([ratings.var() for ratings in by_user])))
-
-
-def _padded(items: Sequence[np.ndarray], ratings: Sequence[np.ndarray], width: int) -> tuple[np.ndarray, np.ndarray]:
-    padded_items = np.full((len(items), width), "", dtype=object)
-    padded_ratings = np.zeros((len(items), width))
-    for row, (own_items, own_ratings) in enumerate(zip(items, ratings, strict=True)):
-        padded_items[row, : len(own_items)] = own_items
-        padded_ratings[row, : len(own_ratings)] = own_ratings
-    return padded_items, padded_ratings

@@ -1,4 +1,4 @@
-"""Base predictions on disk, under a key made of everything that they depend on."""
+"""Base predictions on disk, under a hash of all that they depend on."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def cache_key(facts: Mapping[str, Any]) -> str:
 
 
 def save_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
-    """Write arrays and their checksum, so that the file is there whole or not at all."""
+    """Write arrays and their checksum in one atomic step."""
     buffer = io.BytesIO()
     np.savez(buffer, **arrays)
     payload = buffer.getvalue()
@@ -35,7 +35,7 @@ def save_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
 
 
 def load_arrays(path: Path) -> dict[str, np.ndarray] | None:
-    """The arrays, or None where the file is not there or is not what was written (then it is said aloud)."""
+    """The arrays; None where the file is missing, or damaged, which is logged as a warning."""
     if not path.exists():
         return None
     content = path.read_bytes()

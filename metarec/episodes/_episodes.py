@@ -1,17 +1,57 @@
-"""A set of episodes of one domain, with the names behind the numbers."""
+"""Episodes of one domain: the padded tensors of many tasks for fusion networks, with ids and names."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from metarec.episodes._batch import EpisodeBatch, FusionInputs
 from metarec.ratings import RatingScale
 
-__all__ = ["Episodes"]
+__all__ = ["EpisodeBatch", "Episodes", "FusionInputs"]
+
+
+class FusionInputs(NamedTuple):
+    """The inputs of a fusion network for T tasks of at most N rows, A bases.
+
+    A NamedTuple of tensors, so that ``torch.func.vmap`` maps over it. All ratings are on the unit scale.
+
+    Attributes:
+        predictions: [T, N, A] of the bases, or NaN. In an unmasked row at least one is finite.
+        algorithm_features: [T, N, A, F] features of each base on this row; always finite.
+        context: [T, N, C] features of the user and the item; always finite.
+        targets: [T, N] the true ratings; 0 in padding.
+        mask: [T, N] bool, false in padding.
+    """
+
+    predictions: Tensor
+    algorithm_features: Tensor
+    context: Tensor
+    targets: Tensor
+    mask: Tensor
+
+    def select(self, tasks: Tensor) -> FusionInputs:
+        """The tasks at these positions (an index tensor along the leading axis)."""
+        return FusionInputs(*(tensor[tasks] for tensor in self))
+
+
+class EpisodeBatch(NamedTuple):
+    """T episodes: `support` is what a user has rated so far, `query` is what the model is scored on."""
+
+    support: FusionInputs
+    query: FusionInputs
+
+    @property
+    def num_tasks(self) -> int:
+        return self.support.mask.shape[0]
+
+    def select(self, tasks: Tensor) -> EpisodeBatch:
+        """The episodes at these positions (an index tensor)."""
+        return EpisodeBatch(self.support.select(tasks), self.query.select(tasks))
 
 
 @dataclass(frozen=True)
@@ -26,9 +66,9 @@ class Episodes:
         batch: the tensors that networks and stackers see.
         users: [T] user ids.
         support_items: [T, K] and query_items: [T, N] item ids; the empty string in padding.
-        query_fallback: [T, N] unit-scale prediction for a base that cannot say: the shrunk means that are left when
-            nothing else is known. It scores a base's NaN rows, so that every model is judged on the same rows.
-        query_ratings: [T, N] the true ratings in the domain's own units, exactly as they were read; 0 in padding.
+        query_fallback: [T, N] the unit-scale prediction in place of a base's NaN, from shrunk means. It scores a base's
+            NaN rows, so that every model is scored on the same rows.
+        query_ratings: [T, N] the true ratings in the domain's own units, as they were read; 0 in padding.
     """
 
     domain: str
@@ -40,15 +80,12 @@ class Episodes:
     users: np.ndarray
     support_items: np.ndarray
     query_items: np.ndarray
-    query_fallback: torch.Tensor
+    query_fallback: Tensor
     query_ratings: np.ndarray
 
     @classmethod
     def joined(cls, several: Sequence[Episodes]) -> Episodes:
-        """The episodes of all of them, one after the other; the first one's domain and scale stand for all.
-
-        The bases and features must be the same ones.
-        """
+        """All episodes in order, with the domain and scale of the first. Bases and features must be the same."""
         first = several[0]
         sides = [_joined_rows([getattr(one.batch, side) for one in several]) for side in EpisodeBatch._fields]
         support, query = (side.mask.shape[1] for side in sides)
@@ -62,7 +99,7 @@ class Episodes:
             query_ratings=np.concatenate([_widened(one.query_ratings, query, 0.0) for one in several]),
         )
 
-    def select(self, tasks: torch.Tensor) -> Episodes:
+    def select(self, tasks: Tensor) -> Episodes:
         """The episodes at these places, [n] integers."""
         chosen = tasks.numpy()
         return replace(
@@ -92,7 +129,7 @@ def _joined_rows(several: Sequence[FusionInputs]) -> FusionInputs:
     )
 
 
-def _padded(values: torch.Tensor, width: int, padding: float) -> torch.Tensor:
+def _padded(values: Tensor, width: int, padding: float) -> Tensor:
     missing = width - values.shape[1]
     return torch.cat([values, values.new_full((len(values), missing, *values.shape[2:]), padding)], dim=1)
 

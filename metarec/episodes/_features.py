@@ -1,4 +1,4 @@
-"""From the bases' predictions to a fusion network's features. Pure functions on padded arrays.
+"""From base predictions to a fusion network's features. Pure functions on padded arrays.
 
 Shapes: T tasks, K support rows, N query rows, A bases. Everything is on the unit scale. A row's features never depend
 on its own rating.
@@ -38,9 +38,9 @@ CONTEXT_NAMES = (
 
 
 class ItemFacts(NamedTuple):
-    """What the ratings that the bases were fitted on say of each row's item; all [T, rows], 0 for an unknown item.
+    """Facts of each row's item, from the ratings that the bases were fitted on; [T, rows], 0 for an unknown item.
 
-    `mean` is the mean rating of those ratings, the same for all rows of a task. `age` is the logarithm of one plus the
+    `mean` is the mean of those ratings, the same for all rows of a task. `age` is the logarithm of one plus the
     days between the item's first rating and this one; 0 where there are no timestamps.
     """
 
@@ -57,7 +57,7 @@ class ItemFacts(NamedTuple):
 
 
 class Rows(NamedTuple):
-    """One side of T episodes: predictions [T, n, A] (NaN: cannot say), their evidence, item facts, mask [T, n]."""
+    """One side of T episodes: predictions [T, n, A] (or NaN), their evidence, item facts, mask [T, n]."""
 
     predictions: np.ndarray
     evidence: np.ndarray
@@ -75,7 +75,7 @@ class Features(NamedTuple):
 
 
 class Priors(NamedTuple):
-    """What is believed of a user before the support set has spoken; from train users only.
+    """The prior of a user's statistics before any support rating; from train users only.
 
     Attributes:
         absolute_error: [A] mean absolute error of each base.
@@ -97,18 +97,17 @@ def make_features(
 ) -> tuple[Features, Features]:
     """The features of the support rows and of the query rows.
 
-    A query row is told what the support set says of the user: level, spread, and how far off each base was. A support
-    row is told the priors in their place. What the *other* support rows say would give its own rating away: within
-    one user their mean is low exactly where the own rating is high, and their errors were predicted from histories
-    that hold this row; an inner loop would learn nothing but that. Its fallback leaves its own rating out.
+    A query row has the user's statistics on the support set: level, spread, and the errors of each base. A support row
+    has the priors in their place. Statistics of the *other* support rows would leak its own rating: within one user
+    their mean is low exactly where the own rating is high, and their errors come from histories that hold this row; an
+    inner loop would learn nothing else. A support row's fallback leaves its own rating out.
 
     Args:
         support, query: the two sides. support_ratings: [T, K] on the unit scale, 0 in padding.
-        priors: what stands for the user on support rows, and what the user's evidence is shrunk to.
-        damping: how many ratings the prior is worth in shrunk means.
-        background: [T, 1] the offset that is expected of each user for what they rated in other domains, where users
-            are linked: theirs is shrunk to it, and not to 0. No rating of this domain is in it, so support rows are
-            told it, too.
+        priors: the user's statistics on support rows, and the values that those on query rows are shrunk to.
+        damping: the weight of the prior in ratings, in shrunk means.
+        background: [T, 1] for linked users, the expected offset of each from ratings in other domains: the user's
+            offset is shrunk to it, and not to 0. It uses no rating of this domain, so support rows have it too.
     """
     return (
         support_features(support, support_ratings, priors, damping=damping, background=background),
@@ -119,11 +118,11 @@ def make_features(
 def support_features(
     support: Rows, ratings: np.ndarray, priors: Priors, *, damping: float, background: np.ndarray | None = None
 ) -> Features:
-    """The first half of :func:`make_features`."""
+    """The support side of :func:`make_features`."""
     residuals, count = _residuals(support, ratings)
     expected = 0.0 if background is None else background
     own_offset = (residuals.sum(1, keepdims=True) - residuals + damping * expected) / (count - support.mask + damping)
-    return _side(support, own_offset, _Portrait.unknown(support.facts.mean[:, :1] + expected, priors))
+    return _side(support, own_offset, _UserProfile.unknown(support.facts.mean[:, :1] + expected, priors))
 
 
 def query_features(
@@ -135,21 +134,21 @@ def query_features(
     damping: float,
     background: np.ndarray | None = None,
 ) -> Features:
-    """The second half of :func:`make_features`; `ratings` are those of the support rows."""
+    """The query side of :func:`make_features`; `ratings` are those of the support rows."""
     residuals, count = _residuals(support, ratings)
     expected = 0.0 if background is None else background
     offset = (residuals.sum(1, keepdims=True) + damping * expected) / (count + damping)
-    return _side(query, offset, _Portrait.of(support, ratings, priors, damping, expected))
+    return _side(query, offset, _UserProfile.of(support, ratings, priors, damping, expected))
 
 
 def _residuals(support: Rows, ratings: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """[T, K] what a user rates beyond what everyone does, 0 in padding, and [T, 1] how many ratings there are."""
+    """[T, K] the residuals of the ratings on the item means, 0 in padding, and [T, 1] the number of ratings."""
     residuals = np.where(support.mask, ratings - support.facts.mean - support.facts.offset, 0.0)
     return residuals, support.mask.sum(1, keepdims=True).astype(float)
 
 
-class _Portrait(NamedTuple):
-    """What is known of a user: [T, 1] each, for the last two [T, 1, A] or [A]."""
+class _UserProfile(NamedTuple):
+    """The statistics of a user: [T, 1] each, for the last two [T, 1, A] or [A]."""
 
     shots: np.ndarray
     level: np.ndarray
@@ -158,7 +157,7 @@ class _Portrait(NamedTuple):
     absolute_error: np.ndarray
 
     @classmethod
-    def unknown(cls, mean: np.ndarray, priors: Priors) -> _Portrait:
+    def unknown(cls, mean: np.ndarray, priors: Priors) -> _UserProfile:
         nothing = np.zeros_like(mean)
         spread = nothing + np.sqrt(priors.variance)
         return cls(nothing, mean, spread, np.zeros_like(priors.absolute_error), priors.absolute_error)
@@ -166,7 +165,7 @@ class _Portrait(NamedTuple):
     @classmethod
     def of(
         cls, support: Rows, ratings: np.ndarray, priors: Priors, damping: float, expected: np.ndarray | float
-    ) -> _Portrait:
+    ) -> _UserProfile:
         mask = support.mask
         count = mask.sum(1, keepdims=True).astype(float)
         rated = np.where(mask, ratings, 0.0)
@@ -174,9 +173,9 @@ class _Portrait(NamedTuple):
         level = (rated.sum(1, keepdims=True) + damping * prior) / (count + damping)
         squares = np.where(mask, (ratings - level) ** 2, 0.0).sum(1, keepdims=True)
         errors = np.where(mask[..., None], ratings[..., None] - support.predictions, np.nan)
-        said = np.isfinite(errors)
-        errors = np.where(said, errors, 0.0)
-        times = said.sum(1, keepdims=True) + damping
+        finite = np.isfinite(errors)
+        errors = np.where(finite, errors, 0.0)
+        times = finite.sum(1, keepdims=True) + damping
         return cls(
             np.log1p(count),
             level,
@@ -186,46 +185,38 @@ class _Portrait(NamedTuple):
         )
 
 
-def _side(rows: Rows, user_offset: np.ndarray, user: _Portrait) -> Features:
+def _side(rows: Rows, user_offset: np.ndarray, user: _UserProfile) -> Features:
     facts = rows.facts
     fallback = np.clip(facts.mean + facts.offset + user_offset, 0.0, 1.0)
-    says = np.isfinite(rows.predictions)
-    filled = np.where(says, rows.predictions, fallback[..., None])
-    saying = says.sum(-1)
-    mean = np.where(saying > 0, np.where(says, filled, 0.0).sum(-1) / np.maximum(saying, 1), fallback)
-    deviation = np.where(says, filled - mean[..., None], 0.0)
-
-    def per_base(values: np.ndarray) -> np.ndarray:
-        return np.broadcast_to(values, filled.shape)
-
-    def per_row(values: np.ndarray) -> np.ndarray:
-        return np.broadcast_to(values, mean.shape)
-
-    algorithm = np.stack(
-        [
-            filled,
-            deviation,
-            says.astype(float),
-            np.log1p(np.where(says, rows.evidence, 0.0)),
-            per_base(user.error),
-            per_base(user.absolute_error),
-        ],
-        axis=-1,
+    available = np.isfinite(rows.predictions)
+    filled = np.where(available, rows.predictions, fallback[..., None])
+    counts = available.sum(-1)
+    mean = np.where(counts > 0, np.where(available, filled, 0.0).sum(-1) / np.maximum(counts, 1), fallback)
+    deviation = np.where(available, filled - mean[..., None], 0.0)
+    algorithm = [
+        filled,
+        deviation,
+        available.astype(float),
+        np.log1p(np.where(available, rows.evidence, 0.0)),
+        user.error,
+        user.absolute_error,
+    ]
+    context = [
+        user.shots,
+        user.level,
+        user.spread,
+        np.log1p(facts.num_ratings),
+        facts.offset,
+        facts.spread,
+        facts.age,
+        np.sqrt((deviation**2).sum(-1) / np.maximum(counts, 1)),
+        counts / rows.predictions.shape[-1],
+        fallback,
+    ]
+    predictions = np.where((counts == 0)[..., None], fallback[..., None], rows.predictions)
+    return Features(
+        predictions,
+        np.stack(np.broadcast_arrays(*algorithm), axis=-1),
+        np.stack(np.broadcast_arrays(*context), axis=-1),
+        fallback,
     )
-    context = np.stack(
-        [
-            per_row(user.shots),
-            per_row(user.level),
-            per_row(user.spread),
-            np.log1p(facts.num_ratings),
-            facts.offset,
-            facts.spread,
-            facts.age,
-            np.sqrt((deviation**2).sum(-1) / np.maximum(saying, 1)),
-            saying / rows.predictions.shape[-1],
-            fallback,
-        ],
-        axis=-1,
-    )
-    predictions = np.where((saying == 0)[..., None], fallback[..., None], rows.predictions)
-    return Features(predictions, algorithm, context, fallback)

@@ -1,4 +1,4 @@
-"""What each base predicts in each episode: fitted without the episode's user, support items left out one by one."""
+"""Base predictions for episodes: fitted without the episode's user, support items left out one by one."""
 
 from __future__ import annotations
 
@@ -12,15 +12,23 @@ from metarec.episodes._split import Task
 from metarec.ratings import Domain
 from metarec.threads import one_thread
 
-__all__ = ["BasePredictions", "ask_bases", "base_predictions", "leave_one_out_queries", "padded", "whole_query"]
+__all__ = [
+    "BasePredictions",
+    "base_predictions",
+    "leave_one_out_queries",
+    "padded",
+    "padded_predictions",
+    "predict_tasks",
+    "whole_query",
+]
 
 
 class BasePredictions(NamedTuple):
-    """One base's answers for some tasks, an array a task.
+    """One base's predictions for some tasks, an array a task.
 
     Attributes:
-        support, query: predictions in the domain's own units; NaN where it cannot say.
-        support_evidence, query_evidence: how much each rests on, see :class:`metarec.bases.Answer`.
+        support, query: predictions in the domain's own units, or NaN.
+        support_evidence, query_evidence: their evidence, see :class:`metarec.bases.Answer`.
     """
 
     support: list[np.ndarray]
@@ -29,18 +37,23 @@ class BasePredictions(NamedTuple):
     query_evidence: list[np.ndarray]
 
     def part(self, start: int, end: int) -> BasePredictions:
-        """The answers for the tasks from `start` to `end`."""
+        """The predictions for the tasks from `start` to `end`."""
         return BasePredictions(*(side[start:end] for side in self))
 
     def padded(self, shots: int, queries: int) -> dict[str, np.ndarray]:
         """Each side by its name, [T, shots] or [T, queries], NaN in padding; float32, which is enough for a rating."""
         widths = {"support": shots, "query": queries}
-        return {name: padded(rows, widths[name.partition("_")[0]]) for name, rows in self._asdict().items()}
+        return {name: padded_predictions(rows, widths[name.partition("_")[0]]) for name, rows in self._asdict().items()}
 
 
-def padded(rows: Sequence[np.ndarray], width: int) -> np.ndarray:
-    """[T, width] a base's answers, NaN in padding; float32, which is enough for a rating."""
-    table = np.full((len(rows), width), np.nan, dtype=np.float32)
+def padded_predictions(rows: Sequence[np.ndarray], width: int) -> np.ndarray:
+    """[T, width] one base's predictions, NaN in padding; float32, which is enough for a rating."""
+    return padded(rows, width, np.float32(np.nan))
+
+
+def padded(rows: Sequence[np.ndarray], width: int, padding: Any) -> np.ndarray:
+    """[T, width] rows of different lengths in one array of the type of the padding (object for text)."""
+    table = np.full((len(rows), width), padding, dtype=object if isinstance(padding, str) else None)
     for place, row in enumerate(rows):
         table[place, : len(row)] = row
     return table
@@ -52,8 +65,10 @@ def whole_query(task: Task) -> HistoryQuery:
 
 
 def leave_one_out_queries(task: Task) -> Iterator[HistoryQuery]:
-    """The calls that one task makes of a base: the query items from the whole support set, then every support item
-    from the others. What is predicted is never in the history that it is predicted from; the background always is."""
+    """The queries of one task: the query items from the whole support set, then every support item from the others.
+
+    A predicted item is never in its own history. The background is in every history.
+    """
     yield whole_query(task)
     for left_out in range(len(task.support_items)):
         others = np.arange(len(task.support_items)) != left_out
@@ -61,7 +76,7 @@ def leave_one_out_queries(task: Task) -> Iterator[HistoryQuery]:
 
 
 def _query(task: Task, shown: np.ndarray, items: np.ndarray) -> HistoryQuery:
-    """Items asked from the background and the support ratings that are `shown`, [K] booleans."""
+    """A query for items, from the background and the support ratings that are `shown`, [K] booleans."""
     return HistoryQuery(
         np.concatenate([task.background_items, task.support_items[shown]]),
         np.concatenate([task.background_ratings, task.support_ratings[shown]]),
@@ -81,17 +96,17 @@ def base_predictions(
         raise AssertionError(f"base {name} would be fitted on {len(held_out)} of the users that it predicts")
     with one_thread():
         base = make_base(name, seed=seed, **options).fit(fit_on)
-        return ask_bases([base], tasks)[0]
+        return predict_tasks([base], tasks)[0]
 
 
-def ask_bases(bases: Iterable[BaseRecommender], tasks: Sequence[Task]) -> list[BasePredictions]:
-    """What fitted bases say of the tasks: all that a fusion network ever hears from them."""
+def predict_tasks(bases: Iterable[BaseRecommender], tasks: Sequence[Task]) -> list[BasePredictions]:
+    """The predictions of fitted bases for the tasks."""
     queries = QueryBatch(query for task in tasks for query in leave_one_out_queries(task))
     return [_by_task(answer_queries(base, queries), tasks) for base in bases]
 
 
-def _by_task(said: Iterable[Answer], tasks: Sequence[Task]) -> BasePredictions:
-    answers = iter(said)
+def _by_task(answered: Iterable[Answer], tasks: Sequence[Task]) -> BasePredictions:
+    answers = iter(answered)
     predictions = BasePredictions([], [], [], [])
     for task in tasks:
         answer = next(answers)

@@ -1,4 +1,7 @@
-"""Who is train, validation or test; what is support and what is query. No rating's value is looked at here."""
+"""The split of users into train, validation and test, and of ratings into support and query.
+
+Nothing here depends on the value of a rating.
+"""
 
 from __future__ import annotations
 
@@ -31,17 +34,17 @@ Role = Literal["train", "validation", "test"]
 ROLES: tuple[Role, ...] = ("train", "validation", "test")
 
 MIN_USERS = 10
-"""With fewer users there is nothing to hold out: a train, a validation and a test set need a few users each."""
+"""The fewest users of a domain: a train, a validation and a test set need a few users each."""
 
 
 @dataclass(frozen=True)
 class UserRoles:
-    """The role of every user who makes an episode anywhere, the same in all domains.
+    """The role of every user with an episode, the same in all domains.
 
     Attributes:
         roles: user -> role. Users with too few ratings for an episode have none; bases may learn from them.
         folds: train user -> fold; the bases that predict a fold's episodes were fitted without its users.
-        num_folds: how many folds there are.
+        num_folds: the number of folds.
     """
 
     roles: Mapping[str, Role]
@@ -49,7 +52,7 @@ class UserRoles:
     num_folds: int
 
     def held_out(self, fold: int | None) -> set[str]:
-        """Users whose ratings the bases must not see: validation and test users, and the fold's own."""
+        """Users whose ratings the bases must not see: validation and test users, and those of the fold."""
         outside = {user for user, role in self.roles.items() if role != "train"}
         return outside | {user for user, own in self.folds.items() if own == fold}
 
@@ -58,10 +61,10 @@ _NO_ITEMS, _NO_RATINGS = np.array([], dtype=object), np.array([], dtype=np.float
 
 
 class Task(NamedTuple):
-    """One user's episode as the bases may see it. The query items' ratings are deliberately not in it.
+    """One user's episode as the bases see it, without the ratings of the query items.
 
-    The background is what the user rated in other domains before, told in the units of this one; it is part of every
-    history, and never asked about.
+    The background is the user's earlier ratings in other domains, converted to the units of this one; it is part of
+    every history and never predicted.
     """
 
     user: str
@@ -76,10 +79,10 @@ class Cut(NamedTuple):
     """An episode as it was cut from the table.
 
     Attributes:
-        task: what bases may see.
+        task: the part that bases see.
         ratings: [n] of the query items, in the domain's own units.
-        support_times: [k] and query_times: [n] when the items were rated; None where there are no timestamps.
-        draw: 0 for the episode that a user is judged on; 1 and above for more episodes of a train user.
+        support_times: [k] and query_times: [n] the times of the ratings; None without timestamps.
+        draw: 0 for the user's first episode; 1 and above for more episodes of a train user.
     """
 
     task: Task
@@ -92,8 +95,8 @@ class Cut(NamedTuple):
 def assign_roles(domains: Mapping[str, Domain], target: str, settings: EpisodeSettings, seed: int) -> UserRoles:
     """Split the users of all domains, so that a test user of one domain is a train user of none.
 
-    The target's users are split first, so that its shares are exact; every other domain's users follow as far as they
-    have no role yet. The split depends on user ids, on how many ratings they have, and on the seed.
+    The target's users are split first, so that its shares are exact; the other domains' users without a role follow.
+    The split depends on user ids, on their numbers of ratings, and on the seed.
 
     Raises:
         InputError: a domain with too few users who have enough ratings.
@@ -116,7 +119,7 @@ def assign_roles(domains: Mapping[str, Domain], target: str, settings: EpisodeSe
 
 
 def deal_folds(users: Sequence[str], num_folds: int, rng: np.random.Generator) -> dict[str, int]:
-    """user -> fold, dealt out like cards."""
+    """user -> fold: folds of equal size, in a random order."""
     return {users[index]: position % num_folds for position, index in enumerate(rng.permutation(len(users)))}
 
 
@@ -130,9 +133,8 @@ def cut_tasks(domain: Domain, roles: UserRoles, settings: EpisodeSettings, seed:
     """The episodes of every user with a role here, in the order of the users' ids.
 
     Support is the user's earliest ratings by timestamp, ties and missing timestamps broken by a seeded draw that
-    depends on ids only: neither the rows' order nor the ratings matter. Train users make `settings.draws` episodes:
-    the further ones begin at a random place in the user's history, as if what came before were not known, or are
-    another seeded draw where there are no timestamps.
+    depends on ids only, not on the rows' order or the ratings. Train users make `settings.draws` episodes: the further
+    ones begin at a random place in the user's history, or are another seeded draw where there are no timestamps.
     """
     ratings = domain.ratings
     canonical = ratings.sort_values(["user", "item"], kind="stable").index.to_numpy()
@@ -149,7 +151,7 @@ def cut_tasks(domain: Domain, roles: UserRoles, settings: EpisodeSettings, seed:
         times = ratings["timestamp"].to_numpy() if domain.has_timestamps else np.zeros(len(ratings))
         order = np.lexsort((key, times, codes))
         spare = counts - settings.needed_ratings
-        # From 1: at 0 it would be the first episode once more.
+        # From 1, because 0 is the first episode.
         skipped = 1 + np.floor(rng.random(len(names)) * spare).astype(int)
         if draw == 0 or not domain.has_timestamps:
             skipped[:] = 0
@@ -169,7 +171,7 @@ def cut_tasks(domain: Domain, roles: UserRoles, settings: EpisodeSettings, seed:
 
 
 def too_few(domain: Domain, settings: EpisodeSettings, found: int, needed: int = MIN_USERS) -> str:
-    """What to say of a domain with too few users for any split."""
+    """The error message for a domain with too few users."""
     most = int(domain.ratings["user"].value_counts().max())
     return (
         f'domain "{domain.name}": {found} of {domain.num_users} users have the {settings.needed_ratings} ratings that '

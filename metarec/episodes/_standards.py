@@ -1,4 +1,4 @@
-"""What features are measured against, and how they become tensors: the same for episodes and for new users."""
+"""The standardisation of features, the same for episodes and for new users."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import NamedTuple, Self
 import numpy as np
 import torch
 
-from metarec.episodes._batch import FusionInputs
+from metarec.episodes._episodes import FusionInputs
 from metarec.episodes._features import Features, ItemFacts, Priors, Rows
 from metarec.ratings import RatingScale
 
@@ -29,31 +29,31 @@ class Moments(NamedTuple):
 
     @classmethod
     def pooled(cls, several: Sequence[Self]) -> Self:
-        """Of all rows together, as if each had as many."""
+        """Of all rows together, each set with the same weight."""
         mean = np.mean([one.mean for one in several], axis=0)
         square = np.mean([one.spread**2 + one.mean**2 for one in several], axis=0)
         return cls(mean, np.sqrt(np.maximum(square - mean**2, 0.0)))
 
     def mixed(self, other: Self, share: float) -> Self:
-        """Between these and others: `share` of the others."""
+        """A mixture of these and others: `share` of the others."""
         mean = (1 - share) * self.mean + share * other.mean
         return type(self)(mean, np.sqrt((1 - share) * self.spread**2 + share * other.spread**2))
 
     def standardise(self, values: np.ndarray) -> np.ndarray:
-        """Features with mean 0 and deviation 1; what is constant becomes 0."""
+        """Features with mean 0 and deviation 1; constant features become 0."""
         varies = self.spread > 1e-6
-        # Far outside of what training saw a network only extrapolates; five deviations are far enough.
+        # Clipped at five deviations, because a network only extrapolates far outside of its training data.
         return np.where(varies, np.clip((values - self.mean) / np.where(varies, self.spread, 1.0), -5, 5), 0.0)
 
 
 @dataclass(frozen=True)
 class Standards:
-    """What a domain's features are measured against: learned from the query rows of its train users.
+    """The standardisation of a domain's features, learned from the query rows of its train users.
 
     Attributes:
-        priors: what is believed of a user before the support set has spoken.
+        priors: the prior of a user's statistics.
         algorithm: moments [A, F]; context: moments [C].
-        damping: how many ratings the prior is worth.
+        damping: the weight of the prior in ratings.
     """
 
     priors: Priors
@@ -63,7 +63,7 @@ class Standards:
 
     @classmethod
     def pooled(cls, several: Sequence[Self]) -> Self:
-        """Those of several domains together, each of which counts the same."""
+        """Those of several domains together, each with the same weight."""
         priors = [one.priors for one in several]
         return cls(
             Priors(
@@ -76,7 +76,7 @@ class Standards:
         )
 
     def mixed(self, other: Self, share: float) -> Self:
-        """Between these and others: `share` of the others, in [0, 1]."""
+        """A mixture of these and others: `share` of the others, in [0, 1]."""
         own, their = self.priors, other.priors
         priors = Priors(
             (1 - share) * own.absolute_error + share * their.absolute_error,
@@ -88,10 +88,10 @@ class Standards:
         return type(self)(priors, algorithm, context, self.damping)
 
     def inputs(self, side: Features, targets: np.ndarray, mask: np.ndarray) -> FusionInputs:
-        """What a network sees of one side's features: standardised, padding hidden.
+        """One side's features as a network's inputs: standardised, with padding replaced.
 
         Args:
-            targets: [T, n] on the unit scale; mask: [T, n] which rows are real.
+            targets: [T, n] on the unit scale; mask: [T, n] false in padding.
         """
 
         def tensor(values: np.ndarray, padding: float) -> torch.Tensor:
@@ -110,7 +110,7 @@ class Standards:
 def unit_rows(
     predictions: np.ndarray, evidence: np.ndarray, facts: np.ndarray, mask: np.ndarray, scale: RatingScale
 ) -> Rows:
-    """One side of T tasks, from what the bases and the item facts say of it.
+    """One side of T tasks, from base predictions and item facts.
 
     Args:
         predictions: [T, n, A] in the domain's units; evidence: [T, n, A]; facts: [T, n, 5]; mask: [T, n].

@@ -10,11 +10,11 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 __all__ = ["EpisodeSettings", "Progress"]
 
 Progress = Callable[[int, int, str], None]
-"""Called with (done, of how many, what) while something takes long."""
+"""Called with (done, total, description) during long work."""
 
 
 class EpisodeSettings(BaseModel):
-    """The protocol of a study: who is judged, on what, after how many ratings.
+    """The protocol of a study: the split of users and the sizes of support and query sets.
 
     >>> EpisodeSettings(shots=5).needed_ratings
     10
@@ -29,15 +29,15 @@ class EpisodeSettings(BaseModel):
     max_query: int = Field(40, ge=1)
     "The query set is the ratings that follow the support set, at most this many."
     draws: int = Field(1, ge=1, le=100)
-    "Episodes of a train user, at most: the further ones begin somewhere later in the user's history."
+    "Episodes of a train user, at most: the further ones begin later in the user's history."
     validation_fraction: float = Field(0.2, gt=0, lt=1)
-    "Share of the users with enough ratings that searches and early stopping look at."
+    "Share of the users with enough ratings that searches and early stopping use."
     test_fraction: float = Field(0.2, gt=0, lt=1)
     "Share of them that is scored once, at the end."
     folds: int = Field(5, ge=2, le=50)
     "Folds over the train users: each fold's episodes come from bases fitted without its users."
     damping: float = Field(5.0, gt=0)
-    "How many ratings the prior is worth wherever a mean or an error is shrunk."
+    "The weight of the prior in ratings, wherever a mean or an error is shrunk."
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -52,5 +52,5 @@ class EpisodeSettings(BaseModel):
 
     @property
     def needed_ratings(self) -> int:
-        """How many ratings a user needs to make an episode."""
+        """The fewest ratings of a user with an episode."""
         return self.shots + self.min_query

@@ -10,18 +10,17 @@ from metarec.errors import InputError
 __all__ = ["PULL", "convex_weights"]
 
 PULL = 0.1
-"""How strongly weights are pulled towards equal ones: against the squared error, per row, in units of the models' own
-mean squared disagreement."""
+"""The strength of the pull towards equal weights, per row, in units of the models' mean squared disagreement."""
 
 _SUM = 1e4
-"""How much more a sum that is not 1 costs than anything else: it is 1 to four digits before it is normalised."""
+"""The penalty on a sum other than 1: the sum is 1 to four digits before it is normalised."""
 
 
 def convex_weights(predictions: np.ndarray, targets: np.ndarray, *, pull: float = PULL) -> np.ndarray:
     """[M] weights >= 0 with sum 1, of the combination with the smallest squared error.
 
     Stacked regression with weights that cannot be negative (Breiman, "Stacked regressions", Machine Learning, 1996),
-    pulled towards the plain mean: among models that agree, the data cannot tell, and the mean is the safer bet.
+    pulled towards the plain mean, which decides between models that agree.
 
     Args:
         predictions: [R, M] of M models. targets: [R] the true ratings, of users that no model learned from.
@@ -49,7 +48,7 @@ def convex_weights(predictions: np.ndarray, targets: np.ndarray, *, pull: float 
     disagreement = float(((predictions - mean) ** 2).mean())
     if np.isinf(pull) or disagreement == 0:
         return equal
-    # With weights that sum to 1, the mean of the models drops out of the error, and what is left is well conditioned.
+    # With weights that sum to 1, the mean of the models drops out of the error, and the rest is well conditioned.
     scale = np.sqrt(disagreement * rows)
     pulled = np.sqrt(pull) * scale
     left = np.vstack([predictions - mean, pulled * np.eye(models), np.full((1, models), _SUM * scale)])

@@ -1,4 +1,4 @@
-"""Losses of single rows, and how the rows of many tasks become one number. Pure functions on tensors."""
+"""Losses of single rows, and their means over rows and tasks. Pure functions on tensors."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ __all__ = [
 ]
 
 HUBER_DELTA = 0.1
-"""Where :func:`huber_error` turns from a square to a line: a tenth of the unit scale, half of a usual rating error."""
+"""The error at which :func:`huber_error` becomes linear: a tenth of the unit scale, half of a usual rating error."""
 
 
 def squared_error(prediction: Tensor, target: Tensor) -> Tensor:
@@ -48,11 +48,11 @@ def huber_error(prediction: Tensor, target: Tensor, delta: float = HUBER_DELTA) 
 PREDICTION_LOSSES: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = MappingProxyType(
     {"mse": squared_error, "mae": absolute_error, "huber": huber_error}
 )
-"""The losses that have a name: (prediction[...], target[...]) -> [...]."""
+"""name -> loss of the predictions: (prediction[...], target[...]) -> [...]."""
 
 
 def negative_entropy(weights: Tensor) -> Tensor:
-    """[...] minus the entropy of weights[..., A] that sum to 1, in nats: lowest where all bases count alike.
+    """[...] minus the entropy of weights[..., A] that sum to 1, in nats: lowest for equal weights.
 
     A weight of 0 adds nothing, and its gradient is finite.
     """
@@ -60,12 +60,12 @@ def negative_entropy(weights: Tensor) -> Tensor:
 
 
 def confidence_target(predictions: Tensor, targets: Tensor) -> Tensor:
-    """[..., A] what a confidence should be: 1 - |that base's error| / the largest base error of the row.
+    """[..., A] the target of a confidence: 1 - |that base's error| / the largest base error of the row.
 
-    It is 1 for every base where all of them are right, and 0 for a base that says NaN, which no loss should count.
+    It is 1 for every base where all of them are right, and 0 for a base that predicts NaN, which no loss should count.
 
     Args:
-        predictions: [..., A] what each base predicts, NaN where it cannot say.
+        predictions: [..., A] of the bases, or NaN.
         targets: [...] the true ratings.
     """
     finite = predictions.isfinite()
@@ -77,11 +77,11 @@ def confidence_target(predictions: Tensor, targets: Tensor) -> Tensor:
 
 
 def confidence_loss(confidences: Tensor, predictions: Tensor, targets: Tensor) -> Tensor:
-    """[...] squared error between each confidence and its goal, averaged over the bases that say something.
+    """[...] squared error between each confidence and its goal, averaged over the available bases.
 
     Args:
         confidences: [..., A] in [0, 1].
-        predictions: [..., A] what each base predicts, NaN where it cannot say; targets: [...] the true ratings.
+        predictions: [..., A] of the bases, or NaN; targets: [...] the true ratings.
     """
     finite = predictions.isfinite()
     errors = (confidences - confidence_target(predictions, targets)).square() * finite
@@ -91,8 +91,8 @@ def confidence_loss(confidences: Tensor, predictions: Tensor, targets: Tensor) -
 def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
     """The mean over each task's unmasked rows, then over the tasks, as a scalar.
 
-    A task without rows is left out of the mean over tasks: it says nothing, and a zero in its place would only shrink
-    the loss of the others. If no task has a row (so for one task without any), it is 0, with a graph to `values`.
+    A task without rows is left out of the mean over tasks; a zero in its place would shrink the loss of the others. If
+    no task has a row, it is 0, with a graph to `values`.
 
     Args:
         values: [..., N] one value per row; finite everywhere, in padding too.

@@ -18,7 +18,7 @@ class _Range(BaseModel):
 
 
 class RealRange(_Range):
-    """Real numbers from low to high, on a logarithmic scale where `log` says so."""
+    """Real numbers from low to high, on a logarithmic scale with `log`."""
 
     low: float
     high: float
@@ -47,7 +47,7 @@ class RealRange(_Range):
         return min(max(float(value), self.low), self.high) if _is_number(value) else None
 
     def place(self, value: float) -> float:
-        """Where in the range a value lies, from 0 to 1."""
+        """The position of a value in the range, from 0 to 1."""
         if self.low == self.high:
             return 0.0
         low, high, at = map(math.log if self.log else float, (self.low, self.high, value))
@@ -84,7 +84,7 @@ class IntRange(_Range):
         return min(max(round(value), self.first), self.last) if _is_number(value) else None
 
     def place(self, value: int) -> float:
-        """Where in the range a value lies, from 0 to 1."""
+        """The position of a value in the range, from 0 to 1."""
         return (value - self.first) / max(self.last - self.first, 1)
 
     def __str__(self) -> str:
@@ -112,7 +112,7 @@ class Choice(_Range):
         return value if self.holds(value) else None
 
     def place(self, value: Any) -> float:
-        """Which of the choices it is: any two are wholly different."""
+        """The position of the value among the choices; the choices have no order."""
         return next(place for place, choice in enumerate(self.choices) if choice == value)
 
     def __str__(self) -> str:
@@ -120,7 +120,7 @@ class Choice(_Range):
 
 
 Limits = RealRange | IntRange | Choice
-"""What a parameter may be."""
+"""The range of a parameter."""
 
 
 def _is_number(value: Any) -> bool:

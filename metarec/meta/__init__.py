@@ -1,11 +1,10 @@
 """Adaptation of a fusion network to a user's support ratings, and the training of its start."""
 
 from metarec.meta._base import AdaptedNetwork, MetaLearner
-from metarec.meta._outer import NonFiniteLossError, clipped_step, make_adam
 from metarec.meta.engines import ENGINES, make_engine
 from metarec.meta.maml import BatchedMAML
 from metarec.meta.network_config import NetworkConfig, OnEpoch, Shape, TrainedNetwork
-from metarec.meta.trainer import MetaLearningTrainer
+from metarec.meta.trainer import MetaLearningTrainer, NonFiniteLossError, clipped_step, make_adam
 
 __all__ = [
     "ENGINES",

@@ -1,4 +1,4 @@
-"""What every engine offers: a meta-loss to train on, and networks adapted to users."""
+"""The interface of engines: a meta-loss to train on, and networks adapted to users."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from metarec.episodes import EpisodeBatch, FusionInputs
 from metarec.errors import InputError
 from metarec.fusion import FusionNetwork, FusionOutput
 from metarec.fusion.losses import PREDICTION_LOSSES
-from metarec.meta._calls import Fuse, Loss, RowLosses, call_with, each_task, evaluating, said
+from metarec.meta._calls import Fuse, Loss, RowLosses, call_with, each_task, evaluating, outputs_by_name
 from metarec.meta._inner_optimizers import INNER_OPTIMIZERS, InnerOptimizer
 from metarec.registry import suggest
 
@@ -35,14 +35,13 @@ TASK_CHUNK = 256
 """How many tasks are adapted at once where no gradient is kept: enough to be fast, few enough for memory."""
 
 ROWS_AT_ONCE = 4096
-"""About how many rows adapted networks answer at once, for the same reasons."""
+"""About how many rows adapted networks predict at once, for the same reasons."""
 
 
 class AdaptedNetwork:
-    """T copies of a fusion network, each adapted to one task. Holds no graph, and never trains.
+    """T copies of a fusion network, each adapted to one task, without a graph. Made by :meth:`MetaLearner.adapt`.
 
-    Made by :meth:`MetaLearner.adapt`. What is not adapted is shared with the network itself; where `shared`, that is
-    everything.
+    Parameters that are not adapted are shared with the network itself; where `shared`, that is all of them.
 
     Attributes:
         fast_weights: name -> [T, ...] each task's own parameters, under the network's names.
@@ -61,9 +60,8 @@ class AdaptedNetwork:
         return {name.removeprefix("network."): tensor for name, tensor in self._fast.items()}
 
     def fuse(self, query: FusionInputs) -> FusionOutput:
-        """What each task's network says about the rows [T, N] of that task; predictions are not clipped."""
-        answer = self._each_task(Fuse(self._losses.network), query)
-        return FusionOutput(**answer)
+        """The output of each task's network for the rows [T, N] of that task; predictions are not clipped."""
+        return FusionOutput(**self._each_task(Fuse(self._losses.network), query))
 
     def predict(self, query: FusionInputs) -> Tensor:
         """[T, N] ratings on the unit scale, clipped to [0, 1]."""
@@ -78,21 +76,21 @@ class AdaptedNetwork:
         if query.mask.shape[0] != self.num_tasks:
             raise InputError(f"query must have the {self.num_tasks} tasks of the support but got {query.mask.shape[0]}")
         with torch.no_grad(), evaluating(module):
-            return self._answer(module, query)
+            return self._outputs(module, query)
 
-    def _answer(self, module: nn.Module, query: FusionInputs) -> Any:
-        """What a module around the network answers; of a FusionOutput what is said, by name."""
+    def _outputs(self, module: nn.Module, query: FusionInputs) -> Any:
+        """The output of a module around the network; that of a FusionOutput by name."""
         if self._shared:
-            # Nobody has parameters of their own, and the network takes the rows of all tasks as they are.
-            return said(module(query))
+            # No task has parameters of its own, and the network takes the rows of all tasks as they are.
+            return outputs_by_name(module(query))
         if self.num_tasks == 1:
-            # As it is done for one user after the other, for whom mapping over users would be half of the time.
+            # For a single user, mapping over users would take half of the time.
             own = {name: tensor[0] for name, tensor in self._fast.items()}
-            answer = said(call_with(module, own, FusionInputs(*(tensor[0] for tensor in query))))
-            if isinstance(answer, Tensor):
-                return answer.unsqueeze(0)
-            return {name: value.unsqueeze(0) for name, value in answer.items()}
-        # What is in work should fit a processor's cache.
+            output = outputs_by_name(call_with(module, own, FusionInputs(*(tensor[0] for tensor in query))))
+            if isinstance(output, Tensor):
+                return output.unsqueeze(0)
+            return {name: value.unsqueeze(0) for name, value in output.items()}
+        # A chunk should fit a processor's cache.
         chunk_size = max(1, ROWS_AT_ONCE // max(1, query.mask.shape[1]))
         return each_task(module, self._fast, query, chunk_size=chunk_size)
 
@@ -121,9 +119,9 @@ def check_adaptation(
         raise InputError(
             f'unknown inner_optimizer "{inner_optimizer}"; {suggest(str(inner_optimizer), INNER_OPTIMIZERS)}'
         )
-    known = [*PREDICTION_LOSSES, "fusion"]
-    if not callable(loss) and loss not in known:
-        raise InputError(f'unknown loss "{loss}"; {suggest(str(loss), known)}')
+    losses = [*PREDICTION_LOSSES, "fusion"]
+    if not callable(loss) and loss not in losses:
+        raise InputError(f'unknown loss "{loss}"; {suggest(str(loss), losses)}')
 
 
 class MetaLearner(nn.Module, ABC):
@@ -134,15 +132,15 @@ class MetaLearner(nn.Module, ABC):
     any, after adaptation. A task without support rows is not adapted. Dropout is off while adapting; in the meta-loss's
     query rows it is on if the network is in training mode. Parameters that need no gradient are not adapted.
 
-    With `learn_rates` every adapted parameter tensor has a rate of its own that is learned with the start (Meta-SGD, Li
-    et al. 2017, has one for every entry: more numbers than a few hundred users can tell apart). Its logarithm is what
-    is learned: so a rate stays positive and the inner loop a descent, and a step of the outer loop changes a small rate
-    and a large one by the same factor. With adapted="head" only the network's last layers are adapted (ANIL, Raghu et
-    al. 2020), and the outer loop trains everything. With inner_optimizer="momentum" or "adam" the inner loop is that of
-    the optimizer, begun anew for each task, and the meta-gradient goes through its state.
+    With `learn_rates` every adapted parameter tensor has its own rate, learned with the start (Meta-SGD, Li et al.
+    2017, has one for every entry: too many for a few hundred users). The logarithm is learned, so that a rate stays
+    positive and an outer step changes a small rate and a large one by the same factor. With adapted="head" only the
+    network's last layers are adapted (ANIL, Raghu et al. 2020), and the outer loop trains all layers. With
+    inner_optimizer="momentum" or "adam" the inner loop uses that optimizer, started anew for each task, and the
+    meta-gradient goes through its state.
 
-    Being a module, it has ``parameters()`` (the network's, and whatever an engine learns beside them), ``to()`` and
-    ``state_dict()``. The arguments are those of :func:`make_engine`.
+    It is a module: ``parameters()`` are the network's and those that an engine learns beside them. The arguments are
+    those of :func:`make_engine`.
 
     Attributes:
         network: the fusion network; its parameters are the start.
@@ -208,7 +206,7 @@ class MetaLearner(nn.Module, ABC):
 
     @property
     def rates(self) -> dict[str, float]:
-        """name -> the inner rate of each adapted parameter, as it is now."""
+        """name -> the current inner rate of each adapted parameter."""
         with torch.no_grad():
             return {name.removeprefix("network."): float(self._rate(name)) for name in self._adapted_names()}
 
@@ -217,12 +215,12 @@ class MetaLearner(nn.Module, ABC):
         return ", ".join(f"{name}={getattr(self, name)!r}" for name in names)
 
     def _adapted_names(self) -> list[str]:
-        """What the inner loop changes, under the names that :class:`RowLosses` knows."""
+        """The parameters that the inner loop changes, under their names in :class:`RowLosses`."""
         parameters = dict(self.network.named_parameters())
         return [f"network.{name}" for name in self._rated if parameters[name].requires_grad]
 
     def _rate(self, name: str) -> Tensor | float:
-        """The inner rate of a parameter under the name that :class:`RowLosses` knows; with a graph where learned."""
+        """The inner rate of a parameter, by its name in :class:`RowLosses`; with a graph where it is learned."""
         if self.log_rates is None:
             return self.inner_lr
         return self.log_rates[self._rated.index(name.removeprefix("network."))].exp()

@@ -22,7 +22,7 @@ __all__ = [
     "call_with",
     "each_task",
     "evaluating",
-    "said",
+    "outputs_by_name",
     "twice_differentiable",
 ]
 
@@ -30,7 +30,7 @@ Loss = Literal["mse", "mae", "huber", "fusion"] | Callable[[FusionOutput, Fusion
 
 
 class Rows(Protocol):
-    """A NamedTuple of tensors [T, N, ...] such as FusionInputs; `mask` [T, N] says which of the rows count."""
+    """A NamedTuple of tensors [T, N, ...] such as FusionInputs; `mask` [T, N] is true for the rows that count."""
 
     def __init__(self, *tensors: Tensor) -> None: ...
     def __iter__(self) -> Iterator[Tensor]: ...
@@ -39,9 +39,9 @@ class Rows(Protocol):
 
 
 class RowLosses(nn.Module):
-    """A fusion network and a loss, as a module whose forward is what engines call: inputs -> losses [...].
+    """A fusion network and a loss as one module, inputs -> losses [...].
 
-    learn2learn, higher and ``functional_call`` all swap the parameters of the module that they call.
+    Engines call a module because learn2learn, higher and ``functional_call`` swap the parameters of what they call.
     """
 
     def __init__(self, network: FusionNetwork, loss: Loss) -> None:
@@ -59,7 +59,7 @@ class RowLosses(nn.Module):
 
 
 class Fuse(nn.Module):
-    """The same for :meth:`FusionNetwork.fuse`, with the same parameter names as :class:`RowLosses`."""
+    """:meth:`FusionNetwork.fuse` as a module with the parameter names of :class:`RowLosses`."""
 
     def __init__(self, network: FusionNetwork) -> None:
         super().__init__()
@@ -71,7 +71,7 @@ class Fuse(nn.Module):
 
 @contextmanager
 def evaluating(module: nn.Module) -> Iterator[None]:
-    """Dropout and the like are off inside, and every submodule is in its own mode again afterwards."""
+    """Turn off dropout and the like inside; afterwards every submodule is in its former mode."""
     training = [part for part in module.modules() if part.training]
     for part in training:
         part.training = False
@@ -83,7 +83,7 @@ def evaluating(module: nn.Module) -> Iterator[None]:
 
 
 def twice_differentiable() -> AbstractContextManager[None]:
-    """Attention inside is computed by the plain kernel, the only one of torch's that has a second derivative."""
+    """Compute attention inside by the plain kernel, the only one of torch's that has a second derivative."""
     kernel: AbstractContextManager[None] = sdpa_kernel(SDPBackend.MATH)
     return kernel
 
@@ -96,23 +96,23 @@ def each_task(
     randomness: str = "error",
     chunk_size: int | None = None,
 ) -> Any:
-    """What a module answers to each task's rows with that task's parameters; it shares the others.
+    """A module's outputs for each task's rows with that task's parameters; the tasks share the others.
 
     Args:
         fast: name -> [T, ...] parameters. randomness, chunk_size: of ``vmap``.
     """
 
     def one_task(parameters: dict[str, Tensor], rows: Rows) -> Any:
-        return said(call_with(module, parameters, rows))
+        return outputs_by_name(call_with(module, parameters, rows))
 
     return vmap(one_task, randomness=randomness, chunk_size=chunk_size)(dict(fast), inputs)
 
 
 def call_with(module: nn.Module, parameters: Mapping[str, Tensor], inputs: Any) -> Any:
-    """What a module answers with other tensors in the place of its parameters, wherever each of these is used.
+    """A module's output with other tensors in the place of its parameters, wherever each of these is used.
 
-    ``functional_call`` ties weights by itself too, but where a submodule has two names it leaves the other tensors in
-    the module (torch 2.14); so it is told each place once.
+    ``functional_call`` can tie weights, but where a submodule has two names it leaves the other tensors in the module
+    (torch 2.14); so each place is passed once.
     """
     places: dict[int, list[str]] = {}
     for owner, part in module.named_modules():
@@ -123,8 +123,8 @@ def call_with(module: nn.Module, parameters: Mapping[str, Tensor], inputs: Any) 
     return functional_call(module, everywhere, (inputs,), tie_weights=False)
 
 
-def said(answer: FusionOutput | Tensor) -> dict[str, Tensor] | Tensor:
-    """Of a FusionOutput what a network says, by name: vmap hands back tensors only. Losses are left as they are."""
-    if isinstance(answer, Tensor):
-        return answer
-    return {name: value for name, value in answer._asdict().items() if value is not None}
+def outputs_by_name(output: FusionOutput | Tensor) -> dict[str, Tensor] | Tensor:
+    """The tensors of a FusionOutput by name, because vmap returns tensors only; losses are returned as they are."""
+    if isinstance(output, Tensor):
+        return output
+    return {name: value for name, value in output._asdict().items() if value is not None}

@@ -1,4 +1,4 @@
-"""What a trainer is given, as batches of tasks on one device."""
+"""The data that a trainer accepts, as batches of tasks on one device."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
 from metarec.episodes import EpisodeBatch, Episodes, FusionInputs
 from metarec.errors import InputError
+from metarec.fusion import FusionNetwork, FusionOutput
 
-__all__ = ["Row", "Task", "TrainingData", "as_batches", "stack_rows", "stack_tasks"]
+__all__ = ["RegressionNetwork", "Row", "Task", "TrainingData", "as_batches", "stack_rows", "stack_tasks"]
 
 Row = Mapping[str, Any]
 """One row: algorithm_features[A][F], context_features[C], algorithm_predictions[A] or algorithm_targets[A], targets."""
@@ -24,10 +25,10 @@ TrainingData = EpisodeBatch | Episodes | Sequence[EpisodeBatch | Episodes] | Seq
 
 
 def as_batches(data: TrainingData, device: torch.device, name: str) -> list[EpisodeBatch]:
-    """One EpisodeBatch for each domain in `data`; `name` is what messages call it.
+    """One EpisodeBatch for each domain in `data`; `name` names it in messages.
 
     Raises:
-        InputError: there is nothing in it, or something that is not episodes.
+        InputError: it is empty, or holds something that is not episodes.
     """
     parts: Sequence[Any] = [data] if isinstance(data, EpisodeBatch | Episodes) else data
     if parts and all(isinstance(part, Mapping) for part in parts):
@@ -45,10 +46,10 @@ def as_batches(data: TrainingData, device: torch.device, name: str) -> list[Epis
 
 
 def stack_rows(rows: Sequence[Row], name: str) -> EpisodeBatch:
-    """Each row as a task of its own, with one query row and no support, so that nothing is adapted.
+    """Each row as a task with one query row and no support, so that nothing is adapted.
 
     Raises:
-        InputError: a row without a key that it needs, or rows of different shapes; named by position.
+        InputError: a row lacks a key, or rows have different shapes; the message gives the row's position.
     """
     columns = [_read_row(row, f"{name}[{position}]") for position, row in enumerate(rows)]
     for position, column in enumerate(columns):
@@ -66,16 +67,32 @@ def stack_rows(rows: Sequence[Row], name: str) -> EpisodeBatch:
 
 
 def stack_tasks(tasks: Sequence[Task], device: torch.device) -> EpisodeBatch:
-    """Tasks of plain regression, padded to one length; x stands in the place of the context."""
+    """Tasks of plain regression, padded to one length, with x as the context."""
     support_x, support_y, query_x, query_y = zip(*tasks, strict=True)
     return EpisodeBatch(_regression_inputs(support_x, support_y, device), _regression_inputs(query_x, query_y, device))
+
+
+class RegressionNetwork(FusionNetwork):
+    """A module that maps x[B, F] to [B, 1] as a fusion network: x is the context of each row."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+    def fuse(self, inputs: FusionInputs) -> FusionOutput:
+        answer = self.module(inputs.context)
+        if answer.shape != (*inputs.targets.shape, 1):
+            raise ValueError(
+                f"the model must map x[B, F] to [B, 1] but maps {list(inputs.context.shape)} to {list(answer.shape)}"
+            )
+        return FusionOutput(answer.squeeze(-1))
 
 
 _KEYS = ("algorithm_predictions", "algorithm_features", "context_features", "targets")
 
 
 def _read_row(row: Row, where: str) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    # What a base predicted is what its confidence is judged by, so the two names mean the same here.
+    # A base's confidence is compared with its own predictions, so the two names mean the same here.
     predictions = row.get("algorithm_predictions", row.get("algorithm_targets"))
     if predictions is None:
         raise InputError(f'{where}: has neither "algorithm_predictions" nor "algorithm_targets"; give one of them')

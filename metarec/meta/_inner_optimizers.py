@@ -1,4 +1,4 @@
-"""How an inner step follows from the gradients so far. Differentiable: nothing is changed in place."""
+"""Optimizers of the inner loop: from the gradients so far to a step. Differentiable, so nothing changes in place."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ InnerOptimizer = Literal["sgd", "momentum", "adam"]
 INNER_OPTIMIZERS: tuple[str, ...] = get_args(InnerOptimizer)
 
 MOMENTUM = 0.9
-"""The share of the last step's direction that the next one keeps, as is usual."""
+"""The share of the last step's direction that the next one keeps."""
 
 ADAM_BETAS = (0.9, 0.999)
 ADAM_EPSILON = 1e-8
@@ -32,11 +32,11 @@ ADAM_EPSILON = 1e-8
 
 
 class DescentDirection(ABC):
-    """What is subtracted from parameters, times their rates. It remembers: one for each descent."""
+    """The direction that is subtracted from parameters, times their rates. Stateful: make one for each descent."""
 
     @abstractmethod
     def __call__(self, gradients: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """name -> the direction of the next step, of the shape of the gradient."""
+        """name -> the direction of the next step, in the shape of the gradient."""
 
 
 class _Gradient(DescentDirection):
@@ -83,7 +83,7 @@ class _Adam(DescentDirection):
 
 
 def _root(square: Tensor) -> Tensor:
-    """The square root; at 0 its gradient is 0 and not infinite: what was never moved stays where it is."""
+    """The square root, with a gradient of 0 at 0 in place of an infinite one: entries without a gradient stay."""
     zero = square == 0
     return torch.where(zero, 0.0, torch.where(zero, 1.0, square).sqrt())
 
@@ -92,5 +92,5 @@ _KINDS: Mapping[str, type[DescentDirection]] = {"sgd": _Gradient, "momentum": _M
 
 
 def descent_direction(optimizer: InnerOptimizer) -> DescentDirection:
-    """A new one, that remembers nothing yet."""
+    """A new descent direction without state."""
     return _KINDS[optimizer]()

@@ -1,4 +1,4 @@
-"""MAML around any module, with learn2learn's manners, and many tasks at once."""
+"""MAML around any module, with learn2learn's interface, for many tasks at once."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from metarec.errors import InputError
-from metarec.meta.adaptation import InnerLoop, MetaLoss, Path
+from metarec.meta._inner_loop import InnerLoop, MetaLoss, Path
 
 __all__ = ["BatchedMAML"]
 
@@ -19,19 +19,19 @@ RowLoss = Callable[[Tensor, Tensor], Tensor]
 
 
 class BatchedMAML(nn.Module):
-    """Model-agnostic meta-learning (Finn et al. 2017), to take the place of ``learn2learn.algorithms.MAML``.
+    """Model-agnostic meta-learning (Finn et al. 2017), a replacement for ``learn2learn.algorithms.MAML``.
 
-    :meth:`clone` and :meth:`adapt` are used as learn2learn's, for one task after the other. :meth:`meta_loss` does the
-    same for all tasks of a batch at once, which is several times faster, with the same gradient; see
-    :class:`~metarec.meta.engines.batched.BatchedMetaLearner`. The path that it takes, and the reason against the faster
-    one, are in :attr:`path` and :attr:`why`.
+    :meth:`clone` and :meth:`adapt` work as learn2learn's, for one task after the other. :meth:`meta_loss` computes the
+    same gradient for all tasks of a batch at once, several times faster; see
+    :class:`~metarec.meta.engines.batched.BatchedMetaLearner`. :attr:`path` is the path that it takes, :attr:`why` the
+    reason against the faster one.
 
     Args:
         model: the module whose parameters are the start; those that need no gradient are not adapted.
         lr: the rate of the inner gradient descent, > 0.
         first_order: treat the inner gradients as constants.
         allow_unused: whether the inner loss may leave parameters without a gradient; they stay as they are.
-            As `allow_nograd` unless said.
+            By default as `allow_nograd`.
         allow_nograd: whether the model may have parameters that need no gradient.
 
     Raises:
@@ -74,7 +74,7 @@ class BatchedMAML(nn.Module):
 
     @property
     def why(self) -> str | None:
-        """What spoke against the low-rank path, None if nothing did."""
+        """The reason against the low-rank path, None if there is none."""
         return None if self._meta_loss is None else self._meta_loss.why
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
@@ -86,7 +86,7 @@ class BatchedMAML(nn.Module):
         allow_unused: bool | None = None,
         allow_nograd: bool | None = None,
     ) -> BatchedMAML:
-        """A copy to adapt to one task: its parameters have a graph to these. What is not said is as it is here."""
+        """A copy to adapt to one task: its parameters have a graph to these. Options default to those of this one."""
         twins: dict[int, Any] = {id(own): own.clone() for own in self.module.parameters()}
         return BatchedMAML(
             _with_parameters(self.module, twins),
@@ -147,11 +147,12 @@ class BatchedMAML(nn.Module):
 
         Args:
             support: inputs [T, N, ...] and targets [T, N, ...] of T tasks with N rows each, and, where tasks have
-                different numbers of rows, a mask [T, N] that says which of them count. The model gets the rows of its
-                tasks as a batch [rows, ...], as it would one by one.
-            query: the same of the rows to be judged on.
-            loss: of predictions and targets, one number for each row (or several, of which the mean is taken), such as
-                ``torch.nn.MSELoss(reduction="none")``. Give the same object every time: a new one is tried anew.
+                different numbers of rows, a mask [T, N] of the rows that count. The model gets the rows of its tasks as
+                a batch [rows, ...].
+            query: the same for the query rows.
+            loss: of predictions and targets, one number for each row (or several, which are averaged), such as
+                ``torch.nn.MSELoss(reduction="none")``. Pass the same object every time: for a new one the path is
+                chosen anew.
 
         Raises:
             InputError: the tensors do not fit each other, or `steps` is no integer >= 0.
@@ -163,7 +164,7 @@ class BatchedMAML(nn.Module):
         if len(before.mask) != len(after.mask):
             raise InputError(f"query must have the {len(before.mask)} tasks of support but got {len(after.mask)}")
         if self._meta_loss is None or self._meta_loss.losses.loss is not loss:
-            # What was tried with one loss need not hold for another.
+            # The choice of a path holds for one loss.
             self._meta_loss = MetaLoss(_RowLosses(self.module, loss))
         start = {name: own for name, own in self._meta_loss.losses.named_parameters() if own.requires_grad}
         loop = InnerLoop(start, dict.fromkeys(start, self.lr), steps, self.first_order)
@@ -211,9 +212,9 @@ def _rows(name: str, side: tuple[Tensor, ...]) -> _Rows:
 
 
 def _with_parameters(module: nn.Module, parameters: Mapping[int, Tensor]) -> nn.Module:
-    """A copy of a module with other tensors in the place of parameters, named by the identity of those.
+    """A copy of a module with other tensors in the place of parameters, given by the id of those.
 
-    All else is shared. The tensors need not be leaves: they are what the copy computes with, and may have a graph.
+    The rest is shared. The tensors need not be leaves and may have a graph.
     """
     twins: dict[int, nn.Module] = {}
 
@@ -226,7 +227,7 @@ def _with_parameters(module: nn.Module, parameters: Mapping[int, Tensor]) -> nn.
                 _modules={name: None if child is None else copied(child) for name, child in own._modules.items()},
             )
             if isinstance(twin, nn.RNNBase):
-                # It computes with a list of its own of the same tensors.
+                # It keeps its own list of the same tensors.
                 twin._init_flat_weights()
         return twin
 

@@ -1,4 +1,4 @@
-"""A fusion network, its inner loop and its training as plain values, from which it is built and meta-learned."""
+"""The configuration of a fusion network, its inner loop and its training."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ OnEpoch = Callable[[MetaLearner, int, Mapping[str, float]], None]
 
 
 class Shape(NamedTuple):
-    """The shape of the rows that a network reads: A bases, F features of each base, C context features."""
+    """The shape of a network's input rows: A bases, F features of each base, C context features."""
 
     num_algorithms: int
     feature_dim: int
@@ -50,7 +50,7 @@ class TrainedNetwork(NamedTuple):
 
 
 class NetworkConfig(Config):
-    """Everything that makes a meta-learned network, except its data and its seed.
+    """The configuration of a meta-learned network; data and seed are passed to :meth:`fit`.
 
     Raises:
         InputError: a value breaks its rule; in :meth:`build`, a name or an option is unknown.
@@ -107,7 +107,7 @@ class NetworkConfig(Config):
         seed: int,
         on_epoch: OnEpoch | None = None,
     ) -> TrainedNetwork:
-        """Meta-learn the network on train users, and stop by validation users.
+        """Meta-learn the network on train users, with early stopping on validation users.
 
         Args:
             train, validation: one batch for each domain.

@@ -1,52 +1,92 @@
-"""Training of a start: the outer loop."""
+"""Training of a start: the outer loop, its steps and its validation."""
 
 from __future__ import annotations
 
 import copy
 import math
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 from tqdm import tqdm
 
-from metarec.episodes import EpisodeBatch
+from metarec.episodes import EpisodeBatch, FusionInputs
 from metarec.errors import InputError
 from metarec.fusion import FusionNetwork
-from metarec.meta._base import MetaLearner, check_adaptation
+from metarec.fusion.losses import PREDICTION_LOSSES, task_means
+from metarec.meta._base import AdaptedNetwork, MetaLearner, check_adaptation
 from metarec.meta._calls import Loss
-from metarec.meta._data import Row, Task, TrainingData, as_batches, stack_tasks
-from metarec.meta._outer import NonFiniteLossError, make_adam, outer_step
-from metarec.meta._regression import RegressionNetwork
-from metarec.meta._validation import Validation, validate
+from metarec.meta._data import RegressionNetwork, Row, Task, TrainingData, as_batches, stack_tasks
 from metarec.meta.engines.batched import BatchedMetaLearner
 
-__all__ = ["MetaLearningTrainer", "NonFiniteLossError", "Validation"]
+__all__ = ["MetaLearningTrainer", "NonFiniteLossError", "Validation", "clipped_step", "make_adam", "outer_step"]
 
 PLATEAU_EPOCHS = 10
+MAX_GRADIENT_NORM = 1.0
+
+LOG_RATES_FACTOR = 10
+"""The outer rate of the logarithms of learned inner rates, in units of that of the weights."""
+VALIDATION_TASKS = 256
+
+
+class NonFiniteLossError(FloatingPointError):
+    """Training met a loss or a gradient that is not finite.
+
+    Attributes:
+        what: the name of the number; value: the number.
+        epoch: counted from 0; batch: within the epoch, None in validation.
+    """
+
+    def __init__(self, what: str, value: float, epoch: int, batch: int | None) -> None:
+        # All are args, so that the error can be pickled on its way out of a worker process.
+        super().__init__(what, value, epoch, batch)
+        self.what = what
+        self.value = value
+        self.epoch = epoch
+        self.batch = batch
+
+    def __str__(self) -> str:
+        where = "validation" if self.batch is None else f"batch {self.batch}"
+        return (
+            f"{self.what} must be finite but is {self.value} in epoch {self.epoch}, {where}; "
+            "try smaller inner and outer rates"
+        )
+
+
+class Validation(NamedTuple):
+    """The scores of a network on validation users, after adaptation.
+
+    Attributes:
+        loss: the meta-learner's loss.
+        rmse: on the unit scale, predictions clipped to it, over all query rows of all users together.
+    """
+
+    loss: float
+    rmse: float
 
 
 class MetaLearningTrainer:
     """Trains a meta-learner, or a fusion network without adaptation, with Adam.
 
     Learned inner rates are trained with the weights, their logarithms at ten times the outer rate. The gradient's norm
-    is clipped at 1, the rate halved after 10 epochs without progress on validation users, and
-    training stopped after `patience` such epochs, with the best epoch's weights restored. Progress is a lower
-    validation RMSE, not a lower loss: the RMSE is what trials with different loss weights are compared by, and the
-    diversity and confidence parts of a loss can fall while the predictions get worse.
+    is clipped at 1. The rate is halved after 10 epochs without progress on validation users; training stops after
+    `patience` such epochs and restores the best epoch's weights. Progress is a lower validation RMSE, not a lower loss:
+    trials with different loss weights are compared by RMSE, and the diversity and confidence parts of a loss can fall
+    while the predictions get worse.
 
     The same seed gives the same numbers, and torch's global generator is left as it was.
 
     Args:
         model: a :class:`MetaLearner`; or a :class:`~metarec.fusion.FusionNetwork`, trained on query rows without
             adaptation; or for :meth:`train_maml` any module that maps x[B, F] to [B, 1].
-        device: where to train. The model is moved there.
+        device: the model is moved there.
         seed: of the order of the tasks and of dropout.
         loss: of a model that is not a meta-learner, as in :func:`~metarec.meta.make_engine`. "fusion" if left out;
             :meth:`train_maml` then takes "mse".
-        inner_lr: inner rate of :meth:`train_maml`; inner_steps: its inner steps; first_order: treat its inner
-            gradients as constants. A meta-learner has its own.
+        inner_lr: inner rate of :meth:`train_maml`; inner_steps: its inner steps; first_order: whether its inner
+            gradients are constants. A meta-learner has its own.
         progress: draw a progress bar on stderr.
 
     Attributes:
@@ -108,17 +148,17 @@ class MetaLearningTrainer:
         patience: int = 20,
         on_epoch: Callable[[int, Mapping[str, float]], None] | None = None,
     ) -> float:
-        """Train, and keep the epoch that is best on the validation users. The model is left in eval mode.
+        """Train, and keep the best epoch on the validation users. The model is left in eval mode.
 
         Args:
-            train: the episodes of one domain, or a list of those of several, whose shapes may differ; or a list of
-                dicts, see :meth:`train_meta_fusion`.
+            train: the episodes of one domain, or a list of episodes of several, of any shapes; or a list of dicts, see
+                :meth:`train_meta_fusion`.
             validation: the same, of other users.
-            num_epochs: how often every train task is seen, at the most.
+            num_epochs: the most passes over the train tasks.
             learning_rate: the outer rate; batch_size: tasks per step, all of one domain.
             patience: epochs without progress after which training stops.
-            on_epoch: called with the epoch, from 0, and its "train_loss", "val_loss" and "val_rmse". What it raises
-                passes through, after the best weights are restored; so a search can prune.
+            on_epoch: called with the epoch, from 0, and its "train_loss", "val_loss" and "val_rmse". An error that it
+                raises passes through, after the best weights are restored, so that a search can prune.
 
         Returns:
             the best validation RMSE on the unit scale.
@@ -132,7 +172,7 @@ class MetaLearningTrainer:
         train = as_batches(train, self.device, "train")
         validation = as_batches(validation, self.device, "validation")
         optimizer = make_adam(learner, learning_rate)
-        # Its patience is the epochs that it lets pass: it acts on the one after.
+        # It acts on the epoch after its patience.
         scheduler = ReduceLROnPlateau(optimizer, factor=0.5, patience=PLATEAU_EPOCHS - 1, threshold=0)
         self._restart()
         best, best_epoch, best_weights = math.inf, 0, None
@@ -158,7 +198,7 @@ class MetaLearningTrainer:
         return best
 
     def train_epoch(self, train: TrainingData, optimizer: torch.optim.Optimizer, *, batch_size: int = 32) -> float:
-        """See every train task once: the mean loss per task, which is added to the history.
+        """Train once on every task. Returns the mean loss per task, which is added to the history.
 
         Each batch holds tasks of one domain; tasks, and the batches of all domains, are drawn in a seeded order.
 
@@ -186,9 +226,9 @@ class MetaLearningTrainer:
         return mean
 
     def validate(self, validation: TrainingData) -> Validation:
-        """Adapt to each task's support and judge its query rows; nothing is trained.
+        """Adapt to each task's support and score its query rows; nothing is trained.
 
-        Ratings that lie outside [0, 1] are not on the unit scale; predictions for such data are not clipped to it.
+        Where targets lie outside of [0, 1], they are not on the unit scale and predictions are not clipped to it.
 
         Raises:
             NonFiniteLossError: the loss or the RMSE is not finite.
@@ -204,13 +244,13 @@ class MetaLearningTrainer:
         learning_rate: float = 0.001,
         batch_size: int = 32,
     ) -> dict[str, list[float]]:
-        """Train on episodes, or on single rows, as :meth:`fit` does: the history.
+        """Train on episodes, or on single rows, as :meth:`fit` does. Returns the history.
 
         Args:
             train_data: episodes; or a list of dicts, one per row, with ``algorithm_features`` [A, F],
-                ``context_features`` [C], ``targets`` (one rating), and ``algorithm_predictions`` [A], what each base
-                predicts for this row, for which ``algorithm_targets`` [A] is another name (the first counts where both
-                are there). Features that no row has are taken to be of width 0. The list is left as it is.
+                ``context_features`` [C], ``targets`` (one rating), and ``algorithm_predictions`` [A], the bases'
+                predictions, for which ``algorithm_targets`` [A] is another name (the first wins where both are there).
+                Missing features have width 0. The list is not changed.
             val_data: the same, of other users.
         """
         self.fit(train_data, val_data, num_epochs=num_epochs, learning_rate=learning_rate, batch_size=batch_size)
@@ -219,15 +259,15 @@ class MetaLearningTrainer:
     def train_maml(
         self, task_batches: Sequence[Sequence[Task]], num_meta_epochs: int = 100, meta_learning_rate: float = 0.001
     ) -> dict[str, list[float]]:
-        """Meta-learn the start of a plain network by MAML (Finn et al. 2017): the history.
+        """Meta-learn the start of a plain network by MAML (Finn et al. 2017). Returns the history.
 
         Args:
             task_batches: one outer step per batch, in this order; each a list of tasks
                 (support_x[K, F], support_y[K], query_x[N, F], query_y[N]), whose K and N may differ.
-            num_meta_epochs: how often every batch is seen; meta_learning_rate: the outer rate.
+            num_meta_epochs: passes over the batches; meta_learning_rate: the outer rate.
 
         Raises:
-            InputError: an argument breaks its rule, or the model is a meta-learner: it has :meth:`fit`.
+            InputError: an argument breaks its rule, or the model is a meta-learner, which has :meth:`fit`.
             NonFiniteLossError: a loss or a gradient is not finite; the step is not taken.
         """
         _check_integers(num_meta_epochs=num_meta_epochs)
@@ -265,7 +305,7 @@ class MetaLearningTrainer:
             raise InputError(
                 f"model must be a MetaLearner or a FusionNetwork but got {name}; for others use train_maml"
             )
-        # Without inner steps a meta-learner trains on the query rows alone, and its inner rate has no use.
+        # Without inner steps a meta-learner trains on the query rows alone and does not use its inner rate.
         return BatchedMetaLearner(self.model, inner_lr=self.inner_lr, inner_steps=0, loss=self.loss or "fusion")
 
     def _restart(self) -> None:
@@ -281,3 +321,72 @@ def _check_integers(**values: int) -> None:
     for name, value in values.items():
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise InputError(f"{name} must be an integer >= 1 but got {value!r}")
+
+
+def outer_step(
+    learner: MetaLearner, tasks: EpisodeBatch, optimizer: torch.optim.Optimizer, *, epoch: int, batch: int
+) -> float:
+    """One step on the meta-loss of these tasks, its gradient's norm clipped at 1. Returns the loss before it.
+
+    Raises:
+        NonFiniteLossError: the loss or the gradient is not finite; the step is not taken.
+    """
+    loss = learner.meta_loss(tasks)
+    value = loss.item()
+    if not math.isfinite(value):
+        raise NonFiniteLossError("the loss", value, epoch=epoch, batch=batch)
+    optimizer.zero_grad()
+    loss.backward()
+    clipped_step(learner, optimizer, epoch=epoch, batch=batch)
+    return value
+
+
+def clipped_step(learner: MetaLearner, optimizer: torch.optim.Optimizer, *, epoch: int, batch: int) -> None:
+    """One step along the parameters' gradients, their norm clipped at 1.
+
+    Raises:
+        NonFiniteLossError: the gradient is not finite; the step is not taken.
+    """
+    norm = nn.utils.clip_grad_norm_(learner.parameters(), MAX_GRADIENT_NORM).item()
+    if not math.isfinite(norm):
+        raise NonFiniteLossError("the gradient's norm", norm, epoch=epoch, batch=batch)
+    optimizer.step()
+
+
+def make_adam(learner: MetaLearner, learning_rate: float) -> torch.optim.Optimizer:
+    """Adam on all parameters of the meta-learner. Raises InputError for a rate that is not a finite number > 0."""
+    if not 0 < learning_rate < math.inf:
+        raise InputError(f"learning_rate must be a finite number > 0 but got {learning_rate!r}")
+    weights = [p for p in learner.parameters() if p.requires_grad and p is not learner.log_rates]
+    groups: list[dict[str, Any]] = [{"params": weights}]
+    if learner.log_rates is not None:
+        groups.append({"params": [learner.log_rates], "lr": LOG_RATES_FACTOR * learning_rate})
+    return torch.optim.Adam(groups, lr=learning_rate)
+
+
+def validate(learner: MetaLearner, batches: Sequence[EpisodeBatch], *, epoch: int) -> Validation:
+    """See :meth:`MetaLearningTrainer.validate`; `epoch` is for messages."""
+    unit = all(bool(((b.query.targets >= 0) & (b.query.targets <= 1))[b.query.mask].all()) for b in batches)
+    squares, losses = [], []
+    for batch in batches:
+        for tasks in torch.arange(batch.num_tasks, device=batch.query.mask.device).split(VALIDATION_TASKS):
+            support, query = batch.select(tasks)
+            adapted = learner.adapt(support)
+            predicted = adapted.fuse(query).prediction
+            squares.append(((predicted.clamp(0, 1) if unit else predicted) - query.targets).square()[query.mask])
+            losses.append(task_means(_row_losses(learner, adapted, query, predicted), query.mask)[query.mask.any(-1)])
+    score = Validation(float(torch.cat(losses).mean()), float(torch.cat(squares).mean().sqrt()))
+    for name, value in zip(("the validation loss", "the validation RMSE"), score, strict=True):
+        if not math.isfinite(value):
+            raise NonFiniteLossError(name, value, epoch=epoch, batch=None)
+    return score
+
+
+def _row_losses(learner: MetaLearner, adapted: AdaptedNetwork, query: FusionInputs, prediction: Tensor) -> Tensor:
+    """[T, N] the meta-learner's loss of each row, computed from the predictions where it depends on nothing else."""
+    loss = learner.loss
+    if loss == "fusion" and type(learner.network).row_losses is FusionNetwork.row_losses:
+        loss = "mse"
+    if isinstance(loss, str) and loss in PREDICTION_LOSSES:
+        return PREDICTION_LOSSES[loss](prediction, query.targets)
+    return adapted.row_losses(query)

@@ -55,7 +55,7 @@ class FusedRecommender:
 
     @cached_property
     def _rated(self) -> np.ndarray:
-        return self.maker.known_items.items.to_numpy()
+        return self.maker.item_table.items.to_numpy()
 
     @cached_property
     def _rows_of(self) -> dict[str, np.ndarray]:

@@ -1,4 +1,4 @@
-"""Tables in: domains, rating scales, readers, the simulated world."""
+"""Rating tables: domains, rating scales, readers, simulated data."""
 
 from metarec.ratings._domain import Domain, RatingScale
 from metarec.ratings._readers import read_domain, read_domains

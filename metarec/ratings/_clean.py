@@ -1,4 +1,4 @@
-"""From the columns of a file to checked ratings: ids as strings, finite numbers, each pair once."""
+"""Checks of the columns of a file: ids as strings, finite numbers, each user-item pair once."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def check_in_scale(table: Table, column: str, ratings: pd.Series, scale: RatingS
 
 
 def latest_only(ratings: pd.DataFrame, source: str) -> pd.DataFrame:
-    """Of every user-item pair the rating with the latest timestamp; of equal ones, the last in the file."""
+    """The latest rating of every user-item pair; of equal timestamps, the last in the file."""
     if not ratings.duplicated(["user", "item"]).any():
         return ratings
     in_time = ratings.sort_values("timestamp", kind="stable") if "timestamp" in ratings else ratings
@@ -107,7 +107,7 @@ def latest_only(ratings: pd.DataFrame, source: str) -> pd.DataFrame:
 
 
 def _numeric(values: pd.Series) -> np.ndarray:
-    # pandas counts truth values and nanoseconds as numbers.
+    # pandas treats booleans and nanoseconds as numbers.
     if pd.api.types.is_bool_dtype(values) or values.dtype.kind in "mM":
         return np.full(len(values), np.nan)
     if isinstance(values.dtype, pd.CategoricalDtype):
@@ -117,7 +117,7 @@ def _numeric(values: pd.Series) -> np.ndarray:
 
 
 def _text(value: object) -> str:
-    """An id or a field as text; the empty string where it is missing."""
+    """A field as text; the empty string where it is missing."""
     if isinstance(value, bytes):
         value = value.decode("utf-8", errors="replace")
     return "" if pd.isna(value) else str(value).strip()

@@ -1,4 +1,4 @@
-"""Which column of a file plays which role."""
+"""The roles of a file's columns."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ ROLES: Mapping[str, tuple[str, ...]] = {
     ),
     "domain": ("domain",),
 }
-"""role -> usual names, as `plain_name` writes them; the first one that is there is taken."""
+"""role -> usual names in the form of `plain_name`; the first one in the file is taken."""
 
 _COUNTS = (
     "weight", "count", "counts", "plays", "playcount", "listens", "listencount", "clicks", "views", "purchases",
@@ -52,10 +52,10 @@ def plain_name(name: str) -> str:
 
 
 def check_columns(columns: Mapping[str, str] | None) -> dict[str, str]:
-    """Names that the user gave, role -> column.
+    """The given names of columns, role -> column.
 
     Raises:
-        InputError: a role that there is not.
+        InputError: an unknown role.
     """
     for role in columns or {}:
         if role not in ROLES:
@@ -92,7 +92,7 @@ def _usual_column(table: Table, usual: tuple[str, ...], taken: list[str]) -> str
     by_plain = {plain_name(name): name for name in reversed(table.frame.columns) if name not in taken}
     matches = [by_plain[name] for name in usual if name in by_plain]
     if len(matches) > 1:
-        logger.info("%s: column %s is read; passed over: %s", table.path, matches[0], ", ".join(matches[1:]))
+        logger.info("%s: column %s is read; ignored: %s", table.path, matches[0], ", ".join(matches[1:]))
     return matches[0] if matches else None
 
 
@@ -107,11 +107,11 @@ def _given_column(table: Table, role: str, column: str, names: list[str]) -> str
 
 
 def _missing(table: Table, role: str, names: list[str]) -> str:
-    known = [shown(name, 30) for name in names[:20]]
-    cure = f"name it in the header, or say which with columns.{role}=NAME; {suggest(role, known)}"
+    present = [shown(name, 30) for name in names[:20]]
+    cure = f"name it in the header, or say which with columns.{role}=NAME; {suggest(role, present)}"
     counts = [name for name in names if plain_name(name) in _COUNTS]
     if role == "rating" and (counts or len(names) <= 2):
-        what = f'column "{shown(counts[0])}" counts what users did' if counts else "it only says who met what"
+        what = f'column "{shown(counts[0])}" counts what users did' if counts else "only users and items"
         return (
             f"{table.path}: no column of ratings, {what}, and metarec fuses explicit ratings; give data with ratings, "
             f"or {cure}"

@@ -1,4 +1,4 @@
-"""The table that everything starts from."""
+"""A domain: a table of ratings on one rating scale."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Values = TypeVar("Values", float, np.ndarray, Any)
 
 @dataclass(frozen=True)
 class RatingScale:
-    """The lowest and the highest rating that can be given, and the way to the unit scale and back.
+    """The lowest and the highest possible rating, with the maps to the unit scale and back.
 
     >>> RatingScale(1, 5).to_unit(4.0)
     0.75
@@ -64,17 +64,17 @@ class RatingScale:
 
 @dataclass(frozen=True, eq=False)
 class Domain:
-    """One table of ratings with one rating scale, and item features where there are any.
+    """One table of ratings with one rating scale, and optional item and user features.
 
-    Tables are copied when the domain is built; treat what it hands out as read-only.
+    Tables are copied when the domain is built; treat them as read-only.
 
     >>> ratings = pd.DataFrame({"user": ["a", "b"], "item": ["x", "x"], "rating": [4.0, 2.0]})
     >>> Domain("films", ratings, RatingScale(1, 5)).without({"b"}).num_users
     1
 
     Args:
-        name: how the domain is called in specs, tables and runs.
-        ratings: columns ``user`` and ``item`` (strings), ``rating`` (a number), and ``timestamp`` where known.
+        name: the domain's name in specs, tables and runs.
+        ratings: columns ``user`` and ``item`` (strings), ``rating`` (a number), and optionally ``timestamp``.
         scale: the rating scale; every rating lies in it.
         items: column ``item`` and feature columns, one row an item.
         users: column ``user`` and feature columns, one row a user.
@@ -106,21 +106,21 @@ class Domain:
 
     @property
     def num_users(self) -> int:
-        """Users who rated something."""
+        """Users with a rating."""
         return len(self._user_codes[1])
 
     @property
     def num_items(self) -> int:
-        """Items that somebody rated."""
+        """Items with a rating."""
         return self.ratings["item"].nunique()
 
     @cached_property
     def item_index(self) -> pd.Index:
-        """The items that somebody rated, in the order of their ids: one object for all that is fitted on the domain."""
+        """The rated items in the order of their ids, one object for all bases that are fitted on the domain."""
         return pd.Index(np.sort(self.ratings["item"].unique()), dtype=object)
 
     def without(self, users: Collection[str]) -> Domain:
-        """The same domain with no rating of these users."""
+        """The same domain without the ratings of these users."""
         return self._with_rows(~self._rows_of(users))
 
     def restrict(self, users: Collection[str]) -> Domain:
@@ -128,7 +128,7 @@ class Domain:
         return self._with_rows(self._rows_of(users))
 
     def fingerprint(self) -> str:
-        """Hex sha256 of the content: row order and the name do not matter, any other difference does."""
+        """Hex sha256 of the content, independent of row order and of the name."""
         digest = hashlib.sha256(f"{self.scale.low!r} {self.scale.high!r} {self.feedback}".encode())
         for table in (self.ratings, self.items, self.users):
             digest.update(b"none" if table is None else _table_bytes(table))
@@ -145,7 +145,7 @@ class Domain:
         return np.fromiter((name in wanted for name in names), bool, len(names))[codes]
 
     def _with_rows(self, rows: np.ndarray) -> Domain:
-        # Rows of a checked table need no second check, and this is called once for every fit of every base.
+        # Rows of a checked table need no second check; every fit of every base calls this.
         copy = object.__new__(Domain)
         for field in ("name", "scale", "items", "users", "feedback"):
             object.__setattr__(copy, field, getattr(self, field))

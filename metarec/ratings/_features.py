@@ -1,4 +1,4 @@
-"""Tables of items and users: one row an id, features that content models understand, nothing that leaks ratings."""
+"""Feature tables of items and users: one row an id, without columns that leak ratings."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ _YEAR = re.compile(r"\((\d{4})\)\s*$")
 
 
 def read_features(table: Table, key: str, given: Mapping[str, str]) -> pd.DataFrame:
-    """Features of items or users from a table as it stands in a file.
+    """Features of items or users from a file's table.
 
     Numbers become float64; other columns stay text, lists as ``a|b``. Columns that sum up ratings are dropped with a
-    warning: they were computed from everybody's ratings, also those of test users. Where titles end in a year and no
-    column holds it, there is a column `year`. Of ids that are listed twice the first row is kept.
+    warning, because they include ratings of test users. Where titles end in a year and no column holds it, a column
+    `year` is added. The first row of a repeated id is kept.
 
     Args:
         table: the file's table.
         key: ``"item"`` or ``"user"``.
-        given: names of columns that the user gave, by role.
+        given: the given names of columns, by role.
 
     Raises:
         InputError: no column of ids, or an id that is missing.
@@ -67,19 +67,19 @@ def read_features(table: Table, key: str, given: Mapping[str, str]) -> pd.DataFr
 
 def _key_column(table: Table, key: str, given: Mapping[str, str], names: list[str]) -> str:
     by_plain = {plain_name(name): name for name in reversed(names)}
-    asked = plain_name(given.get(key, key))
-    for usual in (asked, *ROLES[key], "id"):
+    requested = plain_name(given.get(key, key))
+    for usual in (requested, *ROLES[key], "id"):
         if usual in by_plain:
             column = by_plain[usual]
             if names.count(column) > 1:
                 raise InputError(f'{table.path}: two columns are named "{shown(column)}"; rename or remove one of them')
             return column
-    known = [shown(name, 30) for name in names[:20]]
-    raise InputError(f"{table.path}: no column for the {key}; name it {key} in the header; {suggest(key, known)}")
+    present = [shown(name, 30) for name in names[:20]]
+    raise InputError(f"{table.path}: no column for the {key}; name it {key} in the header; {suggest(key, present)}")
 
 
 def _converted(name: str, values: pd.Series) -> dict[str, pd.Series]:
-    """One column of a file as feature columns. RecBole writes types behind the names: ``genre:token_seq``."""
+    """One column of a file as feature columns. RecBole appends types to the names: ``genre:token_seq``."""
     name, _, kind = name.partition(":")
     name = name.strip() or "unnamed"
     if kind == "float_seq":
@@ -103,8 +103,9 @@ def _sums_up_ratings(name: str, values: pd.Series) -> bool:
     words = re.findall(r"[a-z]+", re.sub(r"([a-z])([A-Z])", r"\1 \2", name).lower())
     if values.dtype == object or _FOR_AGES & set(words):
         return False
-    speaks = any(word.startswith(_AGGREGATES) or word.endswith(_AGGREGATES) for word in words)
-    return speaks or "".join(words) in _COUNTS
+    return "".join(words) in _COUNTS or any(
+        word.startswith(_AGGREGATES) or word.endswith(_AGGREGATES) for word in words
+    )
 
 
 def _year_of_title(features: Mapping[str, pd.Series]) -> dict[str, pd.Series]:

@@ -1,4 +1,4 @@
-"""From a path to the bytes of a file, decompressed, or to an error that says why not."""
+"""The bytes of a file, decompressed, or an error with the reason."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def shown(value: object, limit: int = 60) -> str:
 
 
 def suffix_of(path: Path) -> str:
-    """The suffix that tells the format, lower case, without ``.gz``."""
+    """The suffix of the format, lower case, without ``.gz``."""
     name = path.name.lower()
     return Path(name.removesuffix(".gz")).suffix
 
@@ -49,7 +49,7 @@ def read_bytes(path: Path) -> bytes:
 
 
 def read_text(path: Path) -> bytes:
-    """The content of a text file in UTF-8, whatever it was (UTF-8 with or without a mark, else Latin-1)."""
+    """The content of a text file in UTF-8, decoded as UTF-8 with or without a byte order mark, else as Latin-1."""
     content = read_bytes(path)
     for magic, (kind, cure) in _MAGIC.items():
         if content.startswith(magic):

@@ -1,4 +1,4 @@
-"""Which files of a folder hold the ratings, the items and the users, and how each is laid out."""
+"""The files of a folder with ratings, items and users, and their layouts."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _MOVIELENS: dict[str, tuple[str, tuple[str, ...]]] = {
 
 @dataclass(frozen=True)
 class Source:
-    """The files that one path stands for."""
+    """The files behind one path."""
 
     ratings: Path
     items: Path | None = None
@@ -49,8 +49,8 @@ def find_source(path: Path) -> Source:
     """The files behind a path: a ratings file (with its neighbours, if it has a layout's name), or a folder.
 
     Raises:
-        InputError: nothing there, or no file of ratings, or several.
-        OSError: a folder that must not be read.
+        InputError: the path is missing, or has no file of ratings, or several.
+        OSError: the folder is not readable.
     """
     if path.is_dir():
         return _with_neighbours(_ratings_in(path))
@@ -60,7 +60,7 @@ def find_source(path: Path) -> Source:
 
 
 def load(path: Path) -> Table:
-    """Read one file in the layout that its name stands for."""
+    """Read one file in the layout of its name."""
     name = path.name.lower().removesuffix(".gz")
     if name in _MOVIELENS:
         separator, names = _MOVIELENS[name]
@@ -109,7 +109,7 @@ def _only(ratings: Path, pattern: re.Pattern[str]) -> Path | None:
 
 
 def _with_genres(table: Table) -> Table:
-    """MovieLens-100K's flags as one list of genres, as its later editions have it."""
+    """MovieLens-100K's flags as one list of genres, as in its later editions."""
     frame = table.frame
     flags = {genre: frame[genre].to_numpy() == "1" for genre in _GENRES if genre in frame}
     genres = ["|".join(genre for genre, flag in flags.items() if flag[row]) for row in range(len(frame))]

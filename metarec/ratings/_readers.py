@@ -35,9 +35,9 @@ def read_domain(
 ) -> Domain:
     """Read one domain from a file, or from a folder with ``ratings.*`` and, where there are any, ``items.*``.
 
-    Read are csv, tsv and parquet (each also ``.gz``), MovieLens' own files and RecBole's atomic files. Ids are strings.
-    Of repeated user-item pairs the latest is kept. A file with a column `domain` holds several domains: ``"ciao#8"``
-    reads the one that is called 8.
+    Formats: csv, tsv and parquet (each also ``.gz``), MovieLens' own files and RecBole's atomic files. Ids are strings.
+    The latest rating of a repeated user-item pair is kept. A file with a column `domain` holds several domains:
+    ``"ciao#8"`` reads the one named 8.
 
     >>> import tempfile
     >>> path = Path(tempfile.mkdtemp()) / "films.csv"
@@ -47,14 +47,14 @@ def read_domain(
     ('films', '1..5', ['10', '10'])
 
     Args:
-        path: the file or folder; ``~`` is understood.
+        path: the file or folder; ``~`` is expanded.
         name: the domain's name; by default that of the domain column, the folder, or the file.
         scale: the rating scale, also as ``(1, 5)`` or ``"1..5"``; by default the one that `infer_scale` finds.
-        columns: names of columns that are not found by themselves, such as ``{"user": "who", "rating": "mark"}``;
+        columns: names of columns that are not found automatically, such as ``{"user": "who", "rating": "mark"}``;
             the roles are user, item, rating, timestamp and domain.
 
     Raises:
-        InputError: whatever is wrong with the path, the file, a row, or the arguments.
+        InputError: the path, the file, a row, or an argument breaks a rule.
     """
     reading = _open(path, columns)
     if reading.wanted is None and len(reading.domains) > 1:
@@ -79,9 +79,9 @@ def read_domains(
 
     Args:
         path: as for `read_domain`.
-        name: stands before the values of the domain column (``shopping-8``); without such a column, or for a path that
-            selects one domain, it is the domain's name.
-        scale: as for `read_domain`; where it is not given, it is inferred for each domain by itself.
+        name: the prefix of the values of the domain column (``shopping-8``); without such a column, or for a path that
+            selects one domain, the domain's name.
+        scale: as for `read_domain`; by default inferred for each domain separately.
         columns: as for `read_domain`.
 
     Returns:
@@ -100,14 +100,14 @@ def read_domains(
 
 @dataclass(frozen=True)
 class _Reading:
-    """A path that was opened: the raw tables, from which domains are made.
+    """The raw tables of an opened path.
 
     Attributes:
         table: the ratings; columns: role -> its column.
-        domains: value of the domain column -> its rows; empty where there is no such column.
-        items, users: feature tables, where there are files of them.
+        domains: value of the domain column -> its rows; empty without such a column.
+        items, users: feature tables, or None.
         wanted: the domain that the path selects.
-        default_name: what to call a domain that has no other name.
+        default_name: the name of a domain without another one.
     """
 
     table: Table
@@ -134,10 +134,10 @@ class _Reading:
         if "timestamp" in columns:
             ratings["timestamp"] = as_seconds(table, columns["timestamp"])
         if scale is not None:
-            known = as_scale(scale)
-            check_in_scale(table, columns["rating"], ratings["rating"], known)
+            rating_scale = as_scale(scale)
+            check_in_scale(table, columns["rating"], ratings["rating"], rating_scale)
         else:
-            known = _inferred(ratings["rating"], place, name)
+            rating_scale = _inferred(ratings["rating"], place, name)
         ratings = latest_only(ratings, place)
         if ratings["user"].nunique() < 2:
             raise InputError(
@@ -150,7 +150,7 @@ class _Reading:
                 logger.warning("%s: no described item is rated; do items and ratings use the same ids?", place)
             # A file of many domains describes the items of all of them.
             items = items[rated] if len(self.domains) > 1 else items
-        return Domain(name, ratings, known, items, self.users)
+        return Domain(name, ratings, rating_scale, items, self.users)
 
 
 def _inferred(ratings: pd.Series, place: str, name: str) -> RatingScale:
@@ -198,7 +198,7 @@ def _natural(value: str) -> tuple[int, str]:
 
 
 def _split(path: str | Path) -> tuple[Path, str | None]:
-    """``ciao#8`` -> the path of ciao, and 8; a file whose own name holds a # is meant if it is there."""
+    """``ciao#8`` -> the path of ciao, and 8; an existing file with a # in its name takes precedence."""
     whole = Path(os.path.expanduser(path))
     before, mark, wanted = whole.name.rpartition("#")
     if not mark or not before or whole.exists():

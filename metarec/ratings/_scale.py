@@ -1,4 +1,4 @@
-"""Which rating scale a table of ratings was given on."""
+"""Rating scales: inferred from ratings, given, and common to several domains."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ CONVENTIONAL = (
 """From narrow to wide."""
 
 WIDE = 10.0
-"""Wider scales than this hold almost any ratings, so the ratings must fill half of them to be taken for theirs."""
+"""The width above which the ratings must fill half of a scale, because a wide scale holds almost any ratings."""
 
 _NUMBER = r"\s*([-+]?[0-9]*\.?[0-9]+)\s*"
 _WRITTEN = re.compile(rf"[\[(]?{_NUMBER}(?:,|\.\.){_NUMBER}[\])]?")
 
 
 def infer_scale(ratings: np.ndarray | pd.Series | Sequence[float]) -> RatingScale:
-    """The narrowest conventional scale that holds these ratings; where there is none, their own minimum and maximum.
+    """The narrowest conventional scale that holds these ratings; without one, their minimum and maximum.
 
-    Half stars are taken for 0.5..5 even where nobody gave the lowest: sites that give halves begin at a half.
+    Half stars give 0.5..5 even without the lowest ratings, because scales with halves begin at a half.
 
     >>> str(infer_scale([2, 5, 3]))
     '1..5'
@@ -46,7 +46,7 @@ def infer_scale(ratings: np.ndarray | pd.Series | Sequence[float]) -> RatingScal
     '-10..10'
 
     Raises:
-        InputError: no ratings, ratings that are not finite, or all equal ones, which tell nothing about a scale.
+        InputError: no ratings, ratings that are not finite, or all equal ones.
     """
     values = np.asarray(ratings, dtype=np.float64)
     if not len(values) or not np.isfinite(values).all():
@@ -65,7 +65,7 @@ def infer_scale(ratings: np.ndarray | pd.Series | Sequence[float]) -> RatingScal
 
 
 def as_scale(scale: RatingScale | Sequence[float] | str) -> RatingScale:
-    """A scale as it may be written: a RatingScale, ``(1, 5)``, ``"1,5"`` or ``"1..5"``.
+    """A scale in any accepted form: a RatingScale, ``(1, 5)``, ``"1,5"`` or ``"1..5"``.
 
     Raises:
         InputError: anything else.
@@ -86,10 +86,10 @@ def as_scale(scale: RatingScale | Sequence[float] | str) -> RatingScale:
 
 
 def common_scale(domain: Domain) -> RatingScale:
-    """A scale on which ratings of different domains are alike: their mean in the middle, three spreads on either side.
+    """A scale that makes ratings of different domains comparable: the mean plus and minus three standard deviations.
 
-    People say 4 of 5 of a book and 7.4 of 10 of a film and mean the same; on their own scales the one is far above the
-    middle and the other less so. A domain whose ratings are all the same is as wide as its own scale.
+    On their own scales, equal opinions can lie at different distances from the middle: 4 of 5 for a book and 7.4 of 10
+    for a film. Where all ratings are equal, the width is that of the domain's own scale.
 
     >>> ratings = pd.DataFrame({"user": ["a", "b"], "item": ["x", "x"], "rating": [3.0, 5.0]})
     >>> str(common_scale(Domain("books", ratings, RatingScale(1, 5))))

@@ -1,4 +1,4 @@
-"""A small world of ratings in which different users are predicted best by different recommenders."""
+"""Simulated domains in which different recommenders are best for different users."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from metarec.ratings._domain import Domain, RatingScale
 __all__ = ["SIGNALS", "SimulatedWorld", "simulate_domains", "simulate_world"]
 
 SIGNALS = ("crowd", "factors", "genres", "herd")
-"""What users go by; a user's mixture of them decides which recommender predicts that user best."""
+"""The signals behind ratings; a user's mixture of them decides which recommender predicts that user best."""
 
 
 class _Kind(NamedTuple):
-    """What is particular to one domain: its scale, the step between ratings, the mean rating in unit scale."""
+    """The parameters of one domain: its scale, the step between ratings, the mean rating on the unit scale, genres."""
 
     scale: RatingScale
     step: float
@@ -40,7 +40,7 @@ _KINDS = {
 }
 
 CONCENTRATION = 0.2
-"""Of the Dirichlet that mixtures are drawn from; below 1 most users go mainly by one signal."""
+"""Of the Dirichlet of mixtures; below 1 one signal dominates for most users."""
 NUM_FACTORS = 2
 NUM_COMMUNITIES = 5
 BIAS = 0.35
@@ -51,13 +51,13 @@ _DAY = 86_400
 
 @dataclass(frozen=True, eq=False)
 class SimulatedWorld:
-    """The simulated domains and the truth behind them.
+    """The simulated domains and their latent variables.
 
     Attributes:
         domains: name -> domain.
         tastes: columns ``user`` and one for each of `SIGNALS`: the user's mixture, which sums to 1.
         signals: name -> a table with a column for each of `SIGNALS` and a row for each rating of the domain, in the
-            same order: what the signal alone says about that user and item, with mean 0 and variance 1 over items.
+            same order: the signal's value for that user and item, with mean 0 and variance 1 over items.
     """
 
     domains: dict[str, Domain]
@@ -109,7 +109,7 @@ def simulate_world(
         factors       v_i  ~ Normal(0, I_2)
         genres        G_i    1 to 3 of 8 genres, as 0/1
         genre weights h_u  ~ Normal(0, I_8)                   independent of p_u and of other domains
-        opinions      c_ki ~ Normal(0, 1)                     what community k thinks of item i, and nobody else
+        opinions      c_ki ~ Normal(0, 1)                     opinion of community k on item i
 
         s_crowd(u, i) = q_i     s_factors = p_u·v_i     s_genres = h_u·G_i     s_herd = c_{k_u, i}
 
@@ -117,8 +117,8 @@ def simulate_world(
         rating = round(scale.low + span · clip(mean_d + 0.2 · z_ui, 0, 1)) to the domain's step
 
     ``std_i`` standardises over the domain's items, so every signal has the same variance, and the square root keeps
-    that of their mixture near 1 for every user. The crowd is what a bias model sees, the factors matrix factorisation,
-    the genres a content model, the herd neighbourhood models.
+    that of their mixture near 1 for every user. A bias model fits the crowd, matrix factorisation the factors, a
+    content model the genres, neighbourhood models the herd.
 
     User u rates n_u items, lognormal around `ratings_per_user` and at least 15 (long-tailed activity), drawn without
     replacement with probability proportional to 1 / (rank_i + 10) of a random ranking (long-tailed popularity). A user
@@ -129,8 +129,8 @@ def simulate_world(
         num_users: users of each domain.
         num_items: items of each domain; each has the features ``genres`` (``"drama|war"``) and ``year``.
         ratings_per_user: mean number of ratings of a user in a domain.
-        shared: the share of a domain's users, at least, who are users of all three domains, under the same ids.
-        noise: standard deviation of what no signal explains, where that of the signals is 1.
+        shared: the least share of a domain's users who are users of all three domains, under the same ids.
+        noise: standard deviation of the noise; that of each signal is 1.
 
     Raises:
         InputError: an argument out of its range.
@@ -176,7 +176,7 @@ def simulate_world(
 
 
 class _People(NamedTuple):
-    """What users bring to every domain: [U, 4] mixtures, [U] biases, [U, 2] tastes, [U] communities."""
+    """The users' variables in all domains: [U, 4] mixtures, [U] biases, [U, 2] tastes, [U] communities."""
 
     mixture: np.ndarray
     bias: np.ndarray
@@ -214,14 +214,14 @@ def _draw_domain(
         axis=-1,
     )
     users, items, timestamps = _draw_events(num_users, num_items, ratings_per_user, rng)
-    said = signals[users, items]
-    heard = (np.sqrt(people.mixture[users]) * said).sum(-1)
-    latent = people.bias[users] + heard + noise * rng.standard_normal(len(users))
+    values = signals[users, items]
+    mixed = (np.sqrt(people.mixture[users]) * values).sum(-1)
+    latent = people.bias[users] + mixed + noise * rng.standard_normal(len(users))
     unit = np.clip(kind.mean + SPREAD * latent, 0, 1)
     ratings = kind.scale.low + kind.step * np.round(kind.scale.span * unit / kind.step)
     names = ["|".join(genre for genre, has in zip(kind.genres, row, strict=True) if has) for row in has_genre]
     years = rng.integers(1950, 2015, num_items).astype(np.float64)
-    return _Drawn(users, items, ratings, timestamps, said, names, years)
+    return _Drawn(users, items, ratings, timestamps, values, names, years)
 
 
 def _draw_genres(num_items: int, num_genres: int, rng: np.random.Generator) -> np.ndarray:
@@ -233,7 +233,7 @@ def _draw_genres(num_items: int, num_genres: int, rng: np.random.Generator) -> n
 def _draw_events(
     num_users: int, num_items: int, ratings_per_user: int, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Who rates what and when: [R] user positions, item positions, seconds, ordered by user and time."""
+    """The rating events: [R] user positions, item positions, seconds, ordered by user and time."""
     popularity = 1.0 / (rng.permutation(num_items) + 10.0)
     popularity /= popularity.sum()
     sigma = 0.8

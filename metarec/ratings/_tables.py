@@ -1,4 +1,4 @@
-"""From a file to a table of strings (or of what parquet holds), in which every row still knows its line."""
+"""From a file to a table of strings (or of parquet's types) that keeps the line of every row."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ PARQUET_SUFFIXES = (".parquet", ".pq")
 SUFFIXES = (*TEXT_SUFFIXES, *PARQUET_SUFFIXES)
 SEPARATORS = (",", "\t", ";", "|")
 
-# One byte that no text holds stands for the two of MovieLens' `::`, which pandas' fast parser cannot split at.
+# A byte that no text holds replaces MovieLens' `::`, because pandas' fast parser splits at single characters only.
 _DOUBLE_COLON = "\x1f"
 
 
 @dataclass(frozen=True)
 class Table:
-    """A table as it stands in a file.
+    """The table of a file.
 
     Attributes:
         path: the file.
         frame: its columns; the index is the row's number in the file, from 0, blank lines counted.
-        records: from a row's number to its line, for messages; None where there are no lines.
+        records: from a row's number to its line, for messages; None for parquet.
     """
 
     path: Path
@@ -48,7 +48,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Records:
-    """The text that a table was read from, kept for the line numbers of error messages."""
+    """The text of a table, kept for the line numbers of error messages."""
 
     path: Path
     content: bytes
@@ -87,8 +87,8 @@ def read_table(path: Path, names: tuple[str, ...] | None = None, separator: str 
     Args:
         path: a file whose suffix, without ``.gz``, is one of `SUFFIXES`.
         names: the columns of a file without a header.
-        separator: what stands between fields, if the layout says so; quotation marks are ordinary letters then. Else
-            it is found in the header.
+        separator: the separator of the layout, with which quotation marks are ordinary letters; by default it is found
+            in the header.
 
     Raises:
         InputError: a file that is missing, empty, damaged, binary, or no table.
@@ -151,7 +151,7 @@ def _parse(records: Records, names: tuple[str, ...] | None) -> pd.DataFrame:
     if frame.empty:
         raise InputError(f"{records.path}: the table has a header but no rows; give it some")
     if names:
-        # A file without a header may do without its last fields.
+        # A file without a header may lack its last fields.
         frame = frame.loc[:, [not (frame[name] == "").all() for name in names]]
     return frame
 
@@ -185,7 +185,7 @@ def _read_parquet(path: Path) -> Table:
     content = read_bytes(path)
     try:
         table = pq.read_table(io.BytesIO(content))
-        # Without pandas' own notes in the file, what was an index is a column.
+        # Without pandas' metadata, a stored index is a column.
         frame = table.to_pandas(ignore_metadata=True)
     except (pa.ArrowException, OSError, ValueError, TypeError, KeyError) as error:
         raise InputError(f"{path}: not a parquet file that can be read ({shown(error)}); write it again") from error
@@ -199,7 +199,7 @@ def _read_parquet(path: Path) -> Table:
 
 
 def _joined(value: Any) -> str:
-    """A list in a cell as the text that a list has in a csv file."""
+    """A list in a cell as text, in the form of csv files."""
     if isinstance(value, np.ndarray):
         return "|".join(map(str, value))
     return "" if value is None else str(value)

@@ -39,14 +39,14 @@ def test_equals_the_gaussian_process_written_out():
     domain = Domain("tiny", ratings, RatingScale(1, 5), items=items)
     base = make_base("content", bias_variance=0.3, taste_variance=0.7).fit(domain)
     history = pd.DataFrame({"item": ["a", "d", "e"], "rating": [5.0, 1.0, 2.0]})
-    asked = np.array(["b", "f"], dtype=object)
+    requested = np.array(["b", "f"], dtype=object)
 
     vectors, expected = base._vectors, base._expected
     rated, wanted = [0, 3, 4], [1, 5]
     kernel = 0.3 + 0.7 * vectors @ vectors.T
     residuals = (history["rating"].to_numpy() - 1) / 4 - expected[rated]
     beyond = kernel[np.ix_(wanted, rated)] @ np.linalg.inv(kernel[np.ix_(rated, rated)] + np.eye(3)) @ residuals
-    np.testing.assert_allclose(base.predict(history, asked), 1 + 4 * (expected[wanted] + beyond), rtol=1e-10)
+    np.testing.assert_allclose(base.predict(history, requested), 1 + 4 * (expected[wanted] + beyond), rtol=1e-10)
 
     prior = np.diag(kernel)[wanted]
     names = history["item"].to_numpy(dtype=object)
@@ -55,7 +55,7 @@ def test_equals_the_gaussian_process_written_out():
         # The mean residual has the mean covariance with an item, the mean of its own, and 1/n of the noise.
         with_mean = kernel[np.ix_(wanted, seen)].mean(axis=1)
         posterior = prior - with_mean**2 / (kernel[np.ix_(seen, seen)].mean() + 1 / length)
-        query = HistoryQuery(names[:length], history["rating"].to_numpy()[:length], asked)
+        query = HistoryQuery(names[:length], history["rating"].to_numpy()[:length], requested)
         evidence = answer_queries(base, [query])[0].evidence
         np.testing.assert_allclose(evidence, prior / posterior - 1, rtol=1e-10)
         solved = np.linalg.solve(kernel[np.ix_(seen, seen)] + np.eye(length), kernel[np.ix_(seen, wanted)])

@@ -52,8 +52,8 @@ def test_predicts_for_users_it_has_never_seen(base, movies, held_out):
 def test_unknown_items_are_nan_and_do_not_disturb_the_others(base, movies, held_out):
     history, future = next(histories(movies, held_out))
     known = future["item"].to_numpy()[:4]
-    asked = np.array(["no such item", *known, "nor this"], dtype=object)
-    answer = base.predict(history, asked)
+    requested = np.array(["no such item", *known, "nor this"], dtype=object)
+    answer = base.predict(history, requested)
     assert np.isnan(answer[[0, -1]]).all()
     np.testing.assert_allclose(answer[1:-1], base.predict(history, known), rtol=1e-6)
 
@@ -77,14 +77,14 @@ def test_an_empty_history_and_no_items_do_not_crash(base, movies):
 def test_the_history_matters(base, movies):
     items = movies.ratings["item"].value_counts().index.to_numpy(dtype=object)
     low, high = movies.scale.low, movies.scale.high
-    rated, asked = items[:20:2], items[1:41:2]
+    rated, requested = items[:20:2], items[1:41:2]
     taste = np.where(np.arange(10) < 5, low, high)
-    one = base.predict(pd.DataFrame({"item": rated, "rating": taste}), asked)
-    other = base.predict(pd.DataFrame({"item": rated, "rating": np.where(np.arange(10) < 2, high, low)}), asked)
+    one = base.predict(pd.DataFrame({"item": rated, "rating": taste}), requested)
+    other = base.predict(pd.DataFrame({"item": rated, "rating": np.where(np.arange(10) < 2, high, low)}), requested)
     assert np.nanmax(np.abs(one - other)) > 1e-3
 
 
-def test_many_queries_are_answered_as_one_by_one(base, movies, held_out):
+def test_many_queries_equal_single_ones(base, movies, held_out):
     queries = [
         HistoryQuery(
             history["item"].to_numpy(dtype=object)[:length],
@@ -98,12 +98,12 @@ def test_many_queries_are_answered_as_one_by_one(base, movies, held_out):
         np.testing.assert_allclose(answer, base.predict_queries([query])[0], rtol=1e-5, atol=1e-6)
 
 
-def test_evidence_is_finite_and_zero_where_it_cannot_say(base, movies, held_out):
+def test_evidence_is_finite_and_zero_for_nan(base, movies, held_out):
     nothing = np.array([], dtype=object)
     for history, future in list(histories(movies, held_out))[:5]:
         rated, ratings = history["item"].to_numpy(dtype=object), history["rating"].to_numpy()
-        asked = np.array(["no such item", *future["item"]], dtype=object)
-        queries = [HistoryQuery(rated[:length], ratings[:length], asked) for length in (0, 1, 3, 10)]
+        requested = np.array(["no such item", *future["item"]], dtype=object)
+        queries = [HistoryQuery(rated[:length], ratings[:length], requested) for length in (0, 1, 3, 10)]
         answers = answer_queries(base, [*queries, HistoryQuery(rated, ratings, nothing)])
         for (predictions, evidence), same in zip(answers, predict_queries(base, queries), strict=False):
             np.testing.assert_array_equal(predictions, same)
@@ -121,9 +121,9 @@ def test_evidence_of_many_queries_is_that_of_each(base, movies, held_out):
         HistoryQuery(
             history["item"].to_numpy(dtype=object)[:length],
             history["rating"].to_numpy()[:length],
-            future["item"].to_numpy(dtype=object)[:asked],
+            future["item"].to_numpy(dtype=object)[:requested],
         )
-        for length, asked, (history, future) in zip(
+        for length, requested, (history, future) in zip(
             [0, 1, 5, 10, 10], [3, 1, 4, 0, 3], histories(movies, held_out), strict=False
         )
     ]
@@ -135,8 +135,12 @@ def test_evidence_of_many_queries_is_that_of_each(base, movies, held_out):
 def test_a_longer_history_is_no_less_evidence(name, movies, held_out):
     base = make_base(name, seed=1).fit(movies.without(held_out))
     history, future = next(histories(movies, held_out))
-    rated, ratings, asked = (history["item"].to_numpy(object), history["rating"].to_numpy(), future["item"].to_numpy())
-    answers = answer_queries(base, [HistoryQuery(rated[:n], ratings[:n], asked) for n in range(len(rated) + 1)])
+    rated, ratings, requested = (
+        history["item"].to_numpy(object),
+        history["rating"].to_numpy(),
+        future["item"].to_numpy(),
+    )
+    answers = answer_queries(base, [HistoryQuery(rated[:n], ratings[:n], requested) for n in range(len(rated) + 1)])
     growth = np.diff([answer.evidence for answer in answers], axis=0)
     assert (growth >= -1e-6).all()
     assert growth.max() > 0
@@ -191,11 +195,11 @@ def test_units_predictions_follow_the_scale(name, movies, held_out):
         return frame.assign(rating=wide.to_ratings(movies.scale.to_unit(frame["rating"])))
 
     history, future = next(histories(movies, held_out))
-    asked = future["item"].to_numpy()
-    here = make_base(name, seed=2).fit(fit_on).predict(history, asked)
+    requested = future["item"].to_numpy()
+    here = make_base(name, seed=2).fit(fit_on).predict(history, requested)
     there = make_base(name, seed=2).fit(Domain("wide", stretched(fit_on.ratings), wide, items=fit_on.items))
     np.testing.assert_allclose(
-        movies.scale.to_unit(here), wide.to_unit(there.predict(stretched(history), asked)), atol=2e-3
+        movies.scale.to_unit(here), wide.to_unit(there.predict(stretched(history), requested)), atol=2e-3
     )
 
 
@@ -216,7 +220,7 @@ def test_content_is_left_out_without_item_features(movies):
     assert np.isnan(answer).all()
 
 
-def test_a_plain_plug_in_is_asked_one_by_one():
+def test_a_plug_in_predicts_one_query_at_a_time():
     class Constant:
         name = "constant"
 
@@ -253,14 +257,14 @@ class Parity:
 ASKED = HistoryQuery(np.array(["a", "b"], object), np.array([1.0, 2.0]), np.array(["c", "odd"], object))
 
 
-def test_a_plug_in_has_evidence_one_where_it_says_something():
+def test_a_plug_in_has_evidence_one_for_finite_predictions():
     answers = answer_queries(Parity(), [ASKED, ASKED])
     for predictions, evidence in answers:
         np.testing.assert_array_equal(predictions, [3.0, np.nan])
         np.testing.assert_array_equal(evidence, [1.0, 0.0])
 
 
-def test_a_plug_in_may_tell_its_evidence():
+def test_a_plug_in_may_have_evidence():
     class Telling(Parity):
         def evidence(self, history, items):
             assert list(history.columns) == ["item", "rating"]
@@ -271,13 +275,13 @@ def test_a_plug_in_may_tell_its_evidence():
 
 
 @pytest.mark.parametrize(
-    ("told", "problem"),
+    ("evidence", "problem"),
     [([1.0], r"has the shape \(1,\)"), ([1.0, np.inf], "has inf"), ([np.nan, 1.0], "has nan"), ([-2, 1], "has -2.0")],
 )
-def test_evidence_that_is_none_is_refused(told, problem):
+def test_invalid_evidence_is_refused(evidence, problem):
     class Wrong(Parity):
         def evidence(self, history, items):
-            return told
+            return evidence
 
     with pytest.raises(
         ValueError, match=f"evidence of base recommender parity must be 2 finite numbers >= 0 but {problem}"

@@ -1,4 +1,4 @@
-"""Folding in many users at once, against LensKit's own scorers asked one by one."""
+"""Folding in many users at once, against LensKit's own scorers, one query at a time."""
 
 import os
 from pathlib import Path
@@ -18,18 +18,18 @@ from metarec.ratings import Domain, RatingScale, read_domain
 NAMES = ["bias", "item-knn", "user-knn", "biased-mf"]
 
 
-def asked_of_lenskit(base, query):
-    """The trained scorer's answer to one query; it is told of known items only, as an unknown one makes it panic."""
+def lenskit_predictions(base, query):
+    """The trained scorer's predictions for one query, without unknown items, which make it panic."""
     scores = np.full(len(query.items), np.nan)
-    asked, seen = base._items.get_indexer(query.items) >= 0, base._items.get_indexer(query.history_items) >= 0
-    if not asked.any() or not (seen.any() or base.name == "bias"):
+    requested, seen = base._items.get_indexer(query.items) >= 0, base._items.get_indexer(query.history_items) >= 0
+    if not requested.any() or not (seen.any() or base.name == "bias"):
         return scores
     user = RecQuery()
     if seen.any():
         stars = STARS * base._scale.to_unit(query.history_ratings[seen])
         user = RecQuery(history_items=ItemList(item_ids=query.history_items[seen], rating=stars))
-    answer = base._scorer(user, ItemList(item_ids=query.items[asked])).scores()
-    scores[asked] = base._scale.to_ratings(np.asarray(answer, dtype=np.float64) / STARS)
+    answer = base._scorer(user, ItemList(item_ids=query.items[requested])).scores()
+    scores[requested] = base._scale.to_ratings(np.asarray(answer, dtype=np.float64) / STARS)
     return scores
 
 
@@ -71,18 +71,18 @@ def query(draw):
     history = draw(st.lists(ids, max_size=draw(st.sampled_from([0, 1, 4, 12, 60])), unique=True))
     rng = np.random.default_rng(draw(st.integers(0, 2**32)))
     ratings = rng.uniform(1, 5, len(history)) if draw(st.booleans()) else rng.integers(1, 6, len(history)) * 1.0
-    asked = draw(st.lists(ids, max_size=8))
-    return HistoryQuery(np.array(history, dtype=object), ratings, np.array(asked, dtype=object))
+    requested = draw(st.lists(ids, max_size=8))
+    return HistoryQuery(np.array(history, dtype=object), ratings, np.array(requested, dtype=object))
 
 
 @settings(max_examples=25, deadline=None)
 @given(st.lists(query(), max_size=6))
-def test_many_at_once_are_what_lenskit_says_one_by_one(base, queries):
+def test_many_queries_equal_single_queries_of_lenskit(base, queries):
     queries = [*queries, *queries[:1]]
     answers = base.predict_queries(queries)
     assert len(answers) == len(queries)
-    for asked, answer in zip(queries, answers, strict=True):
-        np.testing.assert_allclose(answer, asked_of_lenskit(base, asked), rtol=0, atol=1e-5)
+    for requested, answer in zip(queries, answers, strict=True):
+        np.testing.assert_allclose(answer, lenskit_predictions(base, requested), rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -96,7 +96,7 @@ def test_the_size_of_a_chunk_does_not_matter(name, monkeypatch):
     assert base.predict_queries([]) == []
 
 
-def test_bases_that_are_asked_together_look_ids_up_once():
+def test_bases_with_the_same_queries_look_ids_up_once():
     """And say what they say alone."""
     domain = DOMAINS["sparse"]
     bases = [make_base(name).fit(domain) for name in NAMES]
@@ -160,4 +160,4 @@ def test_equals_lenskit_on_real_ratings(name):
         # Up to 40 items: of longer histories many items tie for the last place among the neighbours.
         queries += [HistoryQuery(items[:n], ratings[:n], items[40:80]) for n in (0, 1, 5, 10, 40)]
     for query, answer in zip(queries, base.predict_queries(queries), strict=True):
-        np.testing.assert_allclose(answer, asked_of_lenskit(base, query), rtol=0, atol=1e-5)
+        np.testing.assert_allclose(answer, lenskit_predictions(base, query), rtol=0, atol=1e-5)

@@ -1,4 +1,4 @@
-"""The LensKit adapters against LensKit asked directly."""
+"""The LensKit adapters against LensKit itself."""
 
 import numpy as np
 import pandas as pd
@@ -31,14 +31,14 @@ def domain():
         ("user-knn", UserKNNScorer(max_nbrs=40, min_nbrs=1)),
     ],
 )
-def test_equals_lenskit_asked_directly(name, scorer, domain):
+def test_predictions_equal_those_of_lenskit(name, scorer, domain):
     """On 1..5 the adapter's stars are the ratings less one, which moves these models by one and no more."""
     scorer.train(from_interactions_df(domain.ratings.rename(columns={"user": "user_id", "item": "item_id"})))
     history = pd.DataFrame({"item": ["i1", "i4", "i9"], "rating": [5.0, 2.0, 3.0]})
-    asked = np.array(["i0", "i2", "i20"], dtype=object)
+    requested = np.array(["i0", "i2", "i20"], dtype=object)
     query = RecQuery(history_items=ItemList(item_ids=history["item"], rating=history["rating"].to_numpy()))
-    direct = scorer(query, ItemList(item_ids=asked)).scores()
-    np.testing.assert_allclose(make_base(name).fit(domain).predict(history, asked), direct, rtol=1e-4)
+    direct = scorer(query, ItemList(item_ids=requested)).scores()
+    np.testing.assert_allclose(make_base(name).fit(domain).predict(history, requested), direct, rtol=1e-4)
 
 
 TABLE = np.array([[5, 4, 1, 2], [4, 5, 2, 1], [1, 2, 5, 4], [2, 1, 4, 3.0], [5, 3, 1, 4]])
@@ -84,6 +84,6 @@ def test_item_neighbours_of_a_handful_of_users_are_none_and_no_warning(recwarn):
     """No item has two ratings that differ: no two items are alike, and the base cannot say."""
     ratings = pd.DataFrame({"user": ["a", "a", "b"], "item": ["x", "y", "z"], "rating": [1.0, 4.0, 3.0]})
     base = make_base("item-knn").fit(Domain("few", ratings, RatingScale(1, 5)))
-    said = base.predict(ratings.iloc[:1], np.array(["y", "z", "unknown"], dtype=object))
-    assert np.isnan(said).all()
+    predictions = base.predict(ratings.iloc[:1], np.array(["y", "z", "unknown"], dtype=object))
+    assert np.isnan(predictions).all()
     assert not [warning for warning in recwarn if "centering" in str(warning.message)]

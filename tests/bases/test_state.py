@@ -49,15 +49,15 @@ def through_a_file(state):
 
 
 @pytest.mark.parametrize("name", BASES.names())
-def test_a_base_of_the_same_state_says_the_same(name, domain):
+def test_a_base_of_the_same_state_predicts_the_same(name, domain):
     options = {"epochs": 2} if name == "autoencoder" else {}
     fitted = make_base(name, **options).fit(domain)
     restored = make_base(name, **options).restore(through_a_file(fitted.state()))
-    for said, again in zip(
+    for predictions, again in zip(
         answer_queries(fitted, queries(domain)), answer_queries(restored, queries(domain)), strict=True
     ):
-        np.testing.assert_array_equal(said.predictions, again.predictions)
-        np.testing.assert_array_equal(said.evidence, again.evidence)
+        np.testing.assert_array_equal(predictions.predictions, again.predictions)
+        np.testing.assert_array_equal(predictions.evidence, again.evidence)
 
 
 def test_a_state_that_lacks_something_is_refused(domain):

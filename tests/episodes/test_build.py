@@ -124,8 +124,8 @@ def test_every_role_has_users_and_a_split_is_a_split():
     assert set(roles.folds) == {user for user, role in roles.roles.items() if role == "train"}
 
 
-def test_progress_is_told(domain, settings):
-    told = []
-    build(domain, settings, on_progress=lambda done, total, what: told.append((done, total, what)))
-    assert [done for done, _, _ in told] == list(range(1, 1 + (settings.folds + 1) * len(BASES)))
-    assert "bias" in told[0][2]
+def test_progress_is_reported(domain, settings):
+    reported = []
+    build(domain, settings, on_progress=lambda done, total, what: reported.append((done, total, what)))
+    assert [done for done, _, _ in reported] == list(range(1, 1 + (settings.folds + 1) * len(BASES)))
+    assert "bias" in reported[0][2]

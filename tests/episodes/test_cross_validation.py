@@ -1,4 +1,4 @@
-"""Everybody is a test user once, and no fit that predicts somebody has seen them."""
+"""Each user is a test user once, and no fit that predicts a user has seen the user."""
 
 import numpy as np
 import pytest
@@ -21,7 +21,7 @@ def domain():
 
 @pytest.fixture
 def fits(monkeypatch):
-    """(users that a fit saw, users that it was asked about, base), in order."""
+    """(users of a fit, users that it predicts, base), in order."""
     seen = []
     real = _cross_validation.base_predictions
 
@@ -45,16 +45,16 @@ def equal(one, other, *, but=()):
                     assert same, (role, side, name)
 
 
-def test_everybody_is_tested_once_and_by_fits_that_never_saw_them(domain, settings, fits):
+def test_each_user_is_tested_once_by_fits_without_the_user(domain, settings, fits):
     made = cross_validate(domain, settings, BASES, shots=SHOTS, folds=4)
     for shots in SHOTS:
         tested = [user for fold in range(4) for user in made.episodes(fold, shots).test.users]
         counts = domain.ratings["user"].value_counts()
         assert sorted(tested) == sorted(counts.index[counts >= shots + settings.min_query])
     assert len(fits) == (4 + 6) * len(BASES)
-    for saw, asked, _ in fits:
-        assert asked
-        assert not saw & asked
+    for saw, requested, _ in fits:
+        assert requested
+        assert not saw & requested
     for fold in range(4):
         parts = made.episodes(fold, 5)
         everyone = [set(parts.train.users), set(parts.validation.users), set(parts.test.users)]
@@ -62,7 +62,7 @@ def test_everybody_is_tested_once_and_by_fits_that_never_saw_them(domain, settin
         assert everyone[1] == set(made.episodes((fold + 1) % 4, 5).test.users)
 
 
-def test_no_rating_of_a_test_user_moves_anything_but_their_own_episodes(domain, settings):
+def test_ratings_of_a_test_user_change_only_the_users_own_episodes(domain, settings):
     """Neither features of other users nor statistics know what test users rated, support or query."""
     before = cross_validate(domain, settings, BASES, shots=SHOTS, folds=4)
     users = set(before.episodes(2, 5).test.users) | set(before.episodes(2, 2).test.users)
@@ -78,7 +78,7 @@ def test_no_rating_of_a_test_user_moves_anything_but_their_own_episodes(domain, 
         equal(before.episodes(1, 5), after.episodes(1, 5), but=own)
 
 
-def test_query_ratings_of_test_users_move_no_input(domain, settings):
+def test_query_ratings_of_test_users_change_no_input(domain, settings):
     before = cross_validate(domain, settings, BASES, shots=(5,), folds=4)
     test = before.episodes(0, 5).test
     queries = {(user, item) for user, row in zip(test.users, test.query_items, strict=True) for item in row if item}
@@ -94,7 +94,7 @@ def test_a_planted_fit_on_its_own_users_is_refused(domain, settings, monkeypatch
 
 
 def test_predictions_are_those_of_the_fit_without_both_folds(domain, settings):
-    """Rows are not mixed up: each user's predictions are what the base says, asked by hand."""
+    """Rows are not mixed up: each user's predictions equal direct ones of the base."""
     from metarec.bases import make_base
 
     made = cross_validate(domain, settings, {"bias": {}}, shots=SHOTS, folds=4)
@@ -104,10 +104,10 @@ def test_predictions_are_those_of_the_fit_without_both_folds(domain, settings):
         left_out = {1, made.folds[user]}
         base = make_base("bias").fit(domain.without({u for u, fold in made.folds.items() if fold in left_out}))
         history = domain.ratings[domain.ratings["user"] == user].set_index("item")["rating"]
-        support, asked = episodes.support_items[-1], [item for item in episodes.query_items[-1] if item]
+        support, requested = episodes.support_items[-1], [item for item in episodes.query_items[-1] if item]
         shown = history[support].rename_axis("item").reset_index()
-        expected = domain.scale.to_unit(base.predict(shown, np.array(asked)))
-        found = episodes.batch.query.predictions[-1, : len(asked), 0].numpy()
+        expected = domain.scale.to_unit(base.predict(shown, np.array(requested)))
+        found = episodes.batch.query.predictions[-1, : len(requested), 0].numpy()
         np.testing.assert_allclose(found, np.clip(expected, 0, 1), atol=1e-6, err_msg=role)
 
 
@@ -174,7 +174,7 @@ def test_refusals(domain, settings, arguments, message):
         cross_validate(domain, settings, BASES, **{"shots": (5,), **arguments})
 
 
-def test_refuses_folds_and_shots_that_are_not_there(settings):
+def test_missing_folds_and_shots_are_refused(settings):
     domain = Domain("tiny", make_domain().ratings, make_domain().scale)
     made = cross_validate(domain, settings, {"bias": {}}, shots=(5,), folds=3)
     with pytest.raises(InputError, match=r"fold must be in 0\.\.2 but got 3"):

@@ -21,7 +21,7 @@ from tests.episodes.conftest import BASES, make_domain
 
 @pytest.fixture
 def fits(monkeypatch):
-    """What each fit was made on and for whom: (fit users, task users), in order."""
+    """(users of a fit, users that it predicts), in order."""
     seen = []
     real = _build.base_predictions
 
@@ -121,8 +121,8 @@ def test_support_predictions_never_saw_the_item(domain, settings, monkeypatch):
     monkeypatch.setattr(_predictions, "make_base", lambda name, **options: Memory())
     roles = assign_roles({"tiny": domain}, "tiny", settings, 0)
     task = cut_tasks(domain, roles, settings, 0)[0].task
-    nobody = domain.without([task.user])
-    answer = base_predictions(nobody, "memory", {}, 0, [task])
+    without_user = domain.without([task.user])
+    answer = base_predictions(without_user, "memory", {}, 0, [task])
     assert np.isnan(answer.support[0]).all()
     assert np.isnan(answer.query[0]).all()
 
@@ -132,7 +132,7 @@ def test_support_predictions_never_saw_the_item(domain, settings, monkeypatch):
             yield HistoryQuery(task.support_items, task.support_ratings, np.array([item], dtype=object))
 
     monkeypatch.setattr(_predictions, "leave_one_out_queries", leaky)
-    planted = base_predictions(nobody, "memory", {}, 0, [task])
+    planted = base_predictions(without_user, "memory", {}, 0, [task])
     np.testing.assert_array_equal(planted.support[0], task.support_ratings)
 
 
@@ -145,7 +145,7 @@ def test_a_support_rows_features_do_not_depend_on_its_own_rating(shots, bases, s
         np.where(rng.random((2, rows, bases)) < 0.2, np.nan, rng.random((2, rows, bases))) for rows in (shots, 4)
     ]
     masks = [np.ones((2, rows), bool) for rows in (shots, 4)]
-    evidence = [rng.random(said.shape) for said in predictions]
+    evidence = [rng.random(predictions_of_side.shape) for predictions_of_side in predictions]
     support, query = (Rows(*side) for side in zip(predictions, evidence, facts, masks, strict=True))
     ratings = rng.random((2, shots))
     changed = ratings.copy()
@@ -197,7 +197,7 @@ def test_neither_row_order_nor_ratings_decide_what_is_support(settings, timestam
 # 6. Change test users' query ratings in any way: no input of any model moves.
 
 
-def test_query_ratings_of_test_users_move_nothing(domain, settings):
+def test_query_ratings_of_test_users_change_nothing(domain, settings):
     before = build_episodes({"tiny": domain}, "tiny", settings, BASES)["tiny"]
     queries = {
         (user, item)
@@ -251,9 +251,9 @@ def test_evidence_is_that_of_the_prediction_itself(domain, settings):
     """A query row's evidence is what the base says of the whole support, a support row's of the other ones."""
     roles = assign_roles({"tiny": domain}, "tiny", settings, 0)
     task = cut_tasks(domain, roles, settings, 0)[0].task
-    nobody = domain.without([task.user])
-    answer = base_predictions(nobody, "item-knn", {"min_neighbours": 1}, 0, [task])
-    base = make_base("item-knn", min_neighbours=1).fit(nobody)
+    without_user = domain.without([task.user])
+    answer = base_predictions(without_user, "item-knn", {"min_neighbours": 1}, 0, [task])
+    base = make_base("item-knn", min_neighbours=1).fit(without_user)
     whole = answer_queries(base, list(leave_one_out_queries(task)))
     np.testing.assert_array_equal(answer.query_evidence[0], whole[0].evidence)
     np.testing.assert_array_equal(answer.support_evidence[0], [left_out.evidence[0] for left_out in whole[1:]])

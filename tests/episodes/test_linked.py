@@ -1,4 +1,4 @@
-"""What users rated in other domains: told in the units of this one, before the queries, nobody held out in a fit."""
+"""Ratings in other domains: converted to this one, before the queries, without held-out users in a fit."""
 
 import numpy as np
 import pandas as pd
@@ -67,7 +67,7 @@ def worlds(books, elsewhere, settings, folds, **options):
 
 @pytest.fixture
 def fits(monkeypatch):
-    """(ratings that a fit saw, users that it was asked about), in order."""
+    """(ratings of a fit, users that it predicts), in order."""
     seen = []
     for module in (_cross_validation, _small_worlds):
         real = module.base_predictions
@@ -87,20 +87,20 @@ def from_elsewhere(ratings):
 # Nothing of a held-out user is in a fit, whatever the domain.
 
 
-def test_no_rating_of_who_is_left_out_is_in_a_fit(books, movies, settings, folds, fits):
+def test_ratings_of_users_left_out_are_in_no_fit(books, movies, settings, folds, fits):
     validated(books, {"movies": movies}, settings, folds)
-    for ratings, asked in fits:
-        left_out = {folds[user] for user in asked}
+    for ratings, requested in fits:
+        left_out = {folds[user] for user in requested}
         assert not left_out & set(ratings["user"].map(folds))
         assert len(ratings["user"][from_elsewhere(ratings)].unique()) > 0.3 * len(folds)
 
 
 def test_no_rating_of_held_out_users_is_in_a_small_world(books, movies, settings, folds, fits):
     made = worlds(books, {"movies": movies}, settings, folds, worlds=2)
-    for ratings, asked in fits:
-        assert not set(ratings["user"]) & asked
+    for ratings, requested in fits:
+        assert not set(ratings["user"]) & requested
         assert not {0, 1} & set(ratings["user"].map(folds))
-        # All of the others' films are known, and the books of the few.
+        # All of the others' films are used, and the books of the few.
         assert set(ratings["user"][~from_elsewhere(ratings)]) < {user for user, own in folds.items() if own > 1}
         assert from_elsewhere(ratings).any()
     assert set(made[0].fit_on.ratings["item"]) <= set(books.ratings["item"])
@@ -114,7 +114,7 @@ def test_a_planted_fit_on_their_films_is_refused(make, books, movies, settings, 
         make(books, {"movies": movies}, settings, folds)
 
 
-def test_what_held_out_users_rated_moves_nobody_else(books, movies, settings, folds, linked):
+def test_ratings_of_held_out_users_change_no_other_user(books, movies, settings, folds, linked):
     """No scale, no share and no item's level comes from them: only their own episodes change."""
 
     def tested(rows):
@@ -125,7 +125,7 @@ def test_what_held_out_users_rated_moves_nobody_else(books, movies, settings, fo
     equal(linked, after, but={("test", side, name) for side in ("support", "query") for name in fields})
 
 
-# What is known of a user: all that was rated elsewhere before the first query.
+# A user's background is every rating elsewhere before the first query.
 
 
 def first_queries(books, episodes):
@@ -134,19 +134,19 @@ def first_queries(books, episodes):
     return pd.Series({user: min(times[user, item] for item in items if item) for user, items in rows})
 
 
-def test_what_comes_after_the_queries_began_moves_nothing(books, movies, settings, folds, linked):
+def test_ratings_after_the_first_query_change_nothing(books, movies, settings, folds, linked):
     first = first_queries(books, linked.test)
 
     def late(rows):
         return rows["timestamp"] >= rows["user"].map(first).fillna(np.inf)
 
-    # A film on the very second of the first query is not known, either.
+    # A film in the same second as the first query is not used either.
     assert (movies.ratings["timestamp"] == movies.ratings["user"].map(first)).any()
     after = validated(inverted(books, late), {"movies": inverted(movies, late)}, settings, folds)
     equal(linked, after, but={("test", "query", "targets")})
 
 
-def test_what_came_before_moves_predictions_where_users_are_linked(books, movies, settings, folds, linked):
+def test_ratings_before_the_first_query_change_predictions_of_linked_users(books, movies, settings, folds, linked):
     first = first_queries(books, linked.test)
     early = inverted(movies, lambda rows: rows["timestamp"] < rows["user"].map(first).fillna(-np.inf))
     after = validated(books, {"movies": early}, settings, folds)
@@ -156,7 +156,7 @@ def test_what_came_before_moves_predictions_where_users_are_linked(books, movies
     assert not torch.equal(linked.test.batch.query.context, after.test.batch.query.context)
 
 
-def test_without_times_everything_is_known(books, movies, settings, folds):
+def test_without_times_all_ratings_elsewhere_are_used(books, movies, settings, folds):
     undated = Domain("movies", movies.ratings.drop(columns="timestamp"), movies.scale)
     links = Links(books, {"movies": undated})
     joined = links.joined(books, folds, 5.0)
@@ -183,10 +183,10 @@ def test_the_background_is_in_every_history_and_only_the_support_item_is_left_ou
         assert list(query.history_ratings[:SHOTS]) == list(task.background_ratings)
 
 
-# How it is told.
+# The conversion of ratings.
 
 
-def test_ratings_are_told_around_the_mean_and_as_far_as_the_share_goes():
+def test_ratings_are_converted_around_the_mean_by_the_share():
     """Films of two levels each: what the item does not explain is the user's, of which a part is carried over."""
     people = [f"u{place}" for place in range(20)]
     rows = [
@@ -195,11 +195,11 @@ def test_ratings_are_told_around_the_mean_and_as_far_as_the_share_goes():
     books = Domain("books", pd.DataFrame(rows, columns=["user", "item", "rating"]), RatingScale(1, 5))
     films = Domain("films", books.ratings.assign(rating=2 * books.ratings["rating"] - 1), RatingScale(0, 10))
     joined = Links(books, {"films": films}).joined(books, (), 0.0)
-    told = joined.table.ratings[from_films(joined.table.ratings)].reset_index(drop=True)
+    converted = joined.table.ratings[from_films(joined.table.ratings)].reset_index(drop=True)
     share = joined._tellings["films"].share
     assert 0.9 < share < 1
     level = books.ratings.groupby("item")["rating"].transform("mean")
-    np.testing.assert_allclose(told["rating"], level + share * (books.ratings["rating"] - level))
+    np.testing.assert_allclose(converted["rating"], level + share * (books.ratings["rating"] - level))
     # The domain's own ratings, and so its mean and its items' facts, are what they were.
     kept = joined.table.ratings[~from_films(joined.table.ratings)]
     pd.testing.assert_frame_equal(kept.reset_index(drop=True), books.ratings)
@@ -210,7 +210,7 @@ def from_films(ratings):
     return ratings["item"].str.startswith("films/")
 
 
-def test_ratings_beyond_the_scale_are_told_as_its_end():
+def test_converted_ratings_are_clipped_to_the_scale():
     rows = [(f"u{place}", "i", float(rating)) for place, rating in enumerate([4, 5, 5, 5, 5])]
     high = Domain("high", pd.DataFrame(rows, columns=["user", "item", "rating"]), RatingScale(1, 5))
     joined = Links(high, {"other": high}).joined(high, (), 1.0)
@@ -221,7 +221,7 @@ def residuals(users, means, count):
     return _Residuals(pd.Index(users), np.asarray(means) * count, np.full(len(users), count))
 
 
-def test_the_share_is_how_much_of_a_user_is_found_again():
+def test_the_share_is_the_slope_between_residuals_of_shared_users():
     rng = np.random.default_rng(0)
     users = [f"u{place}" for place in range(500)]
     here, noise = rng.normal(size=500), rng.normal(size=500)
@@ -230,8 +230,8 @@ def test_the_share_is_how_much_of_a_user_is_found_again():
     assert carried_share(half, residuals(users, here, 20), 0.0) == pytest.approx(0.5, abs=0.05)
     assert carried_share(residuals(users, noise, 20), residuals(users, here, 20), 0.0) < 0.1
     assert carried_share(residuals(users, -here, 20), residuals(users, here, 20), 0.0) == 0
-    nobody = residuals(["other"], [1.0], 20)
-    assert carried_share(nobody, residuals(users, here, 20), 0.0) == PRIOR_SHARE
+    without_user = residuals(["other"], [1.0], 20)
+    assert carried_share(without_user, residuals(users, here, 20), 0.0) == PRIOR_SHARE
     # Two users say little.
     few = residuals(users[:2], here[:2], 1)
     assert carried_share(few, residuals(users, here, 20), 0.0) == pytest.approx(PRIOR_SHARE, abs=0.2)
@@ -248,12 +248,12 @@ def test_domains_without_a_shared_user_are_left_out(books, settings, folds, plai
     assert torch.equal(alone.test.batch.query.context, plain.test.batch.query.context)
 
 
-def test_neighbours_are_looked_for_within_the_domain(books, movies, settings, folds, fits):
+def test_neighbours_are_searched_within_the_domain(books, movies, settings, folds, fits):
     bases = {"user-knn": {}, "bias": {}, "item-knn": {}}
 
     def made(elsewhere):
         whole = cross_validate(books, settings, bases, shots=(SHOTS,), folds=folds, elsewhere=elsewhere)
-        return whole.answered(FOLD, SHOTS).arrays["query"]
+        return whole.predicted_tasks(FOLD, SHOTS).arrays["query"]
 
     plain, linked = made(None), made({"movies": movies})
     assert [from_elsewhere(ratings).any() for ratings, _ in fits[-3:]] == [False, True, False]
@@ -264,7 +264,7 @@ def test_neighbours_are_looked_for_within_the_domain(books, movies, settings, fo
 # Without links nothing is new.
 
 
-def test_without_links_features_are_those_that_they_were(plain, linked):
+def test_without_links_features_do_not_change(plain, linked):
     assert plain.test.context_names == CONTEXT_NAMES
     assert CONTEXT_NAMES == (
         "shots",
@@ -288,7 +288,7 @@ def test_without_links_features_are_those_that_they_were(plain, linked):
         assert torch.equal(one.context[..., facts], other.context[..., facts])
 
 
-def test_the_cache_tells_links_from_none(books, movies, settings, folds, plain, linked, tmp_path):
+def test_the_cache_key_holds_the_links(books, movies, settings, folds, plain, linked, tmp_path):
     kept = {"shots": (SHOTS,), "folds": folds, "cache": tmp_path}
     for _ in range(2):
         equal(linked, cross_validate(books, settings, BIAS, elsewhere={"movies": movies}, **kept).episodes(FOLD, SHOTS))
@@ -297,21 +297,21 @@ def test_the_cache_tells_links_from_none(books, movies, settings, folds, plain, 
         equal(plain, linked)
 
 
-def test_a_background_is_what_an_offset_is_shrunk_to(rows_of_one_user):
+def test_offsets_are_shrunk_to_the_background(rows_of_one_user):
     support, ratings, query, priors = rows_of_one_user
     background = np.array([[0.1]])
     plain = make_features(support, ratings, query, priors, damping=5.0)
-    told = make_features(support, ratings, query, priors, damping=5.0, background=background)
+    converted = make_features(support, ratings, query, priors, damping=5.0, background=background)
     shots = support.mask.sum()
-    for side, other, left in zip(plain, told, (shots - 1, shots), strict=True):
+    for side, other, left in zip(plain, converted, (shots - 1, shots), strict=True):
         np.testing.assert_allclose(other.fallback - side.fallback, 5 * 0.1 / (left + 5))
     level = CONTEXT_NAMES.index("support_mean")
-    np.testing.assert_allclose(told[0].context[..., level] - plain[0].context[..., level], 0.1)
+    np.testing.assert_allclose(converted[0].context[..., level] - plain[0].context[..., level], 0.1)
     # A support row still does not know its own rating.
     other = ratings.copy()
     other[0, 0] += 0.2
     again = make_features(support, other, query, priors, damping=5.0, background=background)[0]
-    np.testing.assert_array_equal(again.context[0, 0], told[0].context[0, 0])
+    np.testing.assert_array_equal(again.context[0, 0], converted[0].context[0, 0])
     nothing = np.zeros((1, 1))
     for side, other in zip(
         plain, make_features(support, ratings, query, priors, damping=5.0, background=nothing), strict=True

@@ -48,7 +48,7 @@ def assert_same(served, built, but=()):
 
 @pytest.mark.parametrize("timestamps", [True, False])
 @pytest.mark.parametrize("shots", [0, 1, 5])
-def test_what_is_served_is_what_was_built(timestamps, shots):
+def test_new_users_get_the_features_of_the_episodes(timestamps, shots):
     bases = {name: {"epochs": 2} if name == "autoencoder" else {} for name in ALL_BASES.names()}
     settings = SETTINGS.model_copy(update={"shots": shots})
     built, cuts, maker = made(make_domain(timestamps=timestamps), settings, bases, seed=3)
@@ -92,7 +92,7 @@ def test_a_support_row_does_not_know_its_own_rating(domain, settings):
     assert not torch.equal(one.targets, other.targets)
 
 
-def test_unknown_items_and_a_user_of_whom_nothing_is_known_get_finite_rows(domain, settings):
+def test_unknown_items_and_users_without_history_get_finite_rows(domain, settings):
     _, _, maker = made(domain, settings, BASES)
     query = maker.users([History.of(pd.DataFrame({"item": [], "rating": []}))]).query(
         [np.array(["new", "i01"], object)]
@@ -103,14 +103,14 @@ def test_unknown_items_and_a_user_of_whom_nothing_is_known_get_finite_rows(domai
     assert torch.isfinite(query.predictions).any(-1).all()
 
 
-def test_what_is_not_dated_is_as_of_the_latest_known_rating(domain, settings):
+def test_rows_without_times_get_the_time_of_the_latest_rating(domain, settings):
     _, cuts, maker = made(domain, settings, BASES)
     users = maker.users([history(cuts[0])])
     items = cuts[0].task.query_items
     assert_same(users.query([items]), users.query([items], [np.full(len(items), maker.now)]))
 
 
-def test_a_maker_can_be_kept(domain, settings):
+def test_a_task_maker_can_be_stored(domain, settings):
     _, cuts, maker = made(domain, settings, BASES)
     again = pickle.loads(pickle.dumps(maker))
     assert_same(*(queried(one.users([history(cuts[0])]), cuts[:1]) for one in (again, maker)))
@@ -140,7 +140,7 @@ def test_a_wrong_history_is_refused(domain, settings, items, ratings, message):
         maker.users([History(np.array(items, dtype=object), np.array(ratings, dtype=float))])
 
 
-def test_wrong_questions_are_refused(domain, settings):
+def test_wrong_queries_are_refused(domain, settings):
     _, cuts, maker = made(domain, settings, {"bias": {}})
     with pytest.raises(InputError, match="histories must hold at least one"):
         maker.users([])

@@ -6,7 +6,7 @@ import torch
 
 from metarec.errors import InputError
 from metarec.fusion import NETWORKS, MetaRecommenderFusion
-from metarec.fusion.networks._layers import ParallelLinear
+from metarec.fusion.networks._base import ParallelLinear
 from tests.fusion import conftest
 from tests.fusion.conftest import NAN, arrays, draw_inputs, stirred
 
@@ -56,7 +56,7 @@ def test_parallel_linear_starts_as_a_linear_layer_does():
 
 
 @variants
-def test_a_silent_base_does_not_move_the_weights_of_the_others_apart(options):
+def test_a_nan_base_does_not_change_the_ratios_of_the_other_weights(options):
     network = stirred(build(**options))
     inputs = draw_inputs(6, missing=0)
     full = network.fuse(inputs).weights
@@ -113,7 +113,7 @@ def test_the_product_is_safe_where_attention_and_confidence_vanish():
 
 
 @variants
-def test_it_says_what_its_layers_say_by_hand(options):
+def test_the_output_equals_one_computed_by_hand_from_the_layers(options):
     network = stirred(build(**options))
     inputs = draw_inputs(7, missing=0.3)
     output = network.fuse(inputs)
@@ -124,8 +124,8 @@ def test_it_says_what_its_layers_say_by_hand(options):
 
     for row in range(7):
         predictions, features, context, _ = (tensor[row].double().numpy() for tensor in inputs[:4])
-        says = np.flatnonzero(np.isfinite(predictions))
-        if len(says) == 0:
+        available = np.flatnonzero(np.isfinite(predictions))
+        if len(available) == 0:
             continue
         encodings = [
             linear("encoders.3", np.maximum(linear("encoders.0", features[a], a), 0), a) for a in range(len(features))
@@ -133,21 +133,21 @@ def test_it_says_what_its_layers_say_by_hand(options):
         logits = np.concatenate([*encodings, context])
         for name in ("attention.0", "attention.3", "attention.5"):
             logits = linear(name, logits if name == "attention.0" else np.maximum(logits, 0))
-        attention = np.exp(logits[says]) / np.exp(logits[says]).sum()
+        attention = np.exp(logits[available]) / np.exp(logits[available]).sum()
         doubts = [
             linear("confidence_heads.2", np.maximum(linear("confidence_heads.0", encodings[a], a), 0), a)[0]
-            for a in says
+            for a in available
         ]
         weights = attention / (1 + np.exp(-np.array(doubts)))
         if options["combine"] == "softmax":
             weights = np.exp(weights)
         weights = weights / weights.sum()
-        mixture = sum(weight * encodings[a] for weight, a in zip(weights, says, strict=True))
+        mixture = sum(weight * encodings[a] for weight, a in zip(weights, available, strict=True))
         expected = linear("head.2", np.maximum(linear("head.0", mixture), 0))[0]
         if options.get("anchored"):
-            expected += weights @ predictions[says]
+            expected += weights @ predictions[available]
             expected += linear("correction", np.concatenate([*features, context]))[0]
-        assert output.weights[row, says].tolist() == pytest.approx(weights.tolist(), rel=1e-4, abs=1e-6)
+        assert output.weights[row, available].tolist() == pytest.approx(weights.tolist(), rel=1e-4, abs=1e-6)
         assert output.prediction[row].item() == pytest.approx(expected, rel=1e-4, abs=1e-5)
 
 

@@ -26,8 +26,8 @@ every_network = pytest.mark.parametrize(
 )
 
 
-def said(output):
-    """What an output says, by name, without what this network has none of."""
+def outputs(output):
+    """The tensors of an output by name."""
     return {name: value for name, value in output._asdict().items() if value is not None}
 
 
@@ -95,24 +95,24 @@ def test_something_is_learned_from_the_start(name, options):
 def test_rows_do_not_see_each_other(name, options):
     network = stirred(build(name, **options))
     inputs = draw_inputs(3, 4)
-    whole = said(network.fuse(inputs))
-    one = said(network.fuse(FusionInputs(*(tensor[1, 2] for tensor in inputs))))
+    whole = outputs(network.fuse(inputs))
+    one = outputs(network.fuse(FusionInputs(*(tensor[1, 2] for tensor in inputs))))
     torch.testing.assert_close({key: value[1, 2] for key, value in whole.items()}, one)
 
 
 @every_network
-def test_the_truth_and_the_mask_are_not_looked_at(name, options):
+def test_targets_and_mask_do_not_change_the_output(name, options):
     network = stirred(build(name, **options))
     inputs = draw_inputs(6)
     blind = inputs._replace(targets=torch.full_like(inputs.targets, NAN), mask=~inputs.mask)
-    torch.testing.assert_close(said(network.fuse(blind)), said(network.fuse(inputs)), rtol=0, atol=0)
+    torch.testing.assert_close(outputs(network.fuse(blind)), outputs(network.fuse(inputs)), rtol=0, atol=0)
 
 
 @every_network
-def test_it_says_the_same_again_when_it_does_not_train(name, options):
+def test_the_output_is_deterministic_in_eval_mode(name, options):
     network = stirred(build(name, **options))
     inputs = draw_inputs(6)
-    torch.testing.assert_close(said(network.fuse(inputs)), said(network.fuse(inputs)), rtol=0, atol=0)
+    torch.testing.assert_close(outputs(network.fuse(inputs)), outputs(network.fuse(inputs)), rtol=0, atol=0)
 
 
 @every_network
@@ -120,7 +120,7 @@ def test_the_order_of_the_bases_does_not_matter(name, options):
     """With the parameters of each base moved along; the last stays, for it may be special.
 
     Where an axis of a parameter runs over the bases, it does so in equal blocks, before anything else. So how an axis
-    grows with one more base says how long the blocks are.
+    grows with one more base gives the length of the blocks.
     """
     order = torch.tensor([2, 0, 1, 3])
     network = stirred(build(name, algorithms=4, **options))
@@ -191,11 +191,11 @@ def test_the_state_is_the_whole_network(name, options):
     torch.save(network.state_dict(), file)
     file.seek(0)
     other.load_state_dict(torch.load(file, weights_only=True))
-    torch.testing.assert_close(said(other.fuse(inputs)), said(network.fuse(inputs)), rtol=0, atol=0)
+    torch.testing.assert_close(outputs(other.fuse(inputs)), outputs(network.fuse(inputs)), rtol=0, atol=0)
 
 
 @every_network
-def test_the_seed_says_how_it_starts(name, options):
+def test_the_seed_determines_the_start(name, options):
     states = [build(name, seed=seed, **options).state_dict() for seed in (3, 3)]
     torch.testing.assert_close(*states, rtol=0, atol=0)
 

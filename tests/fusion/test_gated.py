@@ -6,11 +6,11 @@ import torch
 
 from metarec.errors import InputError
 from metarec.fusion import GatedFusion
-from metarec.fusion.networks._common import available_mean
+from metarec.fusion.networks._base import available_mean
 from tests.fusion.conftest import arrays, build, draw_inputs, stirred
 
 
-def test_starts_as_the_mean_of_those_that_say_something():
+def test_it_starts_as_the_mean_of_the_available_bases():
     inputs = draw_inputs(6, 4)
     network = build("gated")
     torch.testing.assert_close(network.fuse(inputs).prediction, available_mean(inputs.predictions))
@@ -27,14 +27,14 @@ def test_a_case_by_hand():
     exponents = np.exp(p["weight_logits"] + outputs[:, :3])
     weights = exponents / exponents.sum(1, keepdims=True)
     correction = outputs[:, 3] + (x @ p["correction.weight"].T + p["correction.bias"])[:, 0]
-    said = network.fuse(inputs)
-    np.testing.assert_allclose(said.weights.detach(), weights, atol=1e-12)
+    output = network.fuse(inputs)
+    np.testing.assert_allclose(output.weights.detach(), weights, atol=1e-12)
     np.testing.assert_allclose(
-        said.prediction.detach(), (weights * inputs.predictions.numpy()).sum(1) + correction, atol=1e-12
+        output.prediction.detach(), (weights * inputs.predictions.numpy()).sum(1) + correction, atol=1e-12
     )
 
 
 @pytest.mark.parametrize("dropout", [-0.1, 1.0, True, "much"])
-def test_refuses_a_dropout_that_is_none(dropout):
+def test_an_invalid_dropout_is_refused(dropout):
     with pytest.raises(InputError, match="dropout must be >= 0 and < 1"):
         GatedFusion(3, 4, 5, dropout=dropout)

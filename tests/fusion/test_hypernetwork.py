@@ -21,7 +21,7 @@ def test_the_sketch_has_its_widths():
 
 
 @pytest.mark.parametrize("sizes", [(1, 2), (3, 7), (5, 64), (20, 65)])
-def test_it_starts_as_the_mean_of_the_bases_that_say_something(sizes):
+def test_it_starts_as_the_mean_of_the_available_bases(sizes):
     algorithms, width = sizes
     for seed in range(20):
         inputs = draw_inputs(50, algorithms=algorithms, seed=seed)
@@ -33,7 +33,7 @@ def test_it_starts_as_the_mean_of_the_bases_that_say_something(sizes):
 
 
 @pytest.mark.parametrize("use_features", [False, True])
-def test_it_says_what_it_says_by_hand(use_features):
+def test_the_output_equals_one_computed_by_hand(use_features):
     network = stirred(build(use_features=use_features))
     inputs = draw_inputs(9, missing=0.3)
     output = network.fuse(inputs)
@@ -57,7 +57,7 @@ def test_it_says_what_it_says_by_hand(use_features):
         assert output.prediction[row].item() == pytest.approx(expected, rel=1e-4, abs=1e-5)
 
 
-def test_a_silent_base_counts_as_the_mean_of_the_others():
+def test_nan_is_replaced_by_the_mean_of_the_other_bases():
     network = stirred(build())
     context = torch.rand(1, 5)
     silent, middle = (network(torch.tensor([[0.2, base, 0.8]]), context) for base in (NAN, 0.5))

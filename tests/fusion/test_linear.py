@@ -12,7 +12,7 @@ def build(**options):
     return conftest.build("linear", **options)
 
 
-def test_it_starts_as_the_mean_of_the_bases_that_say_something():
+def test_it_starts_as_the_mean_of_the_available_bases():
     inputs = draw_inputs(50)
     output = build().fuse(inputs)
     none = ~inputs.predictions.isfinite().any(-1)
@@ -22,18 +22,18 @@ def test_it_starts_as_the_mean_of_the_bases_that_say_something():
 
 
 @pytest.mark.parametrize("correction", [True, False])
-def test_it_says_what_it_says_by_hand(correction):
+def test_the_output_equals_one_computed_by_hand(correction):
     network = stirred(build(correction=correction))
     inputs = draw_inputs(9, missing=0.2)
     output = network.fuse(inputs)
     state = arrays(network)
     for row in range(9):
         predictions, features, context, _ = (tensor[row].double().numpy() for tensor in inputs[:4])
-        says = np.isfinite(predictions)
-        assert says.any()
-        weights = np.exp(state["logits"]) * says
+        available = np.isfinite(predictions)
+        assert available.any()
+        weights = np.exp(state["logits"]) * available
         weights = weights / weights.sum()
-        expected = weights[says] @ predictions[says] + state["bias"]
+        expected = weights[available] @ predictions[available] + state["bias"]
         if correction:
             expected += state["correction.weight"][0] @ np.concatenate([*features, context])
         assert output.weights[row].tolist() == pytest.approx(weights.tolist(), rel=1e-5)
@@ -48,7 +48,7 @@ def test_one_step_moves_the_bias_to_the_users_mean_residual():
     assert network.bias.item() - 0.5 * network.bias.grad.item() == pytest.approx(residual, abs=1e-6)
 
 
-def test_it_is_the_smallest_thing():
+def test_it_has_the_fewest_parameters():
     assert sum(parameter.numel() for parameter in build(correction=False).parameters()) == 3 + 1
     assert sum(parameter.numel() for parameter in build().parameters()) == 3 + 1 + 3 * 4 + 5
 

@@ -27,13 +27,13 @@ def test_errors_of_rows():
 
 @given(st.floats(-2, 2), st.floats(-2, 2), st.sampled_from([0.1, 0.5]))
 @settings(max_examples=25, deadline=None)
-def test_huber_is_the_one_of_torch(prediction, target, delta):
+def test_huber_equals_that_of_torch(prediction, target, delta):
     ours = huber_error(torch.tensor(prediction), torch.tensor(target), delta)
     theirs = torch.nn.functional.huber_loss(torch.tensor(prediction), torch.tensor(target), delta=delta)
     torch.testing.assert_close(ours, theirs)
 
 
-def test_negative_entropy_is_lowest_where_all_count_alike():
+def test_negative_entropy_is_lowest_for_equal_weights():
     weights = torch.tensor([[0.25] * 4, [1.0, 0, 0, 0], [0.7, 0.1, 0.1, 0.1]], requires_grad=True)
     values = negative_entropy(weights)
     assert values[0].item() == pytest.approx(-math.log(4))
@@ -49,7 +49,7 @@ def test_confidence_target_is_relative_to_the_worst_base():
     torch.testing.assert_close(confidence_target(predictions, targets), expected)
 
 
-def test_confidence_loss_counts_the_bases_that_say_something():
+def test_confidence_loss_counts_the_available_bases():
     confidences = torch.tensor([[0.5, 0.3, 0.5], [0.1, 0.2, 0.3]], requires_grad=True)
     predictions = torch.tensor([[0.5, NAN, 0.9], [NAN, NAN, NAN]])
     losses = confidence_loss(confidences, predictions, torch.tensor([0.5, 0.5]))

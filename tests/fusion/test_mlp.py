@@ -42,7 +42,7 @@ def test_the_sketch_has_its_widths():
     assert network(torch.rand(7, 10)).shape == (7, 1)
 
 
-def test_it_says_what_it_says_by_hand():
+def test_the_output_equals_one_computed_by_hand():
     network = stirred(conftest.build("mlp"))
     inputs = draw_inputs(9, missing=0.3)
     output = network.fuse(inputs)
@@ -145,7 +145,7 @@ def test_it_keeps_its_own_optimizer():
 
 
 def test_it_learns_to_adapt():
-    """Users whose ratings differ by a constant, which the support set tells."""
+    """Users whose ratings differ by a constant, which the support set shows."""
     generator = torch.Generator().manual_seed(0)
     network = plain(hidden=16)
     losses = []

@@ -17,17 +17,17 @@ def test_it_starts_exactly_as_its_anchor(anchor):
     inputs = draw_inputs(200)
     output = build(anchor=anchor).fuse(inputs)
     chosen = inputs.predictions[:, anchor]
-    says = chosen.isfinite()
-    assert torch.equal(output.prediction[says], chosen[says])
+    available = chosen.isfinite()
+    assert torch.equal(output.prediction[available], chosen[available])
     alone = torch.nn.functional.one_hot(torch.tensor(anchor % 3), 3).float()
-    assert torch.equal(output.weights[says], alone.expand(says.sum(), 3))
+    assert torch.equal(output.weights[available], alone.expand(available.sum(), 3))
     # Where it is silent, the mean of the others; where all are, the middle of the scale.
     mean = inputs.predictions.nanmean(-1).nan_to_num(0.5)
-    torch.testing.assert_close(output.prediction[~says], mean[~says])
+    torch.testing.assert_close(output.prediction[~available], mean[~available])
 
 
 @pytest.mark.parametrize("anchor", [-1, 0])
-def test_it_says_what_it_says_by_hand(anchor):
+def test_the_output_equals_one_computed_by_hand(anchor):
     network = stirred(build(anchor=anchor))
     inputs = draw_inputs(40, missing=0.4)
     output = network.fuse(inputs)
@@ -38,17 +38,17 @@ def test_it_says_what_it_says_by_hand(anchor):
 
     for row in range(40):
         predictions, features, context, _ = (tensor[row].double().numpy() for tensor in inputs[:4])
-        says = np.isfinite(predictions)
+        available = np.isfinite(predictions)
         start = predictions[anchor]
-        if not says[anchor]:
-            start = predictions[says].mean() if says.any() else 0.5
+        if not available[anchor]:
+            start = predictions[available].mean() if available.any() else 0.5
         x = np.concatenate([*features, context])
         deviations = linear("deviations", x)
         correction = linear("correction", x)[0] + linear("head.2", np.maximum(linear("head.0", x), 0))[0]
-        expected = start + deviations[says] @ (predictions[says] - start) + correction
+        expected = start + deviations[available] @ (predictions[available] - start) + correction
         assert output.prediction[row].item() == pytest.approx(expected, rel=1e-4, abs=1e-5)
-        if says.any():
-            weighted = output.weights[row].detach().double().numpy()[says] @ predictions[says] + correction
+        if available.any():
+            weighted = output.weights[row].detach().double().numpy()[available] @ predictions[available] + correction
             assert weighted == pytest.approx(expected, rel=1e-4, abs=1e-5)
 
 

@@ -20,19 +20,18 @@ from sklearn.linear_model import Ridge
 from metarec.episodes import EpisodeBatch, Episodes, FusionInputs
 from metarec.errors import InputError
 from metarec.fusion.stackers import STACKERS, Stacker
-from metarec.fusion.stackers._base import Known
-from metarec.fusion.stackers._common import (
+from metarec.fusion.stackers._base import (
     Rows,
-    known_targets,
+    TrainingRows,
     query_rows,
     shrunk_corrections,
     support_rows,
+    true_ratings,
 )
-from metarec.fusion.stackers._linear import STRENGTHS, ridge_family
 from metarec.fusion.stackers.fwls import FeatureWeightedStacker
 from metarec.fusion.stackers.greedy import GreedyStacker, select
-from metarec.fusion.stackers.mean import MeanStacker
-from metarec.fusion.stackers.ridge import RidgeStacker, everything, predictions_only
+from metarec.fusion.stackers.ridge import STRENGTHS, RidgeStacker, everything, predictions_only, ridge_family
+from metarec.fusion.stackers.simple import MeanStacker
 from metarec.ratings import RatingScale
 
 NAMES = STACKERS.names()
@@ -44,12 +43,12 @@ def episodes_of(
 ) -> Episodes:
     """Episodes from [T, shots + N, A] predictions and [T, shots + N] targets; the first rows are the support.
 
-    The last query row of every second task is padding. Algorithm features: whether the base says something, and a
+    The last query row of every second task is padding. Algorithm features: whether the base has a prediction, and a
     constant. Context features: `context` [T, shots + N] (else zeros) and a constant.
     """
     tasks, rows, bases = predictions.shape
-    says = np.isfinite(predictions)
-    features = np.stack([says, np.ones_like(says)], -1).astype(float)
+    available = np.isfinite(predictions)
+    features = np.stack([available, np.ones_like(available)], -1).astype(float)
     varying = np.zeros((tasks, rows)) if context is None else context
     mask = np.ones((tasks, rows), bool)
     mask[::2, -1] = rows - shots < 2
@@ -88,16 +87,16 @@ def world(
     """
     rng = np.random.default_rng(seed)
     rows = SHOTS + QUERY
-    known = rng.uniform(0.3, 0.7, (tasks, rows))
+    training = rng.uniform(0.3, 0.7, (tasks, rows))
     spread = np.broadcast_to(noise, (tasks, rows, len(noise))).copy()
     context = rng.normal(size=(tasks, rows))
     if switching:
         turned = context < 0
         spread[turned, 0], spread[turned, 1] = noise[1], noise[0]
-    predictions = np.clip(known[..., None] + spread * rng.normal(size=spread.shape), 0, 1)
+    predictions = np.clip(training[..., None] + spread * rng.normal(size=spread.shape), 0, 1)
     predictions[rng.random(predictions.shape) < missing] = np.nan
     users = offset * rng.normal(size=(tasks, 1))
-    targets = np.clip(known + users + 0.05 * rng.normal(size=known.shape), 0, 1)
+    targets = np.clip(training + users + 0.05 * rng.normal(size=training.shape), 0, 1)
     return episodes_of(predictions, targets, context=context)
 
 
@@ -183,12 +182,12 @@ class TestContract:
         )
         np.testing.assert_allclose(fitted.predict(alone)[0], fitted.predict(test_set)[7], atol=1e-12)
 
-    def test_bases_that_cannot_say_are_handled(self, fitted, test_set):
+    def test_predictions_of_nan_are_handled(self, fitted, test_set):
         silent = torch.full_like(test_set.batch.query.predictions, torch.nan)
         predictions = fitted.predict(with_query(test_set, predictions=silent))
         assert np.isfinite(predictions).all()
 
-    def test_writes_into_nothing(self, fitted, train, validation, test_set):
+    def test_inputs_are_not_changed(self, fitted, train, validation, test_set):
         before = copy.deepcopy((train, validation, test_set))
         STACKERS.get(fitted.name)().fit(train, validation).predict(test_set)
         for old, new in zip(before, (train, validation, test_set), strict=True):
@@ -287,11 +286,11 @@ def test_the_correction_helps_when_users_have_offsets_and_does_not_hurt_when_the
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name != "gbm"])  # its trees stop on validation users
-def test_validation_targets_choose_but_do_not_teach(name, train, validation):
-    known = Known(query_rows(train), known_targets(train.batch.query), train.base_names)
-    held_out = Known(query_rows(validation), known_targets(validation.batch.query), validation.base_names)
-    right = STACKERS.get(name)()._families(known, held_out, 3)
-    wrong = STACKERS.get(name)()._families(known, held_out._replace(targets=1 - held_out.targets), 3)
+def test_validation_targets_choose_but_are_not_learned_from(name, train, validation):
+    training = TrainingRows(query_rows(train), true_ratings(train.batch.query), train.base_names)
+    held_out = TrainingRows(query_rows(validation), true_ratings(validation.batch.query), validation.base_names)
+    right = STACKERS.get(name)()._families(training, held_out, 3)
+    wrong = STACKERS.get(name)()._families(training, held_out._replace(targets=1 - held_out.targets), 3)
     for one, other in zip(right, wrong, strict=True):
         np.testing.assert_array_equal(one.combine(held_out.rows), other.combine(held_out.rows))
 
@@ -302,7 +301,7 @@ def test_a_correction_must_gain_more_than_noise():
     for seed in range(20):
         episodes = world(seed + 50, tasks=25)
         stacker = MeanStacker().fit(episodes, episodes)
-        held_out = Known(query_rows(episodes), known_targets(episodes.batch.query), episodes.base_names)
+        held_out = TrainingRows(query_rows(episodes), true_ratings(episodes.batch.query), episodes.base_names)
         scores = stacker._scores(stacker._checked().combine, episodes, held_out)[:, 0]
         lucky += int(np.argmin(scores) > 0)
         corrected += stacker.settings["correction_shrinkage"] is not None
@@ -322,7 +321,7 @@ def test_importing_the_package_imports_no_heavy_engine():
 # By hand
 
 
-def test_mean_is_of_the_bases_that_say_something_and_the_fallback_where_none_does():
+def test_mean_is_of_the_available_bases_and_the_fallback_where_there_is_none():
     nan = np.nan
     predictions = np.array([[[0.2, 0.6], [0.4, nan], [nan, nan]]])
     episodes = episodes_of(predictions, np.full((1, 3), 0.5), shots=0)
@@ -331,7 +330,7 @@ def test_mean_is_of_the_bases_that_say_something_and_the_fallback_where_none_doe
     np.testing.assert_allclose(stacker.predict(episodes), [[0.4, 0.4, 0.45]], atol=1e-7)
 
 
-def test_best_single_is_the_best_on_validation_and_says_which():
+def test_best_single_is_the_best_on_validation_and_names_it():
     train = world(40, noise=(0.05, 0.2))
     validation = world(41, noise=(0.2, 0.05))
     stacker = uncorrected(STACKERS.get("best-single")).fit(train, validation)
@@ -385,14 +384,14 @@ def test_greedy_adds_the_base_that_a_plain_search_would_add(seed, bases):
 
 
 def test_greedy_weights_sum_to_one_for_every_setting(train, validation):
-    known = Known(query_rows(train), known_targets(train.batch.query), train.base_names)
-    families = list(GreedyStacker()._families(known, known, 0))
+    training = TrainingRows(query_rows(train), true_ratings(train.batch.query), train.base_names)
+    families = list(GreedyStacker()._families(training, training, 0))
     for family in families:
         np.testing.assert_allclose(family.combine.weights.sum(0), 1.0)
     assert {setting["bagged"] for family in families for setting in family.settings} == {True, False}
 
 
-def known_rows(seed: int) -> Known:
+def training_rows(seed: int) -> TrainingRows:
     rng = np.random.default_rng(seed)
     rows = Rows(
         predictions=rng.random((200, 3)),
@@ -403,20 +402,20 @@ def known_rows(seed: int) -> Known:
     )
     rows = rows._replace(mean=rows.predictions.mean(1))
     targets = rows.predictions @ [0.6, 0.3, -0.2] + 0.1 * rng.normal(size=200)
-    return Known(rows, targets, ("a", "b", "c"))
+    return TrainingRows(rows, targets, ("a", "b", "c"))
 
 
 def test_ridge_is_the_closed_form_for_every_penalty_and_both_targets():
-    known, others = known_rows(0), known_rows(1)
-    family = ridge_family(everything, {}, known)
+    training, others = training_rows(0), training_rows(1)
+    family = ridge_family(everything, {}, training)
     found = family.combine(others.rows)
-    columns, new = everything(known.rows)[:, :-1], everything(others.rows)[:, :-1]  # the last one is constant
+    columns, new = everything(training.rows)[:, :-1], everything(others.rows)[:, :-1]  # the last one is constant
     mean, spread = columns.mean(0), columns.std(0)
     x, new = (columns - mean) / spread, (new - mean) / spread
     assert len(family.settings) == 2 * len(STRENGTHS)
     for column, setting in enumerate(family.settings):
         start = 0.0 if setting["predicts"] == "rating" else 1.0
-        y = known.targets - start * known.rows.mean
+        y = training.targets - start * training.rows.mean
         inverse = np.linalg.inv(x.T @ x + setting["alpha"] * np.eye(x.shape[1]))
         by_hand = new @ inverse @ x.T @ (y - y.mean()) + y.mean() + start * others.rows.mean
         np.testing.assert_allclose(found[:, column], by_hand, atol=1e-9)
@@ -425,22 +424,22 @@ def test_ridge_is_the_closed_form_for_every_penalty_and_both_targets():
 
 
 def test_ridge_shrinks_to_the_mean_of_the_bases_and_loosens_to_least_squares():
-    known, others = known_rows(0), known_rows(1)
-    family = ridge_family(predictions_only, {}, known)
+    training, others = training_rows(0), training_rows(1)
+    family = ridge_family(predictions_only, {}, training)
     found = family.combine(others.rows)
     tightest, loosest = 0, len(STRENGTHS) - 1
-    shift = (known.targets - known.rows.mean).mean()
+    shift = (training.targets - training.rows.mean).mean()
     np.testing.assert_allclose(found[:, tightest], others.rows.mean + shift, atol=2e-3)
-    design = np.column_stack([known.rows.predictions, np.ones(200)])
-    weights = np.linalg.lstsq(design, known.targets, rcond=None)[0]
+    design = np.column_stack([training.rows.predictions, np.ones(200)])
+    weights = np.linalg.lstsq(design, training.targets, rcond=None)[0]
     free = np.column_stack([others.rows.predictions, np.ones(200)]) @ weights
     np.testing.assert_allclose(found[:, loosest], free, atol=1e-5)
 
 
 def test_fwls_with_no_meta_feature_but_the_constant_is_ridge_on_predictions():
-    """Both said outright and when the context holds nothing that varies."""
-    known, others = known_rows(0), known_rows(1)
-    bare = known._replace(rows=known.rows._replace(context=known.rows.context[:, 1:]))
+    """Both with the setting and with a constant context."""
+    training, others = training_rows(0), training_rows(1)
+    bare = training._replace(rows=training.rows._replace(context=training.rows.context[:, 1:]))
     new = others.rows._replace(context=others.rows.context[:, 1:])
     expected = next(RidgeStacker()._families(bare, bare, 0)).combine(new)
     constant, by_context, _ = FeatureWeightedStacker()._families(bare, bare, 0)
@@ -451,11 +450,11 @@ def test_fwls_with_no_meta_feature_but_the_constant_is_ridge_on_predictions():
 
 def test_every_booster_adds_up_to_the_rating(train, validation):
     """Whether it predicts the rating or the residual; choosing would hide one that forgets the mean."""
-    known, held_out = (
-        Known(query_rows(episodes), known_targets(episodes.batch.query), episodes.base_names)
+    training, held_out = (
+        TrainingRows(query_rows(episodes), true_ratings(episodes.batch.query), episodes.base_names)
         for episodes in (train, validation)
     )
-    families = list(STACKERS.get("gbm")()._families(known, held_out, 0))
+    families = list(STACKERS.get("gbm")()._families(training, held_out, 0))
     assert len(families) >= 10
     plain = np.mean((held_out.rows.mean - held_out.targets) ** 2)
     for family in families:

@@ -12,9 +12,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from metarec.episodes import EpisodeBatch
 from metarec.fusion import NETWORKS, FusionNetwork, FusionOutput
-from metarec.meta import _base, make_engine
-from metarec.meta.adaptation import _paths
-from metarec.meta.adaptation._inner_steps import BuiltSteps, KeptSteps
+from metarec.meta import _base, _inner_loop, make_engine
+from metarec.meta._linear_steps import BuiltSteps, KeptSteps
 from metarec.meta.engines import batched
 from tests.fusion.conftest import build, stirred
 from tests.meta.reference import apart, batch_sizes, draw_batch, gradient, loop
@@ -27,7 +26,7 @@ def fitting(name: str, batch: EpisodeBatch) -> FusionNetwork:
 
 @pytest.mark.parametrize("name", NETWORKS.names())
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-10), (torch.float32, 1e-5)])
-def test_every_network_of_the_house_goes_the_low_rank_path(name, dtype, tolerance, make_batch):
+def test_every_built_in_network_takes_the_low_rank_path(name, dtype, tolerance, make_batch):
     batch = make_batch(dtype=dtype)
     network = fitting(name, batch)
     for loss in ("mse", "mae", "huber", "fusion"):
@@ -198,7 +197,7 @@ def test_any_other_network_has_the_same_gradient(kind, first_order, make_batch):
 
 
 def test_a_gradient_of_the_gradient_is_the_same_on_both_paths(make_batch):
-    """Nobody's engine needs it, but a gradient that can be asked for must be true."""
+    """No engine needs it, but a gradient that can be computed must be right."""
     batch = make_batch(shots=(2, 1), queries=(3, 2))
     network = fitting("attention", batch)
     found = []
@@ -231,14 +230,14 @@ def test_small_weights_are_built_and_of_large_ones_the_steps_are_kept(width, kin
     assert apart(gradient(actual, network), gradient(expected, network)) <= 1e-10
 
 
-def test_what_cannot_be_low_rank_is_said(make_batch, caplog):
+def test_the_reason_against_the_low_rank_path_is_logged(make_batch, caplog):
     batch = make_batch(context=5)
     caplog.set_level("INFO", logger="metarec")
     learner = make_engine("batched", Normed(5).double(), inner_lr=0.1, inner_steps=1)
     assert learner.path is None
     learner.meta_loss(batch)
     assert "weight of norm, a LayerNorm, is adapted" in learner.why
-    assert "Normed goes the vmap path" in caplog.text
+    assert "Normed takes the vmap path" in caplog.text
 
 
 def test_a_frozen_layer_of_another_kind_is_no_obstacle(make_batch):
@@ -252,7 +251,7 @@ def test_a_frozen_layer_of_another_kind_is_no_obstacle(make_batch):
 
 @pytest.mark.parametrize("path", ["low-rank", "vmap"])
 @pytest.mark.parametrize("shots", [(0,), (0, 0, 0)])
-def test_support_without_a_single_row_changes_nothing(path, shots, make_batch):
+def test_empty_support_changes_nothing(path, shots, make_batch):
     batch = make_batch(shots=shots, queries=(3,) * len(shots))
     network = fitting("attention", batch)
     learner, still = (make_engine("batched", network, inner_lr=0.1, inner_steps=steps) for steps in (2, 0))
@@ -264,14 +263,14 @@ def test_support_without_a_single_row_changes_nothing(path, shots, make_batch):
 
 
 @pytest.mark.parametrize("path", ["low-rank", "vmap"])
-def test_a_batch_in_parts_is_the_batch(path, make_batch, monkeypatch):
+def test_a_batch_in_parts_equals_the_whole_batch(path, make_batch, monkeypatch):
     batch = make_batch(shots=(4, 2, 0, 3, 1), queries=(3, 5, 2, 1, 0))
     network = fitting("gated", batch)
     learner = make_engine("batched", network, inner_lr=0.1, inner_steps=2, learn_rates=True)
     learner.path = path
     whole = learner.meta_loss(batch)
     expected = gradient(whole, learner)
-    monkeypatch.setattr(_paths, "TASKS_AT_ONCE", 2)
+    monkeypatch.setattr(_inner_loop, "TASKS_AT_ONCE", 2)
     parts = learner.meta_loss(batch)
     torch.testing.assert_close(parts, whole)
     torch.testing.assert_close(gradient(3 * parts, learner), 3 * expected)
@@ -279,7 +278,7 @@ def test_a_batch_in_parts_is_the_batch(path, make_batch, monkeypatch):
         torch.testing.assert_close(learner.meta_loss(batch), whole.detach())
 
 
-def test_users_in_parts_are_the_users(make_batch, monkeypatch):
+def test_users_in_parts_equal_all_users(make_batch, monkeypatch):
     batch = make_batch()
     learner = make_engine("batched", fitting("attention", batch), inner_lr=0.1, inner_steps=2)
     whole = learner.adapt(batch.support)
@@ -327,7 +326,7 @@ def test_an_adapted_network_stays_as_it_is_when_training_goes_on(make_batch):
 
 
 @pytest.mark.parametrize("path", ["low-rank", "vmap"])
-def test_what_is_not_adapted_is_the_networks_own_whoever_answers(path, make_batch, monkeypatch):
+def test_parameters_that_are_not_adapted_are_shared_with_the_network(path, make_batch, monkeypatch):
     """The body of a network whose head is adapted goes on being trained: all ways of answering see the same body."""
     batch = make_batch()
     network = fitting("gated", batch)
@@ -344,7 +343,7 @@ def test_what_is_not_adapted_is_the_networks_own_whoever_answers(path, make_batc
     torch.testing.assert_close(alone.predict(query), few[:1])
 
 
-def test_a_layer_is_left_as_it_was(make_batch):
+def test_layers_are_unchanged_after_adaptation(make_batch):
     batch = make_batch()
     network = fitting("gated", batch)
     learner = make_engine("batched", network, inner_lr=0.1, inner_steps=1)

@@ -28,7 +28,7 @@ def cubed(output, inputs):
 @pytest.mark.parametrize("first_order", [False, True])
 @pytest.mark.parametrize("loss", ["mse", "mae", "huber", "fusion", cubed])
 @pytest.mark.parametrize("options", [{"combine": "softmax"}, {"combine": "product", "anchored": True}])
-def test_every_engine_is_the_loop(engine, first_order, loss, options, make_batch, make_network):
+def test_every_engine_equals_the_written_out_loop(engine, first_order, loss, options, make_batch, make_network):
     how = {"inner_lr": 0.05, "inner_steps": 3, "first_order": first_order, "loss": loss}
     for dtype, tolerance in ((torch.float64, 1e-10), (torch.float32, 1e-5)):
         batch = make_batch(dtype=dtype)
@@ -60,7 +60,7 @@ inner_loops = pytest.mark.parametrize(("learn_rates", "adapted"), INNER_LOOPS)
 @engines
 @inner_loops
 @pytest.mark.parametrize("first_order", [False, True])
-def test_learned_rates_and_heads_are_the_loop(engine, learn_rates, adapted, first_order, make_batch, make_network):
+def test_learned_rates_and_heads_equal_the_loop(engine, learn_rates, adapted, first_order, make_batch, make_network):
     batch = make_batch()
     network = make_network(batch, combine="product", anchored=True)
     for loss, steps in (("mse", 1), ("mae", 2), ("huber", 3), ("fusion", 3), ("fusion", 0)):
@@ -134,7 +134,7 @@ def test_engines_agree_on_every_network(make_batch, data, name, tasks, sizes, fi
 @pytest.mark.parametrize("optimizer", ["momentum", "adam"])
 @pytest.mark.parametrize("first_order", [False, True])
 @inner_loops
-def test_inner_optimizers_are_torchs(optimizer, first_order, learn_rates, adapted, make_batch, make_network):
+def test_inner_optimizers_equal_those_of_torch(optimizer, first_order, learn_rates, adapted, make_batch, make_network):
     """Against higher, and the weights that come out against torch."""
     batch = make_batch()
     network = make_network(batch, combine="product", anchored=True)
@@ -230,7 +230,7 @@ def test_first_order_is_another_gradient_of_the_same_loss(engine, make_batch, ma
 
 
 @engines
-def test_adapt_is_the_inner_loop(engine, make_batch, make_network):
+def test_adapt_equals_the_inner_loop(engine, make_batch, make_network):
     batch = make_batch()
     network = make_network(batch, combine="product")
     options = {"inner_lr": 0.3, "inner_steps": 2, "first_order": False, "loss": "fusion"}
@@ -262,7 +262,7 @@ def test_predict_keeps_no_graph_and_changes_nothing(engine, make_batch, make_net
     assert not prediction.requires_grad
     assert prediction.shape == batch.query.targets.shape
     assert ((prediction >= 0) & (prediction <= 1)).all()
-    # Dropout is off, so another go says the same; and the network is in the mode that it was in.
+    # Dropout is off, so a second call gives the same; the mode of the network is unchanged.
     torch.testing.assert_close(learner.adapt(batch.support).predict(batch.query), prediction, rtol=0, atol=0)
     assert all(part.training for part in network.modules())
     for name, tensor in network.state_dict().items():
@@ -308,7 +308,7 @@ def test_frozen_parameters_are_not_adapted(engine, make_batch, make_network):
 
 
 class Bare(FusionNetwork):
-    """Parameters read directly in fuse, one of them unused, and no weights to say."""
+    """Parameters read directly in fuse, one of them unused, and no weights in the output."""
 
     def __init__(self, algorithms):
         super().__init__()

@@ -1,4 +1,4 @@
-"""What is slow to import is imported when it is asked for."""
+"""Slow imports happen on use."""
 
 import builtins
 import subprocess
@@ -9,7 +9,7 @@ import pytest
 from metarec.meta import make_engine
 
 
-def test_learn2learn_is_imported_when_it_is_asked_for_and_says_nothing():
+def test_learn2learn_is_imported_on_use_and_prints_nothing():
     code = """
 import sys, metarec.meta
 from metarec.fusion import MetaRecommenderFusion
@@ -17,13 +17,13 @@ print([name for name in ('learn2learn', 'higher', 'gym') if name in sys.modules]
 metarec.meta.make_engine('learn2learn', MetaRecommenderFusion(2, 2), inner_lr=0.1, inner_steps=1)
 print('learn2learn' in sys.modules)
 """
-    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert said.stdout.split("\n") == ["[]", "True", ""]
-    assert said.stderr == ""
+    printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert printed.stdout.split("\n") == ["[]", "True", ""]
+    assert printed.stderr == ""
 
 
 @pytest.mark.parametrize(("engine", "package"), [("learn2learn", "learn2learn.algorithms"), ("higher", "higher")])
-def test_a_missing_package_says_how_to_install_it(engine, package, monkeypatch, make_batch, make_network):
+def test_the_error_of_a_missing_package_names_the_command(engine, package, monkeypatch, make_batch, make_network):
     real = builtins.__import__
 
     def without(name, *args, **options):

@@ -114,7 +114,7 @@ def one_by_one(maml, loss, support, query, steps):
 
 @pytest.mark.parametrize("first_order", [False, True])
 @pytest.mark.parametrize("name", MODELS)
-def test_clone_adapt_and_many_tasks_are_learn2learns(name, first_order, learn2learn_maml):
+def test_clone_adapt_and_many_tasks_equal_learn2learn(name, first_order, learn2learn_maml):
     model, loss = made(name), loss_of(name)
     support, query = tasks(name, (4, 4, 4), 4), tasks(name, (3, 3, 3), 3, seed=1)
     expected = one_by_one(learn2learn_maml(model, lr=0.1, first_order=first_order), loss, support, query, 3)
@@ -138,7 +138,7 @@ def test_clone_adapt_and_many_tasks_are_learn2learns(name, first_order, learn2le
     steps=st.integers(0, 3),
     first_order=st.booleans(),
 )
-def test_ragged_tasks_are_learn2learns(learn2learn_maml, data, name, number, steps, first_order):
+def test_ragged_tasks_equal_learn2learn(learn2learn_maml, data, name, number, steps, first_order):
     lengths = st.lists(st.integers(0, 4), min_size=number, max_size=number)
     support = tasks(name, data.draw(lengths), 4)
     query = tasks(name, data.draw(lengths.filter(any)), 4, seed=1)
@@ -151,7 +151,7 @@ def test_ragged_tasks_are_learn2learns(learn2learn_maml, data, name, number, ste
 
 
 @pytest.mark.parametrize("number", [1, 2])
-def test_who_looks_at_other_rows_is_found_out_even_by_a_single_task(number):
+def test_mixing_of_rows_is_detected_even_with_a_single_task(number):
     maml = BatchedMAML(made("centred"), lr=0.1)
     one = tasks("centred", (4,) * number, 4)
     maml.meta_loss(one, one, loss=squared)
@@ -235,7 +235,7 @@ def test_a_new_loss_is_tried_anew():
         ({"query": (torch.rand(2, 4, 16), torch.rand(2, 4, 1), torch.ones(2, 4))}, "mask of query must be .* of bool"),
     ],
 )
-def test_what_does_not_fit_is_said(change, message):
+def test_misfitting_shapes_are_refused(change, message):
     one = torch.rand(2, 4, 16), torch.rand(2, 4, 1)
     arguments = {"support": one, "query": one, "loss": squared, "steps": 1} | change
     maml = BatchedMAML(made("mlp").float(), lr=0.1)

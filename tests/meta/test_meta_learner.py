@@ -1,4 +1,4 @@
-"""What a meta-learner takes, what it holds, and what it says of mistakes."""
+"""The arguments, the state and the errors of a meta-learner."""
 
 import copy
 import gc
@@ -15,7 +15,7 @@ engines = pytest.mark.parametrize("engine", ENGINE_NAMES)
 
 
 @pytest.mark.parametrize("engine", ["learn2learn", "higher"])
-def test_a_library_says_what_went_wrong(engine, make_batch, make_network):
+def test_the_error_of_a_library_names_the_inner_step(engine, make_batch, make_network):
     batch = make_batch()
     learner = make_engine(
         engine,
@@ -72,7 +72,7 @@ def test_every_engine_has_a_name():
 
 
 class TwoLayers(FusionNetwork):
-    """Does not say which its last layers are, and notes whether the gradient of its answer is itself recorded."""
+    """Names no last layers, and records whether the gradient of its output has a graph."""
 
     def __init__(self):
         super().__init__()
@@ -91,7 +91,7 @@ class Headed(TwoLayers):
     last_layers = ("head", "header.weight")
 
 
-def test_a_network_says_which_its_last_layers_are(make_batch, make_network):
+def test_a_network_names_its_last_layers(make_batch, make_network):
     batch = make_batch()
     assert TwoLayers().head_names() == ["first.weight", "first.bias", "header.weight", "header.bias"]
     # A name means that module or parameter, not everything that begins with the same letters.
@@ -110,7 +110,7 @@ def test_last_layers_that_are_frozen_cannot_be_adapted(make_batch, make_network)
 
 @engines
 @pytest.mark.parametrize("adapted", ["all", "head"])
-def test_learned_rates_begin_at_the_inner_rate_and_are_of_the_state(engine, adapted, make_batch, make_network):
+def test_learned_rates_start_at_the_inner_rate_and_are_in_the_state(engine, adapted, make_batch, make_network):
     batch = make_batch()
     network = make_network(batch)
     options = {"inner_lr": 0.07, "inner_steps": 1, "adapted": adapted}

@@ -10,10 +10,8 @@ from metarec.errors import InputError
 from metarec.fusion import FusionNetwork
 from metarec.fusion.losses import task_means
 from metarec.meta import MetaLearningTrainer, NonFiniteLossError, make_engine
-from metarec.meta import _validation as validation_module
 from metarec.meta import trainer as trainer_module
-from metarec.meta._outer import LOG_RATES_FACTOR, make_adam
-from metarec.meta._validation import Validation
+from metarec.meta.trainer import LOG_RATES_FACTOR, Validation, make_adam
 
 
 @pytest.fixture(scope="session")
@@ -45,7 +43,7 @@ def weights_of(trainer):
 
 
 @pytest.mark.parametrize("adapting", [True, False])
-def test_training_gets_better_on_other_users(adapting, learnable, make_network):
+def test_training_improves_on_other_users(adapting, learnable, make_network):
     train, validation = learnable(0), learnable(1)
     if adapting:
         trainer = make_trainer(make_network, train, stirred=False)
@@ -180,7 +178,7 @@ def test_every_task_of_every_domain_is_seen_once(make_batch, make_network, monke
 
 
 def test_validation_pools_rows_and_counts_the_whole_loss(make_batch, make_network, monkeypatch):
-    monkeypatch.setattr(validation_module, "VALIDATION_TASKS", 3)
+    monkeypatch.setattr(trainer_module, "VALIDATION_TASKS", 3)
     batch = make_batch(0, shots=(2, 0, 1, 3, 2), queries=(4, 1, 0, 2, 5))
     trainer = make_trainer(make_network, batch)
     trainer.model.eval()
@@ -195,7 +193,7 @@ def test_validation_pools_rows_and_counts_the_whole_loss(make_batch, make_networ
 
 @pytest.mark.parametrize("own_loss", [False, True])
 @pytest.mark.parametrize("loss", ["fusion", "mse", "mae", "huber", lambda output, rows: output.weights[..., 0]])
-def test_validation_asks_once_and_says_the_loss_itself(make_batch, make_network, loss, own_loss):
+def test_validation_predicts_once_and_computes_the_loss_itself(make_batch, make_network, loss, own_loss):
     """Where the loss follows from the predictions it is computed from them: the number is the same to the last bit."""
     batch = make_batch()
     network = make_network(batch)
@@ -230,7 +228,7 @@ def test_a_callback_sees_each_epoch_and_may_stop_the_training(learnable, make_ne
     assert trainer.validate(validation).rmse == pytest.approx(min(history["val_rmse"]), rel=1e-6)
 
 
-def test_a_loss_that_is_not_finite_says_where(learnable, make_network):
+def test_the_error_of_a_non_finite_loss_names_epoch_and_batch(learnable, make_network):
     train = learnable(0)
     calls = []
 
@@ -272,9 +270,9 @@ def test_progress_is_drawn_only_on_request(learnable, make_network, capsys):
     train = learnable(0, tasks=2)
     for progress in (False, True):
         make_trainer(make_network, train, progress=progress).fit(train, train, num_epochs=1)
-        said = capsys.readouterr()
-        assert said.out == ""
-        assert ("epochs" in said.err) == progress
+        printed = capsys.readouterr()
+        assert printed.out == ""
+        assert ("epochs" in printed.err) == progress
 
 
 def rows_as_dicts(batch):
@@ -350,7 +348,7 @@ def sine_tasks(seed, batches=3, tasks=6):
 
 
 @pytest.mark.parametrize("first_order", [False, True])
-def test_maml_is_the_loop(first_order):
+def test_maml_equals_the_written_out_loop(first_order):
     torch.manual_seed(0)
     model = torch.nn.Sequential(torch.nn.Linear(2, 8), torch.nn.Tanh(), torch.nn.Linear(8, 1))
     by_hand = copy.deepcopy(model)

@@ -39,7 +39,7 @@ def test_scale_takes_arrays_and_tensors():
 
 
 @pytest.mark.parametrize(("low", "high"), [(5, 1), (1, 1), (float("nan"), 1), (0, float("inf")), (-1.7e308, 1.7e308)])
-def test_scale_refuses_bounds_that_are_no_scale(low, high):
+def test_scale_refuses_invalid_bounds(low, high):
     with pytest.raises(InputError, match="finite"):
         RatingScale(low, high)
 

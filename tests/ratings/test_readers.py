@@ -98,7 +98,7 @@ def test_ids_that_look_like_missing_values_are_ids(write):
     assert domain.ratings["item"].tolist() == ["nan", "None"]
 
 
-def test_columns_that_are_not_found_by_themselves(write):
+def test_columns_that_are_not_found_automatically(write):
     path = write("a.csv", "who,what,mark,user\nann,x,1,9\nbob,x,5,9\n")
     domain = read_domain(path, columns={"user": "who", "item": "what", "rating": "mark"})
     assert domain.ratings["user"].tolist() == ["ann", "bob"]
@@ -144,7 +144,7 @@ def test_the_scale_is_inferred_aloud_or_given(write, caplog):
     assert "inferred" not in caplog.text
 
 
-def test_of_repeated_pairs_the_latest_is_kept_and_they_are_counted(write, caplog):
+def test_the_latest_of_repeated_pairs_is_kept_and_repeats_are_counted(write, caplog):
     text = "user,item,rating,timestamp\na,x,1,30\na,x,2,10\na,x,3,20\nb,y,4,5\nb,y,5,5\nc,z,2,1\n"
     ratings = read_domain(write("a.csv", text)).ratings
     assert ratings.to_numpy().tolist() == [["a", "x", 1.0, 30], ["b", "y", 5.0, 5], ["c", "z", 2.0, 1]]
@@ -187,7 +187,7 @@ def test_columns_of_items_that_sum_up_ratings_leak(write, name):
     assert (name not in items) == leaks
 
 
-def test_a_text_column_that_speaks_of_ratings_is_no_leak(write):
+def test_a_text_column_named_after_ratings_is_no_leak(write):
     write("shop/items.csv", "item,rating\n7,PG-13\n9,R\n")
     items = read_domain(write("shop/ratings.csv", "user,item,rating\na,7,1\nb,7,5\n")).items
     assert items["rating"].tolist() == ["PG-13", "R"]

@@ -64,6 +64,6 @@ def test_scales_with_signs_and_fractions():
 
 
 @pytest.mark.parametrize("written", ["", "5", "1-5", "a..b", (1, 2, 3), ("a", 1), (5, 1), None, 5])
-def test_scales_that_are_none(written):
+def test_invalid_scales_are_refused(written):
     with pytest.raises(InputError, match="scale must"):
         as_scale(written)

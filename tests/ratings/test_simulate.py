@@ -117,15 +117,15 @@ def test_the_mixture_of_the_signals_explains_the_ratings(world):
     domain, signals = world.domains["music"], world.signals["music"]
     weights = world.tastes.set_index("user").loc[domain.ratings["user"], list(SIGNALS)].to_numpy()
     np.testing.assert_allclose(weights.sum(1), 1)
-    said = (np.sqrt(weights) * signals.to_numpy()).sum(1)
-    assert np.corrcoef(said, domain.ratings["rating"])[0, 1] > 0.8
+    values = (np.sqrt(weights) * signals.to_numpy()).sum(1)
+    assert np.corrcoef(values, domain.ratings["rating"])[0, 1] > 0.8
 
 
 def test_communities_share_opinions_and_are_the_same_in_all_domains(world):
     companions = []
     for name, domain in world.domains.items():
-        said = world.signals[name].assign(user=domain.ratings["user"], item=domain.ratings["item"])
-        opinions = said.pivot_table(index="user", columns="item", values="herd")
+        values = world.signals[name].assign(user=domain.ratings["user"], item=domain.ratings["item"])
+        opinions = values.pivot_table(index="user", columns="item", values="herd")
         assert opinions.nunique().max() == 5
         # Users of one community never differ on an item that both rated; others do on every one.
         shared = shared_users(world)

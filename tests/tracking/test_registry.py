@@ -7,7 +7,7 @@ from mlflow import MlflowClient
 
 import metarec
 from metarec.errors import InputError
-from metarec.fusion.stackers.mean import MeanStacker
+from metarec.fusion.stackers.simple import MeanStacker
 from metarec.study.job import run_study
 from metarec.tracking import model_name, sqlite_uri
 from metarec.tracking._registry import register

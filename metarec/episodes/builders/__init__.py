@@ -2,9 +2,8 @@
 
 from metarec.episodes.builders._build import build_episodes
 from metarec.episodes.builders._cross_validation import CrossValidation, cross_validate, shared_folds
-from metarec.episodes.builders._fitted_facts import FittedFacts
-from metarec.episodes.builders._new_users import History, NewUsers, TaskMaker
-from metarec.episodes.builders._small_worlds import SmallWorld, able_users, draw_known, small_worlds
+from metarec.episodes.builders._new_users import FittedFacts, History, NewUsers, TaskMaker
+from metarec.episodes.builders._small_worlds import SmallWorld, able_users, draw_train_users, small_worlds
 
 __all__ = [
     "CrossValidation",
@@ -16,7 +15,7 @@ __all__ = [
     "able_users",
     "build_episodes",
     "cross_validate",
-    "draw_known",
+    "draw_train_users",
     "shared_folds",
     "small_worlds",
 ]

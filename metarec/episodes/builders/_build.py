@@ -1,4 +1,4 @@
-"""The whole way from rating tables to episodes."""
+"""From rating tables to episodes, by one split of the users."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from metarec.bases import BASES
-from metarec.episodes._assemble import Answered, DomainEpisodes
+from metarec.episodes._assemble import DomainEpisodes, PredictedTasks
 from metarec.episodes._cache import cache_key, load_arrays, save_arrays
 from metarec.episodes._features import ItemFacts
 from metarec.episodes._item_facts import item_facts, task_facts
@@ -34,18 +34,18 @@ def build_episodes(
     on_progress: Progress | None = None,
     roles: UserRoles | None = None,
 ) -> dict[str, DomainEpisodes]:
-    """Episodes of every domain, by the six points of the rule that makes the numbers true.
+    """Episodes of every domain, by the protocol of docs/honest.md.
 
     Args:
         domains: the rating tables by name; target: the one whose users are split first.
         settings: how episodes are cut.
         bases: name -> options of each base recommender, in the order of the tensors' axis.
         seed: of the split, of the draws, and of the bases.
-        cache: a folder for what took long; None keeps nothing.
+        cache: a folder for base predictions; None caches nothing.
         jobs: worker processes for fitting bases; the result does not depend on it.
-        on_progress: called with (done, of how many, what) after each fit.
-        roles: who is train, validation and test, where the same users are cut into episodes in several ways; those
-            with too few ratings make none. By default the users are split here.
+        on_progress: called after each fit, see :data:`Progress`.
+        roles: the roles of the users, where the same users are cut into episodes in several ways; users with too few
+            ratings make none. By default the users are split here.
 
     Raises:
         InputError: a domain with too few users who have enough ratings.
@@ -74,7 +74,7 @@ def build_episodes(
                 if cache:
                     save_arrays(paths[name], arrays[name])
     return {
-        name: Answered(domain, settings, tuple(bases), roles.roles, cuts[name], arrays[name]).episodes()
+        name: PredictedTasks(domain, settings, tuple(bases), roles.roles, cuts[name], arrays[name]).episodes()
         for name, domain in domains.items()
     }
 
@@ -89,7 +89,7 @@ def _predict(
     run: Map,
     on_progress: Progress | None,
 ) -> dict[str, np.ndarray]:
-    """Everything that takes long, as padded arrays in the order of `cuts`: answers of the bases and item facts."""
+    """Base predictions and item facts as padded arrays in the order of `cuts`."""
     widths = {"support": max(settings.shots, 1), "query": settings.max_query}
     arrays = {
         f"{side}{what}": np.full((len(cuts), width, len(bases)), np.nan)
@@ -105,8 +105,8 @@ def _predict(
         if own:
             fit_on = domain.without(roles.held_out(fold))
             groups.append((fit_on, own))
-            known = item_facts(fit_on, settings.damping)
-            for name, table in task_facts(known, [cuts[row] for row in own], *widths.values()).items():
+            item_table = item_facts(fit_on, settings.damping)
+            for name, table in task_facts(item_table, [cuts[row] for row in own], *widths.values()).items():
                 arrays[name][own] = table
 
     calls = [(group, base) for group in range(len(groups)) for base in range(len(bases))]

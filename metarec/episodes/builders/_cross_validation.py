@@ -1,4 +1,4 @@
-"""Episodes for cross-validation over users: everybody is a test user once."""
+"""Episodes for cross-validation over users: each user is a test user once."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from metarec.bases import BASES
-from metarec.episodes._assemble import Answered, DomainEpisodes
+from metarec.episodes._assemble import DomainEpisodes, PredictedTasks
 from metarec.episodes._cache import cache_key, load_arrays, save_arrays
 from metarec.episodes._item_facts import item_facts, task_facts
 from metarec.episodes._predictions import base_predictions
@@ -25,7 +25,7 @@ from metarec.workers import worker_map
 __all__ = ["CrossValidation", "cross_validate", "shared_folds"]
 
 Fit = frozenset[int]
-"""A fit of the bases, by the folds whose users it never saw."""
+"""A fit of the bases, by the folds that it leaves out."""
 
 
 @dataclass(frozen=True)
@@ -34,11 +34,11 @@ class CrossValidation:
 
     Attributes:
         domain: the ratings.
-        settings: how episodes are cut; its own number of shots does not count.
+        settings: how episodes are cut; its number of shots is not used.
         base_names: the bases, in the order of the tensors' axis.
         shots: the sizes of support sets.
         folds: user -> the fold in which the user is tested.
-        num_folds: how many there are.
+        num_folds: the number of folds.
     """
 
     domain: Domain
@@ -56,10 +56,10 @@ class CrossValidation:
         Raises:
             InputError: there is no such fold, or no predictions for this number of shots.
         """
-        return self.answered(fold, shots).episodes()
+        return self.predicted_tasks(fold, shots).episodes()
 
-    def answered(self, fold: int, shots: int) -> Answered:
-        """The same before features are made of it.
+    def predicted_tasks(self, fold: int, shots: int) -> PredictedTasks:
+        """The tasks of :meth:`episodes` before features are made.
 
         Raises:
             InputError: there is no such fold, or no predictions for this number of shots.
@@ -73,7 +73,7 @@ class CrossValidation:
         owners = np.array([self.folds[cut.task.user] for cut in cuts])
         arrays: dict[str, np.ndarray] = {}
         for own in range(self.num_folds):
-            # Test users are predicted by the fit that lacks only them, everybody else by one that lacks both folds.
+            # Test users are predicted by the fit without their fold, all others by the fit without both folds.
             fit = frozenset((fold, own))
             members = _members(self._cuts[shots], self.folds, fit)
             mine = np.array([self.folds[cut.task.user] == own for cut in members])
@@ -84,7 +84,7 @@ class CrossValidation:
                     arrays[name] = np.zeros((len(cuts), *values.shape[1:]))
                 arrays[name][rows] = values[chosen]
         settings = self.settings.model_copy(update={"shots": shots})
-        return Answered(self.domain, settings, self.base_names, roles, cuts, arrays)
+        return PredictedTasks(self.domain, settings, self.base_names, roles, cuts, arrays)
 
     def _role(self, own: int, fold: int) -> Role:
         if own == fold:
@@ -105,28 +105,27 @@ def cross_validate(
     jobs: int = 1,
     on_progress: Progress | None = None,
 ) -> CrossValidation:
-    """Fit the bases without each fold, and without each pair of folds, and ask them about the users left out.
+    """Fit the bases without each fold, and without each pair of folds, and predict the users left out.
 
     With F folds these are F (F + 1) / 2 fits of each base. When a fold is tested, its users are predicted by the fits
-    without it, and the users of any other fold by the fits without both: nobody is predicted by a base that saw them,
-    and no rating of a test user reaches anything. Validation users are not tested in this round, and bases that
-    predict *train* users may have seen them: that is how this differs from :func:`build_episodes`, where bases see
-    train users only. Predictions of train and of validation users come from fits of the same size, so that what is
-    learned on the first can be judged on the second.
+    without it, and the users of any other fold by the fits without both: no user is predicted by a base that saw the
+    user, and no rating of a test user is used. Bases that predict *train* users may have seen the round's validation
+    users, unlike in :func:`build_episodes`, where bases see train users only. Predictions of train and of validation
+    users come from fits of the same size, so that what is learned on the first can be scored on the second.
 
     Args:
         domain: the ratings. settings: how episodes are cut; `shots` replaces its own number.
         bases: name -> options of each base recommender.
-        shots: sizes of support sets; a user takes part in those that leave enough ratings to be judged on.
-        folds: how many folds of users, >= 3; or user -> fold from :func:`shared_folds`, where the same users may be in
-            other domains. Who has no fold makes no episode, and the bases learn from them.
-        elsewhere: name -> other domains in which the same users rated: the bases are fitted on these, too, but for
-            the users left out, of whom they are told what was rated there before the queries. `folds` must then be
-            shared. None: users are not linked.
+        shots: sizes of support sets; a user has episodes of those that leave enough ratings for the query.
+        folds: the number of folds of users, >= 3; or user -> fold from :func:`shared_folds`, where the same users may
+            be in other domains. Users without a fold make no episode, and the bases learn from them.
+        elsewhere: name -> other domains in which the same users rated: the bases are fitted on these too, without the
+            users left out, whose ratings there before the queries become their background. `folds` must then be shared.
+            None: users are not linked.
         seed: of the folds, the draws and the bases.
-        cache: a folder, in which each fit's predictions are kept as soon as they are there; None keeps nothing.
+        cache: a folder for each fit's predictions; None caches nothing.
         jobs: worker processes; the result does not depend on it.
-        on_progress: called with (done, of how many, what) after each fit.
+        on_progress: called after each fit, see :data:`Progress`.
 
     Raises:
         InputError: fewer than three folds, no shots, or too few users with enough ratings.
@@ -142,10 +141,10 @@ def cross_validate(
     needed = max(MIN_USERS, 2 * num_folds)
     if len(users) < needed:
         raise InputError(too_few(domain, cut_settings[shots[-1]], len(users), needed))
-    everybody = eligible_users(domain, cut_settings[shots[0]])
-    own = dict(folds) if isinstance(folds, Mapping) else deal_folds(everybody, folds, np.random.default_rng([seed, 2]))
-    everyone = UserRoles({user: "train" for user in everybody if user in own}, {}, 0)
-    cuts = {count: cut_tasks(domain, everyone, cut_as, seed) for count, cut_as in cut_settings.items()}
+    candidates = eligible_users(domain, cut_settings[shots[0]])
+    own = dict(folds) if isinstance(folds, Mapping) else deal_folds(candidates, folds, np.random.default_rng([seed, 2]))
+    all_train = UserRoles({user: "train" for user in candidates if user in own}, {}, 0)
+    cuts = {count: cut_tasks(domain, all_train, cut_as, seed) for count, cut_as in cut_settings.items()}
     fits = [frozenset(pair) for size in (1, 2) for pair in combinations(range(num_folds), size)]
     answers: dict[tuple[Fit, int], dict[str, np.ndarray]] = {}
     links = Links(domain, elsewhere)
@@ -165,11 +164,11 @@ def cross_validate(
 
 
 def shared_folds(domains: Iterable[Domain], settings: EpisodeSettings, folds: int, seed: int) -> dict[str, int]:
-    """user -> fold, the same in all domains: whom one of them tests, no other one learns from in that round.
+    """user -> fold, the same in all domains: the test users of a round are train users of no domain.
 
     Args:
-        settings: how episodes are cut, for the smallest number of shots: who makes an episode in any of the domains has
-            a fold.
+        settings: how episodes are cut, for the smallest number of shots: users with an episode in any domain have a
+            fold.
     """
     users = sorted({user for domain in domains for user in eligible_users(domain, settings)})
     return deal_folds(users, folds, np.random.default_rng([seed, 3]))
@@ -203,7 +202,7 @@ def _predict(
     jobs: int,
     on_progress: Progress | None,
 ) -> dict[tuple[Fit, str], dict[str, np.ndarray]]:
-    """Each fit's predictions: of K shots "support-K" [T, K], "query-K" [T, N], and their evidence."""
+    """Each fit's predictions: for K shots "support-K" [T, K], "query-K" [T, N], and their evidence."""
     domain = links.domain
     facts = {
         "domain": domain.fingerprint(),

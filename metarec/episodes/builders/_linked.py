@@ -1,8 +1,8 @@
-"""Users who rated in other domains, too: what they said there, told in the units of this one.
+"""Linked users, who rated in other domains too: their ratings there, converted to the units of this domain.
 
-A rating elsewhere is told as what everyone says of that item plus a share of what this user says beyond it, in standard
-deviations around the domain's mean. The share is how much of a user's leniency comes along from one domain to the
-other: the whole of it would be believed too far, because who is strict about films is not as strict about books.
+A rating elsewhere becomes the item's offset plus a share of the user's residual, in standard deviations around the
+domain's mean. The share is the part of a user's leniency that carries over from one domain to the other. It is below 1,
+because a user who is strict about films is less strict about books.
 """
 
 from __future__ import annotations
@@ -21,24 +21,24 @@ from metarec.ratings import Domain, RatingScale, common_scale
 __all__ = ["Joined", "Links", "carried_share"]
 
 SPREADS = 6.0
-"""How many standard deviations wide a common scale is."""
+"""The width of a common scale in standard deviations."""
 
 PRIOR_SHARE, PRIOR_WEIGHT = 0.3, 10.0
-"""The share before shared users have spoken, and what it is worth: about ten users with ten ratings in both domains.
+"""The prior of the share, and its weight: about ten users with ten ratings in both domains.
 Between the three largest categories of Ciao, without the users of the benchmark's folds, shares were 0.2 to 0.5."""
 
 WITHIN = ("content", "item-knn", "user-knn", "autoencoder")
-"""Bases that stay within the domain. `content` knows no features of other domains' items. Neighbours that were found by
-a few ratings elsewhere speak unshrunk: on Ciao's three largest categories, told of two domains, `user-knn` was 6 to 9 %
-worse and `item-knn` 0.1 to 1.9 %, where `bias` was 0.2 to 0.3 % better and `biased-mf` 0.1 to 0.7 %. The autoencoder's
-fit takes ten times as long on the domains together."""
+"""Bases that use this domain only. `content` has no features of other domains' items. Neighbours found by a few ratings
+elsewhere are not shrunk: on Ciao's three largest categories, linked to two domains, `user-knn` was 6 to 9 % worse and
+`item-knn` 0.1 to 1.9 %, where `bias` was 0.2 to 0.3 % better and `biased-mf` 0.1 to 0.7 %. The autoencoder's fit takes
+ten times as long on the joined domains."""
 
 MOST_TRUSTED = 40
-"""Ratings of one user beyond these add nothing: what is left is what differs between domains."""
+"""The most ratings of one user that count: beyond them only the difference between domains remains."""
 
 
 class _Residuals(NamedTuple):
-    """What each user of a domain says beyond what everyone does, in standard deviations: [U] sums and counts."""
+    """The residuals of each user of a domain, in standard deviations: [U] sums and counts."""
 
     users: pd.Index
     sums: np.ndarray
@@ -51,7 +51,7 @@ class _Residuals(NamedTuple):
 
 
 def carried_share(own: _Residuals, other: _Residuals, damping: float) -> float:
-    """How much of what a user says beyond others in another domain is found again in this one, in [0, 1].
+    """The share of a user's residual in another domain that carries over to this one, in [0, 1].
 
     The slope of a ridge regression through the origin, from the shrunk mean residual of each shared user elsewhere to
     the mean residual here, which pulls it to `PRIOR_SHARE`.
@@ -73,15 +73,15 @@ class _History(NamedTuple):
     times: np.ndarray | None
 
     def before(self, cut: Cut) -> _History:
-        """What was rated before the first of the cut's queries; what is as old as that is not known yet."""
+        """The ratings strictly before the first of the cut's queries."""
         if self.times is None or cut.query_times is None:
             return self
-        known = self.times < cut.query_times.min()
-        return _History(self.codes[known], self.ratings[known], None)
+        earlier = self.times < cut.query_times.min()
+        return _History(self.codes[earlier], self.ratings[earlier], None)
 
 
 class _Other:
-    """Another domain, and what the users of this one rated there."""
+    """Another domain, and the ratings there of the users of this one."""
 
     def __init__(self, name: str, domain: Domain, users: Collection[str]) -> None:
         self.domain = domain
@@ -97,12 +97,12 @@ class _Other:
         }
 
 
-class _Telling(NamedTuple):
-    """How ratings of another domain are told.
+class _Conversion(NamedTuple):
+    """The conversion of another domain's ratings.
 
     Attributes:
-        names: [I] what its items are called here; offsets: [I] what everyone says of them, in standard deviations.
-        scale: its common scale. share: of a user's residual that is carried over.
+        names: [I] the names of its items here; offsets: [I] their offsets, in standard deviations.
+        scale: its common scale. share: the share of a user's residual that carries over.
     """
 
     names: np.ndarray
@@ -111,13 +111,13 @@ class _Telling(NamedTuple):
     share: float
 
     def carried(self, codes: np.ndarray, ratings: np.ndarray) -> np.ndarray:
-        """[n] what the ratings say of the user, in standard deviations of this domain."""
+        """[n] the residuals of the ratings that carry over, in standard deviations of this domain."""
         residuals = SPREADS * (self.scale.to_unit(ratings) - 0.5) - self.offsets[codes]
         return np.asarray(self.share * residuals)
 
 
 class Links:
-    """A domain, and others in which some of its users rated, too.
+    """A domain, and other domains that share users with it.
 
     Args:
         domain: whose tasks are made.
@@ -135,56 +135,56 @@ class Links:
         }
 
     def facts(self, base: str | None = None) -> dict[str, Any]:
-        """What predictions (of one base) depend on besides the domain itself, for the key of a cache."""
+        """The data (of one base) besides the domain itself, for the key of a cache."""
         if not self.are_on or base in WITHIN:
             return {}
         return {"links": {name: other.domain.fingerprint() for name, other in self.others.items()}}
 
     def joined(self, known: Domain, held_out: Collection[str], damping: float) -> Joined:
-        """What bases are fitted on.
+        """The ratings that bases are fitted on.
 
         Args:
-            known: the domain's ratings that they may see.
-            held_out: the users of whom they may see nothing, in any domain.
-            damping: how many ratings the prior is worth in shrunk means.
+            known: the domain's ratings that they may use.
+            held_out: users whose ratings they may not use, in any domain.
+            damping: the weight of the prior in ratings, in shrunk means.
         """
         if not self.others:
             return Joined(self, known, known, known.scale, {}, damping)
         own = common_scale(known)
         residuals = _residuals(known, known.item_index, own, damping)[0]
-        tables, tellings = [known.ratings], {}
+        tables, conversions = [known.ratings], {}
         for name, other in self.others.items():
             seen = other.domain.without(held_out)
             if not len(seen.ratings):
                 continue
             scale = common_scale(seen)
-            said, offsets = _residuals(seen, other.items, scale, damping)
-            telling = _Telling(other.names, offsets, scale, carried_share(residuals, said, damping))
+            other_residuals, offsets = _residuals(seen, other.items, scale, damping)
+            conversion = _Conversion(other.names, offsets, scale, carried_share(residuals, other_residuals, damping))
             codes = other.items.get_indexer(seen.ratings["item"])
-            carried = telling.carried(codes, seen.ratings["rating"].to_numpy())
-            told = _told(offsets[codes] + carried, own, known.scale)
-            tables.append(seen.ratings.assign(item=other.names[codes], rating=told))
-            tellings[name] = telling
-        # Times are there only where every domain has them.
+            carried = conversion.carried(codes, seen.ratings["rating"].to_numpy())
+            converted = _as_ratings(offsets[codes] + carried, own, known.scale)
+            tables.append(seen.ratings.assign(item=other.names[codes], rating=converted))
+            conversions[name] = conversion
+        # Timestamps are kept only where every domain has them.
         ratings = pd.concat(tables, join="inner", ignore_index=True)
         table = Domain(known.name, ratings, known.scale, known.items, known.users)
-        return Joined(self, known, table, own, tellings, damping)
+        return Joined(self, known, table, own, conversions, damping)
 
 
 @dataclass(frozen=True)
 class Joined:
-    """What one fit of the bases sees, and what it is told of users whom it has not seen. Made by :meth:`Links.joined`.
+    """The ratings of one fit of the bases, and the backgrounds of users outside of it. Made by :meth:`Links.joined`.
 
     Attributes:
         known: the domain's own ratings.
-        table: with those of the other domains, whose items have the domain's name in front.
+        table: these with the ratings of the other domains, whose items have their domain's name in front.
     """
 
     _links: Links
     known: Domain
     table: Domain
     _own: RatingScale
-    _tellings: Mapping[str, _Telling]
+    _conversions: Mapping[str, _Conversion]
     _damping: float
 
     def fit_on(self, base: str) -> Domain:
@@ -192,52 +192,52 @@ class Joined:
         return self.known if base in WITHIN else self.table
 
     def tasks(self, base: str, cuts: Sequence[Cut]) -> list[Task]:
-        """What this base is asked: the tasks of the cuts, with what their users rated elsewhere as their background."""
-        if not self._tellings or base in WITHIN:
+        """The tasks of the cuts for this base, with their users' ratings elsewhere as background."""
+        if not self._conversions or base in WITHIN:
             return [cut.task for cut in cuts]
         return [self._with_background(cut) for cut in cuts]
 
     def facts(self, cuts: Sequence[Cut]) -> dict[str, np.ndarray]:
-        """``background`` [T, 1]: the shrunk mean residual of what was rated elsewhere, on the domain's unit scale.
+        """``background`` [T, 1]: the shrunk mean residual of the ratings elsewhere, on the domain's unit scale.
 
-        Nothing at all where users are not linked.
+        Empty where users are not linked.
         """
         if not self._links.are_on:
             return {}
         table = np.zeros((len(cuts), 1))
         for row, cut in enumerate(cuts):
-            carried = np.concatenate([[], *(telling.carried(*own) for telling, *own in self._before(cut))])
+            carried = np.concatenate([[], *(conversion.carried(*own) for conversion, *own in self._before(cut))])
             offset = carried.sum() / (len(carried) + self._damping)
             table[row] = offset / SPREADS * self._own.span / self._links.domain.scale.span
         return {"background": table}
 
-    def _before(self, cut: Cut) -> list[tuple[_Telling, np.ndarray, np.ndarray]]:
+    def _before(self, cut: Cut) -> list[tuple[_Conversion, np.ndarray, np.ndarray]]:
         found = []
-        for name, telling in self._tellings.items():
+        for name, conversion in self._conversions.items():
             history = self._links.others[name].histories.get(cut.task.user)
             if history is not None:
-                known = history.before(cut)
-                found.append((telling, known.codes, known.ratings))
+                earlier = history.before(cut)
+                found.append((conversion, earlier.codes, earlier.ratings))
         return found
 
     def _with_background(self, cut: Cut) -> Task:
         items: list[np.ndarray] = [cut.task.background_items]
         ratings: list[np.ndarray] = [cut.task.background_ratings]
-        for telling, codes, given in self._before(cut):
-            items.append(telling.names[codes])
-            level = telling.offsets[codes] + telling.carried(codes, given)
-            ratings.append(_told(level, self._own, self._links.domain.scale))
+        for conversion, codes, given in self._before(cut):
+            items.append(conversion.names[codes])
+            level = conversion.offsets[codes] + conversion.carried(codes, given)
+            ratings.append(_as_ratings(level, self._own, self._links.domain.scale))
         return cut.task._replace(background_items=np.concatenate(items), background_ratings=np.concatenate(ratings))
 
 
-def _residuals(known: Domain, items: pd.Index, scale: RatingScale, damping: float) -> tuple[_Residuals, np.ndarray]:
-    """Of each user, and [I] of each item what everyone says of it, in standard deviations."""
-    codes = items.get_indexer(known.ratings["item"])
-    values = SPREADS * (scale.to_unit(known.ratings["rating"].to_numpy()) - 0.5)
+def _residuals(domain: Domain, items: pd.Index, scale: RatingScale, damping: float) -> tuple[_Residuals, np.ndarray]:
+    """The residuals of each user, and [I] the offset of each item, in standard deviations."""
+    codes = items.get_indexer(domain.ratings["item"])
+    values = SPREADS * (scale.to_unit(domain.ratings["rating"].to_numpy()) - 0.5)
     offsets = item_offsets(codes, values, len(items), damping=damping).offsets
-    return _Residuals.of(known.ratings["user"], values - offsets[codes]), offsets
+    return _Residuals.of(domain.ratings["user"], values - offsets[codes]), offsets
 
 
-def _told(level: np.ndarray, own: RatingScale, scale: RatingScale) -> np.ndarray:
-    """Standard deviations around the mean -> ratings of this domain; bases take nothing beyond its scale."""
+def _as_ratings(level: np.ndarray, own: RatingScale, scale: RatingScale) -> np.ndarray:
+    """Standard deviations around the mean -> ratings of this domain, clipped to its scale."""
     return np.clip(own.to_ratings(0.5 + level / SPREADS), scale.low, scale.high)

@@ -1,4 +1,4 @@
-"""New users' tasks, made as the episodes of their domain were made: what a trained fusion network is asked in use."""
+"""The tasks of new users, made as the episodes of their domain: the inputs of a trained fusion network in use."""
 
 from __future__ import annotations
 
@@ -10,27 +10,23 @@ import numpy as np
 import pandas as pd
 import torch
 
-from metarec.bases import BaseRecommender, QueryBatch, answer_queries, make_base
-from metarec.episodes._batch import EpisodeBatch, FusionInputs
-from metarec.episodes._episodes import Episodes
-from metarec.episodes._features import CONTEXT_NAMES, FEATURE_NAMES, Rows, query_features, support_features
-from metarec.episodes._item_facts import KnownItems, item_facts
-from metarec.episodes._predictions import ask_bases, padded, whole_query
+from metarec.bases import BaseRecommender, Learned, QueryBatch, answer_queries, make_base
+from metarec.episodes._episodes import EpisodeBatch, Episodes, FusionInputs
+from metarec.episodes._features import CONTEXT_NAMES, FEATURE_NAMES, Priors, Rows, query_features, support_features
+from metarec.episodes._item_facts import ItemFactsTable, item_facts
+from metarec.episodes._predictions import padded, padded_predictions, predict_tasks, whole_query
 from metarec.episodes._split import Task
-from metarec.episodes._standards import Standards, unit_rows
+from metarec.episodes._standards import Moments, Standards, unit_rows
 from metarec.errors import InputError
 from metarec.ratings import Domain, RatingScale
 
-__all__ = ["History", "NewUsers", "TaskMaker"]
+__all__ = ["FittedFacts", "History", "NewUsers", "TaskMaker"]
 
 _NOTHING = np.array([], dtype=object)
 
 
 class History(NamedTuple):
-    """What a user has rated so far: [k] item ids, their ratings in the domain's own units, and when, in seconds.
-
-    `times` is None where nobody knows.
-    """
+    """A user's ratings so far: [k] item ids, ratings in the domain's own units, and times in seconds, or None."""
 
     items: np.ndarray
     ratings: np.ndarray
@@ -50,11 +46,11 @@ class History(NamedTuple):
         return cls(table["item"].to_numpy(dtype=object), table["rating"].to_numpy(dtype=np.float64), times)
 
     def rows(self, rows: np.ndarray) -> Self:
-        """Some of them, by their places."""
+        """Some of them, by position."""
         return type(self)(self.items[rows], self.ratings[rows], None if self.times is None else self.times[rows])
 
     def latest(self, most: int) -> Self:
-        """At most so many of them: the latest, or, where nobody knows when they were given, a fixed draw."""
+        """The latest `most` of them; a fixed draw where there are no times."""
         if len(self.items) <= most:
             return self
         if self.times is None:
@@ -66,22 +62,22 @@ class History(NamedTuple):
 
 @dataclass(frozen=True)
 class TaskMaker:
-    """Makes the tasks of users whom nobody has seen before, exactly as the episodes of a domain were made.
+    """Makes the tasks of new users exactly as the episodes of a domain.
 
-    It holds no network: :meth:`users` gives the support rows that a meta-learner adapts on, and
-    :meth:`NewUsers.query` the rows that the adapted network predicts.
+    :meth:`users` gives the support rows that a meta-learner adapts on, and :meth:`NewUsers.query` the rows that the
+    adapted network predicts.
 
     Attributes:
         scale: the domain's rating scale.
         bases: name -> fitted base recommender, in the order of the tensors' axis.
-        known_items: what the ratings that the bases were fitted on say of items.
-        now: when the latest of these ratings was given, for what is not dated; None where there are no timestamps.
-        standards: what features are measured against, from :attr:`DomainEpisodes.standards`.
+        item_table: the item facts from the ratings that the bases were fitted on.
+        now: the time of the latest of these ratings, for rows without a time; None without timestamps.
+        standards: the standardisation of features, from :attr:`DomainEpisodes.standards`.
     """
 
     scale: RatingScale
     bases: Mapping[str, BaseRecommender]
-    known_items: KnownItems
+    item_table: ItemFactsTable
     now: float | None
     standards: Standards
 
@@ -89,7 +85,7 @@ class TaskMaker:
     def fit(
         cls, domain: Domain, bases: Mapping[str, Mapping[str, Any]], standards: Standards, *, seed: int = 0
     ) -> TaskMaker:
-        """Fit the bases on all ratings of `domain`, which must not hold those of users who are to be judged on.
+        """Fit the bases on all ratings of `domain`, which must not hold those of test users.
 
         Args:
             bases: name -> options of each base recommender, in the order of the tensors' axis.
@@ -118,13 +114,11 @@ class TaskMaker:
             self.check(history)
         tasks = [Task("", history.items, history.ratings, _NOTHING) for history in histories]
         width = max(1, *(len(history.items) for history in histories))
-        answers = ask_bases(self.bases.values(), tasks)
-        ratings = np.zeros((len(tasks), width))
-        for row, history in enumerate(histories):
-            ratings[row, : len(history.items)] = self.scale.to_unit(history.ratings)
+        answers = predict_tasks(self.bases.values(), tasks)
+        ratings = padded([self.scale.to_unit(history.ratings) for history in histories], width, 0.0)
         rows = self._rows(
-            [padded(answer.support, width) for answer in answers],
-            [padded(answer.support_evidence, width) for answer in answers],
+            [padded_predictions(answer.support, width) for answer in answers],
+            [padded_predictions(answer.support_evidence, width) for answer in answers],
             [history.items for history in histories],
             [history.times for history in histories],
         )
@@ -141,12 +135,12 @@ class TaskMaker:
         """One side of T tasks: [T, n] of each base, and the items and times of each task."""
         width = predictions[0].shape[1]
         lengths = np.array([len(own) for own in items])
-        # Padding holds what is said of an unknown item: of a user without a history, too, the mean is needed.
-        facts = np.tile(self.known_items(np.array([""], dtype=object), None), (len(items), width, 1))
+        # Padding holds the facts of an unknown item, because a user without a history needs the mean too.
+        facts = np.tile(self.item_table(np.array([""], dtype=object), None), (len(items), width, 1))
         for row, (own, when) in enumerate(zip(items, times, strict=True)):
             if when is None and self.now is not None:
                 when = np.full(len(own), self.now)
-            facts[row, : len(own)] = self.known_items(own, when)
+            facts[row, : len(own)] = self.item_table(own, when)
         mask = np.arange(width) < lengths[:, None]
         return unit_rows(np.stack(predictions, -1), np.stack(evidence, -1), facts, mask, self.scale)
 
@@ -183,9 +177,9 @@ class NewUsers:
         """The rows of items to be predicted, each from the user's whole history: [T, N], without targets.
 
         Args:
-            items: [n] item ids for each user; N is the most that a user asks for. Unknown items are allowed.
-            times: [n] when each would be rated, in seconds, for each user. If left out, as of the latest rating that
-                the bases were fitted on.
+            items: [n] item ids for each user; N is the longest. Unknown items are allowed.
+            times: [n] the times of the ratings to predict, in seconds, for each user; by default the time of the latest
+                rating that the bases were fitted on.
 
         Raises:
             InputError: not as many arrays as users, or an id that is no string.
@@ -193,7 +187,7 @@ class NewUsers:
         return self.episodes(items, times).batch.query
 
     def episodes(self, items: Sequence[np.ndarray], times: Sequence[np.ndarray | None] | None = None) -> Episodes:
-        """The same as episodes, for whoever combines bases without a network: the true ratings are all 0.
+        """The same as episodes, for stackers: the true ratings are all 0.
 
         Args and errors are those of :meth:`query`.
         """
@@ -202,13 +196,13 @@ class NewUsers:
         for own in items:
             _check_ids(own)
         maker, standards = self._maker, self._maker.standards
-        asked = zip(self._tasks, items, strict=True)
-        queries = QueryBatch(whole_query(task._replace(query_items=own)) for task, own in asked)
+        tasks = zip(self._tasks, items, strict=True)
+        queries = QueryBatch(whole_query(task._replace(query_items=own)) for task, own in tasks)
         answers = [answer_queries(base, queries) for base in maker.bases.values()]
         width = max(len(own) for own in items)
         rows = maker._rows(
-            [padded([answer.predictions for answer in own], width) for own in answers],
-            [padded([answer.evidence for answer in own], width) for own in answers],
+            [padded_predictions([answer.predictions for answer in own], width) for own in answers],
+            [padded_predictions([answer.evidence for answer in own], width) for own in answers],
             items,
             times if times is not None else [None] * len(items),
         )
@@ -222,18 +216,56 @@ class NewUsers:
             context_names=CONTEXT_NAMES,
             batch=EpisodeBatch(self.support, standards.inputs(features, nothing, rows.mask)),
             users=np.full(len(items), "", dtype=object),
-            support_items=_padded_ids([task.support_items for task in self._tasks], self.support.mask.shape[1]),
-            query_items=_padded_ids(items, width),
+            support_items=padded([task.support_items for task in self._tasks], self.support.mask.shape[1], ""),
+            query_items=padded(items, width, ""),
             query_fallback=torch.from_numpy(features.fallback).float(),
             query_ratings=nothing,
         )
 
 
-def _padded_ids(items: Sequence[np.ndarray], width: int) -> np.ndarray:
-    ids = np.full((len(items), width), "", dtype=object)
-    for row, own in enumerate(items):
-        ids[row, : len(own)] = own
-    return ids
+class FittedFacts(NamedTuple):
+    """A task maker without its bases, as plain arrays."""
+
+    item_table: ItemFactsTable
+    standards: Standards
+
+    @classmethod
+    def of(cls, maker: TaskMaker) -> FittedFacts:
+        """Those of a task maker."""
+        return cls(maker.item_table, maker.standards)
+
+    def maker(self, scale: RatingScale, bases: Mapping[str, BaseRecommender], now: float | None) -> TaskMaker:
+        """The task maker with these bases."""
+        return TaskMaker(scale, bases, self.item_table, now, self.standards)
+
+    def arrays(self) -> dict[str, Learned]:
+        """The arrays to store; :meth:`from_arrays` is the inverse."""
+        items, standards = self.item_table, self.standards
+        return {
+            "items": items.items.to_numpy().astype(np.str_),
+            "table": items.table,
+            "first": items.first,
+            "absolute_error": standards.priors.absolute_error,
+            "variance": standards.priors.variance,
+            "algorithm_mean": standards.algorithm.mean,
+            "algorithm_spread": standards.algorithm.spread,
+            "context_mean": standards.context.mean,
+            "context_spread": standards.context.spread,
+            "damping": standards.damping,
+        }
+
+    @classmethod
+    def from_arrays(cls, stored: Mapping[str, Any]) -> FittedFacts:
+        """From the arrays of :meth:`arrays`."""
+        return cls(
+            ItemFactsTable(pd.Index(stored["items"].astype(object), dtype=object), stored["table"], stored["first"]),
+            Standards(
+                Priors(stored["absolute_error"], float(stored["variance"])),
+                Moments(stored["algorithm_mean"], stored["algorithm_spread"]),
+                Moments(stored["context_mean"], stored["context_spread"]),
+                float(stored["damping"]),
+            ),
+        )
 
 
 def _check_ids(items: np.ndarray) -> None:

@@ -1,4 +1,4 @@
-"""Domains cut down to a few users: bases know these and nobody else, and are asked about others."""
+"""Domains cut down to a few users: bases are fitted on these and predict others."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from metarec.bases import BASES
-from metarec.episodes._assemble import Answered
+from metarec.episodes._assemble import PredictedTasks
 from metarec.episodes._cache import cache_key, load_arrays, save_arrays
 from metarec.episodes._item_facts import item_facts, task_facts
 from metarec.episodes._predictions import BasePredictions, base_predictions
@@ -21,37 +21,37 @@ from metarec.errors import InputError
 from metarec.ratings import Domain
 from metarec.workers import Map
 
-__all__ = ["SmallWorld", "able_users", "draw_known", "small_worlds"]
+__all__ = ["SmallWorld", "able_users", "draw_train_users", "small_worlds"]
 
-ASKED = {"train": 50, "validation": 25}
-"""How many of a world's other users are predicted, at most: so many who have enough ratings for every number of shots,
-and so many of the others. Of test users all are."""
+PREDICTED = {"train": 50, "validation": 25}
+"""The most other users of a world that are predicted: this many with enough ratings for every number of shots, and this
+many without. All test users are predicted."""
 
 PARTS = 5
-"""Into how many parts the known users are dealt, each of which is predicted by bases that know the other ones."""
+"""The number of parts of a world's train users; each part is predicted by bases fitted on the others."""
 
 
 @dataclass(frozen=True)
 class SmallWorld:
-    """One domain as it looks to somebody who knows a few of its users. Made by :func:`small_worlds`.
+    """One domain cut down to a few train users. Made by :func:`small_worlds`.
 
     Attributes:
-        fit_on: the known users' ratings, all that the bases saw.
-        others: shots -> tasks of users whom nobody knows yet.
-        known: shots -> tasks of the known users (their role is train), each predicted without itself; empty but for
-            the first world.
+        fit_on: the few users' ratings, on which the bases were fitted.
+        others: shots -> tasks of other users.
+        train: shots -> tasks of the few users, each predicted by bases fitted without it; empty but for the first
+            world.
     """
 
     fit_on: Domain
-    others: Mapping[int, Answered]
-    known: Mapping[int, Answered]
+    others: Mapping[int, PredictedTasks]
+    train: Mapping[int, PredictedTasks]
 
 
 class _Fit(NamedTuple):
-    """Whom bases are fitted on, and whom they are asked about."""
+    """The users that bases are fitted on, and those that they predict."""
 
     users: frozenset[str]
-    asked: frozenset[str]
+    predicted: frozenset[str]
 
 
 def able_users(domain: Domain, settings: EpisodeSettings, roles: Mapping[str, Role], shots: int) -> list[str]:
@@ -60,8 +60,8 @@ def able_users(domain: Domain, settings: EpisodeSettings, roles: Mapping[str, Ro
     return [user for user in eligible_users(domain, wanted) if roles.get(user) == "train"]
 
 
-def draw_known(able: Sequence[str], count: int, seed: int, world: int = 0) -> frozenset[str]:
-    """The few users who are known; those of a smaller count are among those of a larger one."""
+def draw_train_users(able: Sequence[str], count: int, seed: int, world: int = 0) -> frozenset[str]:
+    """The few train users of a world; those of a smaller count are among those of a larger one."""
     order = np.random.default_rng([seed, 4, world]).permutation(len(able))
     return frozenset(able[place] for place in order[:count])
 
@@ -86,73 +86,75 @@ def small_worlds(
         domain: the ratings. settings: how episodes are cut; `shots` replaces its own number.
         bases: name -> options of each base recommender.
         roles: user -> role. Worlds are drawn from the train users who have enough ratings for every number of shots.
-        worlds: how many. The first one is asked about test users, too, and does not depend on how many follow.
-        elsewhere: name -> other domains in which the same users rated. These are known in full, but for validation and
-            test users and for whoever is asked about: who opens a new domain has a few users there, and all that
-            everybody rated in the old ones. None: users are not linked.
-        seed: of the draws and the bases. The few of a smaller count are among those of a larger one.
-        cache: a folder for what took long.
+        worlds: the number of worlds. The first one predicts test users too, and does not depend on the others.
+        elsewhere: name -> other domains in which the same users rated. They are used in full, without the validation
+            and test users and the predicted users: a new domain has few users, the old ones all of theirs. None: users
+            are not linked.
+        seed: of the draws and the bases.
+        cache: a folder for the arrays of each fit.
         run: like the built-in ``map``, for the fits.
 
     Raises:
-        InputError: fewer than two users are to be known, or the domain has too few train users.
+        InputError: `count` is below two, or the domain has too few train users.
     """
     shots = tuple(sorted(set(shots)))
     able = able_users(domain, settings, roles, shots[-1])
     if not 2 <= count < len(able):
         raise InputError(
-            f'domain "{domain.name}": of its {len(able)} train users with {shots[-1] + settings.min_query} ratings at '
-            f"least two can be known, and fewer than all, but got {count}"
+            f'domain "{domain.name}": count must be >= 2 and below its {len(able)} train users with '
+            f"{shots[-1] + settings.min_query} ratings but got {count}"
         )
     cut_settings = {k: settings.model_copy(update={"shots": k}) for k in shots}
     cuts = {k: cut_tasks(domain, UserRoles(roles, {}, 0), cut_as, seed) for k, cut_as in cut_settings.items()}
-    users = [draw_known(able, count, seed, world) for world in range(worlds)]
+    users = [draw_train_users(able, count, seed, world) for world in range(worlds)]
     with_tasks = {
         "all": frozenset(eligible_users(domain, cut_settings[shots[-1]])),
         "some": frozenset(eligible_users(domain, cut_settings[shots[0]])),
     }
-    outer = [_Fit(own, _asked(with_tasks, roles, own, seed, world)) for world, own in enumerate(users)]
+    outer = [_Fit(own, _users_to_predict(with_tasks, roles, own, seed, world)) for world, own in enumerate(users)]
     inner = list(_without_each_part(users[0], seed))
     maker = _Maker(Links(domain, elsewhere), settings, bases, roles, cuts, seed, cache)
     made = maker.arrays([*outer, *inner], run)
 
-    def answered(fits: Sequence[_Fit], arrays: Sequence[Mapping[int, Mapping[str, np.ndarray]]], k: int) -> Answered:
+    def predicted(
+        fits: Sequence[_Fit], arrays: Sequence[Mapping[int, Mapping[str, np.ndarray]]], k: int
+    ) -> PredictedTasks:
         whole = {name: np.concatenate([part[k][name] for part in arrays]) for name in arrays[0][k]}
-        tasks = [cut for fit in fits for cut in maker.asked(fit)[k]]
-        return Answered(domain, cut_settings[k], tuple(bases), roles, tasks, whole)
+        tasks = [cut for fit in fits for cut in maker.cuts_of(fit)[k]]
+        return PredictedTasks(domain, cut_settings[k], tuple(bases), roles, tasks, whole)
 
     return [
         SmallWorld(
             domain.restrict(fit.users),
-            {k: answered([fit], made[world : world + 1], k) for k in shots},
-            {k: answered(inner, made[worlds:], k) for k in shots} if world == 0 else {},
+            {k: predicted([fit], made[world : world + 1], k) for k in shots},
+            {k: predicted(inner, made[worlds:], k) for k in shots} if world == 0 else {},
         )
         for world, fit in enumerate(outer)
     ]
 
 
-def _asked(
-    able: Mapping[str, frozenset[str]], roles: Mapping[str, Role], known: frozenset[str], seed: int, world: int
+def _users_to_predict(
+    able: Mapping[str, frozenset[str]], roles: Mapping[str, Role], few: frozenset[str], seed: int, world: int
 ) -> frozenset[str]:
-    """Whom a world is asked about: those first who have enough ratings for all numbers of shots."""
+    """The users that a world predicts: first those with enough ratings for all numbers of shots."""
     rng = np.random.default_rng([seed, 5, world])
-    asked: list[str] = []
-    for role, most in ASKED.items():
+    chosen: list[str] = []
+    for role, most in PREDICTED.items():
         for users in able.values():
-            others = sorted(user for user in users - known - set(asked) if roles.get(user) == role)
-            asked += [others[place] for place in rng.permutation(len(others))[:most]]
-    return frozenset(asked) | {user for user in able["some"] if world == 0 and roles.get(user) == "test"}
+            others = sorted(user for user in users - few - set(chosen) if roles.get(user) == role)
+            chosen += [others[place] for place in rng.permutation(len(others))[:most]]
+    return frozenset(chosen) | {user for user in able["some"] if world == 0 and roles.get(user) == "test"}
 
 
-def _without_each_part(known: frozenset[str], seed: int) -> Iterator[_Fit]:
-    parts = deal_folds(sorted(known), min(PARTS, len(known)), np.random.default_rng([seed, 6]))
+def _without_each_part(few: frozenset[str], seed: int) -> Iterator[_Fit]:
+    parts = deal_folds(sorted(few), min(PARTS, len(few)), np.random.default_rng([seed, 6]))
     for part in sorted(set(parts.values())):
         left_out = frozenset(user for user, own in parts.items() if own == part)
-        yield _Fit(known - left_out, left_out)
+        yield _Fit(few - left_out, left_out)
 
 
 class _Maker:
-    """What bases say after each fit, and what their ratings say of items: as arrays, kept on disk."""
+    """Makes the arrays of each fit, base predictions and item facts, and caches them on disk."""
 
     def __init__(
         self,
@@ -183,18 +185,18 @@ class _Maker:
             "seed": seed,
         }
 
-    def asked(self, fit: _Fit) -> dict[int, list[Cut]]:
-        """Shots -> the tasks of those who are asked about."""
-        return {k: [cut for cut in cuts if cut.task.user in fit.asked] for k, cuts in self._cuts.items()}
+    def cuts_of(self, fit: _Fit) -> dict[int, list[Cut]]:
+        """Shots -> the tasks of the predicted users."""
+        return {k: [cut for cut in cuts if cut.task.user in fit.predicted] for k, cuts in self._cuts.items()}
 
     def arrays(self, fits: Sequence[_Fit], run: Map) -> list[dict[int, dict[str, np.ndarray]]]:
-        """Of each fit: shots -> the arrays of :class:`Answered`."""
+        """For each fit: shots -> the arrays of :class:`PredictedTasks`."""
         paths = [self._path(fit) for fit in fits]
         stored = [load_arrays(path) if path else None for path in paths]
         missing = [place for place, arrays in enumerate(stored) if arrays is None]
         fit_on = {place: self._domain.restrict(fits[place].users) for place in missing}
         joined = {place: self._joined(fits[place], fit_on[place]) for place in missing}
-        tasks = {place: self.asked(fits[place]) for place in missing}
+        tasks = {place: self.cuts_of(fits[place]) for place in missing}
         calls = [(place, name) for place in missing for name in self._bases]
         answers = iter(
             run(
@@ -223,27 +225,27 @@ class _Maker:
             if whole is not None
         ]
 
-    def _joined(self, fit: _Fit, known: Domain) -> Joined:
-        return self._links.joined(known, self._held_out | fit.asked, self._settings.damping)
+    def _joined(self, fit: _Fit, fit_on: Domain) -> Joined:
+        return self._links.joined(fit_on, self._held_out | fit.predicted, self._settings.damping)
 
     def _path(self, fit: _Fit) -> Path | None:
         if self._cache is None:
             return None
-        key = cache_key({**self._facts, "users": sorted(fit.users), "asked": sorted(fit.asked)})
+        key = cache_key({**self._facts, "users": sorted(fit.users), "predicted": sorted(fit.predicted)})
         return self._cache / f"{self._domain.name}-{len(fit.users)}-users-{key}.npz"
 
     def _tables(
-        self, said: Sequence[BasePredictions], fit_on: Domain, joined: Joined, tasks: Mapping[int, Sequence[Cut]]
+        self, predictions: Sequence[BasePredictions], fit_on: Domain, joined: Joined, tasks: Mapping[int, Sequence[Cut]]
     ) -> dict[str, np.ndarray]:
-        known_items = item_facts(fit_on, self._settings.damping)
+        item_table = item_facts(fit_on, self._settings.damping)
         whole: dict[str, np.ndarray] = {}
         start = 0
         for k, cuts in tasks.items():
             end = start + len(cuts)
             widths = {"support": max(k, 1), "query": self._settings.max_query}
-            tables = [base.part(start, end).padded(*widths.values()) for base in said]
+            tables = [base.part(start, end).padded(*widths.values()) for base in predictions]
             whole |= {f"{k}-{what}": np.stack([table[what] for table in tables], axis=-1) for what in tables[0]}
-            facts = task_facts(known_items, cuts, *widths.values()) | joined.facts(cuts)
+            facts = task_facts(item_table, cuts, *widths.values()) | joined.facts(cuts)
             whole |= {f"{k}-{side}": table for side, table in facts.items()}
             start = end
         return whole

@@ -1,12 +1,14 @@
-"""What every fusion network can do."""
+"""The interface of fusion networks, and the functions and checks that they share."""
 
 from __future__ import annotations
 
 import inspect
+import math
 from abc import ABCMeta, abstractmethod
 from collections.abc import Mapping
 from typing import Any, ClassVar, NamedTuple, Self
 
+import torch
 from torch import Tensor, nn
 
 from metarec.episodes import FusionInputs
@@ -15,17 +17,31 @@ from metarec.fusion.losses import squared_error
 from metarec.fusion.space import Parameter
 from metarec.registry import suggest
 
-__all__ = ["FusionNetwork", "FusionOutput"]
+__all__ = [
+    "MIDDLE",
+    "FusionNetwork",
+    "FusionOutput",
+    "ParallelLinear",
+    "all_features",
+    "available_mean",
+    "check_at_least",
+    "check_ends",
+    "check_inputs",
+    "equal_weights",
+    "filled",
+    "masked_softmax",
+    "weighted_sum",
+    "zeroed",
+]
 
 
 class FusionOutput(NamedTuple):
-    """What a fusion network says about rows of any leading shape.
+    """The output of a fusion network for rows of any leading shape.
 
     Attributes:
         prediction: [...] on the unit scale, not clipped.
-        weights: [..., A] how far each base was trusted; exactly 0 for a base that could not say. None if the network
-            has no such weights.
-        confidences: [..., A] in [0, 1], how sure the network is of each base, or None.
+        weights: [..., A] the ensemble weights; exactly 0 for a base that predicts NaN. None if the network has none.
+        confidences: [..., A] in [0, 1], the network's confidence in each base, or None.
     """
 
     prediction: Tensor
@@ -38,15 +54,14 @@ class FusionNetwork(nn.Module, metaclass=ABCMeta):
     """Maps the outputs of A bases and a context to one prediction per row.
 
     The leading axes of the inputs are free: [T, N] for a batch of tasks, [N] for one task, [] for one row. A base that
-    says NaN gets a weight of exactly 0, and neither its NaN nor a NaN gradient comes out; a row without any finite base
-    (padding) still gives a finite output.
+    predicts NaN gets a weight of exactly 0, and no NaN reaches the output or the gradients; a row without any finite
+    base (padding) still gives a finite output.
 
-    A network is called through :meth:`fuse` by engines. Its ``forward`` is its own affair.
+    Engines call a network through :meth:`fuse`, not through ``forward``.
 
     Attributes:
-        last_layers: names of the submodules and parameters that turn what the rest computes into a prediction. They are
-            what is adapted where only the head is. A name that a network of these options does not have is passed over.
-            Empty for a network that makes no such difference.
+        last_layers: names of the submodules and parameters at the end of the network, which are adapted where only the
+            head is. Names that a network with these options lacks are ignored. Empty: all parameters are the head.
         searched: the options of its constructor that a study searches: name -> :class:`metarec.fusion.Parameter`.
     """
 
@@ -55,13 +70,12 @@ class FusionNetwork(nn.Module, metaclass=ABCMeta):
 
     @abstractmethod
     def fuse(self, inputs: FusionInputs) -> FusionOutput:
-        """One prediction per row, from the pieces of `inputs` that this network needs. Never looks at the targets."""
+        """One prediction per row. Must not use the targets."""
 
     def row_losses(self, inputs: FusionInputs) -> Tensor:
-        """[...] the network's own loss of each row, which is what the loss called "fusion" means.
+        """[...] the network's own loss of each row, named "fusion"; by default the squared error.
 
-        It takes the inputs, not the output, so that a network's loss may look at anything that it computes on the way.
-        Unless a network says otherwise, it is the squared error.
+        It takes the inputs, not the output, so that the loss may depend on intermediate results.
         """
         return squared_error(self.fuse(inputs).prediction, inputs.targets)
 
@@ -77,7 +91,7 @@ class FusionNetwork(nn.Module, metaclass=ABCMeta):
         """Build the network from the shape of the data, and options by name.
 
         Args:
-            num_algorithms: A, how many bases there are.
+            num_algorithms: A, the number of bases.
             feature_dim: F, features per base; context_dim: C, context features.
             options: keyword arguments of the network.
 
@@ -86,8 +100,103 @@ class FusionNetwork(nn.Module, metaclass=ABCMeta):
         """
         taken = list(inspect.signature(cls).parameters)
         shape = {"num_algorithms": num_algorithms, "feature_dim": feature_dim, "context_dim": context_dim}
-        known = [name for name in taken if name not in shape]
+        own = [name for name in taken if name not in shape]
         for name in options:
-            if name not in known:
-                raise InputError(f'{cls.__name__} has no option "{name}"; {suggest(name, known)}')
+            if name not in own:
+                raise InputError(f'{cls.__name__} has no option "{name}"; {suggest(name, own)}')
         return cls(**{name: value for name, value in shape.items() if name in taken}, **options)
+
+
+class ParallelLinear(nn.Module):
+    """A linear layer for each of `copies` inputs, as one batched product: [..., copies, in] -> [..., copies, out].
+
+    Every copy is initialised as a ``torch.nn.Linear``. It costs one call, many small layers one call each.
+    """
+
+    def __init__(self, copies: int, in_features: int, out_features: int) -> None:
+        super().__init__()
+        bound = 1 / math.sqrt(in_features)
+        self.weight = nn.Parameter(torch.empty(copies, out_features, in_features).uniform_(-bound, bound))
+        self.bias = nn.Parameter(torch.empty(copies, out_features).uniform_(-bound, bound))
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return torch.einsum("...ai,aoi->...ao", inputs, self.weight) + self.bias
+
+    def extra_repr(self) -> str:
+        copies, out_features, in_features = self.weight.shape
+        return f"copies={copies}, in_features={in_features}, out_features={out_features}"
+
+
+MIDDLE = 0.5
+"""The middle of the unit scale: the prediction of a row without finite bases."""
+
+
+def masked_softmax(logits: Tensor, available: Tensor | None) -> Tensor:
+    """Softmax over the available entries; exactly 0 for the others, also where none is available.
+
+    The mask is the lowest finite number, because the gradient of -inf is NaN where all are masked.
+    """
+    if available is None:
+        return torch.softmax(logits, dim=-1)
+    lowest = torch.finfo(logits.dtype).min
+    return torch.softmax(logits.masked_fill(~available, lowest), dim=-1) * available
+
+
+def weighted_sum(weights: Tensor, predictions: Tensor) -> Tensor:
+    """[...] the weighted mean of the predictions; the middle of the scale where all are NaN.
+
+    Args:
+        weights: [..., A] that sum to 1, and are 0 where a base predicts NaN; predictions: [..., A].
+    """
+    # Centred, so that a row without weights gives the middle. NaN is replaced before the product, because 0 * NaN is
+    # NaN, in the gradient too.
+    centred = torch.where(predictions.isfinite(), predictions - MIDDLE, 0)
+    return MIDDLE + (weights * centred).sum(-1)
+
+
+def equal_weights(predictions: Tensor) -> Tensor:
+    """[..., A] equal weights on the bases with a finite prediction, 0 on the others."""
+    available = predictions.isfinite().to(predictions.dtype)
+    return available / available.sum(-1, keepdim=True).clamp(min=1)
+
+
+def available_mean(predictions: Tensor) -> Tensor:
+    """[...] the mean of the finite predictions; the middle of the scale where there is none."""
+    return weighted_sum(equal_weights(predictions), predictions)
+
+
+def filled(predictions: Tensor) -> Tensor:
+    """[..., A] predictions with every NaN replaced by the mean of the finite ones."""
+    return torch.where(predictions.isfinite(), predictions, available_mean(predictions).unsqueeze(-1))
+
+
+def all_features(algorithm_features: Tensor, context: Tensor) -> Tensor:
+    """[..., A * F + C] all features of a row: those of each base in turn, then the context."""
+    return torch.cat([algorithm_features.flatten(-2), context], dim=-1)
+
+
+def zeroed(layer: nn.Linear) -> nn.Linear:
+    """The layer with all parameters set to zero."""
+    for parameter in layer.parameters():
+        nn.init.zeros_(parameter)
+    return layer
+
+
+def check_at_least(lowest: int, **values: int) -> None:
+    """Raise InputError where an argument is no integer, or lower than `lowest`."""
+    for name, value in values.items():
+        if isinstance(value, bool) or not isinstance(value, int) or value < lowest:
+            raise InputError(f"{name} must be an integer >= {lowest} but got {value!r}")
+
+
+def check_ends(name: str, tensor: Tensor, *expected: int) -> None:
+    """Raise ValueError where the last axes of a tensor are not as expected."""
+    if tensor.shape[-len(expected) :] != expected:
+        raise ValueError(f"{name} must end in {list(expected)} but got {list(tensor.shape)}")
+
+
+def check_inputs(inputs: FusionInputs, num_algorithms: int, feature_dim: int, context_dim: int) -> None:
+    """Raise ValueError where the last axes of the inputs are not those that the network was built for."""
+    check_ends("predictions", inputs.predictions, num_algorithms)
+    check_ends("algorithm_features", inputs.algorithm_features, num_algorithms, feature_dim)
+    check_ends("context", inputs.context, context_dim)

@@ -12,9 +12,11 @@ from torch.nn import functional
 from metarec.episodes import FusionInputs
 from metarec.errors import InputError
 from metarec.fusion.losses import confidence_loss, negative_entropy, squared_error
-from metarec.fusion.networks._base import FusionNetwork, FusionOutput
-from metarec.fusion.networks._common import (
+from metarec.fusion.networks._base import (
     MIDDLE,
+    FusionNetwork,
+    FusionOutput,
+    ParallelLinear,
     all_features,
     check_at_least,
     check_ends,
@@ -22,7 +24,6 @@ from metarec.fusion.networks._common import (
     weighted_sum,
     zeroed,
 )
-from metarec.fusion.networks._layers import ParallelLinear
 from metarec.fusion.space import Choice, Parameter, RealRange
 
 __all__ = ["MetaRecommenderFusion"]
@@ -35,27 +36,27 @@ class _RowLosses(NamedTuple):
 
 
 class MetaRecommenderFusion(FusionNetwork):
-    """Encodes what is known about each base, and trusts each by an attention weight and a confidence.
+    """Encodes the features of each base, and weights the bases by attention and confidence.
 
     Each base's features go through an encoder of its own, and each encoding through a confidence head of its own.
-    The attention over bases looks at all encodings and the context. The encodings, summed with the combined weights,
-    go through a head that says the rating.
+    The attention over bases reads all encodings and the context. The encodings, summed with the combined weights, go
+    through a head that outputs the rating.
 
     Args:
-        num_algorithms: A, how many bases there are.
+        num_algorithms: A, the number of bases.
         feature_dim: F, features per base.
         hidden_dim: H, the width of an encoder's hidden layer; an encoding has H // 2 numbers.
         meta_hidden_dim: the width of the attention's hidden layers.
         output_dim: numbers per prediction; :meth:`fuse` needs 1.
-        context_dim: C, context features; as many as `feature_dim` unless said.
+        context_dim: C, context features; by default `feature_dim`.
         combine: how attention and confidence become one weight per base. "softmax" is softmax(attention * confidence),
             which can favour one base over another by a factor of e at the most; "product" is their product, normalised,
             which can pick a single base.
         anchored: the head, and a linear map of all features beside it, correct the weighted mean of the bases'
             predictions. Both start at zero, so that the untrained network predicts a weighted mean. Otherwise the
-            head says the rating, and starts near 0.5.
-        diversity_weight: what the attention's negative entropy counts in the loss.
-        confidence_weight: what the error of the confidences counts in the loss.
+            head outputs the rating and starts near 0.5.
+        diversity_weight: the weight of the attention's negative entropy in the loss.
+        confidence_weight: the weight of the confidences' error in the loss.
 
     Raises:
         InputError: an argument breaks its rule.
@@ -142,8 +143,7 @@ class MetaRecommenderFusion(FusionNetwork):
 
         Args:
             algorithm_features: [..., A, F]; context_features: [..., C].
-            predictions: [..., A] what each base predicts, NaN where it cannot say; such a base gets no weight. Needed
-                where `anchored`.
+            predictions: [..., A] of the bases; a base that predicts NaN gets no weight. Needed where `anchored`.
 
         Returns:
             ``prediction`` [..., output_dim]; ``attention_weights``, ``confidence_weights`` and ``combined_weights``
@@ -164,7 +164,7 @@ class MetaRecommenderFusion(FusionNetwork):
             combined = masked_softmax(attention_logits + functional.logsigmoid(confidence_logits), available)
         else:
             combined = masked_softmax(attention * confidence, available)
-        # Not a product of matrices: one row times a handful of encodings is a call each.
+        # Not a matrix product, which would be a call for each row.
         prediction = self.head((combined.unsqueeze(-1) * encodings).sum(-2))
         if self.anchored and predictions is not None:
             anchor = weighted_sum(combined, predictions).unsqueeze(-1)
@@ -180,14 +180,14 @@ class MetaRecommenderFusion(FusionNetwork):
     def compute_loss(
         self, outputs: dict[str, Tensor], targets: Tensor, algorithm_targets: Tensor | None = None
     ) -> dict[str, Tensor]:
-        """The loss of what :meth:`forward` said, averaged over all rows.
+        """The loss of the outputs of :meth:`forward`, averaged over all rows.
 
         Args:
-            outputs: what :meth:`forward` returned.
+            outputs: the return value of :meth:`forward`.
             targets: [...] or [..., output_dim] the true ratings.
-            algorithm_targets: [..., A] what each base predicted for these rows, NaN where it could not say. Its
-                error says what its confidence should have been (:func:`~metarec.fusion.losses.confidence_target`).
-                Without them the confidences are not trained.
+            algorithm_targets: [..., A] the bases' predictions for these rows, or NaN. Their errors give the targets of
+                the confidences (:func:`~metarec.fusion.losses.confidence_target`); without them the confidences are not
+                trained.
 
         Returns:
             scalars: ``total_loss`` = ``prediction_loss`` (squared error) + diversity_weight * ``diversity_loss``

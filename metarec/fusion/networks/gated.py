@@ -1,4 +1,4 @@
-"""A gate over the bases, and a correction, from one small network."""
+"""A gate over the bases and a correction, both from one small network."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from torch import nn
 
 from metarec.episodes import FusionInputs
 from metarec.errors import InputError
-from metarec.fusion.networks._base import FusionNetwork, FusionOutput
-from metarec.fusion.networks._common import (
+from metarec.fusion.networks._base import (
+    FusionNetwork,
+    FusionOutput,
     all_features,
     check_at_least,
     check_inputs,
@@ -25,18 +26,17 @@ __all__ = ["GatedFusion"]
 
 
 class GatedFusion(FusionNetwork):
-    """Looks at everything that is known of a row at once, and says how far to trust each base, and what to add.
+    """One small network on all features of a row gives the weights of the bases and a correction.
 
-    The prediction is sum_a w_a p_a + correction: w is the softmax, over the bases that say something, of a learned
-    number per base plus what a small network makes of all features; the correction is that network's last output and
-    a linear map of the features. A mixture of experts (Jacobs et al. 1991) whose experts are given. The network's last
+    The prediction is sum_a w_a p_a + correction: w is the softmax, over the available bases, of a learned number
+    per base plus an output of the network; the correction is the network's last output plus a linear map of the
+    features. A mixture of experts (Jacobs et al. 1991) whose experts are given. The network's last
     layer and the linear map start at zero, so that the untrained network predicts the mean of the bases.
 
-    One network for all bases costs a fraction of :class:`~metarec.fusion.MetaRecommenderFusion`, which has one for
-    each.
+    It costs a fraction of :class:`~metarec.fusion.MetaRecommenderFusion`, which has one network for each base.
 
     Args:
-        num_algorithms: A, how many bases there are.
+        num_algorithms: A, the number of bases.
         feature_dim: F, features per base; context_dim: C, context features.
         hidden_dim: the width of the network's two hidden layers.
         dropout: share of their outputs that is dropped in training; in [0, 1).

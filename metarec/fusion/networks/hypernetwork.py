@@ -10,8 +10,15 @@ from torch.nn import functional
 
 from metarec.episodes import FusionInputs
 from metarec.errors import InputError
-from metarec.fusion.networks._base import FusionNetwork, FusionOutput
-from metarec.fusion.networks._common import MIDDLE, all_features, check_at_least, check_ends, filled
+from metarec.fusion.networks._base import (
+    MIDDLE,
+    FusionNetwork,
+    FusionOutput,
+    all_features,
+    check_at_least,
+    check_ends,
+    filled,
+)
 
 __all__ = ["HyperNetworkFusion"]
 
@@ -20,16 +27,16 @@ class HyperNetworkFusion(FusionNetwork):
     """A hypernetwork (Ha et al. 2017) reads the context and writes, row by row, the network that fuses the bases.
 
     The written network has a layer A -> target_net_dim (ReLU) and a layer target_net_dim -> 1. The last layers of the
-    hypernetwork, the generators, start with weights of zero, and with a bias that holds a network which is the mean of
-    its inputs (the start that Beck et al. 2022, "Hypernetworks in meta-reinforcement learning", find to be stable): at
-    first every context gets that network, and how to differ with the context is learned. It has its hidden units in
-    pairs of opposite sign, r(z) - r(-z) = z for the ReLU r, drawn at random and shifted by the least that makes their
-    sum the mean. What the generators read is divided by the root of its width, for steps of a like size at any width.
+    hypernetwork, the generators, start with zero weights and with a bias that holds a network which outputs the mean of
+    its inputs (Beck et al. 2022, "Hypernetworks in meta-reinforcement learning", find this start to be stable): at
+    first every context gets that network. Its hidden units come in pairs of opposite sign, r(z) - r(-z) = z for the
+    ReLU r, drawn at random and shifted by the least that makes their sum the mean. The generators' input is divided by
+    the root of its width, so that steps have a similar size at any width.
 
-    A base that says NaN contributes nothing: the mean of those that say something stands in for it.
+    A prediction of NaN is replaced by the mean of the finite ones.
 
     Args:
-        num_algorithms: A, how many bases there are.
+        num_algorithms: A, the number of bases.
         context_dim: C, context features.
         target_net_dim: the width of the written network's hidden layer.
         hyper_hidden_dim: the width of the hypernetwork's two hidden layers.
@@ -89,7 +96,7 @@ class HyperNetworkFusion(FusionNetwork):
         """[..., 1] one prediction per row.
 
         Args:
-            algorithm_predictions: [..., A] NaN where a base cannot say; context: [..., C].
+            algorithm_predictions: [..., A] NaN where a base has none; context: [..., C].
             algorithm_features: [..., A, F], needed where `use_features`.
 
         Raises:
@@ -97,15 +104,15 @@ class HyperNetworkFusion(FusionNetwork):
         """
         check_ends("algorithm_predictions", algorithm_predictions, self.num_algorithms)
         check_ends("context", context, self.context_dim)
-        known = context
+        features = context
         if self.use_features:
             if algorithm_features is None:
                 raise ValueError("algorithm_features must be given to a network with use_features")
             check_ends("algorithm_features", algorithm_features, self.num_algorithms, self.feature_dim)
-            known = all_features(algorithm_features, context)
-        # Every written weight is a sum over the code: without the scale, what a step of a given rate changes about the
-        # written network grows with the width, and inner rates of 0.1 overshoot.
-        code = self.trunk(known) / math.sqrt(self.hyper_hidden_dim)
+            features = all_features(algorithm_features, context)
+        # Every written weight is a sum over the code: without the scale, the change by a step of a given rate grows
+        # with the width, and inner rates of 0.1 overshoot.
+        code = self.trunk(features) / math.sqrt(self.hyper_hidden_dim)
         weight_1 = self.weight_1(code).unflatten(-1, (self.num_algorithms, self.target_net_dim))
         inputs = filled(algorithm_predictions) - MIDDLE
         hidden = torch.relu(torch.einsum("...a,...at->...t", inputs, weight_1) + self.bias_1(code))
@@ -118,9 +125,9 @@ class HyperNetworkFusion(FusionNetwork):
 
 
 def _mean_network(num_inputs: int, width: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Weight [inputs, width] and bias [width], weight [width] and bias [1] of two layers that say the inputs' mean.
+    """Weight [inputs, width] and bias [width], weight [width] and bias [1] of two layers that output the inputs' mean.
 
-    Of an odd width, the last unit is silent until it is learned otherwise.
+    Where the width is odd, the last unit starts at zero.
     """
     pairs = width // 2
     bound = 1 / math.sqrt(num_inputs)

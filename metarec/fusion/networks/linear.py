@@ -7,8 +7,9 @@ from torch import nn
 
 from metarec.episodes import FusionInputs
 from metarec.errors import InputError
-from metarec.fusion.networks._base import FusionNetwork, FusionOutput
-from metarec.fusion.networks._common import (
+from metarec.fusion.networks._base import (
+    FusionNetwork,
+    FusionOutput,
     all_features,
     check_at_least,
     check_inputs,
@@ -24,12 +25,12 @@ class LinearFusion(FusionNetwork):
     """The same weights for every row, a bias, and a linear map of all features beside them.
 
     The prediction is sum_a w_a p_a + bias + correction(features), with w the softmax of one learned number per base
-    over the bases that say something: linear stacking (Breiman 1996, "Stacked regressions") whose weights are positive
-    and sum to 1. It starts as the mean of the bases that say something. Adapted by gradient descent, the bias follows
-    how far a user's ratings lie above or below what the bases predict, and the weights follow whom of them to trust.
+    over the available bases: linear stacking (Breiman 1996, "Stacked regressions") whose weights are positive and sum
+    to 1. It starts as the mean of the available bases. Under adaptation, the bias follows the user's mean residual, and
+    the weights follow the accuracy of the bases for this user.
 
     Args:
-        num_algorithms: A, how many bases there are.
+        num_algorithms: A, the number of bases.
         feature_dim: F, features per base; context_dim: C, context features.
         correction: add the linear map of all features, which starts at zero.
 

@@ -1,4 +1,4 @@
-"""A plain network that is made for adaptation, with the steps of MAML as methods."""
+"""A plain network for adaptation, with the steps of MAML as methods."""
 
 from __future__ import annotations
 
@@ -14,27 +14,34 @@ from torch.optim import Adam, Optimizer
 from metarec.episodes import FusionInputs
 from metarec.errors import InputError
 from metarec.fusion.losses import squared_error
-from metarec.fusion.networks._base import FusionNetwork, FusionOutput
-from metarec.fusion.networks._common import MIDDLE, all_features, check_at_least, check_ends, filled
+from metarec.fusion.networks._base import (
+    MIDDLE,
+    FusionNetwork,
+    FusionOutput,
+    all_features,
+    check_at_least,
+    check_ends,
+    filled,
+)
 
 __all__ = ["META_LEARNING_RATE", "MAMLRecommenderFusion"]
 
 META_LEARNING_RATE = 0.001
-"""The rate of the optimizer that :meth:`MAMLRecommenderFusion.meta_update` makes where it is given none."""
+"""The rate of the optimizer that :meth:`MAMLRecommenderFusion.meta_update` makes by default."""
 
 
 class MAMLRecommenderFusion(FusionNetwork):
-    """Two hidden layers that map whatever is known to a rating, to be adapted by MAML (Finn et al. 2017).
+    """Two hidden layers from all features to a rating, for adaptation by MAML (Finn et al. 2017).
 
     Engines adapt it as they adapt any network. :meth:`inner_update` and :meth:`meta_update` do the same on plain
     tensors, one task after another: exact, through the inner steps, unless `first_order`. Both take the mean squared
     error.
 
     In :meth:`fuse`, x is the features and the prediction of each base, then the context. A prediction of NaN is
-    replaced by the mean of the bases that say something.
+    replaced by the mean of the finite ones.
 
     Args:
-        feature_dim: F, how many numbers x has.
+        feature_dim: F, the width of x.
         hidden_dim: the width of the hidden layers.
 
     Raises:
@@ -147,9 +154,7 @@ class MAMLRecommenderFusion(FusionNetwork):
             task_batch: (support_x, support_y, query_x, query_y) of each task; the support set may be empty.
             optimizer: of the network's parameters. If there is none, the network makes itself an Adam at a rate of
                 0.001, and keeps it (outside its state dict) for the next call.
-            inner_lr: as in :meth:`inner_update`.
-            inner_steps: the same.
-            first_order: the same.
+            inner_lr, inner_steps, first_order: as in :meth:`inner_update`.
 
         Returns:
             the loss before the step, a scalar without a graph.

@@ -7,8 +7,9 @@ from torch import nn
 
 from metarec.episodes import FusionInputs
 from metarec.errors import InputError
-from metarec.fusion.networks._base import FusionNetwork, FusionOutput
-from metarec.fusion.networks._common import (
+from metarec.fusion.networks._base import (
+    FusionNetwork,
+    FusionOutput,
     all_features,
     available_mean,
     check_at_least,
@@ -21,20 +22,19 @@ __all__ = ["ResidualFusion"]
 
 
 class ResidualFusion(FusionNetwork):
-    """Starts exactly as one of the bases, the anchor, and learns only what to change about it.
+    """Starts exactly as one of the bases, the anchor, and learns a correction of it.
 
     The prediction is p_anchor + sum_a d_a (p_a - p_anchor) + correction: a residual on an identity (He et al. 2016).
     The deviations d_a(features) are linear, so that weights are linear in the features as in feature-weighted linear
     stacking (Sill et al. 2009); the correction is a linear map of all features and a small network beside it. The last
-    layer of each starts at zero: the untrained network *is* the anchor, and its gradient is not zero anywhere it
-    matters, as it would be at the end of a closed sigmoid gate. Where the anchor says NaN, the mean of those bases
-    that say something stands in for it.
+    layer of each starts at zero: the untrained network *is* the anchor, and its gradient does not vanish, as it would
+    at a closed sigmoid gate. Where the anchor is NaN, the mean of the finite predictions replaces it.
 
-    The weights are what the prediction is made of: 1 - (sum of the others' d_a) for the anchor, d_a for the others.
+    The weights of the prediction are 1 - (sum of the others' d_a) for the anchor, d_a for the others.
     They sum to 1, and **may be negative** or exceed 1.
 
     Args:
-        num_algorithms: A, how many bases there are, the anchor among them.
+        num_algorithms: A, the number of bases, with the anchor.
         feature_dim: F, features per base; context_dim: C, context features.
         hidden_dim: the width of the small network's hidden layer.
         anchor: the position of the base to start from; the last one, where a stacker's prediction is appended.
@@ -63,7 +63,7 @@ class ResidualFusion(FusionNetwork):
         self.context_dim = context_dim
         self.anchor = anchor % num_algorithms
         width = num_algorithms * feature_dim + context_dim
-        # The anchor has a row too, which counts for nothing: its own difference from itself is zero.
+        # The anchor has a row too, without effect: its difference from itself is zero.
         self.deviations = zeroed(nn.Linear(width, num_algorithms))
         self.correction = zeroed(nn.Linear(width, 1))
         self.head = nn.Sequential(nn.Linear(width, hidden_dim), nn.ReLU(), zeroed(nn.Linear(hidden_dim, 1)))
@@ -84,7 +84,7 @@ class ResidualFusion(FusionNetwork):
         differences = torch.where(available, predictions - anchor.unsqueeze(-1), 0)
         correction = (self.correction(features) + self.head(features)).squeeze(-1)
         prediction = anchor + (deviations * differences).sum(-1) + correction
-        # All on the anchor; where it is silent, alike on those that say something.
+        # All on the anchor; where it is NaN, equal weights on the available bases.
         one = torch.arange(self.num_algorithms, device=available.device) == self.anchor
         start = torch.where(anchored.unsqueeze(-1), one.to(predictions.dtype), equal_weights(predictions))
         return FusionOutput(prediction, start + deviations - start * deviations.sum(-1, keepdim=True))

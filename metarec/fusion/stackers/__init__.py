@@ -1,4 +1,4 @@
-"""The classical ways of combining recommenders, which a meta-learned fusion must beat.
+"""Classical stackers: the baselines of a meta-learned fusion.
 
 All see the same episodes: they learn from the query rows of train users and choose their settings on the query rows
 of validation users.
@@ -7,18 +7,17 @@ of validation users.
 ['mean', 'best-single', 'ridge', 'fwls', 'greedy', 'gbm']
 """
 
-from metarec.fusion.stackers._base import Stacker
-from metarec.fusion.stackers._common import known_targets, query_rows
+from metarec.fusion.stackers._base import Stacker, query_rows, true_ratings
 from metarec.registry import Registry
 
-__all__ = ["STACKERS", "Stacker", "known_targets", "query_rows"]
+__all__ = ["STACKERS", "Stacker", "query_rows", "true_ratings"]
 
 STACKERS = Registry(
     "baseline",
     "metarec.baselines",
     {
-        "mean": "metarec.fusion.stackers.mean:MeanStacker",
-        "best-single": "metarec.fusion.stackers.best_single:BestSingleStacker",
+        "mean": "metarec.fusion.stackers.simple:MeanStacker",
+        "best-single": "metarec.fusion.stackers.simple:BestSingleStacker",
         "ridge": "metarec.fusion.stackers.ridge:RidgeStacker",
         "fwls": "metarec.fusion.stackers.fwls:FeatureWeightedStacker",
         "greedy": "metarec.fusion.stackers.greedy:GreedyStacker",

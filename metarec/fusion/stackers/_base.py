@@ -1,4 +1,7 @@
-"""What all stackers share: the choice of settings on validation users, the correction, and the checks."""
+"""The shared part of all stackers: rows, the choice of settings on validation users, the correction, the checks.
+
+Shapes: R rows, A bases.
+"""
 
 from __future__ import annotations
 
@@ -10,28 +13,54 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
+import torch
 
 from metarec.bases import Learned
-from metarec.episodes import Episodes
+from metarec.episodes import Episodes, FusionInputs
 from metarec.errors import InputError
-from metarec.fusion.stackers._common import (
-    SHRINKAGES,
-    Rows,
-    known_targets,
-    query_rows,
-    shrunk_corrections,
-    support_rows,
-)
 
-__all__ = ["Family", "Known", "Stacker"]
+__all__ = [
+    "SHRINKAGES",
+    "Family",
+    "Rows",
+    "Stacker",
+    "TrainingRows",
+    "query_rows",
+    "shrunk_corrections",
+    "support_rows",
+    "true_ratings",
+]
 
 logger = logging.getLogger(__name__)
+
+SHRINKAGES = (math.inf, 200.0, 100.0, 50.0, 20.0, 10.0, 5.0, 3.0, 2.0, 1.0, 0.0)
+"""The weight of "no correction" in ratings, from no correction at all to the plain mean of the residuals."""
+
+
+class Rows(NamedTuple):
+    """The unmasked rows of one side of some episodes, float64 and on the unit scale.
+
+    It does not hold the true ratings, so that a prediction cannot use them.
+
+    Attributes:
+        predictions: [R, A] of the bases, with a replacement for NaN.
+        mean: [R] of the bases with a finite prediction.
+        algorithm_features: [R, A, F] and context: [R, C], as in :class:`metarec.episodes.FusionInputs`.
+        task: [R] the position of the row's episode.
+    """
+
+    predictions: np.ndarray
+    mean: np.ndarray
+    algorithm_features: np.ndarray
+    context: np.ndarray
+    task: np.ndarray
+
 
 Combine = Callable[[Rows], np.ndarray]
 
 
-class Known(NamedTuple):
-    """Query rows with their true ratings [R], and the names of the A bases: what a stacker may learn from."""
+class TrainingRows(NamedTuple):
+    """The query rows that a stacker learns from, their true ratings [R], and the names of the A bases."""
 
     rows: Rows
     targets: np.ndarray
@@ -39,10 +68,10 @@ class Known(NamedTuple):
 
 
 class Family(NamedTuple):
-    """S ways of combining the bases that were fitted together, to be chosen from on validation users.
+    """S combinations of the bases that were fitted together; one is chosen on validation users.
 
     Attributes:
-        settings: what each of them is, for the logs; the ones that are to win ties come first.
+        settings: the settings of each, for the logs; the first wins a tie.
         combine: maps R rows to [R, S] predictions on the unit scale. A picklable callable.
     """
 
@@ -70,13 +99,12 @@ class _Fitted(NamedTuple):
 
 
 class Stacker(ABC):
-    """Combines base recommenders by what was learned from train users.
+    """A combination of base recommenders that is learned from train users.
 
-    A subclass names itself and offers families of fitted combinations. This class chooses one of them, together with
-    the shrinkage of the correction for the user's support (see
-    :func:`metarec.fusion.stackers._common.shrunk_corrections`), by the RMSE over all query rows of the validation
-    users; a correction has to gain more than one standard error on them. What was chosen is not fitted again on
-    validation users: a fusion network is not either.
+    A subclass has a name and yields families of fitted combinations. This class chooses one of them, together with the
+    shrinkage of the correction by the user's support (:func:`shrunk_corrections`), by the RMSE over all query rows of
+    the validation users; a correction must gain more than one standard error on them. The choice is not refitted on
+    validation users, and neither is a fusion network.
     """
 
     name: ClassVar[str]
@@ -86,15 +114,15 @@ class Stacker(ABC):
         self._fitted: _Fitted | None = None
 
     @abstractmethod
-    def _families(self, train: Known, validation: Known, seed: int) -> Iterator[Family]:
-        """Combinations fitted on `train`. `validation` is for early stopping alone; do not learn from it."""
+    def _families(self, train: TrainingRows, validation: TrainingRows, seed: int) -> Iterator[Family]:
+        """Combinations fitted on `train`. `validation` is for early stopping only."""
 
     def fit(self, train: Episodes, validation: Episodes, *, seed: int = 0) -> Self:
         """Learn from the query rows of `train` and choose the settings on the query rows of `validation`.
 
         Args:
             train: episodes with out-of-fold predictions. validation: episodes of other users, the same bases.
-            seed: of whatever is drawn at random, >= 0.
+            seed: of random draws, >= 0.
 
         Raises:
             InputError: a negative seed; episodes that differ in bases or features, or have no query row; predictions
@@ -104,10 +132,10 @@ class Stacker(ABC):
             raise InputError(f"seed must be >= 0 but got {seed}")
         layout = _Layout.of(train)
         self._check_layout(layout, validation, "validation")
-        known, held_out = self._known(train, "train"), self._known(validation, "validation")
+        training, held_out = self._rows(train, "train"), self._rows(validation, "validation")
         best: dict[bool, _Fitted] = {}
         tried = 0
-        for family in self._families(known, held_out, seed):
+        for family in self._families(training, held_out, seed):
             tried += len(family.settings) * len(self.shrinkages)
             scores = self._scores(family.combine, validation, held_out)
             scores[~np.isfinite(scores)] = math.inf
@@ -135,7 +163,7 @@ class Stacker(ABC):
 
         Raises:
             RuntimeError: it was not fitted.
-            InputError: the episodes have other bases or features than those it was fitted on.
+            InputError: the bases or features of the episodes differ from those of the fit.
         """
         fitted = self._checked()
         self._check_layout(fitted.layout, episodes, "these")
@@ -146,7 +174,7 @@ class Stacker(ABC):
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What was chosen. `correction_shrinkage` is None where no correction was the best one."""
+        """The chosen settings. `correction_shrinkage` is None where no correction was best."""
         fitted = self._checked()
         shrinkage = None if math.isinf(fitted.shrinkage) else fitted.shrinkage
         return {**fitted.settings, "correction_shrinkage": shrinkage}
@@ -157,11 +185,11 @@ class Stacker(ABC):
         return self._checked().validation_rmse
 
     def state(self) -> dict[str, Learned]:
-        """What was learned and chosen, to be kept: :meth:`restore` makes the same stacker of it.
+        """The learned and chosen values, from which :meth:`restore` makes the same stacker.
 
         Raises:
             RuntimeError: it was not fitted.
-            InputError: a stacker of a plug-in that does not say how it is kept.
+            InputError: a plug-in's stacker without `_learned` and `_combination`.
         """
         fitted = self._checked()
         chosen = json.dumps({"settings": fitted.settings, "validation_rmse": fitted.validation_rmse})
@@ -170,7 +198,7 @@ class Stacker(ABC):
         return {"chosen": np.array(chosen), "shrinkage": fitted.shrinkage, **names, **learned}
 
     def restore(self, state: Mapping[str, Learned]) -> Self:
-        """Take on what another stacker of the same kind has learned."""
+        """Take the state of another stacker of the same class."""
         layout = _Layout(*(tuple(np.asarray(state[name]).tolist()) for name in _Layout._fields))
         chosen = json.loads(str(state["chosen"]))
         self._fitted = _Fitted(
@@ -184,14 +212,14 @@ class Stacker(ABC):
         return self
 
     def _learned(self, combine: Any, column: int) -> dict[str, Learned]:
-        """What one column of a family's combination is made of."""
-        raise InputError(f"the baseline {self.name} does not say how it is kept; it needs _learned and _combination")
+        """The values that define one column of a family's combination."""
+        raise InputError(f"the baseline {self.name} cannot be stored; it needs _learned and _combination")
 
     def _combination(self, state: Mapping[str, Learned], settings: Mapping[str, Any]) -> Combine:
-        """The combination of one column, [R] rows -> [R, 1], from what :meth:`_learned` said."""
-        raise InputError(f"the baseline {self.name} does not say how it is kept; it needs _learned and _combination")
+        """The combination of one column, [R] rows -> [R, 1], from the values of :meth:`_learned`."""
+        raise InputError(f"the baseline {self.name} cannot be stored; it needs _learned and _combination")
 
-    def _scores(self, combine: Combine, validation: Episodes, held_out: Known) -> np.ndarray:
+    def _scores(self, combine: Combine, validation: Episodes, held_out: TrainingRows) -> np.ndarray:
         """[shrinkages, S] RMSE on the validation users' query rows."""
         base, residuals, support = _combined(combine, held_out.rows, validation)
         scores = []
@@ -200,11 +228,11 @@ class Stacker(ABC):
             scores.append(np.sqrt(np.mean((corrected - held_out.targets[:, None]) ** 2, axis=0)))
         return np.stack(scores)
 
-    def _known(self, episodes: Episodes, role: str) -> Known:
+    def _rows(self, episodes: Episodes, role: str) -> TrainingRows:
         rows = query_rows(episodes)
         if len(rows.mean) == 0:
             raise InputError(f"{self.name} needs at least one query row in the {role} episodes but got none")
-        return Known(rows, known_targets(episodes.batch.query), episodes.base_names)
+        return TrainingRows(rows, true_ratings(episodes.batch.query), episodes.base_names)
 
     def _checked(self) -> _Fitted:
         if self._fitted is None:
@@ -224,11 +252,11 @@ class Stacker(ABC):
         return f"{type(self).__name__}()"
 
 
-def _earned(best: Mapping[bool, _Fitted], validation: Episodes, held_out: Known) -> _Fitted:
+def _earned(best: Mapping[bool, _Fitted], validation: Episodes, held_out: TrainingRows) -> _Fitted:
     """The best with a correction, if it gains more than one standard error (over users) on the best without.
 
-    Bases that fold in a user's ratings have corrected most already. What is left to gain is small beside the noise of
-    a few dozen validation users, and the smallest error among many shrinkages is often luck.
+    Bases that fold in a user's ratings have corrected most errors already. The remaining gain is small beside the noise
+    of a few dozen validation users, and the smallest error among many shrinkages is often luck.
     """
     if len(best) == 1:
         return next(iter(best.values()))
@@ -255,7 +283,7 @@ def _combined(combine: Combine, query: Rows, episodes: Episodes) -> tuple[np.nda
     if len(support.mean) == 0:
         return base, np.zeros((0, base.shape[1])), support
     own = np.clip(combine(support), 0.0, 1.0)
-    return base, known_targets(episodes.batch.support)[:, None] - own, support
+    return base, true_ratings(episodes.batch.support)[:, None] - own, support
 
 
 def _corrected(
@@ -263,3 +291,54 @@ def _corrected(
 ) -> np.ndarray:
     corrections = shrunk_corrections(residuals, support.task, num_tasks, shrinkage)
     return np.clip(base + corrections[query.task], 0.0, 1.0)
+
+
+def query_rows(episodes: Episodes) -> Rows:
+    """The query rows; the row's fallback replaces NaN."""
+    return _rows(episodes.batch.query, _flat(episodes.query_fallback, episodes.batch.query.mask))
+
+
+def support_rows(episodes: Episodes) -> Rows:
+    """The support rows; they have no fallback, so the mean of the other bases replaces NaN."""
+    return _rows(episodes.batch.support, None)
+
+
+def true_ratings(inputs: FusionInputs) -> np.ndarray:
+    """[R] true ratings of the unmasked rows, for learning and for scores, never for predictions."""
+    return _flat(inputs.targets, inputs.mask)
+
+
+def shrunk_corrections(residuals: np.ndarray, task: np.ndarray, num_tasks: int, shrinkage: float) -> np.ndarray:
+    """[T, S] the correction of each episode: ``sum(residuals) / (k + shrinkage)`` over its k support rows.
+
+    The posterior mean of a user's offset, when offsets and residuals are normal and `shrinkage` is the ratio of the
+    residuals' variance to the offsets'.
+
+    Args:
+        residuals: [R, S] targets of the support rows minus S stackers' leave-one-out predictions of them.
+        task: [R] the episode of each row. num_tasks: T.
+        shrinkage: from 0 to infinity. An episode without support is never corrected.
+    """
+    count = np.bincount(task, minlength=num_tasks)
+    sums = np.zeros((num_tasks, residuals.shape[1]))
+    np.add.at(sums, task, residuals)
+    return sums / np.where(count > 0, count + shrinkage, 1.0)[:, None]
+
+
+def _rows(inputs: FusionInputs, fallback: np.ndarray | None) -> Rows:
+    predictions = _flat(inputs.predictions, inputs.mask)
+    available = np.isfinite(predictions)
+    counts = available.sum(1)
+    mean = np.where(available, predictions, 0.0).sum(1) / np.maximum(counts, 1)
+    mean = np.where(counts > 0, mean, 0.5 if fallback is None else fallback)
+    return Rows(
+        predictions=np.where(available, predictions, (mean if fallback is None else fallback)[:, None]),
+        mean=mean,
+        algorithm_features=_flat(inputs.algorithm_features, inputs.mask),
+        context=_flat(inputs.context, inputs.mask),
+        task=np.nonzero(inputs.mask.cpu().numpy())[0],
+    )
+
+
+def _flat(values: torch.Tensor, mask: torch.Tensor) -> np.ndarray:
+    return values.detach()[mask].cpu().numpy().astype(np.float64)

@@ -8,10 +8,8 @@ from typing import Any
 import numpy as np
 
 from metarec.bases import Learned
-from metarec.fusion.stackers._base import Family, Known, Stacker
-from metarec.fusion.stackers._common import Rows
-from metarec.fusion.stackers._linear import LinearCombination, ridge_family
-from metarec.fusion.stackers.ridge import predictions_only
+from metarec.fusion.stackers._base import Family, Rows, Stacker, TrainingRows
+from metarec.fusion.stackers.ridge import LinearCombination, predictions_only, ridge_family
 
 __all__ = ["FeatureWeightedStacker"]
 
@@ -20,8 +18,8 @@ class FeatureWeightedStacker(Stacker):
     """Feature-weighted linear stacking: each base's weight is a linear function of meta-features.
 
     Ridge regression on the products of every base's prediction with every meta-feature. The meta-features are chosen
-    on validation users: none but the constant; the context; the context and, for each base, its own features (which
-    hold its errors on the user's support, so that a user's weights follow from the evidence on this user).
+    on validation users: only the constant; the context; the context and, for each base, its own features (with its
+    errors on the user's support, so that the weights depend on the user).
     J. Sill, G. Takács, L. Mackey, D. Lin, "Feature-Weighted Linear Stacking", arXiv:0911.0460, 2009.
 
     >>> FeatureWeightedStacker().name
@@ -30,7 +28,7 @@ class FeatureWeightedStacker(Stacker):
 
     name = "fwls"
 
-    def _families(self, train: Known, validation: Known, seed: int) -> Iterator[Family]:
+    def _families(self, train: TrainingRows, validation: TrainingRows, seed: int) -> Iterator[Family]:
         for name, design in DESIGNS.items():
             yield ridge_family(design, {"meta_features": name}, train)
 
@@ -62,4 +60,4 @@ def by_context_and_own(rows: Rows) -> np.ndarray:
 
 
 DESIGNS = {"constant": predictions_only, "context": by_context, "context and own": by_context_and_own}
-"""What the setting ``meta_features`` means."""
+"""The values of the setting ``meta_features``."""

@@ -10,8 +10,7 @@ import lightgbm
 import numpy as np
 
 from metarec.bases import Learned
-from metarec.fusion.stackers._base import Family, Known, Stacker
-from metarec.fusion.stackers._common import Rows
+from metarec.fusion.stackers._base import Family, Rows, Stacker, TrainingRows
 
 __all__ = ["BoostingStacker"]
 
@@ -24,8 +23,8 @@ _ENGINE: dict[str, Any] = {
     "verbose": -1,
     "deterministic": True,
     "force_row_wise": True,
-    # One thread: with more, LightGBM's threads wait for each other where other processes want the cores too, and a
-    # fit of a second took half a minute.
+    # One thread: with more, LightGBM's threads wait for each other where other processes use the cores, and a fit of
+    # one second took half a minute.
     "num_threads": 1,
     "max_bin": 63,
     # Bins are made once and serve all settings, so no column may be dropped for one setting's smallest leaf.
@@ -82,7 +81,7 @@ class BoostingStacker(Stacker):
 
     name = "gbm"
 
-    def _families(self, train: Known, validation: Known, seed: int) -> Iterator[Family]:
+    def _families(self, train: TrainingRows, validation: TrainingRows, seed: int) -> Iterator[Family]:
         engine = {**_ENGINE, "seed": seed}
         columns, held_out_columns = columns_of(train.rows), columns_of(validation.rows)
         data = lightgbm.Dataset(columns, train.targets, params=engine).construct()
@@ -102,7 +101,7 @@ class BoostingStacker(Stacker):
             yield Family([{**settings, "trees": booster.best_iteration}], Boosted(booster, is_residual))
 
     def _learned(self, combine: Boosted, column: int) -> dict[str, Learned]:
-        # Its own text, which holds trees and nothing that is run; with as many of them as predict.
+        # LightGBM's text of the trees up to the best one; it holds no code.
         text = combine.booster.model_to_string(num_iteration=combine.booster.best_iteration)
         return {"trees": np.frombuffer(text.encode(), dtype=np.uint8)}
 

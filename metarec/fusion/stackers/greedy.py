@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 
 from metarec.bases import Learned
-from metarec.fusion.stackers._base import Family, Known, Stacker
-from metarec.fusion.stackers._common import Rows
+from metarec.fusion.stackers._base import Family, Rows, Stacker, TrainingRows
 
 __all__ = ["GreedyStacker"]
 
@@ -31,7 +30,7 @@ class WeightedMeans:
 
 
 class GreedyStacker(Stacker):
-    """Adds, again and again and with replacement, the base that makes the ensemble's mean best on train rows.
+    """Adds repeatedly, with replacement, the base that makes the ensemble's mean best on train rows.
 
     The ensemble starts with the best few bases (sorted initialisation); how many, how many steps follow, and whether
     it is the mean of ensembles selected from random subsets of the bases (bagging) is chosen on validation users.
@@ -43,7 +42,7 @@ class GreedyStacker(Stacker):
 
     name = "greedy"
 
-    def _families(self, train: Known, validation: Known, seed: int) -> Iterator[Family]:
+    def _families(self, train: TrainingRows, validation: TrainingRows, seed: int) -> Iterator[Family]:
         predictions, targets = train.rows.predictions, train.targets
         count = predictions.shape[1]
         # The squared error of an ensemble is a quadratic form in its weights, so rows are needed only here.

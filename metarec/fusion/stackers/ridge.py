@@ -1,18 +1,23 @@
-"""Linear stacking."""
+"""Linear stacking by ridge regression, for a whole grid of penalties at once."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from sklearn.linear_model import Ridge
 
 from metarec.bases import Learned
-from metarec.fusion.stackers._base import Family, Known, Stacker
-from metarec.fusion.stackers._common import Rows
-from metarec.fusion.stackers._linear import LinearCombination, ridge_family
+from metarec.fusion.stackers._base import Family, Rows, Stacker, TrainingRows
 
-__all__ = ["RidgeStacker"]
+__all__ = ["STRENGTHS", "LinearCombination", "RidgeStacker", "ridge_family"]
+
+STRENGTHS = tuple(10.0**exponent for exponent in np.arange(3.0, -6.5, -0.5))
+"""Penalties per train row, from "hardly anything but the intercept" to "hardly any penalty"; alpha is this times R."""
+
+Design = Callable[[Rows], np.ndarray]
 
 
 class RidgeStacker(Stacker):
@@ -28,7 +33,7 @@ class RidgeStacker(Stacker):
 
     name = "ridge"
 
-    def _families(self, train: Known, validation: Known, seed: int) -> Iterator[Family]:
+    def _families(self, train: TrainingRows, validation: TrainingRows, seed: int) -> Iterator[Family]:
         for name, design in DESIGNS.items():
             yield ridge_family(design, {"features": name}, train)
 
@@ -49,4 +54,82 @@ def everything(rows: Rows) -> np.ndarray:
 
 
 DESIGNS = {"predictions": predictions_only, "all": everything}
-"""What the setting ``features`` means."""
+"""The values of the setting ``features``."""
+
+
+@dataclass(frozen=True)
+class Standardiser:
+    """Centres and scales the columns that vary, and leaves out the ones that do not.
+
+    A design with no varying column keeps one, as zeros, so that there is something to fit an intercept beside.
+    """
+
+    kept: np.ndarray
+    mean: np.ndarray
+    spread: np.ndarray
+
+    @classmethod
+    def of(cls, columns: np.ndarray) -> Standardiser:
+        mean, spread = columns.mean(0), columns.std(0)
+        kept = np.flatnonzero(spread > 1e-9)
+        if len(kept) == 0:
+            return cls(np.array([0]), mean[:1], np.array([np.inf]))
+        return cls(kept, mean[kept], spread[kept])
+
+    def __call__(self, columns: np.ndarray) -> np.ndarray:
+        return (columns[:, self.kept] - self.mean) / self.spread
+
+
+@dataclass(frozen=True)
+class LinearCombination:
+    """[R, S] linear predictions; those in `is_residual` [S] are added to the mean of the bases."""
+
+    design: Design
+    standardise: Standardiser
+    coefficients: np.ndarray
+    intercepts: np.ndarray
+    is_residual: np.ndarray
+
+    def learned(self, column: int) -> dict[str, Learned]:
+        """The values that define one of the predictions, without the design."""
+        return {
+            "kept": self.standardise.kept,
+            "mean": self.standardise.mean,
+            "spread": self.standardise.spread,
+            "coefficients": self.coefficients[column : column + 1],
+            "intercepts": self.intercepts[column : column + 1],
+            "is_residual": self.is_residual[column : column + 1],
+        }
+
+    @classmethod
+    def of(cls, design: Design, learned: Mapping[str, Any]) -> LinearCombination:
+        """From the values of :meth:`learned`."""
+        standardise = Standardiser(learned["kept"], learned["mean"], learned["spread"])
+        return cls(design, standardise, *(learned[name] for name in ("coefficients", "intercepts", "is_residual")))
+
+    def __call__(self, rows: Rows) -> np.ndarray:
+        linear = self.standardise(self.design(rows)) @ self.coefficients.T + self.intercepts
+        return linear + np.outer(rows.mean, self.is_residual)
+
+
+def ridge_family(design: Design, settings: Mapping[str, Any], train: TrainingRows) -> Family:
+    """Ridge on `design` for each of `STRENGTHS`, of the targets and of their residuals to the mean of the bases.
+
+    Args:
+        design: a module-level function from R rows to [R, D] columns. settings: its name in the logs.
+        train: the rows to fit on.
+    """
+    alphas = np.array(STRENGTHS) * len(train.targets)
+    columns = design(train.rows)
+    standardise = Standardiser.of(columns)
+    # One fit for all: with a penalty per output the products of the columns are computed only once.
+    outputs = np.stack([train.targets - train.rows.mean, train.targets], axis=1).repeat(len(alphas), axis=1)
+    model = Ridge(alpha=np.tile(alphas, 2), solver="cholesky").fit(standardise(columns), outputs)
+    return Family(
+        [
+            {**settings, "predicts": predicts, "alpha": float(alpha)}
+            for predicts in ("residual to the mean", "rating")
+            for alpha in alphas
+        ],
+        LinearCombination(design, standardise, model.coef_, model.intercept_, np.repeat([1.0, 0.0], len(alphas))),
+    )

@@ -1,4 +1,4 @@
-"""What the engines that take one task after the other share."""
+"""The shared part of the engines that take one task after the other."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["TaskwiseMetaLearner", "inner_step"]
 
 
 class TaskwiseMetaLearner(MetaLearner):
-    """Adapts task by task, on the task's unmasked rows. A subclass says how one task is adapted."""
+    """Adapts task by task, on the task's unmasked rows. A subclass adapts one task."""
 
     @abstractmethod
     def _adapt_task(self, support: FusionInputs, steps: int, *, keep_graph: bool) -> nn.Module:
@@ -29,7 +29,7 @@ class TaskwiseMetaLearner(MetaLearner):
 
     @abstractmethod
     def _fast_parameters(self, adapted: nn.Module) -> Mapping[str, Tensor]:
-        """The adapted parameters of that module, under the names that they have in the original."""
+        """The adapted parameters of that module, under their names in the original."""
 
     def meta_loss(self, batch: EpisodeBatch) -> Tensor:
         total = torch.zeros((), dtype=batch.query.targets.dtype, device=batch.query.targets.device)
@@ -60,7 +60,7 @@ class TaskwiseMetaLearner(MetaLearner):
 
 @contextmanager
 def inner_step(library: str, step: int, support: FusionInputs) -> Iterator[None]:
-    """A library's error inside is raised as it is, with the place where it happened in front."""
+    """Raise a library's error inside with the step and the number of rows in front."""
     try:
         yield
     except RuntimeError as error:

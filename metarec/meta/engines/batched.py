@@ -10,25 +10,26 @@ from torch import Tensor, nn
 
 from metarec.episodes import EpisodeBatch, FusionInputs
 from metarec.meta._base import TASK_CHUNK, AdaptedNetwork, MetaLearner
-from metarec.meta._calls import RowLosses, call_with, evaluating, said
+from metarec.meta._calls import RowLosses, call_with, evaluating, outputs_by_name
+from metarec.meta._inner_loop import InnerLoop, LowRankSteps, MetaLoss, Path, fast_weights, in_parts
 from metarec.meta._inner_optimizers import descent_direction
-from metarec.meta.adaptation import InnerLoop, InnerSteps, MetaLoss, Path, Rate, fast_weights, in_parts
+from metarec.meta._linear_steps import Rate
 
 __all__ = ["BatchedMetaLearner"]
 
 MANY_ROWS = 128
-"""From so many query rows of a task on, its weights are built: with kept steps each row costs more."""
+"""Above this number of query rows a task's weights are built, because with kept steps each row costs more."""
 
 
 class BatchedMetaLearner(MetaLearner):
-    """A few large products instead of many small ones. Exact second order, unless `first_order`.
+    """Adapts all tasks of a batch in a few large products. Exact second order, unless `first_order`.
 
-    There are two paths, and the learner chooses by itself. **low-rank** does not build the fast weights of wide layers:
-    it serves networks whose adapted parameters belong to linear layers or to the network itself. **vmap** maps the
-    network over the tasks with ``torch.func``, and serves any network whose operations ``vmap`` knows. Before the
-    low-rank path is used for the first time, its loss and gradient are held against the general path's on two tasks;
-    where they differ, the general path is taken. It is taken for inner optimizers other than plain descent as well.
-    The choice and the reason are in :attr:`path` and :attr:`why`.
+    It chooses between two paths. **low-rank** does not build the fast weights of wide layers: it serves networks whose
+    adapted parameters belong to linear layers or to the network itself. **vmap** maps the network over the tasks with
+    ``torch.func``, and serves any network whose operations ``vmap`` supports. Before the first use of the low-rank
+    path, its loss and gradient are compared with the general path's on two tasks; where they differ, and for inner
+    optimizers other than plain descent, the general path is taken. :attr:`path` and :attr:`why` give the choice and the
+    reason.
 
     >>> import torch
     >>> from metarec.episodes import EpisodeBatch, FusionInputs
@@ -59,7 +60,7 @@ class BatchedMetaLearner(MetaLearner):
 
     @property
     def why(self) -> str | None:
-        """What spoke against the low-rank path, None if nothing did."""
+        """The reason against the low-rank path, None if there is none."""
         return self._after_steps.why
 
     def meta_loss(self, batch: EpisodeBatch) -> Tensor:
@@ -76,13 +77,13 @@ class BatchedMetaLearner(MetaLearner):
         if tasks == 1:
             return AdaptedNetwork(self._row_losses, self._adapted_to_one(support), tasks)
         self._after_steps.choose(support, support, self._loop, self._trained())
-        # Without a gradient to ask for, there is no graph beyond that of one inner gradient. A copy of what is adapted,
-        # for the network may be trained on; what is not is the network's own.
+        # No graph is kept beyond that of one inner gradient. Adapted parameters are copied, because the network may be
+        # trained further; the others are shared.
         start = {name: value.detach().clone() if name in rates else value.detach() for name, value in start.items()}
         parts = in_parts(support, TASK_CHUNK)
         if self.path == "low-rank":
             taken = [
-                InnerSteps(self._row_losses, start, rates, keep_graph=False).descend(part, self.inner_steps)
+                LowRankSteps(self._row_losses, start, rates, keep_graph=False).descend(part, self.inner_steps)
                 for part in parts
             ]
             return _LowRankNetwork(self._row_losses, taken, tasks)
@@ -102,7 +103,7 @@ class BatchedMetaLearner(MetaLearner):
         return AdaptedNetwork(self._row_losses, fast, tasks)
 
     def _adapted_to_one(self, support: FusionInputs) -> dict[str, Tensor]:
-        """name -> [1, ...] what the inner loop makes of a single task's support rows. There is nothing to batch."""
+        """name -> [1, ...] the parameters adapted to a single task's support rows, without batching."""
         rows = FusionInputs(*(tensor[support.mask] for tensor in support))
         start, rates = self._start(), self._all_rates(constant=True)
         fast = {name: start[name].detach().clone() for name in rates}
@@ -142,9 +143,9 @@ class BatchedMetaLearner(MetaLearner):
 
 
 class _LowRankNetwork(AdaptedNetwork):
-    """Networks adapted by steps that were never built into weights."""
+    """Networks adapted by low-rank steps, whose weights are built only on demand."""
 
-    def __init__(self, losses: RowLosses, parts: Sequence[InnerSteps], num_tasks: int) -> None:
+    def __init__(self, losses: RowLosses, parts: Sequence[LowRankSteps], num_tasks: int) -> None:
         super().__init__(losses, {}, num_tasks)
         self._parts = parts
 
@@ -158,12 +159,12 @@ class _LowRankNetwork(AdaptedNetwork):
             built = [part.fast_weights(size) for part, size in zip(self._parts, sizes, strict=True)]
         return {name: torch.cat([part[name] for part in built]) for name in built[0]}
 
-    def _answer(self, module: nn.Module, query: FusionInputs) -> Any:
+    def _outputs(self, module: nn.Module, query: FusionInputs) -> Any:
         if query.mask.shape[1] > MANY_ROWS:
             self._fast = self._fast or self._built()
-            return super()._answer(module, query)
+            return super()._outputs(module, query)
         rows = in_parts(query, TASK_CHUNK)
-        answers: list[Any] = [said(part(module, own)) for part, own in zip(self._parts, rows, strict=True)]
-        if isinstance(answers[0], Tensor):
-            return torch.cat(answers)
-        return {name: torch.cat([answer[name] for answer in answers]) for name in answers[0]}
+        outputs: list[Any] = [outputs_by_name(part(module, own)) for part, own in zip(self._parts, rows, strict=True)]
+        if isinstance(outputs[0], Tensor):
+            return torch.cat(outputs)
+        return {name: torch.cat([output[name] for output in outputs]) for name in outputs[0]}

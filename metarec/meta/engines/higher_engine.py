@@ -16,18 +16,16 @@ from metarec.meta.engines._taskwise import TaskwiseMetaLearner, inner_step
 
 __all__ = ["HigherMetaLearner"]
 
-
 OPTIMIZERS: Mapping[str, Callable[..., torch.optim.Optimizer]] = {
     "sgd": torch.optim.SGD,
     "momentum": partial(torch.optim.SGD, momentum=MOMENTUM),
     "adam": partial(torch.optim.Adam, betas=ADAM_BETAS, eps=ADAM_EPSILON),
 }
-"""What higher makes differentiable."""
+"""The optimizers that higher makes differentiable."""
 
 
 class HigherMetaLearner(TaskwiseMetaLearner):
-    """MAML as higher (Grefenstette et al. 2019) computes it: ``innerloop_ctx`` around one of
-    torch's optimizers.
+    """MAML as higher (Grefenstette et al. 2019) computes it: ``innerloop_ctx`` around one of torch's optimizers.
 
     Raises:
         ImportError: higher is not installed.
@@ -48,11 +46,11 @@ class HigherMetaLearner(TaskwiseMetaLearner):
     def _adapt_task(self, support: FusionInputs, steps: int, *, keep_graph: bool) -> nn.Module:
         parameters = dict(self._row_losses.named_parameters())
         names = self._adapted_names()
-        # A group for each parameter, because a rate belongs to a group; what is in no group is not adapted.
+        # A group for each parameter, because a rate belongs to a group; a parameter in no group is not adapted.
         groups = [{"params": [parameters[name]]} for name in names]
         optimizer = self._make_optimizer(groups, lr=self.inner_lr)
         override = {"lr": [self._rate(name) for name in names]} if self.learn_rates else None
-        # With copied initial weights the graph would end at the copies, and no gradient reach the network.
+        # With copied initial weights the graph would end at the copies and not reach the network.
         with self._innerloop(
             self._row_losses,
             optimizer,

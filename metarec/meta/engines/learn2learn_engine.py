@@ -1,4 +1,4 @@
-"""Task by task with learn2learn's MAML, or its GBML where plain MAML is not what is asked for."""
+"""Task by task with learn2learn's MAML, or its GBML for learned rates and an adapted head."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ logger = logging.getLogger(__name__)
 class Learn2LearnMetaLearner(TaskwiseMetaLearner):
     """MAML as learn2learn (Arnold et al. 2020) computes it: ``clone()``, ``adapt(loss)``, the clone's query loss.
 
-    Its MetaSGD has a rate for every entry, and both that and its MAML adapt everything. So learned rates, and a head
-    that is adapted alone, go through its GBML, which hands each parameter's gradient to a transform.
+    Its MetaSGD has a rate for every entry, and both that and its MAML adapt all parameters. Learned rates and
+    adapted="head" therefore use its GBML, which passes each parameter's gradient through a transform.
 
     Raises:
-        InputError: as for every engine; or inner steps that are not plain, which learn2learn does not have.
+        InputError: as for every engine; or an inner optimizer other than "sgd".
         ImportError: learn2learn is not installed.
     """
 
@@ -41,8 +41,8 @@ class Learn2LearnMetaLearner(TaskwiseMetaLearner):
                 f'"{self.inner_optimizer}"; use the engine higher or batched'
             )
         maml, gbml = _import_algorithms()
-        # Frozen and unused parameters are allowed, as in the other engines; this is also the way through adapt that
-        # lets its errors out, where the usual way prints them and fails on a name that it never bound.
+        # Frozen and unused parameters are allowed, as in the other engines. With these flags adapt also raises its
+        # errors; otherwise it prints them and fails on a name that it never bound.
         common = {"first_order": self.first_order, "allow_unused": True, "allow_nograd": True}
         if self.learn_rates or self.adapted != "all":
             steps = {parameter: self._step_of(name) for name, parameter in self.network.named_parameters()}
@@ -74,7 +74,7 @@ class Learn2LearnMetaLearner(TaskwiseMetaLearner):
 
 
 class _Step(nn.Module):
-    """The transform of one parameter's gradient into its step: at a fixed rate, or none where there is no rate."""
+    """From one parameter's gradient to its step at a fixed rate; no step where the rate is None."""
 
     def __init__(self, rate: float | None) -> None:
         super().__init__()
@@ -85,7 +85,7 @@ class _Step(nn.Module):
 
 
 class _LearnedStep(nn.Module):
-    """The same at a learned rate. learn2learn clones it, and so the rates, with the module that it adapts."""
+    """The same at a learned rate. learn2learn clones it, with its rates, together with the adapted module."""
 
     def __init__(self, log_rates: nn.Parameter, position: int) -> None:
         super().__init__()
@@ -97,9 +97,9 @@ class _LearnedStep(nn.Module):
 
 
 def _import_algorithms() -> tuple[Any, Any]:
-    """learn2learn's MAML and GBML. The import takes seconds, so it is done when the engine is asked for."""
-    # gym, which learn2learn imports, prints on stderr that it is not maintained. That is nothing that a user of this
-    # engine can act on, so it goes to the log instead; only while gym itself is imported.
+    """learn2learn's MAML and GBML. The import takes seconds, so it happens when the engine is made."""
+    # gym, which learn2learn imports, prints on stderr that it is not maintained. Users of this engine cannot act on
+    # that, so it goes to the log.
     printed = io.StringIO()
     try:
         with contextlib.redirect_stderr(printed):
@@ -111,5 +111,5 @@ def _import_algorithms() -> tuple[Any, Any]:
             "pip install learn2learn==0.2.0 --config-settings=--build-option=build_ext, or use the engine batched"
         ) from error
     if printed.getvalue():
-        logger.debug("gym says: %s", " ".join(printed.getvalue().split()))
+        logger.debug("gym: %s", " ".join(printed.getvalue().split()))
     return MAML, GBML

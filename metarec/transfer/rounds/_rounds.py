@@ -12,16 +12,16 @@ import numpy as np
 from metarec.bases import BASES, applicable_bases
 from metarec.episodes import (
     MIN_USERS,
-    Answered,
     CrossValidation,
     DomainEpisodes,
     EpisodeSettings,
+    PredictedTasks,
     Role,
     SmallWorld,
     Standards,
     able_users,
     cross_validate,
-    draw_known,
+    draw_train_users,
     eligible_users,
     shared_folds,
     small_worlds,
@@ -273,7 +273,7 @@ class TransferRounds:
                 f"{self.shots[-1] + self.settings.min_query} ratings at least two can be known, and fewer than all, "
                 f"but got {count}"
             )
-        return draw_known(able, count, number)
+        return draw_train_users(able, count, number)
 
     def _size(self, name: str, number: int, target_users: int) -> int:
         """How many users a small world of a source knows: as many as are known of the target, or half of its own."""
@@ -288,13 +288,13 @@ class TransferRounds:
 
     def _target(
         self, name: str, number: int, shots: int, count: int, regime: Regime, linked: tuple[str, ...]
-    ) -> tuple[Answered, Answered]:
+    ) -> tuple[PredictedTasks, PredictedTasks]:
         """The tasks of the few, and those of everybody else, both on the domain's own scale."""
         if regime == "everything":
             world = self._worlds(name, number, count, linked)[0]
-            return world.known[shots], world.others[shots]
+            return world.train[shots], world.others[shots]
         known = self._known_users(name, number, count)
-        everybody = self._whole(name, number, linked).answered(number % FOLDS, shots)
+        everybody = self._whole(name, number, linked).predicted_tasks(number % FOLDS, shots)
         return everybody.where(lambda user, role: role == "train" and user in known), everybody
 
     def _sources(self, names: Sequence[str], number: int, shots: int, size: int | None) -> _Side:
@@ -310,10 +310,10 @@ class TransferRounds:
 
     def _views(
         self, name: str, number: int, shots: int, size: int | None, linked: tuple[str, ...]
-    ) -> Iterator[Answered]:
+    ) -> Iterator[PredictedTasks]:
         """A source's tasks on the common scale: of all small worlds of this size, or of the whole domain."""
         if size is None:
-            whole = self._whole(name, number, linked).answered(number % FOLDS, shots)
+            whole = self._whole(name, number, linked).predicted_tasks(number % FOLDS, shots)
             chosen = _some_users(whole, number)
             scale = common_scale(self._train_ratings(name, number))
             yield replace(whole.where(lambda user, role: user in chosen), scale=scale)
@@ -323,11 +323,11 @@ class TransferRounds:
             yield replace(tasks, scale=common_scale(world.fit_on))
 
 
-def _joined(views: Sequence[Answered], standards: Standards) -> DomainEpisodes:
+def _joined(views: Sequence[PredictedTasks], standards: Standards) -> DomainEpisodes:
     return DomainEpisodes.joined([view.episodes(standards) for view in views])
 
 
-def _standards(views: Sequence[Answered]) -> Standards:
+def _standards(views: Sequence[PredictedTasks]) -> Standards:
     found = [view.episodes().standards for view in views]
     return Standards.pooled([standards for standards in found if standards is not None])
 
@@ -340,10 +340,10 @@ def _is_validated(_: str, role: Role) -> bool:
     return role == "validation"
 
 
-def _some_users(answered: Answered, seed: int) -> frozenset[str]:
+def _some_users(predicted: PredictedTasks, seed: int) -> frozenset[str]:
     chosen: set[str] = set()
     for role, most in MAX_USERS.items():
-        users = sorted({cut.task.user for cut in answered.cuts if answered.roles[cut.task.user] == role})
+        users = sorted({cut.task.user for cut in predicted.cuts if predicted.roles[cut.task.user] == role})
         order = np.random.default_rng([seed, 7]).permutation(len(users))
         chosen |= {users[place] for place in order[:most]}
     return frozenset(chosen)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from metarec.episodes import Episodes
-from metarec.fusion.stackers import known_targets, query_rows
+from metarec.fusion.stackers import query_rows, true_ratings
 
 __all__ = ["LEVEL", "STRENGTH", "DomainStep"]
 
@@ -31,7 +31,7 @@ class DomainStep:
 
     def __init__(self, few: Episodes, members: np.ndarray) -> None:
         columns, mean = _columns(few, members)
-        left_over = known_targets(few.batch.query) - mean
+        left_over = true_ratings(few.batch.query) - mean
         penalty = STRENGTH * np.eye(columns.shape[1])
         self.coefficients = np.linalg.solve(columns.T @ columns + penalty, columns.T @ left_over)
 

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from metarec.episodes import Episodes
-from metarec.fusion.stackers import known_targets, query_rows
+from metarec.fusion.stackers import query_rows, true_ratings
 from metarec.transfer.sources import LEVEL, STRENGTH, DomainStep, SourceModel, Sources, TransferredModel
 from metarec.transfer.strategies._base import TransferStrategy
 from metarec.transfer.strategies._user_prototypes import UserPrototypes
@@ -71,7 +71,7 @@ class PrototypeMixture(TransferredModel):
         columns = _deviations(users, members)
         weights = prototypes.memberships(users)[query_rows(users).task]
         design = (weights[:, :, None] * columns[:, None, :]).reshape(len(columns), -1)
-        left_over = known_targets(users.batch.query) - _rows(users, members).mean(1)
+        left_over = true_ratings(users.batch.query) - _rows(users, members).mean(1)
         penalty = STRENGTH * np.eye(design.shape[1])
         solved = np.linalg.solve(design.T @ design + penalty, design.T @ left_over)
         self.coefficients: np.ndarray = solved.reshape(weights.shape[1], columns.shape[1])

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from metarec.episodes import EpisodeBatch
-from metarec.fusion.networks._common import all_features
+from metarec.fusion.networks._base import all_features
 from metarec.transfer import Sources, TransferSettings, few_users
 from metarec.transfer.strategies._aligned_episodes import EpisodeMap, moment_map
 from metarec.transfer.strategies.feature_alignment import FeatureAlignment, _chosen, _Tried, similarities

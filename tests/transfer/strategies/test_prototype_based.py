@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from metarec.episodes import EpisodeBatch, Episodes
-from metarec.fusion.stackers._common import known_targets
+from metarec.fusion.stackers._base import true_ratings
 from metarec.transfer import TransferSettings, few_users
 from metarec.transfer.sources._transferred import TransferredModel
 from metarec.transfer.strategies._user_prototypes import UserPrototypes, embeddings
@@ -50,7 +50,7 @@ def two_kinds(episodes, share=0.5, seed=0):
 
 def rmse(model, episodes):
     query = episodes.batch.query
-    return float(np.sqrt(np.mean((model.predict(episodes)[query.mask.numpy()] - known_targets(query)) ** 2)))
+    return float(np.sqrt(np.mean((model.predict(episodes)[query.mask.numpy()] - true_ratings(query)) ** 2)))
 
 
 @pytest.fixture(scope="module")
