@@ -1,4 +1,4 @@
-"""Rounds: sources with many users, a target with few, and the users to be tested."""
+"""Rounds: sources with many users, a target with few, and test users."""
 
 from metarec.transfer.rounds._round import REGIMES, Regime, Round
 from metarec.transfer.rounds._rounds import FOLDS, TransferRounds
