@@ -18,6 +18,9 @@ __all__ = ["FEW_USERS", "MEASURES", "Measure", "behaviour_of", "reference_of", "
 FEW_USERS = 30
 """A segment of fewer users is marked, because its interval is unreliable."""
 
+DAY = 86_400.0
+"""Seconds."""
+
 THIRDS = ("low", "middle", "high")
 
 WEIGHT = "weight/"
@@ -62,37 +65,23 @@ def behaviour_of(domain: Domain, episodes: Episodes, crowd: Domain) -> pd.DataFr
     for task, user in enumerate(episodes.users):
         mask = support.mask[task].numpy()
         items = episodes.support_items[task][mask]
+        if not len(items):
+            rows[user] = [np.nan] * len(MEASURES)
+            continue
         ratings = episodes.scale.to_ratings(support.targets[task].numpy().astype(np.float64))[mask]
         rated = times.reindex([(user, item) for item in items]).to_numpy()
         queried = times.reindex([(user, item) for item in episodes.query_items[task][query.mask[task].numpy()]])
-        rows[user] = _row(items, ratings, rated, queried.min(), kinds, means, popularity)
+        popular = popularity.reindex(items).dropna()
+        spread = float(popular.std()) if len(popular) > 1 else np.nan
+        deviations = np.abs(ratings - means.reindex(items).to_numpy())
+        rows[user] = [
+            # The pace is undefined within less than a minute.
+            len(items) * DAY / max(float(np.max(rated) - np.min(rated)), 60.0),
+            spread if kinds is None else _number_of_kinds([kinds.get(item, set()) for item in items]),
+            float(np.nanmean(deviations)) if np.isfinite(deviations).any() else np.nan,
+            float(queried.min() - np.min(rated)) / DAY,
+        ]
     return pd.DataFrame.from_dict(rows, orient="index", columns=list(MEASURES), dtype=np.float64)
-
-
-def _row(
-    items: np.ndarray,
-    ratings: np.ndarray,
-    times: np.ndarray,
-    first_query: float,
-    kinds: Mapping[str, set[str]] | None,
-    means: pd.Series,
-    popularity: pd.Series,
-) -> list[float]:
-    if not len(items):
-        return [np.nan] * len(MEASURES)
-    day = 86_400.0
-    # The pace is undefined within less than a minute.
-    span = max(float(np.max(times) - np.min(times)), 60.0)
-    popular = popularity.reindex(items).dropna()
-    spread = float(popular.std()) if len(popular) > 1 else np.nan
-    breadth = spread if kinds is None else _number_of_kinds([kinds.get(item, set()) for item in items])
-    off = np.abs(ratings - means.reindex(items).to_numpy())
-    return [
-        len(items) * day / span,
-        breadth,
-        float(np.nanmean(off)) if np.isfinite(off).any() else np.nan,
-        float(first_query - np.min(times)) / day,
-    ]
 
 
 def _number_of_kinds(kinds_of_items: list[set[str]]) -> float:

@@ -61,10 +61,9 @@ def domain_similarity(
     >>> domain_similarity(worlds["movies"], worlds["movies"]).score
     1.0
     """
-    sides = _Side.of(a), _Side.of(b)
-    parts = {"ratings": _rating_similarity(*(side.unit_ratings for side in sides))}
-    shared_users = _overlap(*(side.users for side in sides))
-    if shared_users:
+    (ratings_a, users_a), (ratings_b, users_b) = _ratings_and_users(a), _ratings_and_users(b)
+    parts = {"ratings": _rating_similarity(ratings_a, ratings_b)}
+    if shared_users := _overlap(users_a, users_b):
         parts["users"] = shared_users
     if isinstance(a, DomainEpisodes) and isinstance(b, DomainEpisodes):
         parts |= _error_similarities(a.train, b.train) | _feature_similarity(a, b)
@@ -82,23 +81,17 @@ def similarities(sources: Mapping[str, DomainEpisodes], target: Episodes) -> dic
     }
 
 
-@dataclass(frozen=True)
-class _Side:
-    unit_ratings: np.ndarray
-    users: frozenset[str]
-
-    @classmethod
-    def of(cls, domain: Domain | DomainEpisodes) -> _Side:
-        if isinstance(domain, Domain):
-            ratings, users = domain.scale.to_unit(domain.ratings["rating"].to_numpy()), domain.ratings["user"]
-            name = domain.name
-        else:
-            sides = domain.train.batch
-            ratings = np.concatenate([side.targets[side.mask].numpy() for side in sides])
-            users, name = domain.train.users, domain.train.domain
-        if not len(ratings):
-            raise InputError(f'domain "{name}" must have ratings of train users to be compared but has none')
-        return cls(ratings, frozenset(users))
+def _ratings_and_users(domain: Domain | DomainEpisodes) -> tuple[np.ndarray, frozenset[str]]:
+    """The ratings on the unit scale, and the users who gave them."""
+    if isinstance(domain, Domain):
+        ratings, users = domain.scale.to_unit(domain.ratings["rating"].to_numpy()), domain.ratings["user"]
+        name = domain.name
+    else:
+        ratings = np.concatenate([side.targets[side.mask].numpy() for side in domain.train.batch])
+        users, name = domain.train.users, domain.train.domain
+    if not len(ratings):
+        raise InputError(f'domain "{name}" must have ratings of train users to be compared but has none')
+    return ratings, frozenset(users)
 
 
 def _rating_similarity(a: np.ndarray, b: np.ndarray) -> float:

@@ -3,10 +3,4 @@
 from metarec.transfer.rounds._round import REGIMES, Regime, Round
 from metarec.transfer.rounds._rounds import FOLDS, TransferRounds
 
-__all__ = [
-    "FOLDS",
-    "REGIMES",
-    "Regime",
-    "Round",
-    "TransferRounds",
-]
+__all__ = ["FOLDS", "REGIMES", "Regime", "Round", "TransferRounds"]

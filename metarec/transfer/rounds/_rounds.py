@@ -159,8 +159,8 @@ class TransferRounds:
         size = target_users if regime == "everything" else None
         pooled = self._sources(names, number, shots, size)
         linked = self._linked(target, names)
-        few, others = self._target(target, number, shots, target_users, regime, linked)
-        scale = common_scale(self._fit_ratings(target, number, target_users, regime, linked))
+        few, others, fit_on = self._target(target, number, shots, target_users, regime, linked)
+        scale = common_scale(fit_on)
         plain = few.episodes()
         own = replace(few, scale=scale).episodes().standards
         assert plain.standards is not None
@@ -283,22 +283,17 @@ class TransferRounds:
         """The number of train users in a small world of a source: that of the target, at most half of its own."""
         return max(min(target_users, len(self._able_users(name, number)) // 2), 2)
 
-    def _fit_ratings(self, name: str, number: int, count: int, regime: Regime, linked: tuple[str, ...]) -> Domain:
-        """The target's ratings that its bases were fitted on."""
-        if regime == "everything":
-            return self._worlds(name, number, count, linked)[0].fit_on
-        return self._train_ratings(name, number)
-
     def _target(
         self, name: str, number: int, shots: int, count: int, regime: Regime, linked: tuple[str, ...]
-    ) -> tuple[Answered, Answered]:
-        """The tasks of the few users, and those of all others, both on the domain's own scale."""
+    ) -> tuple[Answered, Answered, Domain]:
+        """The tasks of the few users, those of all others, and the ratings that the bases were fitted on."""
         if regime == "everything":
             world = self._worlds(name, number, count, linked)[0]
-            return world.known[shots], world.others[shots]
+            return world.known[shots], world.others[shots], world.fit_on
         few = self._draw_few(name, number, count)
         everyone = self._whole(name, number, linked).answered(number % FOLDS, shots)
-        return everyone.where(lambda user, role: role == "train" and user in few), everyone
+        chosen = everyone.where(lambda user, role: role == "train" and user in few)
+        return chosen, everyone, self._train_ratings(name, number)
 
     def _sources(self, names: Sequence[str], number: int, shots: int, size: int | None) -> _PooledSources:
         """Returns the same object for consecutive rounds of the same sources, so that its models are kept."""
@@ -307,7 +302,10 @@ class TransferRounds:
             views = {name: list(self._views(name, number, shots, size, self._linked(name, names))) for name in names}
             standards = {name: _standards(own) for name, own in views.items()}
             pooled = Standards.pooled(list(standards.values()))
-            joined = {name: _joined(own, standards[name].mixed(pooled, POOLED_WEIGHT)) for name, own in views.items()}
+            joined = {}
+            for name, own in views.items():
+                mixed = standards[name].mixed(pooled, POOLED_WEIGHT)
+                joined[name] = DomainEpisodes.joined([view.episodes(mixed) for view in own])
             self._pooled = key, _PooledSources(Sources(joined), pooled)
         return self._pooled[1]
 
@@ -324,10 +322,6 @@ class TransferRounds:
         for world in self._worlds(name, number, self._size(name, number, size), linked):
             tasks = world.others[shots].where(lambda _, role: role != "test")
             yield replace(tasks, scale=common_scale(world.fit_on))
-
-
-def _joined(views: Sequence[Answered], standards: Standards) -> DomainEpisodes:
-    return DomainEpisodes.joined([view.episodes(standards) for view in views])
 
 
 def _standards(views: Sequence[Answered]) -> Standards:

@@ -158,10 +158,7 @@ class AutoModel(TransferredModel):
     def __init__(
         self, model: SourceModel, candidates: Candidates, weights: np.ndarray, reasons: dict[str, Any]
     ) -> None:
-        self._model = model
-        self._candidates = candidates
-        self._weights = weights
-        self._reasons = reasons
+        self._model, self._candidates, self._weights, self._reasons = model, candidates, weights, reasons
 
     def predict(self, episodes: Episodes) -> np.ndarray:
         mixed: np.ndarray = self._candidates.predict(episodes, self._model.members(episodes)) @ self._weights
@@ -207,7 +204,7 @@ def _expected_gain(
     own: np.ndarray,
     weights: np.ndarray,
 ) -> ExpectedGain:
-    """The expected gain of these weights over `own`, from the experience and the target's out-of-fold products."""
+    """The expected gain of these weights over `own`, from source experience and the target's out-of-fold products."""
     gains = [_user_gains(one.products, own, weights) for one in experience]
     prior = prior_gain([float(gain.mean()) for gain in gains], source_weights)
     if not len(products):

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -48,25 +47,31 @@ class FeatureAlignment(TransferStrategy):
         source = min(similar, key=lambda name: (-similar[name], name))
         model = sources.model(self.settings, self.seed, [source])
         whole = moment_map(sources[source].train, target)
-        trials = [
-            _Trial.of(share, whole.part(share), model, target, self.settings.folds, self.seed) for share in SHARES
-        ]
-        return _AlignedModel(model, target, source, similar, trials)
+        trials = [self._trial(share, whole.part(share), model, target) for share in SHARES]
+        chosen = _chosen(trials)
+        rows = int(target.batch.query.mask.sum())
+        reasons = {
+            "source": source,
+            "similarities": similar,
+            "share": chosen.share,
+            "rmse_of_shares": {str(one.share): float(np.sqrt(one.errors.sum() / rows)) for one in trials},
+            "mean_shift": float(chosen.map.shift.abs().mean()),
+            "mean_log_scale": float(chosen.map.log_scale.abs().mean()),
+        }
+        return _AlignedModel(chosen.map, SteppedModel(model, chosen.map(target)), reasons)
+
+    def _trial(self, share: float, moved: EpisodeMap, model: SourceModel, few: Episodes) -> _Trial:
+        aligned = moved(few)
+        predicted = out_of_fold(DomainStep, aligned, model.members(aligned), self.settings.folds, self.seed)
+        return _Trial(share, moved, user_squared_errors(aligned, predicted))
 
 
-@dataclass(frozen=True)
-class _Trial:
+class _Trial(NamedTuple):
     """A share of the map, and [U] the out-of-fold squared errors of the few users with it, summed over query rows."""
 
     share: float
     map: EpisodeMap
     errors: np.ndarray
-
-    @classmethod
-    def of(cls, share: float, moved: EpisodeMap, model: SourceModel, few: Episodes, folds: int, seed: int) -> _Trial:
-        aligned = moved(few)
-        predicted = out_of_fold(DomainStep, aligned, model.members(aligned), folds, seed)
-        return cls(share, moved, user_squared_errors(aligned, predicted))
 
 
 def _chosen(trials: Sequence[_Trial]) -> _Trial:
@@ -80,21 +85,8 @@ def _chosen(trials: Sequence[_Trial]) -> _Trial:
 
 
 class _AlignedModel(TransferredModel):
-    def __init__(
-        self, model: SourceModel, few: Episodes, source: str, similar: Mapping[str, float], trials: Sequence[_Trial]
-    ) -> None:
-        chosen = _chosen(trials)
-        self._map = chosen.map
-        self._model = SteppedModel(model, self._map(few))
-        rows = int(few.batch.query.mask.sum())
-        self._reasons = {
-            "source": source,
-            "similarities": dict(similar),
-            "share": chosen.share,
-            "rmse_of_shares": {str(one.share): float(np.sqrt(one.errors.sum() / rows)) for one in trials},
-            "mean_shift": float(self._map.shift.abs().mean()),
-            "mean_log_scale": float(self._map.log_scale.abs().mean()),
-        }
+    def __init__(self, aligner: EpisodeMap, model: SteppedModel, reasons: dict[str, Any]) -> None:
+        self._map, self._model, self._reasons = aligner, model, reasons
 
     def predict(self, episodes: Episodes) -> np.ndarray:
         return self._model.predict(self._map(episodes))

@@ -44,12 +44,8 @@ class GradientBased(TransferStrategy):
     def _fit(self, sources: Sources, target: Episodes) -> TransferredModel:
         model = sources.model(self.settings, self.seed)
         batches = [source.train.batch for source in sources.values()]
-        short = self.settings.model_copy(
-            update={
-                "epochs": min(EPOCHS, self.settings.epochs),
-                "patience": min(PATIENCE, self.settings.patience),
-            }
-        )
+        own = self.settings
+        short = own.model_copy(update={"epochs": min(EPOCHS, own.epochs), "patience": min(PATIENCE, own.patience)})
         epochs = partial(_epochs, sources=batches, settings=short, seed=self.seed)
         learner = fine_tune(copy.deepcopy(model.learner), target, short, self.seed, epochs)
         return SteppedModel(model.with_learner(learner), target)

@@ -283,7 +283,7 @@ def test_the_ledger_correlates_predicted_and_realised_gains(sign, rho):
 def test_declined_hostile_sources_are_counted():
     key = {"key": {"source": "books-inverted"}}
     factors = EVEN | {"zero_shot": 1.1, "auto": 1.02}
-    given = [{"transfers": False, "share": 0.0}, {"transfers": True, "share": 0.5}]
+    reported = [{"transfers": False, "share": 0.0}, {"transfers": True, "share": 0.5}]
     (found,) = hostile_bar(
         [
             finished_cell("films", factors, number=number, reasons=reasons, **key)
