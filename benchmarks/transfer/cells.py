@@ -79,7 +79,7 @@ CODE = (
 
 @dataclass(frozen=True)
 class TransferPlan:
-    """A group of rating sets, each of which may be the target, and where finished cells are kept.
+    """A group of rating sets (any may be the target) and the folder of finished cells.
 
     Attributes:
         sets: the group: users have the same fold in all of them, and bases apply to all of them.

@@ -146,8 +146,8 @@ def _pairs(found: Mapping[str, Any]) -> str:
     ]
     heads = ["regime", "similarity", "gain over the best of mean, best-single", "gain over scratch"]
     return (
-        "### Does similarity tell what a source is worth?\n\nSpearman's rank correlation over ordered pairs of sets, "
-        f"of the similarity and the gain of model_agnostic.\n\n{table(heads, rows)}"
+        "### Does similarity predict the gain from a source?\n\nSpearman's rank correlation over ordered pairs of "
+        f"sets, of the similarity and the gain of model_agnostic.\n\n{table(heads, rows)}"
     )
 
 

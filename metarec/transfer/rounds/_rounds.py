@@ -61,7 +61,7 @@ class _PooledSources(NamedTuple):
 
 
 class TransferRounds:
-    """Makes rounds of all domains, each of which may be the target; shared results are computed once.
+    """Makes rounds with any of the domains as the target; shared results are computed once.
 
     The round's number selects its test users, one fold of the users in all domains, and seeds the draw of its few
     users. Five rounds use each fold once; the sixth begins with new folds.

@@ -115,8 +115,8 @@ class CrossDomainMetaLearner:
         """A model of the target.
 
         Args:
-            target_data: rows, of which all features are used and the ratings of a random few; or episodes, of which
-                a random few (train) users are used.
+            target_data: rows, with all features but only the ratings of a random few; or episodes, with only a random
+                few (train) users.
             strategy: "feature_alignment", "model_agnostic", "gradient_based", "prototype_based", "scratch", or "auto",
                 which on rows chooses by cross-validation among the few; it leaves "scratch" only for a strategy that
                 is clearly better.

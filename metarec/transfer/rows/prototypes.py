@@ -18,7 +18,7 @@ NOTHING = 1e-6
 """A feature with no larger spread is constant, and is ignored."""
 
 STARTS = 4
-"""Initialisations of k-means, of which the best is kept."""
+"""Initialisations of k-means; the best is kept."""
 
 
 class Prototypes(NamedTuple):

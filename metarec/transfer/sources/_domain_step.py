@@ -16,8 +16,8 @@ __all__ = ["LEVEL", "STRENGTH", "DomainStep", "out_of_fold", "user_squared_error
 
 STRENGTH = 5.0
 """The ridge penalty: the cost of a squared coefficient, in units of a squared error on the common scale. Ratings
-differ from the models' mean by about a twentieth of that scale, so it is worth about 2,000 rows. Chosen on validation
-users of seven sets: 1,000 to 5,000 rows are within .1 % of each other for 5, 20 and 100 users of the target."""
+differ from the models' mean by about a twentieth of that scale, so the penalty weighs about 2,000 rows. Chosen on
+validation users of seven sets: 1,000 to 5,000 rows are within .1 % of each other for 5, 20 and 100 target users."""
 
 LEVEL = 0.1
 """The value of the intercept column: its coefficient is as free as that of a base that deviates by this."""

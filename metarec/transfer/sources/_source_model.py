@@ -75,7 +75,7 @@ class SourceModel(TransferredModel):
 
 
 class Sources(Mapping[str, DomainEpisodes]):
-    """Source domains by name, with their models, each of which is trained once for all strategies.
+    """Source domains by name, and their models; each model is trained once for all strategies.
 
     Args:
         episodes: name -> its episodes; test users are not used.

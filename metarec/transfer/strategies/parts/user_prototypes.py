@@ -16,7 +16,7 @@ NOTHING = 1e-6
 """A number with no larger spread over users is constant, and is ignored."""
 
 STARTS = 4
-"""Initialisations of k-means, of which the best is kept."""
+"""Initialisations of k-means; the best is kept."""
 
 
 class UserPrototypes:
