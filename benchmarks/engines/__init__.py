@@ -1,1 +1,1 @@
-"""What a meta-step costs, engine by engine. ``python -m benchmarks.engines``"""
+"""The time and memory of a meta-step, by engine. ``python -m benchmarks.engines``"""

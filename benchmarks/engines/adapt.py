@@ -1,9 +1,9 @@
 """``python -m benchmarks.engines.adapt``: the time from a new user's ratings to scores of 1,000 items.
 
-It is the way that a trained model is used: bases fitted on train users fold in a user whom they have not seen; each of
-the user's ratings is predicted from the others; a fusion network adapts to them; 1,000 items are predicted from all of
-them. One user at a time, then 1,000 users in parts. The bar: a new user with 10 ratings is served in 20 ms, bases
-included, and adapted to and predicted for in 2 ms, both at the median on one core.
+This is the use of a trained model: bases that are fitted on train users fold in a new user; each of the user's ratings
+is predicted from the others; a fusion network adapts to them; 1,000 items are predicted from all of them. One user at a
+time, then 1,000 users in parts. The bar: a new user with 10 ratings is served in 20 ms, bases included, and adapted to
+and predicted for in 2 ms, both at the median on one core.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ BARS = {"total": 20.0, "fusion": 2.0}
 """Milliseconds at the median, of one user in the first case: everything, and adapting and predicting."""
 MANY = 1000
 PART = 25
-"""Users that are served together where there are many: more no longer fit a processor's cache."""
+"""Users that are served together: more do not fit a processor's cache."""
 MANY_ROUNDS = 3
 
 
 def run(
     paths: Sequence[Path], items: int, rounds: int, users: int, many: int, work: Path, arguments: Sequence[str]
 ) -> dict[str, Any]:
-    """The report, as values that JSON knows."""
+    """The report, as JSON values."""
     import pandas as pd
 
     from benchmarks.common.machine import describe_run
@@ -48,15 +48,15 @@ def run(
     from metarec.threads import one_thread
 
     domains = [read_domain(path) for path in paths] or [simulate_domains()["movies"]]
-    began, load = time.perf_counter(), _load()
+    start, load = time.perf_counter(), _load()
     sets = []
     with Board() as board, one_thread():
         for domain in domains:
             world = prepare(domain, CASES, items=items, cache=work / "cache", on_progress=board.show)
-            board.say(f"{domain.name}: prepared, {time.perf_counter() - began:.0f} s")
+            board.say(f"{domain.name}: prepared, {time.perf_counter() - start:.0f} s")
             rows = pd.DataFrame(one_by_one(world, CASES, rounds=rounds, limit=users))
             rows["fusion"] = rows["adapt"] + rows["predict"]
-            board.say(f"{domain.name}: one user at a time, {time.perf_counter() - began:.0f} s")
+            board.say(f"{domain.name}: one user at a time, {time.perf_counter() - start:.0f} s")
             bases = list(world.maker.bases)
             parts = [*bases, *PARTS, "fusion", "total"]
             batched = [case for case in CASES if case.engine == "batched"]
@@ -66,7 +66,7 @@ def run(
                 for case in batched
             )
             together["fusion"] = together["adapt"] + together["predict"]
-            board.say(f"{domain.name}: {many:,} users, {time.perf_counter() - began:.0f} s")
+            board.say(f"{domain.name}: {many:,} users, {time.perf_counter() - start:.0f} s")
             sets.append(
                 {
                     "name": domain.name,
@@ -84,7 +84,7 @@ def run(
         "benchmark": "adapt",
         "run": {
             **describe_run("benchmarks.engines.adapt", arguments, LIBRARIES, ROOT),
-            "duration_s": time.perf_counter() - began,
+            "duration_s": time.perf_counter() - start,
             "load": {"before": load, "after": _load()},
         },
         "rounds": rounds,
@@ -96,12 +96,12 @@ def run(
 
 
 def _load() -> float | None:
-    """How many processes want a core, on average over five minutes: whether the machine was ours alone."""
+    """The load average over five minutes, which shows other processes on the machine."""
     return round(os.getloadavg()[1], 1) if hasattr(os, "getloadavg") else None
 
 
 def _alone(case: Any, rows: Any, parts: Sequence[str]) -> dict[str, Any]:
-    """What one user costs in a case: of each part median and 99th percentile, and what the very first one cost."""
+    """The milliseconds of one user in a case: median and 99th percentile by part, and those of the first call."""
     from dataclasses import asdict
 
     key = asdict(case)
@@ -129,8 +129,8 @@ def _markdown(report: Mapping[str, Any]) -> str:
         "A new user with 10 ratings, on one core: the bases fold the user in (each of the 10 ratings is predicted from",
         "the other 9, each item from all 10), features are made, the network adapts, the items are predicted.",
         "Milliseconds, median and in brackets the 99th percentile. Fusion is adapting and predicting. `rated most` are",
-        "the items with the most ratings, for which the bases have the most to look at; `drawn` is any of them.",
-        "It is one network: what a study proposes asks the networks of up to three trials, and the stackers besides.",
+        "the items with the most ratings, for which the bases have the most to compute; `drawn` is any of them.",
+        "It is one network: a study's model has the networks of up to three trials, and stackers besides.",
     ]
     for one in report["sets"]:
         first = one["one_user_ms"][0]
@@ -176,7 +176,7 @@ def _markdown(report: Mapping[str, Any]) -> str:
 
 
 def _sets(paths: Sequence[Path]) -> list[Path]:
-    """What to measure on: the paths given, else the usual sets, else, where nobody says where they are, none."""
+    """The given paths, else the default sets in the folder of sets, else none."""
     folder = os.environ.get(FOLDER)
     chosen = list(paths) or ([Path(folder) / name for name in SETS] if folder else [])
     for path in chosen:
@@ -193,7 +193,7 @@ def main(
             help=f"Ratings; by default two of the sets in {FOLDER}, or the simulated movies where it is not set.",
         ),
     ] = None,
-    items: Annotated[int, typer.Option(help="How many are scored for a user.")] = 1000,
+    items: Annotated[int, typer.Option(help="The number of items that are scored for a user.")] = 1000,
     rounds: Annotated[int, typer.Option(help="How often each user is served in each case.")] = 5,
     users: Annotated[int, typer.Option(help="How many users are served one at a time, at most.")] = 100,
     many: Annotated[int, typer.Option(help="How many users are served in parts.")] = MANY,

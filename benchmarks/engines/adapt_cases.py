@@ -1,4 +1,4 @@
-"""From a user's ratings to scores of items, as it would be done in use, with a clock at every part."""
+"""Serves users as a trained model does, from ratings to scores of items, and times every part."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ __all__ = ["CASES", "PARTS", "Case", "Clock", "World", "in_parts", "one_by_one",
 
 SHOTS = 10
 EPOCHS = 3
-"""What a network has learned does not change what it costs."""
+"""Few, because training does not change the time of a prediction."""
 
 
 @dataclass(frozen=True)
 class Case:
-    """Which network adapts in how many steps, by which engine, and which items are scored.
+    """A network, its inner steps, its engine, and the items that are scored.
 
-    `items` are the "rated most", for which a base has the most to look at, or "drawn" from all that are known.
+    `items` are those "rated most", for which a base has the most to compute, or "drawn" from all train items.
     """
 
     network: str = "gated"
@@ -52,7 +52,7 @@ class Case:
 
     @property
     def training(self) -> Case:
-        """Whose network this case's is."""
+        """The case whose trained network this case uses."""
         return Case(self.network, self.steps)
 
 
@@ -65,14 +65,14 @@ CASES: tuple[Case, ...] = (
     *(Case(network, steps, engine) for engine in ("learn2learn", "higher") for network in ("gated", "attention")
       for steps in (1, 5)),
 )  # fmt: skip
-"""The first is the study's default."""
+"""The first is the default of a study."""
 
 PARTS = ("features", "adapt", "predict")
-"""What the time is divided into, besides the bases, each by its name."""
+"""The timed parts, besides the bases."""
 
 
 class Clock:
-    """Seconds by part; what runs inside of another part counts for itself alone."""
+    """Seconds by part."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
@@ -82,18 +82,18 @@ class Clock:
         self.seconds[part] = self.seconds.get(part, 0.0) + seconds
 
     def timed(self, part: str, call: Callable[..., Any]) -> Callable[..., Any]:
-        """The same function, whose calls are counted for a part."""
+        """Wrap a function so that the time of its calls counts for a part."""
 
         def run(*arguments: Any) -> Any:
-            began = time.perf_counter()
-            answer = call(*arguments)
-            self.add(part, time.perf_counter() - began)
-            return answer
+            start = time.perf_counter()
+            result = call(*arguments)
+            self.add(part, time.perf_counter() - start)
+            return result
 
         return run
 
     def take(self) -> dict[str, float]:
-        """What has been counted so far; the clock begins anew."""
+        """Return the seconds so far and reset the clock."""
         taken, self.seconds = self.seconds, {}
         return taken
 
@@ -105,8 +105,7 @@ class World:
     Attributes:
         maker: makes the tasks of new users; its bases run on `clock`.
         learners: by case, its network meta-learned.
-        users: new users, who were not there when anything was fitted: of each the history, and by `Case.items` which
-            items to score.
+        users: new users, who are in no fit: the history of each, and the items to score by `Case.items`.
     """
 
     name: str
@@ -142,7 +141,7 @@ def prepare(
     maker = TaskMaker.fit(fit_on, bases, built.standards, seed=seed)
     clock = Clock()
     for name, base in maker.bases.items():
-        # On the object itself: a base in a wrapper would be asked query by query, as a plug-in is.
+        # On the object itself: a wrapped base would predict query by query, as a plug-in does.
         setattr(base, "answer_queries", clock.timed(name, base.answer_queries))  # type: ignore[attr-defined] # noqa: B010
     return World(
         domain.name, maker, clock, _learners(cases, built, seed), list(_users(domain, fit_on, built, items, seed))
@@ -159,7 +158,7 @@ def _learners(cases: Sequence[Case], episodes: DomainEpisodes, seed: int) -> dic
         )
     learners = {}
     for case in cases:
-        # Of its own, so that each one's first call is a first call.
+        # A separate learner for each case, so that its first call is measured.
         learners[case] = _learner(case, episodes, seed)
         learners[case].load_state_dict(copy.deepcopy(trained[case.training].state_dict()))
         learners[case].eval()
@@ -176,7 +175,7 @@ def _users(
     domain: Domain, fit_on: Domain, episodes: DomainEpisodes, count: int, seed: int
 ) -> Iterator[tuple[History, dict[str, np.ndarray]]]:
     counts = fit_on.ratings["item"].value_counts()
-    # By id among equals, so that the same items come out everywhere.
+    # Ties are ordered by id, so that the items are the same on every machine.
     by_ratings = counts.sort_index().sort_values(ascending=False, kind="stable").index.to_numpy(dtype=object)
     rng = np.random.default_rng([seed, 3])
     for user, rated in zip(episodes.test.users, episodes.test.support_items, strict=True):
@@ -189,45 +188,45 @@ def serve(world: World, case: Case, users: Sequence[tuple[History, Mapping[str, 
     """Score the items for some users together: the seconds of each part, and in "total" of everything."""
     learner, clock = world.learners[case], world.clock
     clock.take()
-    began = time.perf_counter()
+    start = time.perf_counter()
     folded = world.maker.users([history for history, _ in users])
     prepared = time.perf_counter()
     adapted = learner.adapt(folded.support)
     ready = time.perf_counter()
     query = folded.query([items[case.items] for _, items in users])
-    asked = time.perf_counter()
+    queried = time.perf_counter()
     scores = adapted.predict(query)
     done = time.perf_counter()
     if not (scores[query.mask] >= 0).all():
-        raise FloatingPointError(f"{case.name} says something that is no score")
+        raise FloatingPointError(f"{case.name} predicts invalid scores")
     bases = clock.take()
     return {
         **bases,
-        "features": (prepared - began) + (asked - ready) - sum(bases.values()),
+        "features": (prepared - start) + (queried - ready) - sum(bases.values()),
         "adapt": ready - prepared,
-        "predict": done - asked,
-        "total": done - began,
+        "predict": done - queried,
+        "total": done - start,
     }
 
 
 def one_by_one(world: World, cases: Sequence[Case], *, rounds: int, limit: int) -> Iterator[dict[str, Any]]:
     """One user at a time, each case in turn, round after round; rows of case, round, and the seconds of each part.
 
-    A round 0 comes first, of one user a case, which has to pay for everything that is done only once.
+    Round 0 has one user for each case and includes one-time costs.
 
     Args:
         limit: how many users at most.
     """
     for number in range(rounds + 1):
         for case in cases:
-            # The other engines are there to be compared with, and a few of their users tell enough.
+            # Fewer users are enough for the engines that are only compared with.
             count = limit if case.engine == "batched" else max(limit // 5, 1)
             for user in world.users[: count if number else 1]:
                 yield {"set": world.name, **asdict(case), "round": number, **serve(world, case, [user])}
 
 
 def in_parts(world: World, case: Case, *, users: int, part: int) -> dict[str, float]:
-    """The seconds of each part for many users, so many of them at a time; a user may be there more than once."""
+    """The seconds of each part for many users, `part` at a time; users may be repeated."""
     everyone = list(islice(cycle(world.users), users))
     sums: dict[str, float] = {}
     for first in range(0, users, part):

@@ -1,4 +1,4 @@
-"""Who computes a meta-step, on what: the contestants and the cases of the benchmark on engines."""
+"""The contestants and the cases of the benchmark on engines."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ __all__ = ["BASE", "CASES", "CONTESTANTS", "Case", "flops_of", "gemm_rate", "mak
 
 RATE = 0.01
 LIMIT = 40.0
-"""Seconds: a contestant that would need longer for one meta-step of a case is left out of it."""
+"""Seconds: a contestant with a longer meta-step in a case is left out of it."""
 
 Step = Callable[[], tuple[Tensor, list[Tensor]]]
 """One meta-step without the outer update: the loss, and its gradient for each parameter."""
@@ -30,7 +30,7 @@ Step = Callable[[], tuple[Tensor, list[Tensor]]]
 
 @dataclass(frozen=True)
 class Case:
-    """A meta-step's size. The network looks at 5 bases with 16 features each, and 16 context features."""
+    """The size of a meta-step. The network has 5 bases with 16 features each, and 16 context features."""
 
     network: str = "attention"
     tasks: int = 32
@@ -49,7 +49,7 @@ class Case:
 
     @property
     def work(self) -> float:
-        """How much there is to do, in base cases."""
+        """The amount of computation, relative to the base case."""
         return self.tasks / 32 * (self.steps + 1) / 6
 
 
@@ -82,11 +82,11 @@ def episodes(case: Case, seed: int = 0) -> EpisodeBatch:
 
 
 def network_of(case: Case) -> FusionNetwork:
-    """The network with its usual widths, not training: dropout would make every contestant's step another one."""
+    """The network with its default widths, in eval mode: with dropout, steps would not be comparable."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
         network: FusionNetwork = NETWORKS.get(case.network).for_episodes(5, 16, 16)
-        # Zeros at the start would hide what is behind them from the comparison of gradients.
+        # Initial zeros would make the gradients behind them zero.
         for parameter in network.parameters():
             if not parameter.any():
                 torch.nn.init.normal_(parameter, std=0.05)
@@ -137,7 +137,7 @@ def _func_in_a_loop(case: Case) -> Step:
 
 
 def _torchopt(case: Case) -> Step:
-    """TorchOpt's differentiable SGD (Ren et al. 2023), one task after the other. It knows no first order."""
+    """TorchOpt's differentiable SGD (Ren et al. 2023), one task after the other. It has no first-order mode."""
     import torchopt  # type: ignore[import-not-found, unused-ignore]
 
     module, batch = _Fusing(network_of(case)), episodes(case)
@@ -184,14 +184,14 @@ CONTESTANTS: Mapping[str, Callable[[Case], Step]] = {
 
 
 def make_step(name: str, case: Case) -> Step | None:
-    """None where the contestant does not take part: it is not installed, or does not know the case."""
+    """None if the contestant is not installed or does not support the case."""
     if name == "TorchOpt" and (case.first_order or importlib.util.find_spec("torchopt") is None):
         return None
     return CONTESTANTS[name](case)
 
 
 def measure(case: Case, *, rounds: int, seconds: float, expected: Mapping[str, float]) -> list[dict[str, Any]]:
-    """Meta-steps of all contestants in turn: who, which round, seconds, and the largest gradient difference.
+    """Meta-steps of all contestants in turn: name, round, seconds, and the largest gradient difference.
 
     The difference is from learn2learn's gradient (from torch.func's where learn2learn is left out), relative to its
     largest entry.
@@ -200,7 +200,7 @@ def measure(case: Case, *, rounds: int, seconds: float, expected: Mapping[str, f
         rounds: at least so many of each contestant, if it is not slow: one that needs more than a tenth of `seconds`
             for a step takes as many as fit, and three at the least where they fit in `LIMIT`.
         seconds: about how long a case may take.
-        expected: seconds of a contestant's step in the base case, to know who would take too long.
+        expected: seconds of a contestant's step in the base case, for the exclusion of slow ones.
     """
     threads = torch.get_num_threads()
     torch.set_num_threads(case.threads)
@@ -213,9 +213,9 @@ def measure(case: Case, *, rounds: int, seconds: float, expected: Mapping[str, f
         apart, taken = {}, {}
         reference: list[Tensor] | None = None
         for name, step in steps.items():
-            began = time.perf_counter()
+            start = time.perf_counter()
             _, gradients = step()
-            taken[name] = time.perf_counter() - began
+            taken[name] = time.perf_counter() - start
             reference = gradients if reference is None else reference
             largest = max(float(gradient.abs().max()) for gradient in reference)
             apart[name] = max(
@@ -227,13 +227,13 @@ def measure(case: Case, *, rounds: int, seconds: float, expected: Mapping[str, f
         for number in range(max(wanted.values())):
             for name, step in steps.items():
                 if number < wanted[name]:
-                    began = time.perf_counter()
+                    start = time.perf_counter()
                     step()
                     found.append(
                         {
                             "contestant": name,
                             "round": number,
-                            "seconds": time.perf_counter() - began,
+                            "seconds": time.perf_counter() - start,
                             "difference": apart[name],
                         }
                     )
@@ -259,9 +259,9 @@ def gemm_rate(threads: int, size: int = 1024, rounds: int = 9) -> float:
         left, right = torch.rand(size, size), torch.rand(size, size)
         times: Sequence[float] = []
         for _ in range(rounds + 1):
-            began = time.perf_counter()
+            start = time.perf_counter()
             left @ right
-            times = [*times, time.perf_counter() - began]
+            times = [*times, time.perf_counter() - start]
         return 2 * size**3 / sorted(times[1:])[rounds // 2]
     finally:
         torch.set_num_threads(before)

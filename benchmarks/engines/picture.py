@@ -1,4 +1,4 @@
-"""What a meta-step costs against the number of tasks and of inner steps, as one picture."""
+"""The time of a meta-step against the number of tasks and of inner steps, as one picture."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 __all__ = ["costs_picture"]
 
-# Okabe and Ito's colours, which people with any colour vision can tell apart; the markers say the same again.
+# Okabe and Ito's colours, for any colour vision; the markers differ, too.
 _LOOKS = {
     "learn2learn": ("#e69f00", "s"),
     "higher": ("#cc79a7", "D"),

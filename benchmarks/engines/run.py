@@ -1,10 +1,10 @@
-"""``python -m benchmarks.engines``: what a meta-step costs, engine by engine, and whether they agree.
+"""``python -m benchmarks.engines``: the time and memory of a meta-step by engine, and the agreement of gradients.
 
-For each case (so many tasks, inner steps, shots, a network, an order, threads) every contestant takes the same
-meta-step in turn, round after round, in one process: the meta-loss and its gradient, dropout off. Beside the times
-stand the largest difference of the gradients and the time that the matrix products of our step alone would take at the
-rate of a plain product, measured in the same process. Peak memory is that of a process of its own. Finished cases are
-kept: the same command goes on after an interruption.
+In each case (tasks, inner steps, shots, network, order, threads) every contestant takes the same meta-step in turn,
+round after round, in one process: the meta-loss and its gradient, dropout off. Also reported are the largest difference
+of the gradients, and the time of the matrix products of the batched engine's step alone at the rate of a plain product
+in the same process. Peak memory is measured in a separate process. Finished cases are kept: the same command continues
+after an interruption.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ CODE = (
     "benchmarks/engines/run.py",
 )
 MEMORY = (("learn2learn", 32), ("higher", 32), ("vmap", 32), ("batched", 32), ("batched", 1024))
-"""Whose peak memory is measured, for how many tasks of the base case."""
+"""Contestants and numbers of tasks of the base case for peak memory."""
 
 PEAK = """
 import re, sys, torch
@@ -45,7 +45,7 @@ from dataclasses import replace
 from pathlib import Path
 from benchmarks.engines.cases import BASE, make_step
 torch.set_num_threads(1)
-# Linux counts what was needed at most; the maximum that getrusage knows is inherited from the process before.
+# VmHWM is the peak of this process; the maximum of getrusage is inherited from the parent process.
 def most():
     return int(re.search(r"VmHWM:\\s*(\\d+)", Path("/proc/self/status").read_text())[1])
 make_step(sys.argv[1], replace(BASE, tasks=2))()
@@ -55,7 +55,7 @@ before = most()
 step()
 print(before, most())
 """
-"""Of a process of its own: KiB before a step, and at most in it."""
+"""The script of a separate process: prints KiB before a step, and the peak in it."""
 
 
 def run(rounds: int, seconds: float, work: Path, out: Path, target: Path, arguments: Sequence[str]) -> None:
@@ -166,7 +166,7 @@ def _report(found: Sequence[Any], memory: Mapping[Any, Any], described: Mapping[
 
 
 def _growth(cases: Sequence[Mapping[str, Any]], key: str) -> list[dict[str, Any]]:
-    """How `batched` grows along one axis through the base case: each size against the one before it."""
+    """How the time of `batched` grows along one axis through the base case, from each size to the next."""
     from dataclasses import asdict
 
     from benchmarks.engines.cases import BASE
@@ -190,12 +190,12 @@ def _growth(cases: Sequence[Mapping[str, Any]], key: str) -> list[dict[str, Any]
 def _markdown(report: Mapping[str, Any]) -> str:
     names = list(dict.fromkeys(name for case in report["cases"] for name in case["contestants"]))
     lines = [
-        "# What a meta-step costs",
+        "# The cost of a meta-step",
         "",
         "Milliseconds for the meta-loss and its gradient, dropout off: medians, interleaved, in brackets the fastest",
         "and the slowest. The base case is the attention network with 128 and 64 hidden units, 5 bases with 16",
         "features, 32 tasks with 10 support and 10 query rows, 5 inner steps, second order, 1 thread; the other cases",
-        "differ from it as said. Products: the time that the matrix products of `batched` alone would take at the rate",
+        "differ from it as named. Products: the time of the matrix products of `batched` alone at the rate",
         "of a plain product of matrices. Apart: the largest difference of any entry of `batched`'s gradient from",
         "learn2learn's, relative to the largest entry.",
         "",

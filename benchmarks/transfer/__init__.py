@@ -1,1 +1,1 @@
-"""What transfer between domains is worth. ``python -m benchmarks.transfer``"""
+"""The benchmark of transfer between domains. ``python -m benchmarks.transfer``"""

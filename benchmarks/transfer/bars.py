@@ -1,4 +1,4 @@
-"""What the benchmark of transfer is to answer in a few numbers: does it pay, can `auto` be trusted, does it say no."""
+"""The bars of the benchmark: the gain of transfer, the regret of `auto`, and its answer to hostile sources."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ __all__ = [
     "SCRATCH",
     "WANTED",
     "Condition",
+    "FinishedCell",
     "Line",
-    "Outcome",
     "auto_bar",
     "few_users_bar",
     "hostile_bar",
@@ -33,14 +33,14 @@ __all__ = [
 
 SCRATCH, AUTO, MODEL_AGNOSTIC = "scratch", "auto", "model_agnostic"
 FIXED = (AUTO, MODEL_AGNOSTIC)
-"""Strategies that stand for a choice that was made before any result."""
+"""Strategies that are fixed before any result."""
 
 HINDSIGHT = "best with hindsight"
 REFERENCES = (SCRATCH, "mean", "best-single")
-"""What `auto` must never be worse than: what it could have done instead of learning from sources."""
+"""Alternatives without sources, which `auto` must not be worse than."""
 
 FEW_USERS = 20
-"""Up to here the target has few users."""
+"""The most target users that count as few."""
 
 WANTED = {"gain_over_scratch": 5.0, "deficit": 0.3, "regret": 1.0}
 """In percent of RMSE: at least, at most, less than."""
@@ -49,7 +49,7 @@ THIRDS = 3
 
 
 class Line(NamedTuple):
-    """One line of the tables: a target under one condition, all rounds together."""
+    """One line of the tables: a target under one condition, over all rounds."""
 
     regime: str
     users: int
@@ -58,13 +58,13 @@ class Line(NamedTuple):
 
 
 class Condition(NamedTuple):
-    """A target with few users, whatever their number and that of the shots."""
+    """A target with few users, for all their numbers and all shots."""
 
     regime: str
     target: str
 
 
-class Outcome(NamedTuple):
+class FinishedCell(NamedTuple):
     """A finished cell: its key, its frames `squared` and `absolute`, its notes."""
 
     key: Mapping[str, Any]
@@ -78,34 +78,34 @@ class Outcome(NamedTuple):
 
     @property
     def auto(self) -> Mapping[str, Any]:
-        """What `auto` chose and why; empty where it did not compete or does not say."""
+        """The reasons of `auto`; empty where it did not compete or has none."""
         found: Mapping[str, Any] = self.notes["reasons"].get(AUTO, {})
         return found
 
 
-def lines_of(outcomes: Sequence[Outcome]) -> dict[Line, Errors]:
+def lines_of(cells: Sequence[FinishedCell]) -> dict[Line, Errors]:
     """The errors of each line from those of its rounds."""
     groups: dict[Line, list[Mapping[str, pd.DataFrame]]] = {}
-    for outcome in outcomes:
-        line = Line(*(outcome.key[name] for name in Line._fields))
-        groups.setdefault(line, []).append(outcome.frames)
-    order = list(dict.fromkeys(outcome.key["target"] for outcome in outcomes))
+    for cell in cells:
+        line = Line(*(cell.key[name] for name in Line._fields))
+        groups.setdefault(line, []).append(cell.frames)
+    order = list(dict.fromkeys(cell.key["target"] for cell in cells))
     lines = sorted(groups, key=lambda line: (line.regime, line.users, order.index(line.target), line.shots))
     return {line: Errors.of(groups[line]) for line in lines}
 
 
-def pooled_few(outcomes: Sequence[Outcome]) -> dict[Condition, Errors]:
-    """Of each target and regime the errors with few users, all numbers of shots and of known users together."""
+def pooled_few(cells: Sequence[FinishedCell]) -> dict[Condition, Errors]:
+    """The errors with few users for each target and regime, over all numbers of shots and of target users."""
     groups: dict[Condition, list[Mapping[str, pd.DataFrame]]] = {}
-    for outcome in outcomes:
-        if outcome.key["users"] <= FEW_USERS:
-            condition = Condition(*(outcome.key[name] for name in Condition._fields))
-            groups.setdefault(condition, []).append(outcome.frames)
+    for cell in cells:
+        if cell.key["users"] <= FEW_USERS:
+            condition = Condition(*(cell.key[name] for name in Condition._fields))
+            groups.setdefault(condition, []).append(cell.frames)
     return {condition: Errors.of(frames) for condition, frames in groups.items()}
 
 
 def few_users_bar(lines: Mapping[Line, Section], pooled: Mapping[Condition, Section]) -> dict[str, Any]:
-    """Whether transfer pays where there are few users.
+    """The gains of transfer with few users.
 
     Returns:
         contender (:data:`HINDSIGHT`, which takes the best strategy of each target and line, or one of :data:`FIXED`)
@@ -146,14 +146,14 @@ def few_users_bar(lines: Mapping[Line, Section], pooled: Mapping[Condition, Sect
 
 
 def auto_bar(lines: Mapping[Line, Section], others: Sequence[str]) -> dict[str, Any] | None:
-    """How often `auto` is significantly worse than what it could have done instead, and its regret.
+    """How often `auto` is significantly worse than the alternatives without sources, and its regret.
 
     Args:
-        others: strategies and controls among which the best one with hindsight is sought.
+        others: strategies and controls; the regret is against the best of them.
 
     Returns:
         "lines": how many; "worse": those on which it is worse than the best of :data:`REFERENCES`; "regret": the mean
-        of how much higher its RMSE is than that of the best of `others`, in percent (below 0 where it is lower);
+        excess of its RMSE over the best of `others`, in percent;
         "worst_regret". None where `auto` does not compete.
     """
     own = {line: section for line, section in lines.items() if AUTO in section.strategies}
@@ -175,23 +175,23 @@ def auto_bar(lines: Mapping[Line, Section], others: Sequence[str]) -> dict[str, 
     }
 
 
-def ledger(outcomes: Sequence[Outcome]) -> dict[str, Any] | None:
-    """What `auto` predicted to gain, in percent of RMSE, against what it gained over the best of :data:`REFERENCES`.
+def ledger(cells: Sequence[FinishedCell]) -> dict[str, Any] | None:
+    """The gains that `auto` predicted, in percent of RMSE, and its gains over the best of :data:`REFERENCES`.
 
     Returns:
         "rounds": how many, "transferred": in how many of them it learned from sources, "rank_correlation" (Spearman;
-        None where there is no order), "mean_predicted", "mean_realised", and "thirds": the same means of the rounds
+        None if undefined), "mean_predicted", "mean_realised", and "thirds": the same means of the rounds
         with the lowest, middle and highest predictions. None where it predicted nothing.
     """
-    known = [outcome for outcome in outcomes if outcome.auto.get("predicted_gain") is not None]
-    if not known:
+    predicting = [cell for cell in cells if cell.auto.get("predicted_gain") is not None]
+    if not predicting:
         return None
-    predicted = np.array([float(outcome.auto["predicted_gain"]) for outcome in known])
-    realised = np.array([gain(outcome.rmse, AUTO, REFERENCES) for outcome in known])
+    predicted = np.array([float(cell.auto["predicted_gain"]) for cell in predicting])
+    realised = np.array([gain(cell.rmse, AUTO, REFERENCES) for cell in predicting])
     order = np.argsort(predicted, kind="stable")
     return {
-        "rounds": len(known),
-        "transferred": sum(bool(outcome.auto.get("transfers")) for outcome in known),
+        "rounds": len(predicting),
+        "transferred": sum(bool(cell.auto.get("transfers")) for cell in predicting),
         "rank_correlation": _rank_correlation(predicted, realised),
         "mean_predicted": float(predicted.mean()),
         "mean_realised": float(realised.mean()),
@@ -203,27 +203,27 @@ def ledger(outcomes: Sequence[Outcome]) -> dict[str, Any] | None:
     }
 
 
-def hostile_bar(outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
-    """Of each hostile source and target: how often `auto` declined, how much it took over, and its regret.
+def hostile_bar(cells: Sequence[FinishedCell]) -> list[dict[str, Any]]:
+    """How often `auto` declined each hostile source, the transferred share, and its regret.
 
-    Regret: how much higher the RMSE over all rounds is than that of the best of :data:`REFERENCES`, in percent; beside
-    it that of who believes the source, `zero_shot`.
+    Regret: the excess of the RMSE over all rounds over the best of :data:`REFERENCES`, in percent; also that of
+    `zero_shot`.
     """
-    groups: dict[tuple[str, str], list[Outcome]] = {}
-    for outcome in outcomes:
-        if AUTO in outcome.frames["squared"]:
-            groups.setdefault((outcome.key["source"], outcome.key["target"]), []).append(outcome)
+    groups: dict[tuple[str, str], list[FinishedCell]] = {}
+    for cell in cells:
+        if AUTO in cell.frames["squared"]:
+            groups.setdefault((cell.key["source"], cell.key["target"]), []).append(cell)
     found = []
     for (source, target), own in groups.items():
-        rmse = Errors.of([outcome.frames for outcome in own]).rmse()
-        told = [outcome.auto for outcome in own if "transfers" in outcome.auto]
-        shares = [float(reasons["share"]) for reasons in told if reasons.get("share") is not None]
+        rmse = Errors.of([cell.frames for cell in own]).rmse()
+        reported = [cell.auto for cell in own if "transfers" in cell.auto]
+        shares = [float(reasons["share"]) for reasons in reported if reasons.get("share") is not None]
         found.append(
             {
                 "source": source,
                 "target": target,
                 "rounds": len(own),
-                "declined": sum(not reasons["transfers"] for reasons in told),
+                "declined": sum(not reasons["transfers"] for reasons in reported),
                 "share": float(np.mean(shares)) if shares else None,
                 "regret": _regret(rmse, REFERENCES),
                 "regret_of_zero_shot": _regret(rmse, REFERENCES, "zero_shot"),
@@ -232,23 +232,23 @@ def hostile_bar(outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
     return found
 
 
-def pairs_bar(outcomes: Sequence[Outcome]) -> dict[str, Any]:
-    """Whether similar domains gain more from each other.
+def pairs_bar(cells: Sequence[FinishedCell]) -> dict[str, Any]:
+    """The correlation of similarity and gain over pairs of domains.
 
     Returns:
-        regime -> "pairs": of each ordered pair the means over rounds of the similarity, of its parts, and of the gain
+        regime -> "pairs": for each ordered pair the means over rounds of the similarity, of its parts, and of the gain
         of `model_agnostic` over scratch and over the best of mean and best-single, in percent; "correlations": of the
         score and of each part with each gain, over all pairs: Spearman's rho, its p, and how many pairs have the part.
     """
     rows = pd.DataFrame(
         {
-            **{name: outcome.key[name] for name in ("regime", "source", "target")},
-            "score": outcome.notes["similarity"]["score"],
-            **outcome.notes["similarity"]["parts"],
-            "over_scratch": gain(outcome.rmse, MODEL_AGNOSTIC, [SCRATCH]),
-            "over_plain": gain(outcome.rmse, MODEL_AGNOSTIC, ["mean", "best-single"]),
+            **{name: cell.key[name] for name in ("regime", "source", "target")},
+            "score": cell.notes["similarity"]["score"],
+            **cell.notes["similarity"]["parts"],
+            "over_scratch": gain(cell.rmse, MODEL_AGNOSTIC, [SCRATCH]),
+            "over_plain": gain(cell.rmse, MODEL_AGNOSTIC, ["mean", "best-single"]),
         }
-        for outcome in outcomes
+        for cell in cells
     )
     found = {}
     for regime, own in rows.groupby("regime", sort=False):
@@ -276,7 +276,7 @@ def _correlated(pairs: pd.DataFrame, part: str, gained: str) -> dict[str, Any]:
 
 
 def _rank_correlation(a: np.ndarray, b: np.ndarray) -> float | None:
-    """Spearman's; None with fewer than three, or where one of them is constant."""
+    """Spearman's; None for fewer than three values or constant ones."""
     if len(a) < 3 or np.ptp(a) == 0 or np.ptp(b) == 0:
         return None
     return float(spearmanr(a, b).statistic)
@@ -287,7 +287,7 @@ def _regret(rmse: Mapping[str, float], others: Sequence[str], ours: str = AUTO) 
 
 
 def _named(contender: str, section: Section) -> str | None:
-    """The strategy that a contender stands for here; None where it does not compete."""
+    """The strategy of a contender in this section; None where it does not compete."""
     if contender == HINDSIGHT:
         return section.best_strategy if section.strategies else None
     return contender if contender in section.strategies else None

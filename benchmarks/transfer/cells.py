@@ -1,6 +1,6 @@
-"""The cells of the benchmark of transfer: what they depend on, and how one is computed.
+"""The cells of the benchmark of transfer: the facts that they depend on, and how one is computed.
 
-A cell is one round: a target of which a few users are known, its sources, and everyone who competes in it.
+A cell is one round with its competitors: a target with a few users, and its sources.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ __all__ = [
     "PARTS",
     "ROOT",
     "SHOTS",
-    "Plan",
+    "TransferPlan",
     "compute_cell",
     "facts_of",
     "make_rounds",
@@ -57,14 +57,14 @@ OTHERS = "others"
 """The source of a cell that learns from all other sets."""
 
 SHOTS = (0, 1, 2, 5, 10)
-"""Announced to every round, whatever is asked for: who can be known, and which folds users are in, depends on it."""
+"""Passed to all rounds, whatever is requested, because the draws of users and their folds depend on it."""
 
 COMPETITORS: Mapping[str, tuple[str, ...] | None] = {
     LEAVE_ONE_OUT: None,
     PAIRS: ("scratch", "zero_shot", "model_agnostic", "mean", "best-single"),
     HOSTILE_PART: ("auto", "scratch", "mean", "best-single", "zero_shot"),
 }
-"""Part -> who competes, as far as they are there; None: everybody."""
+"""Part -> its competitors, if they exist; None: all."""
 
 LIBRARIES = ("lenskit", "lightgbm", "numpy", "scikit-learn", "scipy", "torch")
 
@@ -78,13 +78,13 @@ CODE = (
 
 
 @dataclass(frozen=True)
-class Plan:
-    """A group of rating sets, each of which may be the target, and where finished cells are kept.
+class TransferPlan:
+    """A group of rating sets (any may be the target) and the folder of finished cells.
 
     Attributes:
-        sets: the group: users are dealt to folds over all of them, and bases are those that suit all of them.
-        work: the folder. settings: of the fusion, the same for everybody who competes.
-        bases: names of the base recommenders; by default all that suit every set.
+        sets: the group: users have the same fold in all of them, and bases apply to all of them.
+        work: the folder. settings: of the fusion, the same for all competitors.
+        bases: names of the base recommenders; by default all that apply to every set.
     """
 
     sets: tuple[RatingSet, ...]
@@ -99,11 +99,11 @@ class Plan:
 
 
 def make_rounds(
-    plan: Plan, domains: Mapping[str, Domain], *, jobs: int = 1, on_progress: Progress | None = None
+    plan: TransferPlan, domains: Mapping[str, Domain], *, jobs: int = 1, on_progress: Progress | None = None
 ) -> TransferRounds:
-    """The rounds of a group and of the hostile sources that are made of it; what bases say is kept on disk.
+    """The rounds of a group and of the hostile sources that are made of it; base predictions are kept on disk.
 
-    Hostile sources have the users of the sets that they are made of, so that nobody's fold depends on them.
+    Hostile sources have the users of their original sets, so that they do not change the folds.
     """
     largest = dict.fromkeys(largest_other(domains, target) for target in domains)
     hostile = [hostile_domain(domains[name], kind) for name in largest for kind in HOSTILE]
@@ -117,8 +117,8 @@ def make_rounds(
     )
 
 
-def facts_of(plan: Plan, domains: Mapping[str, Domain], rounds: TransferRounds) -> dict[str, dict[str, Any]]:
-    """Part -> what the result of each of its cells depends on, besides the cell's key."""
+def facts_of(plan: TransferPlan, domains: Mapping[str, Domain], rounds: TransferRounds) -> dict[str, dict[str, Any]]:
+    """Part -> the facts that its cells depend on, besides their keys."""
     shared = {
         "data": {name: domain.fingerprint() for name, domain in domains.items()},
         "episodes": rounds.settings.model_dump(exclude={"shots"}),
@@ -131,7 +131,7 @@ def facts_of(plan: Plan, domains: Mapping[str, Domain], rounds: TransferRounds) 
 
 
 def together(cell: Cell) -> tuple[Any, ...]:
-    """What cells have in common that learn the same from the same sources."""
+    """A key that cells share if they share source models."""
     key = cell.key
     group = key["target"] if key["source"] == OTHERS else key["source"]
     size = key["users"] if key["regime"] == "everything" else None
@@ -139,17 +139,16 @@ def together(cell: Cell) -> tuple[Any, ...]:
 
 
 def sources_of(key: Mapping[str, Any], names: Sequence[str]) -> list[str]:
-    """The domains that a cell learns from; `names` are those of the group."""
+    """The source domains of a cell; `names` are those of the group."""
     return [name for name in names if name != key["target"]] if key["source"] == OTHERS else [key["source"]]
 
 
-def compute_cell(plan: Plan, cell: Cell) -> CellResult:
-    """Make the round, and judge everybody who competes in it.
+def compute_cell(plan: TransferPlan, cell: Cell) -> CellResult:
+    """Make the round, and score all competitors in it.
 
-    The frames `squared` and `absolute` have a line for each test user: user, how many ratings, and a column for each
-    competitor with the sum of its errors on the unit scale of the target. The notes: seconds by competitor (what the
-    sources teach all of them is counted once, under ``teaching``), what strategies chose and why, and of a pair of
-    domains how alike they are.
+    The frames `squared` and `absolute` have a row for each test user: user, number of ratings, and a column for each
+    competitor with the sum of its errors on the unit scale of the target. The notes: seconds by competitor (those of
+    the shared source models are under ``teaching``), the reasons of strategies, and the similarity of a pair.
     """
     key = cell.key
     seconds: dict[str, float] = {}
@@ -166,7 +165,7 @@ def compute_cell(plan: Plan, cell: Cell) -> CellResult:
         )
     with _clock(seconds, "teaching"):
         given.sources.model(plan.settings, key["round"])
-    frames, reasons = _judged(given, _competing(key["part"]), plan.settings, key["round"], seconds)
+    frames, reasons = _scored(given, _competing(key["part"]), plan.settings, key["round"], seconds)
     notes: dict[str, Any] = {"seconds": seconds, "reasons": reasons}
     if key["part"] == PAIRS:
         notes["similarity"] = _similarity(given, plan.settings, key["round"])
@@ -178,13 +177,13 @@ def _competing(part: str) -> list[str]:
     return [name for name in competitors() if wanted is None or name in wanted]
 
 
-def _judged(
+def _scored(
     given: Round, names: Sequence[str], settings: TransferSettings, seed: int, seconds: dict[str, float]
 ) -> tuple[dict[str, pd.DataFrame], dict[str, Any]]:
     test = given.plain_test
     for other in (given.test, given.everyone.test):
         if not np.array_equal(other.query_items, test.query_items) or list(other.users) != list(test.users):
-            raise ValueError(f"{test.domain}: not everybody is asked about the same rows")
+            raise ValueError(f"{test.domain}: competitors do not predict the same rows")
     mask = test.batch.query.mask.numpy()
     truth = given.scale.to_unit(test.query_ratings)
     columns: dict[str, dict[str, Any]] = {
@@ -193,19 +192,19 @@ def _judged(
     reasons = {}
     for name in names:
         with _clock(seconds, name):
-            said = predict_round(name, given, settings, seed)
-        errors = np.where(mask, said.predictions - truth, 0.0)
+            predicted = predict_round(name, given, settings, seed)
+        errors = np.where(mask, predicted.predictions - truth, 0.0)
         if not np.isfinite(errors).all():
             raise FloatingPointError(f"{name} makes predictions for {test.domain} that are not finite")
         columns["squared"][name] = np.square(errors).sum(1)
         columns["absolute"][name] = np.abs(errors).sum(1)
-        if name in STRATEGIES.names() and said.reasons:
-            reasons[name] = said.reasons
+        if name in STRATEGIES.names() and predicted.reasons:
+            reasons[name] = predicted.reasons
     return {measure: pd.DataFrame(own) for measure, own in columns.items()}, reasons
 
 
 def _similarity(given: Round, settings: TransferSettings, seed: int) -> dict[str, Any]:
-    """How alike the only source and the target's few users are, before anything is learned of either."""
+    """The similarity of the only source and the target's few users, with an untrained learner."""
     (source,) = given.sources.values()
     few = replace(given.everyone, train=given.few, standards=given.few_standards)
     found = domain_similarity(source, few, learner=settings.build(Shape.of(given.few.batch), seed))
@@ -219,7 +218,7 @@ def _clock(seconds: dict[str, float], what: str) -> Iterator[None]:
     seconds[what] = round(time.perf_counter() - start, 3)
 
 
-# What rounds share is large and takes long to read, so a process keeps it.
+# Rounds are large and take long to read, so a process keeps them.
 @lru_cache(maxsize=1)
-def _rounds(plan: Plan) -> TransferRounds:
+def _rounds(plan: TransferPlan) -> TransferRounds:
     return make_rounds(plan, {rating_set.name: rating_set.read() for rating_set in plan.sets})

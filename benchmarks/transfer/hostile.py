@@ -1,4 +1,4 @@
-"""Sources that should teach nothing: a rating set turned against whoever learns from it."""
+"""Hostile sources: rating sets with inverted ratings."""
 
 from __future__ import annotations
 
@@ -12,15 +12,14 @@ from metarec.ratings import Domain
 __all__ = ["HOSTILE", "hostile_domain", "largest_other"]
 
 HOSTILE = ("inverted", "shuffled")
-"""Ratings turned over, so that what was liked is disliked; and the same with the users shuffled."""
+"""Inverted ratings, and inverted ratings with shuffled users."""
 
 
 def hostile_domain(domain: Domain, kind: str, seed: int = 0) -> Domain:
     """The domain under the name ``NAME-KIND``, with its ratings inverted (low + high - rating).
 
-    Where users are shuffled, too, each item's ratings, with their timestamps, are dealt out anew among those who rated
-    it: nobody rates an item twice, users and items keep their numbers of ratings, and a user's ratings say nothing
-    about the user's other ratings.
+    For "shuffled", each item's ratings and timestamps are also permuted among its users: users and items keep their
+    numbers of ratings, and a user's ratings are independent of the user's other ratings.
     """
     ratings = domain.ratings.copy()
     ratings["rating"] = domain.scale.low + domain.scale.high - ratings["rating"]

@@ -1,4 +1,4 @@
-"""Rounds with and without links between users, judged on the same ratings of the same test users."""
+"""Rounds with and without links between users, scored on the same ratings of the same test users."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from metarec.ratings import Domain
 from metarec.transfer import Round, TransferRounds, TransferSettings, predict_round
 from metarec.transfer.rounds import Regime
 
-__all__ = ["Plan", "known_elsewhere", "measure"]
+__all__ = ["LinkedPlan", "measure", "ratings_elsewhere"]
 
 
 @dataclass(frozen=True)
-class Plan:
-    """What is measured: every target, round and number of shots, by every model.
+class LinkedPlan:
+    """The measured targets, rounds, numbers of shots and models.
 
     Attributes:
         domains: each is the target in turn, the others its sources.
@@ -39,11 +39,11 @@ class Plan:
     bases: Mapping[str, Mapping[str, Any]] | None = None
 
 
-def measure(plan: Plan, say: Callable[[str], None]) -> pd.DataFrame:
+def measure(plan: LinkedPlan, say: Callable[[str], None]) -> pd.DataFrame:
     """A row for each target, round, number of shots, model and test user.
 
-    Its columns, besides these: `elsewhere`, how many ratings of the user are known from other domains; `ratings`, how
-    many are predicted; `unlinked` and `linked`, the sums of squared errors on the unit scale.
+    Further columns: `elsewhere`, the number of the user's earlier ratings in other domains; `ratings`, the number of
+    predicted ratings; `unlinked` and `linked`, the sums of squared errors on the unit scale.
     """
     both = {
         link: TransferRounds(
@@ -61,7 +61,7 @@ def measure(plan: Plan, say: Callable[[str], None]) -> pd.DataFrame:
                     )
                     for link, made in both.items()
                 }
-                counts = known_elsewhere(plan.domains, target, given[False])
+                counts = ratings_elsewhere(plan.domains, target, given[False])
                 for model in plan.models:
                     errors = {link: _errors(model, one, plan.fusion, number) for link, one in given.items()}
                     found.append(_table(errors, given).assign(elsewhere=counts, model=model, target=target))
@@ -70,8 +70,8 @@ def measure(plan: Plan, say: Callable[[str], None]) -> pd.DataFrame:
     return pd.concat(found, ignore_index=True)
 
 
-def known_elsewhere(domains: Mapping[str, Domain], target: str, given: Round) -> np.ndarray:
-    """[T] how many ratings each test user has in the other domains from before the first query."""
+def ratings_elsewhere(domains: Mapping[str, Domain], target: str, given: Round) -> np.ndarray:
+    """[T] the number of each test user's ratings in the other domains before the first query."""
     ratings = domains[target].ratings
     times = ratings.set_index(["user", "item"])["timestamp"] if domains[target].has_timestamps else None
     counts = np.zeros(len(given.test), dtype=int)
@@ -92,14 +92,14 @@ def known_elsewhere(domains: Mapping[str, Domain], target: str, given: Round) ->
 def _errors(model: str, given: Round, fusion: TransferSettings, seed: int) -> np.ndarray:
     """[T] sums of squared errors on the unit scale."""
     query = given.plain_test.batch.query
-    said = predict_round(model, given, fusion, seed).predictions
-    squares = (said - query.targets.numpy()) ** 2
+    predictions = predict_round(model, given, fusion, seed).predictions
+    squares = (predictions - query.targets.numpy()) ** 2
     return np.asarray(np.where(query.mask.numpy(), squares, 0.0).sum(1))
 
 
 def _table(errors: Mapping[bool, np.ndarray], given: Mapping[bool, Round]) -> pd.DataFrame:
     one, other = (given[link].plain_test for link in (False, True))
     if not (np.array_equal(one.users, other.users) and np.array_equal(one.query_items, other.query_items)):
-        raise AssertionError("linked and unlinked rounds must judge the same ratings of the same users")
+        raise AssertionError("linked and unlinked rounds must have the same ratings of the same users")
     ratings = one.batch.query.mask.sum(1).numpy()
     return pd.DataFrame({"user": one.users, "ratings": ratings, "unlinked": errors[False], "linked": errors[True]})

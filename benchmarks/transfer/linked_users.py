@@ -1,8 +1,8 @@
-"""``python -m benchmarks.transfer.linked_users``: what it is worth to know what a user rated in other domains.
+"""``python -m benchmarks.transfer.linked_users``: the gain from a user's ratings in other domains.
 
 Each domain is the target in turn, the others are its sources, and every round is made twice: with users linked and
 without. The same models predict the same ratings of the same test users. The bar: after 0 and after 1 ratings in the
-target, knowing the other domains' history beats not knowing it.
+target, linked users have smaller errors.
 """
 
 from __future__ import annotations
@@ -37,10 +37,10 @@ def run(
     work: Path,
     arguments: Sequence[str],
 ) -> dict[str, Any]:
-    """The report, as values that JSON knows."""
+    """The report, as JSON values."""
     from benchmarks.common.machine import describe_run
     from benchmarks.common.terminal import Board
-    from benchmarks.transfer.linked_cells import Plan, measure
+    from benchmarks.transfer.linked_cells import LinkedPlan, measure
     from metarec.episodes import EpisodeSettings
     from metarec.ratings import read_domain, simulate_domains
     from metarec.registry import suggest
@@ -51,9 +51,9 @@ def run(
     regimes = {name: name for name in REGIMES}
     if regime not in regimes:
         raise InputError(f'unknown --regime "{regime}"; {suggest(regime, list(REGIMES))}')
-    began = time.perf_counter()
+    start = time.perf_counter()
     domains = {name: read_domain(path, name) for name, path in data.items()} or simulate_domains()
-    plan = Plan(
+    plan = LinkedPlan(
         domains,
         rounds,
         shots,
@@ -65,12 +65,12 @@ def run(
         work / "cache",
     )
     with Board() as board, one_thread():
-        table = measure(plan, lambda line: board.say(f"{line}, {time.perf_counter() - began:.0f} s"))
+        table = measure(plan, lambda line: board.say(f"{line}, {time.perf_counter() - start:.0f} s"))
     return {
         "benchmark": "linked_users",
         "run": {
             **describe_run("benchmarks.transfer.linked_users", arguments, LIBRARIES, ROOT),
-            "duration_s": round(time.perf_counter() - began, 1),
+            "duration_s": round(time.perf_counter() - start, 1),
         },
         "regime": regime,
         "rounds": list(rounds),
@@ -83,9 +83,8 @@ def run(
 def summarise(table: Any) -> list[dict[str, Any]]:
     """A line for each number of shots, target (and all of them), model, and choice of users.
 
-    The users are all test users, and those of whom something is known from elsewhere. RMSE pools their query rows. p is
-    of the two-sided Wilcoxon signed-rank test over the users' mean squared errors; a user who is tested in several
-    targets counts once in each.
+    The users are all test users, and those with ratings elsewhere. RMSE pools their query rows. p is of the two-sided
+    Wilcoxon signed-rank test over the users' mean squared errors; a test user of several targets counts once in each.
     """
     from benchmarks.common.statistics import signed_rank
 
@@ -119,7 +118,7 @@ def summarise(table: Any) -> list[dict[str, Any]]:
 
 
 def _verdict(gain: float, p: float, effect: float) -> str:
-    """Both the pooled error and the users' ranks must say the same."""
+    """A verdict needs the pooled error and the users' ranks to agree."""
     if p >= LEVEL:
         return "no difference"
     if gain * effect <= 0:
@@ -129,9 +128,9 @@ def _verdict(gain: float, p: float, effect: float) -> str:
 
 def _markdown(report: Mapping[str, Any]) -> str:
     lines = [
-        "# What a user rated in other domains is worth",
+        "# The gain from a user's ratings in other domains",
         "",
-        f'Regime "{report["regime"]}", {report["target_users"]} known users of the target, rounds '
+        f'Regime "{report["regime"]}", {report["target_users"]} users of the target, rounds '
         f"{', '.join(map(str, report['rounds']))}. Every round is made with users linked and without; RMSE on the unit",
         "scale, of the same ratings of the same test users. A gain above 0: linked is better. p: Wilcoxon's test over",
         "users, uncorrected; a verdict needs it and the RMSE to point the same way.",
@@ -156,7 +155,7 @@ def _markdown(report: Mapping[str, Any]) -> str:
 
 
 def _numbers(option: str, text: str) -> list[int]:
-    """Numbers as they are written on the command line: 0,1,2."""
+    """Numbers from the command line, such as 0,1,2."""
     try:
         found = [int(part) for part in text.split(",")]
     except ValueError:
@@ -172,18 +171,18 @@ def main(
         typer.Option(metavar="NAME=PATH", help="A domain's ratings, twice at least; by default the simulated world."),
     ] = None,
     rounds: Annotated[str, typer.Option(help="Which rounds, separated by commas.")] = "0,1,2",
-    shots: Annotated[str, typer.Option(help="Ratings known of a test user in the target.")] = "0,1",
-    target_users: Annotated[int, typer.Option(help="How many users of the target are known.")] = 100,
-    regime: Annotated[str, typer.Option(help="Of what the target has little: labels or everything.")] = "labels",
+    shots: Annotated[str, typer.Option(help="Support ratings of a test user in the target.")] = "0,1",
+    target_users: Annotated[int, typer.Option(help="The number of target users.")] = 100,
+    regime: Annotated[str, typer.Option(help="What is scarce in the target: labels or everything.")] = "labels",
     work: Annotated[Path, typer.Option(metavar="DIR", help="Where predictions are kept.")] = WORK,
     out: Annotated[Path, typer.Option(metavar="DIR", help="Where the report goes.")] = RESULTS,
     json_file: Annotated[
         Path | None, typer.Option("--json", metavar="FILE", help="All numbers; by default in --out.")
     ] = None,
 ) -> None:
-    """What it is worth to know what a user rated in other domains.
+    """Measure the gain from a user's ratings in other domains.
 
-    Exit codes: 0 done; 2 bad input; 130 interrupted, the same command goes on.
+    Exit codes: 0 done; 2 bad input; 130 interrupted, to be continued with the same command.
     """
     with ending_plainly():
         domains = {name: Path(path) for name, path in named_paths(data or []).items()}

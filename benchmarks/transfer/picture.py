@@ -19,7 +19,7 @@ STYLES = dict(zip(FIXED, ("-", ":"), strict=True))
 
 
 def gains_picture(lines: Mapping[Line, Section]) -> Figure:
-    """A panel for each target (and a row for each regime): gain by known users, a colour for each number of shots.
+    """A panel for each target (and a row for each regime): gain by target users, a colour for each number of shots.
 
     Above zero the strategy is better than the best control, chosen with hindsight. A hollow mark is no significant
     difference from it.
@@ -42,8 +42,8 @@ def gains_picture(lines: Mapping[Line, Section]) -> Figure:
             own = {line: section for line, section in lines.items() if (line.regime, line.target) == (regime, target)}
             _panel(axes, own, users, shots)
             axes.set_title(target, loc="left", fontsize=9, color=INK)
-    figure.suptitle("Gain over the best control, by known users of the target", x=0.01, ha="left", color=INK)
-    figure.supxlabel("known users of the target; hollow: no significant difference", fontsize=9, color=INK)
+    figure.suptitle("Gain over the best control, by users of the target", x=0.01, ha="left", color=INK)
+    figure.supxlabel("users of the target; hollow: no significant difference", fontsize=9, color=INK)
     legend = panels[0, 0]
     handles = [
         *(legend.plot([], [], color=INK, linestyle=style, label=name)[0] for name, style in STYLES.items()),

@@ -1,4 +1,4 @@
-"""Which cells the benchmark of transfer consists of, and what bases must have said before they are computed."""
+"""The cells of the benchmark of transfer, and the base predictions that they need."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from metarec.errors import InputError
 from metarec.ratings import Domain
 from metarec.transfer.rounds import FOLDS, REGIMES, Regime
 
-__all__ = ["FEW", "Asked", "Need", "cells_of", "needs_of"]
+__all__ = ["FEW", "Need", "Request", "cells_of", "needs_of"]
 
 FEW = (5, 20)
-"""Of pairs of domains and of hostile sources: shots, and known users of the target."""
+"""For pairs of domains and hostile sources: shots, and users of the target."""
 
 
 @dataclass(frozen=True)
-class Asked:
-    """What is asked for. Raises InputError where that cannot be."""
+class Request:
+    """The requested parts of the benchmark. Raises InputError for wrong values."""
 
     parts: tuple[str, ...] = PARTS
     shots: tuple[int, ...] = SHOTS
@@ -30,13 +30,13 @@ class Asked:
     regimes: tuple[str, ...] = REGIMES
 
     def __post_init__(self) -> None:
-        for option, values, known in (
+        for option, values, allowed in (
             ("--parts", self.parts, PARTS),
             ("--shots", self.shots, SHOTS),
             ("--regimes", self.regimes, REGIMES),
         ):
-            if not values or len(set(values)) < len(values) or not set(values) <= set(known):
-                raise InputError(f"{option} must be different ones of {_listed(known)} but got {_listed(values)}")
+            if not values or len(set(values)) < len(values) or not set(values) <= set(allowed):
+                raise InputError(f"{option} must be different ones of {_listed(allowed)} but got {_listed(values)}")
         users = self.target_users
         if not users or len(set(users)) < len(users) or min(users) < 2:
             raise InputError(f"--target-users must be different numbers >= 2 but got {_listed(users)}")
@@ -45,26 +45,26 @@ class Asked:
             raise InputError(f"--rounds must be in 1..{FOLDS} but got {self.rounds}")
 
 
-def cells_of(asked: Asked, domains: Mapping[str, Domain], facts: Mapping[str, Mapping[str, Any]]) -> list[Cell]:
-    """All cells that are asked for.
+def cells_of(request: Request, domains: Mapping[str, Domain], facts: Mapping[str, Mapping[str, Any]]) -> list[Cell]:
+    """All requested cells.
 
     Args:
         domains: the group. facts: part -> what its cells depend on besides their keys.
     """
     cells = []
-    for part in asked.parts:
+    for part in request.parts:
         if part == LEAVE_ONE_OUT:
             targets = [(target, OTHERS) for target in domains]
-            regimes, shots, users = asked.regimes, asked.shots, asked.target_users
+            regimes, shots, users = request.regimes, request.shots, request.target_users
         else:
             (shots, users) = ((number,) for number in FEW)
             if part == PAIRS:
                 targets = [(target, source) for source in domains for target in domains if target != source]
-                regimes = asked.regimes
+                regimes = request.regimes
             else:
                 largest = {target: largest_other(domains, target) for target in domains}
                 targets = [(target, f"{source}-{kind}") for kind in HOSTILE for target, source in largest.items()]
-                regimes = tuple(regime for regime in asked.regimes if regime == "labels")
+                regimes = tuple(regime for regime in request.regimes if regime == "labels")
         cells += [
             Cell(
                 {
@@ -78,7 +78,7 @@ def cells_of(asked: Asked, domains: Mapping[str, Domain], facts: Mapping[str, Ma
                 },
                 facts[part],
             )
-            for number in range(asked.rounds)
+            for number in range(request.rounds)
             for regime in regimes
             for k in shots
             for target, source in targets
@@ -88,7 +88,7 @@ def cells_of(asked: Asked, domains: Mapping[str, Domain], facts: Mapping[str, Ma
 
 
 class Need(NamedTuple):
-    """A domain of which the bases must have said what a round needs; the arguments of `TransferRounds.prepare`."""
+    """The base predictions of one domain for a round: the arguments of `TransferRounds.prepare`."""
 
     name: str
     target_users: int
@@ -97,7 +97,7 @@ class Need(NamedTuple):
 
 
 def needs_of(cells: Iterable[Cell], names: Sequence[str]) -> list[Need]:
-    """What these cells need, each once, and what may be too much to ask for first; `names` are those of the group."""
+    """The needs of these cells, each once, with the most target users first; `names` are those of the group."""
     keys = [cell.key for cell in cells]
     needs = (
         Need(name, key["users"], key["regime"], key["round"])

@@ -1,4 +1,4 @@
-"""The report of the benchmark of transfer, as Markdown. Being behind is written as plainly as being ahead."""
+"""The report of the benchmark of transfer, as Markdown."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from benchmarks.transfer.statistics import Section
 __all__ = ["markdown"]
 
 _HOW = """\
-- A target of which a few users are known; all other sets are its sources. Test users are one fold of the users in each
-  round, the same people in all sets, unseen by everything. All rounds are pooled.
-- Regime *everything*: the bases know the few users alone, too. Regime *labels*: the bases know the whole target, only
-  the fusion sees few users.
+- A target with a few users; all other sets are its sources. Test users are one fold of the users in each round, the
+  same people in all sets, and in no fit. All rounds are pooled.
+- Regime *everything*: bases and fusion are fitted on the few users alone. Regime *labels*: bases are fitted on the
+  whole target, and the fusion on the few users.
 - RMSE is on the unit scale of the target. Gain: how much lower the RMSE is, in percent; in brackets the 95 % bootstrap
-  interval over test users. A negative gain means to be behind.
+  interval over test users. A negative gain is a loss.
 - p: Wilcoxon signed-rank, two-sided, over test users, Holm-corrected for each strategy over all its comparisons in
   this report. **better** takes a corrected p below 0.05, **worse** an uncorrected one; both take a gain and a rank
   difference of the same sign.
@@ -28,10 +28,10 @@ _HOW = """\
 
 
 def markdown(report: Mapping[str, Any], lines: Mapping[Line, Section]) -> str:
-    """The bars, and the table of each regime and number of known users.
+    """The bars, and the table of each regime and number of target users.
 
     Args:
-        report: as it goes into the JSON file: `run`, and what there is of `few_users`, `auto`, `ledger`, `pairs`,
+        report: as in the JSON file: `run`, and optionally `few_users`, `auto`, `ledger`, `pairs`,
             `hostile`; `controls`: the competitors that need no source.
         lines: the sections of the leave-one-out part.
     """
@@ -49,13 +49,13 @@ def markdown(report: Mapping[str, Any], lines: Mapping[Line, Section]) -> str:
         parts.append(_pairs(report["pairs"]))
     for regime, users in dict.fromkeys((line.regime, line.users) for line in lines):
         own = {line: section for line, section in lines.items() if (line.regime, line.users) == (regime, users)}
-        parts += [f"## {regime}, {users} known users", _errors(own, controls), _verdicts(own)]
+        parts += [f"## {regime}, {users} target users", _errors(own, controls), _verdicts(own)]
     return "\n\n".join(part.strip() for part in [*parts, "## The run", describe(report["run"])]) + "\n"
 
 
 def _few_users(found: Mapping[str, Any]) -> list[str]:
     parts = [
-        f"### At most {FEW_USERS} known users\n\nAll shots and numbers of known users together; the gain over scratch "
+        f"### At most {FEW_USERS} target users\n\nAll shots and numbers of users together; the gain over scratch "
         f"(wanted: {WANTED['gain_over_scratch']:g} %), in brackets that over the best control, bold where it is "
         "significantly better than every control."
     ]
@@ -146,8 +146,8 @@ def _pairs(found: Mapping[str, Any]) -> str:
     ]
     heads = ["regime", "similarity", "gain over the best of mean, best-single", "gain over scratch"]
     return (
-        "### Does similarity tell what a source is worth?\n\nSpearman's rank correlation over ordered pairs of sets, "
-        f"of the similarity and the gain of model_agnostic.\n\n{table(heads, rows)}"
+        "### Does similarity predict the gain from a source?\n\nSpearman's rank correlation over ordered pairs of "
+        f"sets, of the similarity and the gain of model_agnostic.\n\n{table(heads, rows)}"
     )
 
 
@@ -209,4 +209,4 @@ def _rmse(value: float, lowest: float) -> str:
 
 
 def _line(line: Mapping[str, Any]) -> str:
-    return f"{line['target']}, {line['regime']}, {line['users']} known users, {line['shots']} shots"
+    return f"{line['target']}, {line['regime']}, {line['users']} target users, {line['shots']} shots"

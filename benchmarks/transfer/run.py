@@ -1,9 +1,9 @@
-"""``python -m benchmarks.transfer``: what transfer between domains is worth, on real ratings.
+"""``python -m benchmarks.transfer``: the gain of transfer between domains, on real ratings.
 
-Three parts. *leave-one-out*: each set is the target once, all others are its sources, and everybody competes. *pairs*:
-each set learns from each other one alone, beside how alike the two are. *hostile*: the only source is another set
-turned against whoever learns from it. Each round of each of them is a cell, kept as soon as it is finished: the same
-command goes on after an interruption, and one that asks for more computes only what is missing.
+Three parts. *leave-one-out*: each set is the target once, with all others as sources and all competitors. *pairs*: each
+set is the only source of each other one, with the similarity of the two. *hostile*: the only source is another set with
+inverted ratings. Each round of each of them is a cell, kept as soon as it is finished: the same command continues after
+an interruption, and a command with more options computes only the missing cells.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ SETS = ("ml_latest_small", "goodbooks_5pct", "jester5k", "movietweetings_100k", 
 """Of ciao the three largest categories."""
 
 
-def run(plan: Any, asked: Any, jobs: int, out: Path, json_file: Path, arguments: Sequence[str]) -> None:
+def run(plan: Any, request: Any, jobs: int, out: Path, json_file: Path, arguments: Sequence[str]) -> None:
     """Compute the missing cells and write the report.
 
     Args:
-        plan: a :class:`benchmarks.transfer.cells.Plan`. asked: a :class:`benchmarks.transfer.plan.Asked`.
-        arguments: what the command line said, for the report.
+        plan: a :class:`benchmarks.transfer.cells.TransferPlan`. request: a :class:`benchmarks.transfer.plan.Request`.
+        arguments: of the command line, for the report.
 
     Raises:
         InputError: a set cannot be read, or has too few users.
@@ -51,10 +51,10 @@ def run(plan: Any, asked: Any, jobs: int, out: Path, json_file: Path, arguments:
     start = time.perf_counter()
     domains = {rating_set.name: rating_set.read() for rating_set in plan.sets}
     with Board() as board:
-        cells = _computed(plan, asked, domains, jobs, board)
+        cells = _computed(plan, request, domains, jobs, board)
         board.say("comparing")
         found = load(plan.store, cells)
-        numbers, lines = summarise([outcome for outcome, _ in found])
+        numbers, lines = summarise([cell for cell, _ in found])
     report = {
         "benchmark": "transfer",
         "run": {
@@ -73,28 +73,28 @@ def run(plan: Any, asked: Any, jobs: int, out: Path, json_file: Path, arguments:
     (out / "transfer.md").write_text(text, encoding="utf-8")
     if lines:
         gains_picture(lines).savefig(out / "transfer.png")
-    # Thousands of lines of numbers: nobody reads them with the eye.
+    # Without indentation, for there are thousands of numbers.
     json_file.write_text(json.dumps(report, separators=(",", ":")) + "\n", encoding="utf-8")
     print(text.partition("## Bars")[2].partition("\n## ")[0].strip())
 
 
-def _computed(plan: Any, asked: Any, domains: Any, jobs: int, board: Any) -> Any:
-    """All cells that are asked for, after the missing ones are computed."""
+def _computed(plan: Any, request: Any, domains: Any, jobs: int, board: Any) -> Any:
+    """All requested cells, after the missing ones are computed."""
     from benchmarks.common.cells import run_cells, state_of
     from benchmarks.transfer.cells import compute_cell, facts_of, make_rounds, together
     from benchmarks.transfer.plan import cells_of, needs_of
 
     rounds = make_rounds(plan, domains, jobs=jobs, on_progress=board.show)
-    cells = cells_of(asked, domains, facts_of(plan, domains, rounds))
+    cells = cells_of(request, domains, facts_of(plan, domains, rounds))
     missing = [cell for cell in cells if not plan.store.finished(cell)]
-    for part in asked.parts:
+    for part in request.parts:
         own, left = ([cell for cell in some if cell.key["part"] == part] for some in (cells, missing))
         board.say(state_of(part, own, left, plan.store))
     needs = needs_of(missing, list(domains))
     for place, need in enumerate(needs):
         board.show(place, len(needs), f"bases: {need.name}, round {need.number}")
         rounds.prepare(**need._asdict())
-    # What it holds is large, and workers read it from the disk.
+    # The rounds are large, and workers read them from the disk.
     del rounds
     done = 0
 
@@ -134,7 +134,7 @@ def main(
         str, typer.Option(metavar="A,B", help="Sizes of the support sets, where all others are sources.")
     ] = "0,1,2,5,10",
     target_users: Annotated[
-        str, typer.Option(metavar="A,B", help="Known users of the target, where all others are sources.")
+        str, typer.Option(metavar="A,B", help="Users of the target, where all others are sources.")
     ] = "5,20,100",
     rounds: Annotated[int, typer.Option(metavar="N", help="Folds of test users, each with a seed of its own.")] = 3,
     regimes: Annotated[
@@ -149,18 +149,18 @@ def main(
 ) -> None:
     """Compare all transfer strategies on real ratings. METAREC_DATA names the folder of the sets of --sets.
 
-    Pairs of sets and hostile sources always have 5 shots and 20 known users, hostile ones in the regime labels only.
+    Pairs of sets and hostile sources always have 5 shots and 20 target users, hostile ones in the regime labels only.
 
     Exit codes: 0 done; 2 bad input; 130 interrupted, to be continued with the same command.
     """
     with ending_plainly():
         from benchmarks.common.sets import RatingSet, find_sets
-        from benchmarks.transfer.cells import OTHERS, Plan
-        from benchmarks.transfer.plan import Asked
+        from benchmarks.transfer.cells import OTHERS, TransferPlan
+        from benchmarks.transfer.plan import Request
 
         if jobs < 1:
             raise InputError(f"--jobs must be >= 1 but got {jobs}")
-        asked = Asked(
+        request = Request(
             _words(parts),
             _numbers("--shots", shots),
             _numbers("--target-users", target_users),
@@ -181,7 +181,7 @@ def main(
             )
         target = json_file or out / "transfer.json"
         make_folders(work, out, target.absolute().parent)
-        run(Plan(found, work), asked, jobs, out, target, sys.argv[1:])
+        run(TransferPlan(found, work), request, jobs, out, target, sys.argv[1:])
 
 
 if __name__ == "__main__":

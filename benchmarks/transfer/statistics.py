@@ -1,9 +1,9 @@
-"""Paired comparisons of transfer strategies with what can be had without a source, over all test users of all rounds.
+"""Paired comparisons of transfer strategies with controls without sources, over all test users of all rounds.
 
 Test users of different rounds are different people, so they are pooled: RMSE and MAE are over all their query rows, on
 the unit scale of the target. The Wilcoxon signed-rank test is over users, on the differences of their mean squared
-errors. Of each strategy the p values are Holm-corrected over all its comparisons that are made at once; verdicts are
-those of :mod:`benchmarks.common.statistics`: to be better takes the corrected p; to be worse, the uncorrected one.
+errors. The p values of each strategy are Holm-corrected over all its comparisons in one call; verdicts are those
+of :mod:`benchmarks.common.statistics`: "better" needs the corrected p, "worse" the uncorrected one.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Errors:
     """Sums of errors on the unit scale by test user.
 
     Attributes:
-        ratings: [U] how many ratings each user is judged on, by user.
+        ratings: [U] the number of predicted ratings, by user.
         squared, absolute: [U, competitors] sums over these ratings, by user.
     """
 
@@ -38,7 +38,7 @@ class Errors:
 
     @classmethod
     def of(cls, several: Iterable[Mapping[str, pd.DataFrame]]) -> Errors:
-        """From the frames of cells; whoever is in several of them (with other shots, say) counts with the sums."""
+        """From the frames of cells; errors of a user in several of them, such as with other shots, are summed."""
         tables = list(several)
         squared, absolute = (
             pd.concat([table[measure] for table in tables]).groupby("user", sort=False).sum()
@@ -65,7 +65,7 @@ class Section:
 
     Attributes:
         rmse, mae: competitor -> the error on the unit scale.
-        controls: what can be had without a source. strategies: what is compared with them.
+        controls: competitors without sources. strategies: those that are compared with them.
         against: strategy -> control -> the comparison; a difference above 0: the strategy's RMSE is lower, in percent.
     """
 
@@ -104,7 +104,7 @@ class Section:
         return self.against[strategy][self.best_control]
 
     def to_json(self) -> dict[str, Any]:
-        """All of it as values that JSON knows."""
+        """All of it as JSON values."""
         return {
             "n_users": self.n_users,
             "n_ratings": self.n_ratings,
@@ -120,7 +120,7 @@ class Section:
 
 
 def gain(rmse: Mapping[str, float], ours: str, theirs: Iterable[str]) -> float:
-    """How much lower our RMSE is than the lowest of theirs, in percent.
+    """How much lower the RMSE of `ours` is than the lowest of `theirs`, in percent.
 
     >>> gain({"auto": 0.19, "mean": 0.2, "scratch": 0.25}, "auto", ["mean", "scratch"])
     5.0
@@ -132,7 +132,7 @@ def gain(rmse: Mapping[str, float], ours: str, theirs: Iterable[str]) -> float:
 def compare(
     conditions: Mapping[Key, Errors], strategies: Sequence[str], controls: Sequence[str], *, seed: int = 0
 ) -> dict[Key, Section]:
-    """The numbers under every condition, of each strategy corrected over all of them.
+    """The numbers under every condition, with p values corrected over all of them for each strategy.
 
     Args:
         strategies, controls: columns of the errors; strategies that are not there are left out.
@@ -183,7 +183,7 @@ def _tests(errors: Errors, strategies: Sequence[str], controls: Sequence[str]) -
 def _gains(
     errors: Errors, strategies: Sequence[str], controls: Sequence[str], seed: int
 ) -> dict[tuple[str, str], Gain]:
-    """With 95 % intervals: a percentile bootstrap over users, the same draws for everybody."""
+    """With 95 % intervals: a percentile bootstrap over users, with the same draws for all."""
     number = len(errors.ratings)
     draws = np.random.default_rng(seed).multinomial(number, np.full(number, 1 / number), size=RESAMPLES)
     names = list(dict.fromkeys([*strategies, *controls]))

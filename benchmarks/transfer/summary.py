@@ -1,4 +1,4 @@
-"""From finished cells to all that the report of the benchmark of transfer says."""
+"""Summarises finished cells for the report of the benchmark of transfer."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from benchmarks.common.cells import Cell, Store
 from benchmarks.transfer.bars import (
     SCRATCH,
     WANTED,
+    FinishedCell,
     Line,
-    Outcome,
     auto_bar,
     few_users_bar,
     hostile_bar,
@@ -27,33 +27,33 @@ from metarec.transfer.competitors import baselines
 __all__ = ["CARRYING", "cells_json", "load", "summarise"]
 
 CONTROLS = (SCRATCH, "zero_shot", "pooled")
-"""Strategies that nobody proposes, but that show what the others add."""
+"""Strategies that show what the others add."""
 
 CARRYING = tuple(name for name in STRATEGIES.names() if name not in CONTROLS)
-"""The strategies that are compared with what can be had without a source."""
+"""The strategies that are compared with models without sources."""
 
 
-def load(store: Store, cells: Sequence[Cell]) -> list[tuple[Outcome, float]]:
-    """What finished cells found, and their seconds."""
+def load(store: Store, cells: Sequence[Cell]) -> list[tuple[FinishedCell, float]]:
+    """The finished cells, and their seconds."""
     found = []
     for cell in cells:
         result = store.load(cell)
         if result is None:
             raise FileNotFoundError(f"the cell {cell.name} was finished but is no longer in {store.folder}")
-        found.append((Outcome(cell.key, result.frames, result.notes), result.seconds))
+        found.append((FinishedCell(cell.key, result.frames, result.notes), result.seconds))
     return found
 
 
-def summarise(outcomes: Sequence[Outcome]) -> tuple[dict[str, Any], dict[Line, Section]]:
-    """The numbers, as values that JSON knows, and the sections of the leave-one-out part.
+def summarise(finished: Sequence[FinishedCell]) -> tuple[dict[str, Any], dict[Line, Section]]:
+    """The numbers, as JSON values, and the sections of the leave-one-out part.
 
     Returns:
         "wanted", "controls"; "lines" and "few_users_pooled": all comparisons; and the bars "few_users", "auto",
-        "ledger", "hostile", "pairs", which are None where nothing of the kind was asked for.
+        "ledger", "hostile", "pairs", which are None where they were not requested.
     """
-    by_part: dict[str, list[Outcome]] = {LEAVE_ONE_OUT: [], PAIRS: [], HOSTILE_PART: []}
-    for outcome in outcomes:
-        by_part[outcome.key["part"]].append(outcome)
+    by_part: dict[str, list[FinishedCell]] = {LEAVE_ONE_OUT: [], PAIRS: [], HOSTILE_PART: []}
+    for one in finished:
+        by_part[one.key["part"]].append(one)
     left_out, pairs, hostile = by_part.values()
     controls = [SCRATCH, *baselines()]
     lines = compare(lines_of(left_out), CARRYING, controls)
@@ -71,9 +71,9 @@ def summarise(outcomes: Sequence[Outcome]) -> tuple[dict[str, Any], dict[Line, S
     }, lines
 
 
-def cells_json(cells: Sequence[Cell], found: Sequence[tuple[Outcome, float]]) -> list[Mapping[str, Any]]:
+def cells_json(cells: Sequence[Cell], found: Sequence[tuple[FinishedCell, float]]) -> list[Mapping[str, Any]]:
     """Every cell with its seconds, its RMSE by competitor, and its notes."""
     return [
-        {**cell.key, "digest": cell.digest, "seconds": seconds, "rmse": outcome.rmse, "notes": outcome.notes}
-        for cell, (outcome, seconds) in zip(cells, found, strict=True)
+        {**cell.key, "digest": cell.digest, "seconds": seconds, "rmse": one.rmse, "notes": one.notes}
+        for cell, (one, seconds) in zip(cells, found, strict=True)
     ]

@@ -1,1 +1,1 @@
-"""Evaluation: metrics, paired intervals, segments of users, and what the best network does."""
+"""Evaluation: metrics, paired intervals, segments of users, and the best network's weights."""

@@ -1,4 +1,4 @@
-"""Do the engines agree? The winner's first meta-steps through each of them, with the gradients compared."""
+"""Compares the engines by the gradients of the best trial's first meta-steps."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["EngineCheck", "check_engines"]
 STEPS = 2
 
 TASKS = 32
-"""Users a step: the engines that go task by task need seconds for more."""
+"""Users in a step; engines that process tasks one by one would need seconds for more."""
 
 
 class EngineCheck(NamedTuple):
@@ -25,7 +25,7 @@ class EngineCheck(NamedTuple):
         milliseconds: of one meta-step (the meta-loss and its gradient), the fastest of a few.
         difference: largest difference of any gradient entry from the reference engine's, relative to the largest
             entry; None for the reference itself.
-        problem: why there are no numbers, where there are none.
+        problem: the reason for missing numbers.
     """
 
     engine: str
@@ -35,10 +35,9 @@ class EngineCheck(NamedTuple):
 
 
 def check_engines(config: NetworkConfig, episodes: Episodes, *, seed: int) -> list[EngineCheck]:
-    """Compare every engine with ``batched`` on the first batch of train users, from the start of a network.
+    """Compare every engine with ``batched`` on the first batch of train users, from a network's initial parameters.
 
-    Dropout is off, so that all see the same function; with 0 inner steps there would be nothing to compare, so one
-    is taken. After each step the reference's gradient moves the parameters, the same way for all.
+    Dropout is off, and at least one inner step is taken. After each step all engines apply the reference's gradient.
     """
     config = config.model_copy(update={"inner_steps": max(1, config.inner_steps)})
     tasks = torch.arange(min(TASKS, len(episodes)))
@@ -53,15 +52,15 @@ def check_engines(config: NetworkConfig, episodes: Episodes, *, seed: int) -> li
             checks.append(EngineCheck(name, None, None, str(error)))
             continue
         learner.network.eval()
-        # Not learner.parameters(): an engine may have parameters of its own.
+        # Not learner.parameters(): an engine may add its own.
         parameters = list(learner.network.parameters())
         if learner.log_rates is not None:
             parameters.append(learner.log_rates)
         times, differences = [], []
         for step in range(STEPS):
-            began = time.perf_counter()
+            start = time.perf_counter()
             gradients = torch.autograd.grad(learner.meta_loss(batch), parameters, allow_unused=True)
-            times.append(time.perf_counter() - began)
+            times.append(time.perf_counter() - start)
             dense = [torch.zeros_like(p) if g is None else g for p, g in zip(parameters, gradients, strict=True)]
             if name == "batched":
                 reference.append(dense)

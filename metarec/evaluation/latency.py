@@ -1,4 +1,4 @@
-"""How long a model takes to answer: the second thing that a study may minimise."""
+"""The latency of a model: the second objective that a study may minimise."""
 
 from __future__ import annotations
 
@@ -12,17 +12,16 @@ USERS, PASSES = 32, 5
 
 
 def seconds_per_prediction(answer: Callable[[int], int], users: int) -> float:
-    """Processor seconds of this thread for each predicted rating, where users come one by one.
+    """Processor seconds of this thread for each predicted rating, one user at a time: the median of several passes.
 
-    It is the time of the processor, not of the clock, so that other trials beside this one count for little; and the
-    median of several passes over the same users.
+    Processor time depends little on other trials that run beside this one.
 
     Args:
-        answer: adapts to the user of this number and predicts; how many ratings it predicted.
-        users: how many there are; of more than 32 the first.
+        answer: adapts to the user of this number, predicts, and returns the number of predictions.
+        users: their number; only the first 32 are used.
     """
     some = range(min(users, USERS))
-    # What is done once is not what a user waits for.
+    # The first call pays one-time costs.
     answer(0)
     passes = []
     for _ in range(PASSES):

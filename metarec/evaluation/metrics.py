@@ -1,4 +1,4 @@
-"""The test table: every model on the same query rows of the same test users, in the domain's own units."""
+"""Metrics of models on the same query rows of the same test users, in the domain's own units."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Scores(NamedTuple):
 
 
 def base_unit_predictions(episodes: Episodes) -> dict[str, np.ndarray]:
-    """base -> [T, N] on the unit scale; the fallback where the base cannot say, so that the rows are the same."""
+    """base -> [T, N] on the unit scale, with the fallback where the base has no prediction."""
     predictions = episodes.batch.query.predictions.numpy()
     fallback = episodes.query_fallback.numpy()
     return {
@@ -57,7 +57,7 @@ def prediction_rows(episodes: Episodes, unit_predictions: Mapping[str, np.ndarra
         unit_predictions: model -> [T, N] on the unit scale.
 
     Raises:
-        FloatingPointError: a model predicts something that is not finite.
+        FloatingPointError: a model's predictions are not finite.
     """
     mask = episodes.batch.query.mask.numpy()
     users = np.repeat(episodes.users, mask.sum(1))
@@ -110,7 +110,7 @@ def gains(rows: pd.DataFrame, *, seed: int = 0) -> dict[str, Gain]:
 
 
 def squared_errors(rows: pd.DataFrame) -> pd.DataFrame:
-    """Sums of squared errors from the rows of one domain: one line a user, in order of appearance, a column a model."""
+    """Sums of squared errors from the rows of one domain: a row for each user, in order, a column for each model."""
     errors = rows[rows.columns.drop(KEYS)].sub(rows["rating"], axis=0)
     return (errors**2).groupby(rows["user"], sort=False).sum()
 
@@ -118,11 +118,11 @@ def squared_errors(rows: pd.DataFrame) -> pd.DataFrame:
 def paired_gains(ours: np.ndarray, theirs: pd.DataFrame, *, seed: int = 0) -> dict[str, Gain]:
     """How much lower the RMSE behind `ours` is than that behind each column of `theirs`, in percent.
 
-    The interval is a percentile bootstrap over users (Efron, Tibshirani 1993): users are drawn with replacement, all
-    their rows with them, because the rows of one user are not independent.
+    The interval is a percentile bootstrap over users (Efron, Tibshirani 1993), because the rows of one user are not
+    independent.
 
     Args:
-        ours: [U] each user's sum of squared errors; theirs: [U] the same of every other model, a column each.
+        ours: [U] each user's sum of squared errors. theirs: [U] the same of every other model, a column each.
     """
     number = len(ours)
     draws = np.random.default_rng(seed).multinomial(number, np.full(number, 1 / number), size=RESAMPLES)

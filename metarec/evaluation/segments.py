@@ -1,4 +1,4 @@
-"""Which users does fusion help? Segments of test users, from what is known of them before anything is asked."""
+"""Segments of test users by their support ratings, and metarec's gain in each segment."""
 
 from __future__ import annotations
 
@@ -16,42 +16,45 @@ from metarec.ratings import Domain
 __all__ = ["FEW_USERS", "MEASURES", "Measure", "behaviour_of", "reference_of", "segment_table", "thirds"]
 
 FEW_USERS = 30
-"""A segment of fewer users is marked: its interval is too wide, and too uncertain itself, to tell anything."""
+"""A segment of fewer users is marked, because its interval is unreliable."""
+
+DAY = 86_400.0
+"""Seconds."""
 
 THIRDS = ("low", "middle", "high")
 
 WEIGHT = "weight/"
-"""What the columns of bases' weights begin with."""
+"""The prefix of columns of bases' weights."""
 
 
 class Measure(NamedTuple):
-    """Something that is known of a user: what it is, in which unit."""
+    """A measure of a user from the support ratings: its meaning and its unit."""
 
     meaning: str
     unit: str
 
 
 MEASURES: Mapping[str, Measure] = {
-    "activity": Measure("pace of the known ratings, between the first and the last", "ratings a day"),
+    "activity": Measure("pace of the support ratings, between the first and the last", "ratings a day"),
     "breadth": Measure(
-        "taste breadth: how many kinds the known items are of, exp(entropy), or, where items have no kinds, how far "
-        "apart their popularity is",
+        "taste breadth: the effective number of kinds of the rated items, exp(entropy), or, where items have no kinds, "
+        "the spread of their popularity",
         "kinds, or the standard deviation of log popularity",
     ),
-    "distance": Measure("distance from the crowd: how far known ratings are from the items' means", "points"),
-    "days_known": Measure("how long known: from the first rating to the first question", "days"),
+    "distance": Measure("distance from the crowd: of the support ratings from the items' means", "points"),
+    "days_known": Measure("account age: from the first rating to the first query", "days"),
 }
 
 
 def behaviour_of(domain: Domain, episodes: Episodes, crowd: Domain) -> pd.DataFrame:
-    """What is known of users from their support sets alone; no rating of a query is looked at.
+    """Compute measures of users from their support sets; no query rating is used.
 
     Args:
-        domain: the table that the episodes were cut from; it says when things were rated, and what kind items are.
-        crowd: the same domain without anybody who is judged on; it says how popular and how liked items are.
+        domain: the table that the episodes were cut from, for timestamps and kinds of items.
+        crowd: the same domain without validation and test users, for the items' popularity and mean ratings.
 
     Returns:
-        A row for each user, a column for each of MEASURES; NaN where it cannot be told.
+        A row for each user, a column for each of MEASURES; NaN where it is undefined.
     """
     times = _times(domain, episodes)
     kinds = _kinds(domain)
@@ -60,57 +63,43 @@ def behaviour_of(domain: Domain, episodes: Episodes, crowd: Domain) -> pd.DataFr
     support, query = episodes.batch.support, episodes.batch.query
     rows = {}
     for task, user in enumerate(episodes.users):
-        known = support.mask[task].numpy()
-        items = episodes.support_items[task][known]
-        ratings = episodes.scale.to_ratings(support.targets[task].numpy().astype(np.float64))[known]
+        mask = support.mask[task].numpy()
+        items = episodes.support_items[task][mask]
+        if not len(items):
+            rows[user] = [np.nan] * len(MEASURES)
+            continue
+        ratings = episodes.scale.to_ratings(support.targets[task].numpy().astype(np.float64))[mask]
         rated = times.reindex([(user, item) for item in items]).to_numpy()
-        asked = times.reindex([(user, item) for item in episodes.query_items[task][query.mask[task].numpy()]])
-        rows[user] = _row(items, ratings, rated, asked.min(), kinds, means, popularity)
+        queried = times.reindex([(user, item) for item in episodes.query_items[task][query.mask[task].numpy()]])
+        popular = popularity.reindex(items).dropna()
+        spread = float(popular.std()) if len(popular) > 1 else np.nan
+        deviations = np.abs(ratings - means.reindex(items).to_numpy())
+        rows[user] = [
+            # The pace is undefined within less than a minute.
+            len(items) * DAY / max(float(np.max(rated) - np.min(rated)), 60.0),
+            spread if kinds is None else _number_of_kinds([kinds.get(item, set()) for item in items]),
+            float(np.nanmean(deviations)) if np.isfinite(deviations).any() else np.nan,
+            float(queried.min() - np.min(rated)) / DAY,
+        ]
     return pd.DataFrame.from_dict(rows, orient="index", columns=list(MEASURES), dtype=np.float64)
 
 
-def _row(
-    items: np.ndarray,
-    ratings: np.ndarray,
-    times: np.ndarray,
-    asked: float,
-    kinds: Mapping[str, set[str]] | None,
-    means: pd.Series,
-    popularity: pd.Series,
-) -> list[float]:
-    if not len(items):
-        return [np.nan] * len(MEASURES)
-    day = 86_400.0
-    # Within a minute nobody's pace can be told from another's.
-    span = max(float(np.max(times) - np.min(times)), 60.0)
-    known = popularity.reindex(items).dropna()
-    spread = float(known.std()) if len(known) > 1 else np.nan
-    breadth = spread if kinds is None else _number_of_kinds([kinds.get(item, set()) for item in items])
-    off = np.abs(ratings - means.reindex(items).to_numpy())
-    return [
-        len(items) * day / span,
-        breadth,
-        float(np.nanmean(off)) if np.isfinite(off).any() else np.nan,
-        float(asked - np.min(times)) / day,
-    ]
-
-
-def _number_of_kinds(known: list[set[str]]) -> float:
-    """The effective number: so many equally frequent kinds would be as diverse (Hill 1973); NaN where there is none."""
-    counts = np.array(list(Counter(kind for kinds in known for kind in kinds).values()), dtype=float)
+def _number_of_kinds(kinds_of_items: list[set[str]]) -> float:
+    """The effective number of kinds, exp(entropy) (Hill 1973); NaN where there are none."""
+    counts = np.array(list(Counter(kind for kinds in kinds_of_items for kind in kinds).values()), dtype=float)
     shares = counts / max(counts.sum(), 1.0)
     return float(np.exp(-(shares * np.log(shares)).sum())) if len(counts) else np.nan
 
 
 def _times(domain: Domain, episodes: Episodes) -> pd.Series:
-    """(user, item) -> seconds; NaN where there are no timestamps."""
+    """(user, item) -> seconds; NaN without timestamps."""
     own = domain.ratings[domain.ratings["user"].isin(set(episodes.users))]
     values = own["timestamp"].astype(np.float64) if domain.has_timestamps else np.full(len(own), np.nan)
     return pd.Series(np.asarray(values), index=pd.MultiIndex.from_frame(own[["user", "item"]]))
 
 
 def _kinds(domain: Domain) -> dict[str, set[str]] | None:
-    """Item -> what it is listed as, such as its genres; None where no feature of items is such a list."""
+    """Item -> its kinds, such as genres; None if no item feature is a list."""
     if domain.items is None:
         return None
     features = domain.items.drop(columns="item").select_dtypes(object)
@@ -121,7 +110,7 @@ def _kinds(domain: Domain) -> dict[str, set[str]] | None:
     kinds: dict[str, set[str]] = {item: set() for item in domain.items["item"]}
     for column in lists:
         for item, text in zip(domain.items["item"], column, strict=True):
-            # A weight behind a colon is not part of the name.
+            # A weight after a colon is not part of the name.
             kinds[item] |= {part.partition(":")[0].strip().lower() for part in text.split("|") if part.strip()}
     return kinds
 
@@ -132,15 +121,15 @@ def thirds(values: pd.Series) -> pd.Series:
     >>> thirds(pd.Series([5.0, 1.0, 9.0, float("nan")])).tolist()
     [1.0, 0.0, 2.0, nan]
     """
-    known = values.dropna()
-    if known.empty:
+    finite = values.dropna()
+    if finite.empty:
         return values
-    low, high = np.quantile(known, [1 / 3, 2 / 3])
+    low, high = np.quantile(finite, [1 / 3, 2 / 3])
     return ((values > low).astype(float) + (values > high)).where(values.notna())
 
 
 def reference_of(models: list[str]) -> str | None:
-    """Whom metarec is compared with in segments: the best single base, else the first baseline; None if it is alone.
+    """The model that metarec is compared with: the best single base, else the first baseline; None without any.
 
     >>> reference_of(["metarec", "mean", "best-single"]), reference_of(["metarec", "mean"])
     ('best-single', 'mean')
@@ -152,17 +141,17 @@ def reference_of(models: list[str]) -> str | None:
 def segment_table(
     rows: pd.DataFrame, behaviour: pd.DataFrame, weights: pd.DataFrame | None = None, *, seed: int = 0
 ) -> pd.DataFrame:
-    """How metarec does in each third of each measure, beside the best single base.
+    """metarec's gain over the best single base in each third of each measure.
 
     Args:
-        rows: the test predictions of one domain. behaviour: of its users, as :func:`behaviour_of` says.
+        rows: the test predictions of one domain. behaviour: of its users, see :func:`behaviour_of`.
         weights: user -> the mean weight of each base, a column each.
         seed: of the bootstrap over users.
 
     Returns:
         A row for each segment: measure, segment, low, high (the values in it), n_users, n_ratings, rmse (metarec's),
-        reference, reference_rmse, gain, gain_low, gain_high (percent; a 95 % interval), few (too few users to tell),
-        and ``weight/BASE`` for each base. A measure that is the same for all, or unknown, has no row.
+        reference, reference_rmse, gain, gain_low, gain_high (percent; a 95 % interval), few (fewer than FEW_USERS),
+        and ``weight/BASE`` for each base. A measure that is constant or undefined has no row.
     """
     reference = reference_of(list(rows.columns.drop(KEYS)))
     lines = []
@@ -178,7 +167,7 @@ def segment_table(
             squared = squared_errors(own)
             (gain,) = paired_gains(squared[METAREC].to_numpy(), squared[[reference]], seed=seed).values()
             values = behaviour.loc[users, measure]
-            trust = {} if weights is None else weights.reindex(users).mean().add_prefix(WEIGHT).to_dict()
+            mean_weights = {} if weights is None else weights.reindex(users).mean().add_prefix(WEIGHT).to_dict()
             lines.append(
                 {
                     "measure": measure,
@@ -194,7 +183,7 @@ def segment_table(
                     "gain_low": gain.low,
                     "gain_high": gain.high,
                     "few": len(squared) < FEW_USERS,
-                    **trust,
+                    **mean_weights,
                 }
             )
     return pd.DataFrame(lines)

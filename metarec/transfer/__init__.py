@@ -1,6 +1,6 @@
-"""Transfer: what source domains are worth to a target domain with few users."""
+"""Transfer from source domains to a target domain with few users."""
 
-from metarec.transfer.competitors import ORACLE, Said, check_competitors, competitors, predict_round
+from metarec.transfer.competitors import ORACLE, RoundPrediction, check_competitors, competitors, predict_round
 from metarec.transfer.rounds import REGIMES, Regime, Round, TransferRounds
 from metarec.transfer.rows import (
     AlignedModel,
@@ -25,7 +25,7 @@ __all__ = [
     "Prototypes",
     "Regime",
     "Round",
-    "Said",
+    "RoundPrediction",
     "Similarity",
     "Sources",
     "TransferRounds",

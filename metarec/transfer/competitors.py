@@ -1,4 +1,4 @@
-"""Everything that a comparison knows by name: strategies, controls, and the baselines on the target alone."""
+"""All competitors by name: strategies, controls, and baselines on the target alone."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from metarec.transfer.rounds import Round
 from metarec.transfer.sources import CrossFitted, SourceModel, Sources, TransferredModel, TransferSettings
 from metarec.transfer.strategies import STRATEGIES
 
-__all__ = ["ORACLE", "Said", "baselines", "check_competitors", "competitors", "predict_round"]
+__all__ = ["ORACLE", "RoundPrediction", "baselines", "check_competitors", "competitors", "predict_round"]
 
 ORACLE = "oracle"
 
 
-class Said(NamedTuple):
-    """What a competitor says in a round.
+class RoundPrediction(NamedTuple):
+    """A competitor's predictions in a round.
 
     Attributes:
         predictions: [T, N] of the test users' query rows, on the unit scale of the target's own ratings.
-        reasons: what was chosen and why, as values that JSON knows.
+        reasons: the choices behind them, as JSON values.
     """
 
     predictions: np.ndarray
@@ -31,7 +31,7 @@ class Said(NamedTuple):
 
 
 def baselines() -> list[str]:
-    """The ways of combining that are fitted on the target's few users alone."""
+    """The stackers that are fitted on the target's few users alone."""
     return STACKERS.names()
 
 
@@ -41,7 +41,7 @@ def competitors() -> list[str]:
 
 
 def check_competitors(names: list[str]) -> None:
-    """Raise InputError for an unknown name, or one that is given twice."""
+    """Raise InputError for an unknown or repeated name."""
     for place, name in enumerate(names):
         if name not in competitors():
             raise InputError(f'unknown strategy "{name}"; {suggest(name, competitors())}')
@@ -49,10 +49,10 @@ def check_competitors(names: list[str]) -> None:
             raise InputError(f'strategy "{name}" is named twice')
 
 
-def predict_round(name: str, given: Round, settings: TransferSettings, seed: int) -> Said:
-    """What a strategy, a control or a baseline predicts for a round's test users.
+def predict_round(name: str, given: Round, settings: TransferSettings, seed: int) -> RoundPrediction:
+    """Fit a strategy, a control or a baseline to a round and predict for its test users.
 
-    What needs no source sees the target on its own scale; nothing of the sources reaches it.
+    Competitors that need no source see the target on its own scale, without any source statistics.
 
     Raises:
         InputError: an unknown name.
@@ -60,15 +60,15 @@ def predict_round(name: str, given: Round, settings: TransferSettings, seed: int
     check_competitors([name])
     if name == ORACLE:
         model: TransferredModel = SourceModel.learn([given.everyone], settings.fusion, seed)
-        # All users of the target stand in one table there, whose rows may be longer than the test users need.
+        # `everyone` holds all users of the target, so its rows may be longer than the test users need.
         width = given.plain_test.batch.query.mask.shape[1]
-        return Said(given.to_unit(model.predict(given.everyone.test)[:, :width], plain=True), {})
+        return RoundPrediction(given.to_unit(model.predict(given.everyone.test)[:, :width], plain=True), {})
     if name in baselines():
         fitted = CrossFitted(name, given.plain_few, settings.folds, seed)
-        return Said(given.to_unit(fitted.predict(given.plain_test), plain=True), {"settings": list(fitted.settings)})
+        predictions = given.to_unit(fitted.predict(given.plain_test), plain=True)
+        return RoundPrediction(predictions, {"settings": list(fitted.settings)})
     strategy = STRATEGIES.get(name)(settings, seed=seed)
-    if not strategy.needs_sources:
-        model = strategy.fit(Sources({}), given.plain_few)
-        return Said(given.to_unit(model.predict(given.plain_test), plain=True), model.reasons())
-    model = strategy.fit(given.sources, given.few)
-    return Said(given.to_unit(model.predict(given.test), plain=False), model.reasons())
+    plain = not strategy.needs_sources
+    model = strategy.fit(Sources({}), given.plain_few) if plain else strategy.fit(given.sources, given.few)
+    predictions = model.predict(given.plain_test if plain else given.test)
+    return RoundPrediction(given.to_unit(predictions, plain=plain), model.reasons())

@@ -1,7 +1,7 @@
-"""How alike two domains are: a number, and the parts that it is made of.
+"""The similarity of two domains: a score, and its parts.
 
-Every part is a number in [0, 1], the same both ways, and 1 for a domain with itself. What cannot be said of two domains
-(they share no base recommender, no user, no feature) is left out, and not guessed.
+Every part is in [0, 1], symmetric, and 1 for a domain with itself. A part that needs something shared (a base
+recommender, a user, a feature) is left out where there is none.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ from metarec.ratings import Domain
 __all__ = ["Similarity", "domain_similarity", "similarities"]
 
 BINS = 20
-"""Of the unit scale, shared by all domains; fine enough for half stars."""
+"""Bins of the unit scale, shared by all domains; fine enough for half stars."""
 
 
 @dataclass(frozen=True)
 class Similarity:
-    """How alike two domains are.
+    """The similarity of two domains.
 
     Attributes:
         score: in [0, 1], the mean of the parts; 1 for a domain with itself.
-        parts: name -> the same of one aspect; what could not be said is missing. ``ratings`` is how much their ratings
-            are distributed alike, ``base_errors`` whether the same bases are good, ``error_correlations`` whether the
-            same bases err together, ``features`` whether features have the same mean and spread, ``gradients`` whether
-            one step of learning goes the same way, ``users`` how many are in both.
+        parts: name -> similarity in one aspect, where it could be computed: ``ratings``, their distributions;
+            ``base_errors``, the ranking of the bases by error; ``error_correlations``, the correlations of the bases'
+            errors; ``features``, their means and spreads; ``gradients``, the direction of one meta-learning step;
+            ``users``, the share of common users.
     """
 
     score: float
@@ -45,14 +45,13 @@ class Similarity:
 def domain_similarity(
     a: Domain | DomainEpisodes, b: Domain | DomainEpisodes, *, learner: MetaLearner | None = None
 ) -> Similarity:
-    """How alike two domains are, from their ratings, or from the episodes of their train users.
+    """The similarity of two domains, from their ratings or from the episodes of their train users.
 
-    Ratings say how they are distributed and who gave them; only episodes say how bases err and what features are like.
-    Of a Domain all ratings are looked at: where a choice is to follow from it, hand over episodes, or no test user.
+    Only episodes allow the comparison of base errors and features. All ratings of a Domain are used: where a choice
+    depends on the similarity, pass episodes, or a Domain without test users.
 
     Args:
-        learner: asked for the gradient of its meta-loss on either domain's episodes, at its own start; without it
-            gradients are not compared.
+        learner: its initial parameters are used to compare the gradients of the meta-loss; by default they are not.
 
     Raises:
         InputError: a domain without ratings or train users.
@@ -62,10 +61,9 @@ def domain_similarity(
     >>> domain_similarity(worlds["movies"], worlds["movies"]).score
     1.0
     """
-    sides = _Side.of(a), _Side.of(b)
-    parts = {"ratings": _rating_similarity(*(side.unit_ratings for side in sides))}
-    shared_users = _overlap(*(side.users for side in sides))
-    if shared_users:
+    (ratings_a, users_a), (ratings_b, users_b) = _ratings_and_users(a), _ratings_and_users(b)
+    parts = {"ratings": _rating_similarity(ratings_a, ratings_b)}
+    if shared_users := _overlap(users_a, users_b):
         parts["users"] = shared_users
     if isinstance(a, DomainEpisodes) and isinstance(b, DomainEpisodes):
         parts |= _error_similarities(a.train, b.train) | _feature_similarity(a, b)
@@ -75,31 +73,25 @@ def domain_similarity(
 
 
 def similarities(sources: Mapping[str, DomainEpisodes], target: Episodes) -> dict[str, float]:
-    """Name -> how alike a source's train users and a target's few are, see :func:`domain_similarity`."""
-    # Only train users are compared. Of the target there are no others, and no statistics of unscaled features.
+    """Name -> the similarity of a source's train users and a target's few users, see :func:`domain_similarity`."""
+    # Only train users are compared; the target has no statistics of unscaled features.
     return {
         name: domain_similarity(replace(source, train=target, standards=None), source).score
         for name, source in sources.items()
     }
 
 
-@dataclass(frozen=True)
-class _Side:
-    unit_ratings: np.ndarray
-    users: frozenset[str]
-
-    @classmethod
-    def of(cls, domain: Domain | DomainEpisodes) -> _Side:
-        if isinstance(domain, Domain):
-            ratings, users = domain.scale.to_unit(domain.ratings["rating"].to_numpy()), domain.ratings["user"]
-            name = domain.name
-        else:
-            sides = domain.train.batch
-            ratings = np.concatenate([side.targets[side.mask].numpy() for side in sides])
-            users, name = domain.train.users, domain.train.domain
-        if not len(ratings):
-            raise InputError(f'domain "{name}" must have ratings of train users to be compared but has none')
-        return cls(ratings, frozenset(users))
+def _ratings_and_users(domain: Domain | DomainEpisodes) -> tuple[np.ndarray, frozenset[str]]:
+    """The ratings on the unit scale, and the users who gave them."""
+    if isinstance(domain, Domain):
+        ratings, users = domain.scale.to_unit(domain.ratings["rating"].to_numpy()), domain.ratings["user"]
+        name = domain.name
+    else:
+        ratings = np.concatenate([side.targets[side.mask].numpy() for side in domain.train.batch])
+        users, name = domain.train.users, domain.train.domain
+    if not len(ratings):
+        raise InputError(f'domain "{name}" must have ratings of train users to be compared but has none')
+    return ratings, frozenset(users)
 
 
 def _rating_similarity(a: np.ndarray, b: np.ndarray) -> float:
@@ -109,12 +101,12 @@ def _rating_similarity(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def _overlap(a: frozenset[str], b: frozenset[str]) -> float:
-    """The share of the smaller domain's users who are in the other one as well."""
+    """The share of the smaller domain's users who are also in the other one."""
     return len(a & b) / min(len(a), len(b))
 
 
 def _error_similarities(a: Episodes, b: Episodes) -> dict[str, float]:
-    """Whether the bases that both domains have rank alike by error, and whether their errors go together alike."""
+    """How similar the shared bases' ranks by error are, and the correlations of their errors."""
     shared = [name for name in a.base_names if name in b.base_names]
     if len(shared) < 2:
         return {}
@@ -126,29 +118,29 @@ def _error_similarities(a: Episodes, b: Episodes) -> dict[str, float]:
 
 
 def _base_errors(episodes: Episodes, names: Sequence[str]) -> np.ndarray:
-    """[rows, bases] on the unit scale; where a base cannot say, what stands in for it is judged."""
+    """[rows, bases] errors on the unit scale, of the fallback where a base has no prediction."""
     query = episodes.batch.query
     places = [episodes.base_names.index(name) for name in names]
-    said = query.predictions[..., places]
-    predictions = torch.where(said.isfinite(), said, episodes.query_fallback.unsqueeze(-1).to(said.dtype))
+    own = query.predictions[..., places]
+    predictions = torch.where(own.isfinite(), own, episodes.query_fallback.unsqueeze(-1).to(own.dtype))
     return (predictions - query.targets.unsqueeze(-1))[query.mask].double().numpy()
 
 
 def _rank_similarity(a: np.ndarray, b: np.ndarray) -> float:
-    """Spearman's correlation, from [-1, 1] to [0, 1]; all alike have no order, and it is 1 for two such."""
+    """Spearman's correlation, mapped from [-1, 1] to [0, 1]; two constant vectors have 1, and one has 0.5."""
     if np.ptp(a) == 0 or np.ptp(b) == 0:
         return 1.0 if np.ptp(a) == np.ptp(b) else 0.5
     return float((1 + spearmanr(a, b).statistic) / 2)
 
 
 def _correlations(errors: np.ndarray) -> np.ndarray:
-    """[bases, bases]; 0 with one that always errs by the same."""
+    """[bases, bases]; 0 with a base whose error is constant."""
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.nan_to_num(np.corrcoef(errors, rowvar=False))
 
 
 def _feature_similarity(a: DomainEpisodes, b: DomainEpisodes) -> dict[str, float]:
-    """How far features of the same name overlap, as if they were normally distributed."""
+    """The overlap of features of the same name, taken as normally distributed."""
     if a.standards is None or b.standards is None:
         return {}
     values = [_moments(side) for side in (a, b)]
@@ -159,7 +151,7 @@ def _feature_similarity(a: DomainEpisodes, b: DomainEpisodes) -> dict[str, float
 
 
 def _moments(domain: DomainEpisodes) -> dict[tuple[str, ...], tuple[float, float]]:
-    """Name -> mean and spread of each feature before it was standardised."""
+    """Name -> mean and spread of each feature before standardisation."""
     assert domain.standards is not None
     algorithm, context, names = domain.standards.algorithm, domain.standards.context, domain.train
     found: dict[tuple[str, ...], tuple[float, float]] = {}
@@ -181,7 +173,7 @@ def _overlap_of_normals(a: tuple[float, float], b: tuple[float, float]) -> float
 
 
 def _gradient_similarity(learner: MetaLearner, a: Episodes, b: Episodes) -> float:
-    """The cosine of the two gradients of the meta-loss, from [-1, 1] to [0, 1]; 0.5 where just one vanishes."""
+    """The cosine of the two gradients of the meta-loss, mapped to [0, 1]; 0.5 where just one is zero."""
     parameters = [parameter for parameter in learner.network.parameters() if parameter.requires_grad]
     found = []
     for episodes in (a, b):

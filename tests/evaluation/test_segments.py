@@ -1,4 +1,4 @@
-"""Users are put into segments by what is known of them, and by nothing that they are asked."""
+"""Segments of users depend on support ratings and not on query ratings."""
 
 import numpy as np
 import pandas as pd
@@ -12,56 +12,56 @@ from metarec.ratings import Domain
 from tests.support.studies import tiny_spec
 
 
-def known_of(domain):
+def measures_of(domain):
     spec = tiny_spec(bases=["bias"])
     domains = {"movies": domain}
     parts = build_episodes(domains, "movies", spec.episodes, spec.bases, seed=0)["movies"]
     return parts.test, behaviour_of(domain, parts.test, crowd_of(domain, parts.validation, parts.test))
 
 
-def test_what_test_users_are_asked_moves_nobody(world):
+def test_query_ratings_do_not_change_the_measures(world):
     domain, spec = world["movies"], tiny_spec()
     roles = assign_roles({"movies": domain}, "movies", spec.episodes, 0)
-    asked = {
+    queries = {
         (cut.task.user, item)
         for cut in cut_tasks(domain, roles, spec.episodes, 0)
         if roles.roles[cut.task.user] == "test"
         for item in cut.task.query_items
     }
     ratings = domain.ratings.copy()
-    own = [pair in asked for pair in zip(ratings["user"], ratings["item"], strict=True)]
+    own = [pair in queries for pair in zip(ratings["user"], ratings["item"], strict=True)]
     ratings.loc[own, "rating"] = domain.scale.low + domain.scale.high - ratings.loc[own, "rating"]
     assert sum(own) > 50
-    _, before = known_of(domain)
-    _, after = known_of(Domain("movies", ratings, domain.scale, items=domain.items))
+    _, before = measures_of(domain)
+    _, after = measures_of(Domain("movies", ratings, domain.scale, items=domain.items))
     pd.testing.assert_frame_equal(before, after, check_exact=True)
     assert before.notna().all(axis=None)
-    # And what is known does move them: it is not only that nothing is looked at.
+    # Support ratings do change the measures.
     ratings["rating"] = domain.scale.high
-    _, other = known_of(Domain("movies", ratings, domain.scale, items=domain.items))
+    _, other = measures_of(Domain("movies", ratings, domain.scale, items=domain.items))
     assert not np.allclose(before["distance"], other["distance"])
 
 
-def test_what_is_known_of_a_user_by_hand(world):
+def test_measures_of_a_user_equal_those_by_hand(world):
     domain = world["movies"]
-    test, known = known_of(domain)
+    test, measures = measures_of(domain)
     user = test.users[0]
     history = domain.ratings[domain.ratings["user"] == user].sort_values("timestamp")
     support, first = history.head(6), history.iloc[6]
     days = support["timestamp"] / 86_400
-    assert known.loc[user, "activity"] == pytest.approx(6 / (days.max() - days.min()))
-    assert known.loc[user, "days_known"] == pytest.approx(first["timestamp"] / 86_400 - days.min())
+    assert measures.loc[user, "activity"] == pytest.approx(6 / (days.max() - days.min()))
+    assert measures.loc[user, "days_known"] == pytest.approx(first["timestamp"] / 86_400 - days.min())
     kinds = support.merge(domain.items, on="item")["genres"].str.split("|").explode().value_counts(normalize=True)
-    assert known.loc[user, "breadth"] == pytest.approx(np.exp(-(kinds * np.log(kinds)).sum()))
-    assert 1 <= known["breadth"].min() <= known["breadth"].max() <= 10
+    assert measures.loc[user, "breadth"] == pytest.approx(np.exp(-(kinds * np.log(kinds)).sum()))
+    assert 1 <= measures["breadth"].min() <= measures["breadth"].max() <= 10
 
 
-def test_without_timestamps_and_features_less_is_known(world):
+def test_measures_without_timestamps_and_features(world):
     movies = world["movies"]
-    _, known = known_of(Domain("movies", movies.ratings.drop(columns="timestamp"), movies.scale))
-    assert list(known.columns) == list(MEASURES)
-    assert known[["activity", "days_known"]].isna().all(axis=None)
-    assert known[["breadth", "distance"]].notna().all(axis=None)
+    _, measures = measures_of(Domain("movies", movies.ratings.drop(columns="timestamp"), movies.scale))
+    assert list(measures.columns) == list(MEASURES)
+    assert measures[["activity", "days_known"]].isna().all(axis=None)
+    assert measures[["breadth", "distance"]].notna().all(axis=None)
 
 
 def table_of(n_users, **measures):
@@ -93,7 +93,7 @@ def test_a_segment_has_its_own_numbers_and_a_warning_where_it_is_small():
     assert not table_of(3 * FEW_USERS, activity=np.arange)[1]["few"].any()
 
 
-def test_nobody_is_apart_where_all_are_alike():
+def test_a_constant_measure_has_no_segments():
     assert table_of(40, activity=np.ones)[1].empty
     assert thirds(pd.Series([1.0] * 4)).tolist() == [0.0] * 4
     assert thirds(pd.Series(dtype=float)).empty

@@ -1,4 +1,4 @@
-"""Three simulated domains, as episodes, made once."""
+"""Episodes of three simulated domains."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""How alike domains are: what must hold of any two, and what each part sees."""
+"""The similarity of domains and its parts."""
 
 from dataclasses import replace
 
@@ -35,7 +35,7 @@ def learner_for(episodes):
     return make_engine("batched", network, inner_lr=0.05, inner_steps=1)
 
 
-def test_a_domain_is_itself(worlds):
+def test_a_domain_has_similarity_1_with_itself(worlds):
     for episodes in worlds.values():
         found = domain_similarity(episodes, episodes, learner=learner_for(episodes))
         assert set(found.parts) == {"ratings", "users", "base_errors", "error_correlations", "features", "gradients"}
@@ -43,7 +43,7 @@ def test_a_domain_is_itself(worlds):
         assert all(part == pytest.approx(1) for part in found.parts.values())
 
 
-def test_it_is_the_same_both_ways_and_a_number_from_0_to_1(worlds):
+def test_it_is_symmetric_and_in_0_to_1(worlds):
     movies, books = worlds["movies"], worlds["books"]
     learner = learner_for(movies)
     there, back = domain_similarity(movies, books, learner=learner), domain_similarity(books, movies, learner=learner)
@@ -58,7 +58,7 @@ def test_it_is_the_same_both_ways_and_a_number_from_0_to_1(worlds):
     st.lists(st.integers(1, 5), min_size=1, max_size=30),
     st.lists(st.integers(-10, 10), min_size=1, max_size=30),
 )
-def test_any_two_tables_of_ratings(first, second):
+def test_scores_of_any_two_rating_tables_are_symmetric_and_valid(first, second):
     a, b = rated(first), rated(second, -10, 10)
     there, back = domain_similarity(a, b), domain_similarity(b, a)
     assert 0 <= there.score <= 1
@@ -79,19 +79,19 @@ def test_users_count_where_there_are_shared_ones():
     assert "users" not in domain_similarity(a, rated([3], users=["q"])).parts
 
 
-def test_an_opposite_gradient_is_not_alike(worlds):
-    """Ratings that lie as far on the other side of what a network says. Without its sign the cosine would be 1."""
+def test_an_opposite_gradient_has_similarity_0(worlds):
+    """Targets are mirrored at the predictions, so that the gradient changes its sign."""
     movies = worlds["movies"]
     learner = make_engine("batched", learner_for(movies).network, inner_lr=0.1, inner_steps=0)
     query = movies.train.batch.query
     with torch.no_grad():
-        said = learner.network.fuse(query).prediction
-    mirrored = movies.train.batch._replace(query=query._replace(targets=2 * said - query.targets))
+        predictions = learner.network.fuse(query).prediction
+    mirrored = movies.train.batch._replace(query=query._replace(targets=2 * predictions - query.targets))
     other = replace(movies, train=replace(movies.train, batch=mirrored))
     assert domain_similarity(movies, other, learner=learner).parts["gradients"] == pytest.approx(0, abs=1e-6)
 
 
-def test_what_is_not_shared_is_left_out(worlds):
+def test_parts_without_shared_data_are_left_out(worlds):
     movies, books = worlds["movies"], worlds["books"]
     others = replace(books, train=replace(books.train, base_names=("bias", "other", "another")))
     found = domain_similarity(movies, others)
@@ -99,11 +99,10 @@ def test_what_is_not_shared_is_left_out(worlds):
     assert "features" in found.parts
     nothing = replace(books, standards=None)
     assert "features" not in domain_similarity(movies, nothing).parts
-    # A domain's ratings alone say how they are distributed, and who gave them.
     assert set(domain_similarity(movies, rated([3, 4])).parts) == {"ratings"}
 
 
-def test_bases_that_rank_otherwise_are_seen(worlds):
+def test_another_ranking_of_bases_lowers_the_similarity(worlds):
     movies = worlds["movies"]
     query = movies.train.batch.query
     errors = [float((query.predictions[..., place] - query.targets)[query.mask].square().mean()) for place in range(3)]
@@ -118,6 +117,6 @@ def test_bases_that_rank_otherwise_are_seen(worlds):
 def test_a_domain_without_ratings_is_refused(worlds):
     movies = worlds["movies"]
     batch = movies.train.batch.select(torch.tensor([], dtype=torch.long))
-    nobody = replace(movies, train=replace(movies.train, batch=batch, users=np.array([])))
+    empty = replace(movies, train=replace(movies.train, batch=batch, users=np.array([])))
     with pytest.raises(InputError, match='domain "movies" must have ratings of train users'):
-        domain_similarity(nobody, movies)
+        domain_similarity(empty, movies)

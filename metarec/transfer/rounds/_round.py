@@ -1,4 +1,4 @@
-"""What a strategy is asked in one round."""
+"""One transfer round: the data that a strategy is fitted and tested on."""
 
 from __future__ import annotations
 
@@ -15,26 +15,25 @@ __all__ = ["REGIMES", "Regime", "Round"]
 
 Regime = Literal["labels", "everything"]
 REGIMES: tuple[Regime, ...] = ("everything", "labels")
-"""What there is little of in the target: everything (the bases know the few users alone, too), or only labels (the
-bases know the whole domain, and the fusion sees few users)."""
+"""What is scarce in the target: everything (bases and fusion are fitted on the few users alone), or only labels (bases
+are fitted on the whole domain, and the fusion on the few users)."""
 
 
 @dataclass(frozen=True)
 class Round:
-    """One target with a few known users, and its sources.
+    """One target with a few users, and its sources.
 
-    On the common scale (see :func:`~metarec.ratings.common_scale`) are `sources`, `few`, `validation` and `test`: what
-    is learned in one domain can be said in another. `plain_few`, `plain_validation` and `plain_test` are the same users
-    on the target's own scale, whose features are measured against those of the few users alone: what whoever has no
-    sources would see.
+    `sources`, `few`, `validation` and `test` are on the common scale (:func:`~metarec.ratings.common_scale`), so that
+    models carry over between domains. `plain_few`, `plain_validation` and `plain_test` are the same users on the
+    target's own scale, with features standardised by the few users alone: the data of a model without sources.
 
     Attributes:
         sources: name -> episodes of train and validation users; no test user of the target is among them.
-        few: the known users. test: those to be judged on.
-        validation: users of the target whom whoever knows but a few does not have; research chooses strategies by them.
-        everyone: all train users of the target, plain; what nobody has who knows but a few.
+        few: the target's users that strategies are fitted on. test: those that predictions are scored on.
+        validation: users for the choice of a strategy; no strategy is fitted on them.
+        everyone: all train users of the target, plain; for the oracle.
         scale: the target's own.
-        few_standards: what the few users' own features are like on the common scale, the sources' left out.
+        few_standards: statistics of the few users' own features on the common scale, without the sources'.
     """
 
     sources: Sources
@@ -49,10 +48,10 @@ class Round:
     few_standards: Standards
 
     def to_unit(self, predictions: np.ndarray, *, plain: bool) -> np.ndarray:
-        """[T, N] predictions of the queries on the unit scale of the target, and never outside of it.
+        """[T, N] predictions of the queries on the unit scale of the target, clipped to it.
 
         Args:
-            predictions: for `test` or, if `plain`, for `plain_test`; for `validation` and `plain_validation` alike.
+            predictions: for `test` or, if `plain`, for `plain_test`; likewise for the validation users.
         """
         if not plain:
             predictions = self.scale.to_unit(self.test.scale.to_ratings(predictions))

@@ -1,4 +1,4 @@
-"""From rating tables to what a transfer strategy is asked: sources with many users, a target with few."""
+"""Makes transfer rounds from rating tables: sources with many users, a target with few."""
 
 from __future__ import annotations
 
@@ -31,57 +31,55 @@ from metarec.episodes.settings import Progress
 from metarec.errors import InputError
 from metarec.ratings import Domain, common_scale
 from metarec.registry import suggest
-from metarec.transfer.rounds import Regime, Round
+from metarec.transfer.rounds._round import Regime, Round
 from metarec.transfer.sources import Sources
 from metarec.workers import worker_map
 
-__all__ = ["TransferRounds"]
+__all__ = ["FOLDS", "TransferRounds"]
 
 FOLDS = 5
 MAX_USERS = {"train": 400, "validation": 200}
-"""Of a source, at most: so that a large one counts as much as a small one, and more would not be told apart."""
+"""The most users of a source, so that a large source counts as much as a small one."""
 
-SHARE = 0.5
-"""How far a domain's features are measured against those of all sources together, and not against its own. What is
-large for this domain, and what is large for any, both say something; with one of them alone, on validation users of
-seven sets, errors were up to 2 % larger on those sets that are unlike the others."""
+POOLED_WEIGHT = 0.5
+"""The weight of the pooled sources in a domain's feature standards; the rest is its own. Values relative to the domain
+and to all domains are both informative: with one alone, on validation users of seven sets, errors were up to 2 % larger
+on the sets that are unlike the others."""
 
 OWN_USERS = 5
-"""How many users of a target it takes before its own features are believed as far as those of a whole source."""
+"""The number of target users at which the weight of its own feature standards is half that of a source's."""
 
 WORLDS = 4
-"""Into how many small worlds a source is cut."""
+"""The number of small worlds that a source is cut into."""
 
 
-class _Side(NamedTuple):
-    """What a round learns from, and what features of all its sources together are like."""
+class _PooledSources(NamedTuple):
+    """The sources of a round, and the feature standards of all of them together."""
 
     sources: Sources
     standards: Standards
 
 
 class TransferRounds:
-    """Makes rounds of all domains, each of which may be the target; what rounds share is computed once.
+    """Makes rounds with any of the domains as the target; shared results are computed once.
 
-    A round is numbered: its test users are one fold of the users, the same in all domains, and its few users are drawn
-    by it. Five rounds use up the folds; the sixth begins with another deal.
+    The round's number selects its test users, one fold of the users in all domains, and seeds the draw of its few
+    users. Five rounds use each fold once; the sixth begins with new folds.
 
-    Where users are linked, a user's history does not end at the border of a domain: bases are fitted on a domain and
-    on those others that share users with it, and what a user rated elsewhere before the queries is the background of
-    every prediction (`metarec/episodes/_linked.py`). The target is linked to the sources of the round, a source to the
-    other sources; nothing of a held-out user is in any fit, whatever the domain. Test users and their queries are the
-    same with and without.
+    Where users are linked, bases are fitted on a domain and on the others that share users with it, and a user's
+    ratings elsewhere before the queries are an input of every prediction (`metarec/episodes/builders/_linked.py`). The
+    target is linked to the sources of the round, a source to the other sources. No rating of a held-out user is in any
+    fit, in any domain. Test users and their queries are the same with and without links.
 
     Args:
         domains: the rating tables by name, two at least.
-        shots: all numbers of shots that will be asked for. The few users have enough ratings for the largest.
+        shots: all numbers of shots that rounds may have. The few users have enough ratings for the largest.
         settings: how episodes are cut; `shots` replaces its own number.
-        bases: name -> options; by default all built-in ones that have something to learn from in every domain.
-        link_users: whether users with the same id in several domains are the same person, whose history in the one
-            counts in the other.
-        cache: a folder for what took long; None keeps nothing on disk.
+        bases: name -> options; by default all built-in ones that apply to every domain.
+        link_users: whether users with the same id in several domains are the same person.
+        cache: a folder for results of fits; None keeps nothing on disk.
         jobs: worker processes for fitting bases; the result does not depend on it.
-        on_progress: called with (done, of how many, what) after fits.
+        on_progress: called with (done, total, what) after fits.
 
     Raises:
         InputError: fewer than two domains, or no number of shots.
@@ -117,14 +115,14 @@ class TransferRounds:
         self._folds: dict[int, dict[str, int]] = {}
         self._wholes: dict[tuple[str, int, tuple[str, ...]], CrossValidation] = {}
         self._small: dict[tuple[str, int, int, tuple[str, ...]], list[SmallWorld]] = {}
-        # The last one only: it is large, and who asks for several rounds of the same sources asks for them in a row.
-        self._side: tuple[tuple[Any, ...], _Side] | None = None
+        # Only the last one is kept: it is large, and rounds of the same sources are made in a row.
+        self._pooled: tuple[tuple[Any, ...], _PooledSources] | None = None
 
     def prepare(self, name: str, *, target_users: int, regime: Regime = "everything", number: int = 0) -> None:
-        """Have the bases say what a round needs of this domain, as its target or as a source, and keep it.
+        """Compute and keep the base predictions that a round needs of this domain, as its target or as a source.
 
         Raises:
-            InputError: more known users than there are.
+            InputError: more target users than there are.
         """
         if regime == "everything":
             self._worlds(name, number, self._size(name, number, target_users), ())
@@ -141,39 +139,38 @@ class TransferRounds:
         number: int = 0,
         sources: Sequence[str] | None = None,
     ) -> Round:
-        """What a strategy is asked in one round.
+        """Make one round.
 
         Args:
-            target: its name. shots: one of those that were announced. target_users: how many of its users are known.
-            sources: names of the domains to learn from; by default all the others.
+            target: its name. shots: one of `self.shots`. target_users: how many of its users are available.
+            sources: names of the source domains; by default all the others.
 
         Raises:
-            InputError: an unknown domain, a number of shots that was not announced, or more known users than there are.
+            InputError: an unknown domain, another number of shots, or more target users than there are.
         """
-        for name in (target, *(sources or ())):
-            if name not in self.domains:
-                raise InputError(f'unknown domain "{name}"; {suggest(name, list(self.domains))}')
+        self._check_names(target, *(sources or ()))
         if shots not in self.shots:
             raise InputError(f"shots must be one of {', '.join(map(str, self.shots))} but got {shots}")
         names = [name for name in self.domains if name != target] if sources is None else list(sources)
         if not names or target in names:
             got = ", ".join(names) or "none"
             raise InputError(f'sources must name at least one domain and not the target "{target}" but got {got}')
-        self._known_users(target, number, target_users)
+        self._draw_few(target, number, target_users)
         size = target_users if regime == "everything" else None
-        side = self._sources(names, number, shots, size)
+        pooled = self._sources(names, number, shots, size)
         linked = self._linked(target, names)
-        few, others = self._target(target, number, shots, target_users, regime, linked)
-        scale = common_scale(self._known(target, number, target_users, regime, linked))
+        few, others, fit_on = self._target(target, number, shots, target_users, regime, linked)
+        scale = common_scale(fit_on)
         plain = few.episodes()
         own = replace(few, scale=scale).episodes().standards
         assert plain.standards is not None
         assert own is not None
-        trust = (1 - SHARE) * target_users / (target_users + OWN_USERS)
-        mixed = own.mixed(side.standards, 1 - trust)
-        validated, tested = others.where(_is_validated), others.where(_is_tested)
+        own_weight = (1 - POOLED_WEIGHT) * target_users / (target_users + OWN_USERS)
+        mixed = own.mixed(pooled.standards, 1 - own_weight)
+        validated = others.where(lambda _, role: role == "validation")
+        tested = others.where(lambda _, role: role == "test")
         return Round(
-            side.sources,
+            pooled.sources,
             replace(few, scale=scale).episodes(mixed).train,
             replace(validated, scale=scale).episodes(mixed).validation,
             replace(tested, scale=scale).episodes(mixed).test,
@@ -186,18 +183,17 @@ class TransferRounds:
         )
 
     def check(self, target: str, *, target_users: int, regime: Regime = "everything", number: int = 0) -> None:
-        """Say at once, before any base is fitted, that a round cannot be: some role would have too few users.
+        """Check that a round has enough users in each role, before any base is fitted.
 
         Raises:
-            InputError: an unknown domain, more known users than there are, or nobody who tests or validates.
+            InputError: an unknown domain, more target users than there are, or no test or validation user.
         """
-        if target not in self.domains:
-            raise InputError(f'unknown domain "{target}"; {suggest(target, list(self.domains))}')
+        self._check_names(target)
         roles = self._roles(number)
         most = self.settings.model_copy(update={"shots": self.shots[-1]})
         for name, domain in self.domains.items():
             if name == target:
-                self._known_users(name, number, target_users)
+                self._draw_few(name, number, target_users)
             needed: Role = "test" if name == target else "validation"
             able = eligible_users(domain, most)
             if regime == "labels" and len(able) < max(MIN_USERS, 2 * FOLDS):
@@ -208,19 +204,24 @@ class TransferRounds:
                     f"none for {needed}; give the ratings of more users, or ask for fewer shots"
                 )
 
+    def _check_names(self, *names: str) -> None:
+        for name in names:
+            if name not in self.domains:
+                raise InputError(f'unknown domain "{name}"; {suggest(name, list(self.domains))}')
+
     def _roles(self, number: int) -> dict[str, Role]:
         fold = number % FOLDS
         roles: dict[int, Role] = {fold: "test", (fold + 1) % FOLDS: "validation"}
-        return {user: roles.get(own, "train") for user, own in self._deal(number // FOLDS).items()}
+        return {user: roles.get(own, "train") for user, own in self._folds_of(number // FOLDS).items()}
 
-    def _deal(self, deal: int) -> dict[str, int]:
-        if deal not in self._folds:
+    def _folds_of(self, seed: int) -> dict[str, int]:
+        if seed not in self._folds:
             least = self.settings.model_copy(update={"shots": self.shots[0]})
-            self._folds[deal] = shared_folds(self.domains.values(), least, FOLDS, deal)
-        return self._folds[deal]
+            self._folds[seed] = shared_folds(self.domains.values(), least, FOLDS, seed)
+        return self._folds[seed]
 
     def _linked(self, name: str, sources: Sequence[str]) -> tuple[str, ...]:
-        """The domains that this one is linked to: a target to the sources, a source to the others of them."""
+        """The domains that this one is linked to: a target to the sources, a source to the other sources."""
         return tuple(other for other in sources if other != name) if self.link_users else ()
 
     def _elsewhere(self, linked: Sequence[str]) -> dict[str, Domain] | None:
@@ -234,7 +235,7 @@ class TransferRounds:
                 self.settings,
                 self.bases,
                 shots=self.shots,
-                folds=self._deal(key[1]),
+                folds=self._folds_of(key[1]),
                 elsewhere=self._elsewhere(linked),
                 seed=key[1],
                 cache=self._cache,
@@ -265,48 +266,48 @@ class TransferRounds:
     def _train_ratings(self, name: str, number: int) -> Domain:
         return self.domains[name].without({user for user, role in self._roles(number).items() if role != "train"})
 
-    def _known_users(self, name: str, number: int, count: int) -> frozenset[str]:
-        able = able_users(self.domains[name], self.settings, self._roles(number), self.shots[-1])
+    def _able_users(self, name: str, number: int) -> list[str]:
+        return able_users(self.domains[name], self.settings, self._roles(number), self.shots[-1])
+
+    def _draw_few(self, name: str, number: int, count: int) -> frozenset[str]:
+        able = self._able_users(name, number)
         if not 2 <= count < len(able):
             raise InputError(
                 f'domain "{name}": of its {len(able)} train users with '
-                f"{self.shots[-1] + self.settings.min_query} ratings at least two can be known, and fewer than all, "
-                f"but got {count}"
+                f"{self.shots[-1] + self.settings.min_query} ratings at least two, and fewer than all, can be target "
+                f"users, but got {count}"
             )
         return draw_train_users(able, count, number)
 
     def _size(self, name: str, number: int, target_users: int) -> int:
-        """How many users a small world of a source knows: as many as are known of the target, or half of its own."""
-        able = able_users(self.domains[name], self.settings, self._roles(number), self.shots[-1])
-        return max(min(target_users, len(able) // 2), 2)
-
-    def _known(self, name: str, number: int, count: int, regime: Regime, linked: tuple[str, ...]) -> Domain:
-        """The target's ratings that its bases were fitted on."""
-        if regime == "everything":
-            return self._worlds(name, number, count, linked)[0].fit_on
-        return self._train_ratings(name, number)
+        """The number of train users in a small world of a source: that of the target, at most half of its own."""
+        return max(min(target_users, len(self._able_users(name, number)) // 2), 2)
 
     def _target(
         self, name: str, number: int, shots: int, count: int, regime: Regime, linked: tuple[str, ...]
-    ) -> tuple[PredictedTasks, PredictedTasks]:
-        """The tasks of the few, and those of everybody else, both on the domain's own scale."""
+    ) -> tuple[PredictedTasks, PredictedTasks, Domain]:
+        """The tasks of the few users, those of all others, and the ratings that the bases were fitted on."""
         if regime == "everything":
             world = self._worlds(name, number, count, linked)[0]
-            return world.train[shots], world.others[shots]
-        known = self._known_users(name, number, count)
-        everybody = self._whole(name, number, linked).predicted_tasks(number % FOLDS, shots)
-        return everybody.where(lambda user, role: role == "train" and user in known), everybody
+            return world.train[shots], world.others[shots], world.fit_on
+        few = self._draw_few(name, number, count)
+        everyone = self._whole(name, number, linked).predicted_tasks(number % FOLDS, shots)
+        chosen = everyone.where(lambda user, role: role == "train" and user in few)
+        return chosen, everyone, self._train_ratings(name, number)
 
-    def _sources(self, names: Sequence[str], number: int, shots: int, size: int | None) -> _Side:
-        """The same object for the same sources, asked for one round after the other: it has been taught already."""
+    def _sources(self, names: Sequence[str], number: int, shots: int, size: int | None) -> _PooledSources:
+        """Returns the same object for consecutive rounds of the same sources, so that its models are kept."""
         key = (tuple(names), number, shots, size)
-        if self._side is None or self._side[0] != key:
+        if self._pooled is None or self._pooled[0] != key:
             views = {name: list(self._views(name, number, shots, size, self._linked(name, names))) for name in names}
             standards = {name: _standards(own) for name, own in views.items()}
-            everybody = Standards.pooled(list(standards.values()))
-            sides = {name: _joined(own, standards[name].mixed(everybody, SHARE)) for name, own in views.items()}
-            self._side = key, _Side(Sources(sides), everybody)
-        return self._side[1]
+            pooled = Standards.pooled(list(standards.values()))
+            joined = {}
+            for name, own in views.items():
+                mixed = standards[name].mixed(pooled, POOLED_WEIGHT)
+                joined[name] = DomainEpisodes.joined([view.episodes(mixed) for view in own])
+            self._pooled = key, _PooledSources(Sources(joined), pooled)
+        return self._pooled[1]
 
     def _views(
         self, name: str, number: int, shots: int, size: int | None, linked: tuple[str, ...]
@@ -323,27 +324,15 @@ class TransferRounds:
             yield replace(tasks, scale=common_scale(world.fit_on))
 
 
-def _joined(views: Sequence[PredictedTasks], standards: Standards) -> DomainEpisodes:
-    return DomainEpisodes.joined([view.episodes(standards) for view in views])
-
-
 def _standards(views: Sequence[PredictedTasks]) -> Standards:
     found = [view.episodes().standards for view in views]
     return Standards.pooled([standards for standards in found if standards is not None])
 
 
-def _is_tested(_: str, role: Role) -> bool:
-    return role == "test"
-
-
-def _is_validated(_: str, role: Role) -> bool:
-    return role == "validation"
-
-
-def _some_users(predicted: PredictedTasks, seed: int) -> frozenset[str]:
+def _some_users(answered: PredictedTasks, seed: int) -> frozenset[str]:
     chosen: set[str] = set()
     for role, most in MAX_USERS.items():
-        users = sorted({cut.task.user for cut in predicted.cuts if predicted.roles[cut.task.user] == role})
+        users = sorted({cut.task.user for cut in answered.cuts if answered.roles[cut.task.user] == role})
         order = np.random.default_rng([seed, 7]).permutation(len(users))
         chosen |= {users[place] for place in order[:most]}
     return frozenset(chosen)

@@ -1,4 +1,4 @@
-"""Transfer between rows of predictions and features, without episodes."""
+"""Transfer between domains of rated feature rows, without episodes."""
 
 from metarec.transfer.rows.alignment import AlignedModel, FeatureAligner
 from metarec.transfer.rows.cross_domain import CrossDomainMetaLearner

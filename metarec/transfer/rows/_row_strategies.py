@@ -1,9 +1,8 @@
-"""The strategies on rated rows: from models of source domains and few rated rows of a target to a model of it."""
+"""Strategies on rated rows: each makes a target model from source models and a few rated rows of the target."""
 
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
@@ -17,38 +16,38 @@ from metarec.meta import BatchedMAML
 from metarec.transfer.rows._rows import RatedRows, RowSource, TargetRows
 from metarec.transfer.rows.alignment import AlignedModel, FeatureAligner
 from metarec.transfer.rows.prototypes import PrototypeBasedModel, extract_prototypes
-from metarec.transfer.sources import deal_places
-from metarec.transfer.strategies.gradient_based import agreeing_gradient, gradient_of
+from metarec.transfer.sources import best_epoch, fold_indices
+from metarec.transfer.strategies.gradient_based import agreeing_gradient, gradient_of, set_gradient
 
-__all__ = ["ROW_STRATEGIES", "RowSources", "RowStrategy", "squared_errors"]
+__all__ = ["ROW_STRATEGIES", "RowSources", "RowStrategy", "row_errors"]
 
 RowSources = Mapping[str, RowSource]
 RowStrategy = Callable[[RowSources, TargetRows, int], nn.Module]
 
 PENALTIES = tuple(10.0**exponent for exponent in np.arange(0, 5.5, 0.5))
-"""Of the ridge regression on few rows alone; with the last one it is the mean of their ratings."""
+"""Of the ridge regression on few rows alone; the last one gives the mean of their ratings."""
 
 SHARES = (0.0, 0.5, 1.0)
-"""How far features are aligned where both domains have as many; more has to be clearly better."""
+"""Of the alignment, where both domains have as many features; a larger one has to be clearly better."""
 
 PROTOTYPES = 16
-"""Of each source; of the target every row is one, up to as many."""
+"""The most prototypes of each domain."""
 
 FOLDS = 5
 STEPS = 60
-"""Of joint training on target and sources, at the most; PATIENCE of them without progress end it."""
+"""The most steps of joint training on target and sources; PATIENCE steps without progress end it."""
 PATIENCE = 10
 RATE = 0.003
 BATCH = 64
-"""Rows drawn from each source for a step."""
+"""Rows that are drawn from each source for a step."""
 
 META_STEPS, META_RATE, TASKS = 20, 0.001, 16
 INNER_STEPS, INNER_RATE = 5, 0.01
-"""Of meta-learning: as MAML is used elsewhere here; TASKS are drawn from each source for a step."""
+"""Of MAML; TASKS are drawn from each source for a step."""
 
 
 def scratch(sources: RowSources, target: TargetRows, seed: int) -> nn.Module:
-    """Ridge regression on the few rows alone; how near to their mean is chosen by leaving one out."""
+    """Ridge regression on the few rows alone, with the penalty chosen by leave-one-out."""
     features, ratings = (tensor.double().numpy() for tensor in target.few)
     spread = features.std(0)
     spread = np.where(spread > 1e-9, spread, np.inf)
@@ -63,14 +62,14 @@ def scratch(sources: RowSources, target: TargetRows, seed: int) -> nn.Module:
 
 
 def feature_alignment(sources: RowSources, target: TargetRows, seed: int) -> nn.Module:
-    """The model of the source that errs least, asked about aligned rows; the map is trained on the few ratings."""
+    """The model of the nearest source on aligned rows; the map is fine-tuned on the few ratings."""
     return _nearest(sources, target).model.fine_tune(*target.few)
 
 
 def model_agnostic(sources: RowSources, target: TargetRows, seed: int) -> nn.Module:
     """A source's model meta-trained on tasks of all sources (MAML, Finn et al. 2017), and adapted to the few rows.
 
-    A task is as many rows of one source as there are few, to adapt to, and as many others to be judged on.
+    A task has as many support rows of one source as there are few rows, and as many query rows.
     """
     start = _nearest(sources, target)
     maml = BatchedMAML(start.trainable(), INNER_RATE, allow_nograd=True)
@@ -104,29 +103,25 @@ def model_agnostic(sources: RowSources, target: TargetRows, seed: int) -> nn.Mod
 def gradient_based(sources: RowSources, target: TargetRows, seed: int) -> nn.Module:
     """A source's model trained on the few rows, together with sources as far as their gradients agree.
 
-    See :func:`~metarec.transfer.strategies.gradient_based.agreeing_gradient`. The number of steps is chosen by
-    cross-validation among the few.
+    See :func:`~metarec.transfer.strategies.gradient_based.agreeing_gradient`. Cross-validation among the few rows
+    chooses the number of steps.
     """
     start = _nearest(sources, target)
     model = start.trainable()
-    count, chosen, best = len(start.few.ratings), 0, math.inf
+    count, chosen = len(start.few.ratings), 0
     if count > 1:
         curves = [
             _curve(copy.deepcopy(model), start.sources, start.few.select(others), start.few.select(part), seed)
-            for others, part in deal_places(count, FOLDS, seed)
+            for others, part in fold_indices(count, FOLDS, seed)
         ]
-        for step, errors in enumerate(zip(*curves, strict=True)):
-            if sum(errors) < best:
-                best, chosen = sum(errors), step
-            if step - chosen >= PATIENCE:
-                break
+        chosen = best_epoch(curves, PATIENCE)
     for _ in _joint_steps(model, start.sources, start.few, chosen, seed):
         pass
     return start.model
 
 
 def prototype_based(sources: RowSources, target: TargetRows, seed: int) -> nn.Module:
-    """Rated prototypes of all sources and of the few rows, all as one source's features; fitted to the few ratings."""
+    """Prototypes of all sources and of the few rows, aligned to one source and fitted to the few ratings."""
     start = _nearest(sources, target)
     found = {name: extract_prototypes(*own, PROTOTYPES, seed) for name, own in zip(sources, start.sources, strict=True)}
     few = extract_prototypes(*start.few, PROTOTYPES, seed)
@@ -142,24 +137,24 @@ ROW_STRATEGIES: dict[str, RowStrategy] = {
 }
 
 
-def squared_errors(model: nn.Module, rows: RatedRows) -> Tensor:
-    """[R] of a model in eval mode.
+def row_errors(model: nn.Module, rows: RatedRows) -> Tensor:
+    """[R] squared errors of a model in eval mode.
 
     Raises:
-        InputError: what the model says of the rows is not [R, 1].
+        InputError: the model's predictions are not [R, 1].
     """
     with torch.no_grad():
-        said = model(rows.features)
-    if said.shape != (len(rows.ratings), 1):
-        raise InputError(f"a model must map features [B, F] to [B, 1] but made {list(said.shape)}")
-    return (said.squeeze(-1) - rows.ratings).square()
+        predictions = model(rows.features)
+    if predictions.shape != (len(rows.ratings), 1):
+        raise InputError(f"a model must map features [B, F] to [B, 1] but made {list(predictions.shape)}")
+    return (predictions.squeeze(-1) - rows.ratings).square()
 
 
 class _Start(NamedTuple):
-    """The source's model from which a strategy sets out, and everybody's rows as this source's features.
+    """The model of the nearest source, and all rows in the feature space of this source.
 
     Attributes:
-        model: a copy of it, behind a map from the target's features. few: the target's few rows after that map.
+        model: a copy, after a map from the target's features. few: the target's few rows after that map.
         sources: the rows of all sources.
     """
 
@@ -175,12 +170,12 @@ class _Start(NamedTuple):
 
 
 def _nearest(sources: RowSources, target: TargetRows) -> _Start:
-    """The source whose model says most of the few ratings, and how far features are aligned to it.
+    """Choose the source and the share of alignment with the smallest errors on the few rows.
 
-    The first source and least alignment are left only for what errs less by more than a standard error over rows.
+    The first source and the least alignment are left only for errors that are smaller by more than a standard error.
     """
     candidates = [(name, model) for name in sorted(sources) for model in _alignments(sources[name], target)]
-    errors = [squared_errors(model, target.few) for _, model in candidates]
+    errors = [row_errors(model, target.few) for _, model in candidates]
     best = 0
     for place, own in enumerate(errors):
         gains = errors[best] - own
@@ -190,18 +185,18 @@ def _nearest(sources: RowSources, target: TargetRows) -> _Start:
     home = sources[name].rows.features
     with torch.no_grad():
         few = target.few._replace(features=model.feature_aligner(target.few.features))
-        return _Start(model, few, [_likened(source.rows, home) for source in sources.values()])
+        return _Start(model, few, [_in_space_of(source.rows, home) for source in sources.values()])
 
 
-def _likened(rows: RatedRows, home: Tensor) -> RatedRows:
-    """A source's rows with as many features as those at home: what has other ones is made to look like them."""
+def _in_space_of(rows: RatedRows, home: Tensor) -> RatedRows:
+    """A source's rows, aligned to the features `home` if they have another number of them."""
     if rows.features.shape[1] == home.shape[1]:
         return rows
     return rows._replace(features=FeatureAligner(home, rows.features)(rows.features))
 
 
 def _alignments(source: RowSource, target: TargetRows) -> Iterator[AlignedModel]:
-    """From no alignment to a whole one; only that where the domains have different numbers of features."""
+    """From no alignment to a full one; only the full one where the numbers of features differ."""
     whole = FeatureAligner(source.rows.features, target.features)
     same = whole.weight.shape[0] == whole.weight.shape[1]
     for share in SHARES if same else SHARES[-1:]:
@@ -214,12 +209,12 @@ def _alignments(source: RowSource, target: TargetRows) -> Iterator[AlignedModel]
 
 
 def _curve(
-    model: nn.Module, sources: list[RatedRows], known: RatedRows, judged: RatedRows, seed: int
+    model: nn.Module, sources: list[RatedRows], train: RatedRows, validation: RatedRows, seed: int
 ) -> Iterator[float]:
-    """The sum of squared errors on `judged` before the first step on `known`, and after each."""
-    yield float(squared_errors(model, judged).sum())
-    for _ in _joint_steps(model, sources, known, STEPS, seed):
-        yield float(squared_errors(model, judged).sum())
+    """The sum of squared validation errors before the first step on the train rows, and after each."""
+    yield float(row_errors(model, validation).sum())
+    for _ in _joint_steps(model, sources, train, STEPS, seed):
+        yield float(row_errors(model, validation).sum())
 
 
 def _joint_steps(model: nn.Module, sources: list[RatedRows], few: RatedRows, count: int, seed: int) -> Iterator[None]:
@@ -234,9 +229,7 @@ def _joint_steps(model: nn.Module, sources: list[RatedRows], few: RatedRows, cou
     for _ in range(count):
         drawn = [own.select(torch.randperm(len(own.ratings), generator=generator)[:BATCH]) for own in sources]
         combined, _ = agreeing_gradient(gradient(few), [gradient(rows) for rows in drawn])
-        sizes = [parameter.numel() for parameter in parameters]
-        for parameter, part in zip(parameters, combined.split(sizes), strict=True):
-            parameter.grad = part.view_as(parameter).clone()
+        set_gradient(parameters, combined)
         optimizer.step()
         yield
     optimizer.zero_grad()

@@ -1,4 +1,4 @@
-"""Rated rows without episodes: features and a rating each. What row-level strategies learn from."""
+"""Rated rows without episodes: features and a rating each."""
 
 from __future__ import annotations
 
@@ -32,22 +32,21 @@ class RowSource(NamedTuple):
 
 
 class TargetRows(NamedTuple):
-    """A target domain: the few rows whose ratings are known, and the features [R, F] of all."""
+    """A target domain: a few rated rows, and the features [R, F] of all rows."""
 
     few: RatedRows
     features: Tensor
 
     def select(self, rows: Tensor) -> TargetRows:
-        """With the ratings of these few alone, [n] integers."""
+        """The same target with these few rated rows only, [n] integers."""
         return self._replace(few=self.few.select(rows))
 
 
 def as_rows(data: Sequence[Mapping[str, Any]], name: str) -> RatedRows:
-    """Read dicts with ``features`` [F] and ``rating``; `name` is what messages call them. They are left as they are.
+    """Convert dicts with ``features`` [F] and ``rating``; error messages call them `name`.
 
     Raises:
-        InputError: there is none, one lacks something, is not finite, or has another number of features; named by
-        place.
+        InputError: there is none, or a row is incomplete, not finite, or has another number of features.
     """
     if isinstance(data, Mapping | str) or not isinstance(data, Sequence):
         raise InputError(f"{name} must be episodes, or a list of dicts, but got {type(data).__name__}")

@@ -1,4 +1,4 @@
-"""Make the features of one domain look like those of another, so that a model of the other can be asked."""
+"""Aligns the features of a target domain to those of a source, so that the source's model applies to them."""
 
 from __future__ import annotations
 
@@ -15,18 +15,16 @@ __all__ = ["AlignedModel", "FeatureAligner"]
 
 
 class FeatureAligner(nn.Module):
-    """A linear map from target features to source features, after which both have the same mean and covariance.
+    """A linear map from target features to source features that matches their means and covariances.
 
-    Correlation alignment (CORAL, Sun et al. 2016) from the target to the source, because it is the source's model that
-    is asked: whitened by the target's covariance, coloured by the source's. Of few rows a covariance is mostly noise.
-    So both are shrunk towards a multiple of the identity as far as their own rows call for (Ledoit and Wolf 2004), on
-    standardised features: with very few rows what is left is that each feature gets the other's mean and spread.
+    Correlation alignment (CORAL, Sun et al. 2016) from the target to the source: features are whitened by the target's
+    covariance and coloured by the source's. Covariances of few rows are noisy, so both are shrunk towards a multiple of
+    the identity (Ledoit and Wolf 2004) on standardised features: with very few rows only means and spreads are matched.
 
-    Where the domains have features of different kinds or numbers, there is no feature of the one that stands for one of
-    the other. Then principal components stand for each other in the order of their variances (as in subspace
-    alignment, Fernando et al. 2013), as many as both have.
+    Where the domains have different numbers of features, their principal components are matched in the order of their
+    variances (as in subspace alignment, Fernando et al. 2013), as many as both have.
 
-    The map is a layer with parameters: few ratings of the target can train it further (:meth:`AlignedModel.fine_tune`).
+    The map is a layer with parameters, which a few target ratings can train further (:meth:`AlignedModel.fine_tune`).
 
     Args:
         source_features: [S, F] rows of the source; target_features: [T, G] rows of the target. At least one each.
@@ -63,10 +61,10 @@ class FeatureAligner(nn.Module):
 
 
 class AlignedModel(nn.Module):
-    """A source's model, asked about a target's rows through an aligner.
+    """A source's model, applied to a target's rows through an aligner.
 
     Args:
-        base_model: from source features [B, F] to predictions [B, 1]; it is left as it is.
+        base_model: from source features [B, F] to predictions [B, 1]; it is not trained.
         feature_aligner: from target features to source features.
     """
 
@@ -77,20 +75,20 @@ class AlignedModel(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """[B, 1] predictions for target features [B, G]."""
-        answer: Tensor = self.base_model(self.feature_aligner(features))
-        return answer
+        predictions: Tensor = self.base_model(self.feature_aligner(features))
+        return predictions
 
     def fine_tune(
         self, features: Tensor, ratings: Tensor, *, strength: float = 1.0, steps: int = 100, rate: float = 0.01
     ) -> AlignedModel:
-        """Train the map on rated rows of the target; the further from where it began, the more it costs.
+        """Train the map on rated rows of the target, with a ridge penalty around its present parameters.
 
-        Minimised is the mean squared error plus ``strength / rows`` times the squared distance of the map from the one
-        that moments alone gave: ridge regression around it, so that few ratings move it little.
+        The loss is the mean squared error plus ``strength / rows`` times the squared distance of the parameters from
+        the present ones.
 
         Args:
             features: [B, G]; ratings: [B] on the scale of the model's predictions.
-            strength: how many ratings the moments are worth, about; >= 0.
+            strength: the weight of the present parameters, roughly in ratings; >= 0.
 
         Raises:
             InputError: the shapes do not fit each other, there is no row, or `strength` is below 0.
@@ -117,19 +115,19 @@ class AlignedModel(nn.Module):
 
 
 class _Moments:
-    """Mean, spread, and the shrunk correlations of rows, as what whitens and what colours."""
+    """Mean, spread, and the whitening and colouring matrices of the shrunk correlations of rows."""
 
     def __init__(self, rows: Tensor) -> None:
         self.mean = rows.mean(0)
         spread = rows.std(0, correction=0)
-        # What is constant stays what it is: there is nothing to scale.
+        # Constant features are not scaled.
         self.spread = torch.where(spread > 1e-9, spread, 1.0)
         standard = (rows - self.mean) / self.spread
         identity = torch.eye(rows.shape[1]).to(rows)
         shrunk = identity
         if len(rows) > 1:
             shrunk = torch.from_numpy(ledoit_wolf(standard.numpy(), assume_centered=True)[0]).to(rows)
-        # A constant feature has no variance and so no direction of its own; one of a small size keeps roots finite.
+        # Constant features have no variance; a small one keeps the inverse roots finite.
         values, vectors = torch.linalg.eigh(shrunk + 1e-6 * identity)
         order = values.argsort(descending=True)
         values, vectors = values[order].clamp(min=1e-6), vectors[:, order]

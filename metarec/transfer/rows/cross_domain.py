@@ -1,4 +1,4 @@
-"""From models of source domains to a model of a target domain, by the name of a strategy."""
+"""Transfer from source domains to a target domain by the name of a strategy, on episodes or on rows."""
 
 from __future__ import annotations
 
@@ -13,35 +13,35 @@ from torch import nn
 from metarec.episodes import DomainEpisodes, Episodes
 from metarec.errors import InputError
 from metarec.registry import suggest
-from metarec.transfer.rows._row_strategies import ROW_STRATEGIES, squared_errors
+from metarec.transfer.rows._row_strategies import ROW_STRATEGIES, row_errors
 from metarec.transfer.rows._rows import RowSource, TargetRows, as_rows
-from metarec.transfer.sources import Sources, TransferredModel, TransferSettings, deal_places, few_users
+from metarec.transfer.sources import Sources, TransferredModel, TransferSettings, few_users, fold_indices
 from metarec.transfer.strategies import STRATEGIES
 
 __all__ = ["CrossDomainMetaLearner"]
 
 AUTO, SAFE = "auto", "scratch"
 FOLDS = 3
-"""Into how many parts few rows are dealt, to choose a strategy."""
+"""Of the few rows, for the choice of a strategy."""
 
 RowData = Sequence[Mapping[str, Any]]
 
 
 class CrossDomainMetaLearner:
-    """Carries what source domains know to a target domain with few ratings.
+    """Transfers from source domains to a target domain with few ratings.
 
-    Data is either episodes, which are handed to the strategies of :data:`~metarec.transfer.STRATEGIES`; or rows, a list
-    of dicts with ``features`` [F] and ``rating``, on one scale for all domains. Domains of rows may have different
-    features. What is handed in is not changed: of models copies are trained, and no global generator is drawn from.
+    Data is either episodes, for the strategies of :data:`~metarec.transfer.STRATEGIES`; or rows, a list of dicts with
+    ``features`` [F] and ``rating``, on one scale for all domains. Domains of rows may have different features. Inputs
+    are not changed: copies of models are trained, and no global random state is used.
 
     Args:
         source_domains: the names of the sources, or name -> episodes of each. With no names, any can be added.
         target_domain: the target's name.
-        seed: of whatever is drawn at random, >= 0.
+        seed: of all random draws, >= 0.
         settings: of the fusion network, where data is episodes.
 
     Attributes:
-        reasons: what the last transfer chose and why, as values that JSON knows.
+        reasons: the choices of the last transfer and their grounds, as JSON values.
 
     Raises:
         InputError: the target is among the sources, or the seed is no integer >= 0.
@@ -80,14 +80,14 @@ class CrossDomainMetaLearner:
                     self.add_source_domain(name, None, given)
 
     def add_source_domain(self, name: str, model: nn.Module | None, training_data: RowData | DomainEpisodes) -> None:
-        """Add a source, or put another in the place of one with this name.
+        """Add a source, or replace the one with this name.
 
         Args:
-            model: from features [B, F] to [B, 1], trained on these rows. Of episodes it is not asked: strategies train
-                the networks of `settings` on them.
+            model: from features [B, F] to [B, 1], trained on these rows. It is not used with episodes: strategies
+                train the networks of `settings` on them.
 
         Raises:
-            InputError: a name that was not announced, a model that does not fit the rows, or data that is wrong.
+            InputError: an unknown name, a model that does not fit the rows, or wrong data.
         """
         if name == self.target_domain or (self.source_domains and name not in self.source_domains):
             raise InputError(f'unknown source domain "{name}"; {suggest(name, self.source_domains)}')
@@ -100,7 +100,7 @@ class CrossDomainMetaLearner:
             raise InputError(f'model of "{name}" must be a torch.nn.Module but got {type(model).__name__}')
         own = copy.deepcopy(model).eval()
         try:
-            squared_errors(own, rows)
+            row_errors(own, rows)
         except (RuntimeError, InputError) as error:
             width = rows.features.shape[1]
             raise InputError(f'model of "{name}" must map features [B, {width}] to [B, 1]: {error}') from error
@@ -115,15 +115,15 @@ class CrossDomainMetaLearner:
         """A model of the target.
 
         Args:
-            target_data: rows of the target, of which the features are looked at, and the ratings of some few that are
-                drawn; or episodes, of which some few (train) users are.
+            target_data: rows, with all features but only the ratings of a random few; or episodes, with only a random
+                few (train) users.
             strategy: "feature_alignment", "model_agnostic", "gradient_based", "prototype_based", "scratch", or "auto",
-                which tries them on rows, by cross-validation among the few; it leaves "scratch" only for one that is
-                clearly better.
-            few_shot_size: how many rows or users have known ratings; all, where there are fewer.
+                which on rows chooses by cross-validation among the few; it leaves "scratch" only for a strategy that
+                is clearly better.
+            few_shot_size: the number of rows or users whose ratings are used; all, where there are fewer.
 
         Returns:
-            of rows a module from features [B, F] to [B, 1] in eval mode; of episodes a
+            for rows a module from features [B, F] to [B, 1] in eval mode; for episodes a
             :class:`~metarec.transfer.TransferredModel`.
 
         Raises:
@@ -134,9 +134,9 @@ class CrossDomainMetaLearner:
         if isinstance(target_data, DomainEpisodes | Episodes):
             users = target_data.train if isinstance(target_data, DomainEpisodes) else target_data
             return self._from_episodes(few_users(users, few_shot_size, self.seed), strategy)
-        known = [*ROW_STRATEGIES, AUTO]
-        if strategy not in known:
-            raise InputError(f'unknown strategy "{strategy}"; {suggest(strategy, known)}')
+        names = [*ROW_STRATEGIES, AUTO]
+        if strategy not in names:
+            raise InputError(f'unknown strategy "{strategy}"; {suggest(strategy, names)}')
         if not self._rows and strategy not in (SAFE, AUTO):
             raise InputError(f'strategy "{strategy}" needs at least one source domain but got none; add_source_domain')
         rows = as_rows(target_data, "target_data")
@@ -149,27 +149,27 @@ class CrossDomainMetaLearner:
         return self._learn(chosen, target).eval()
 
     def _from_episodes(self, few: Episodes, strategy: str) -> TransferredModel:
-        # What sources teach is kept for the next strategy.
+        # The source models are kept for the next strategy.
         self._sources = Sources(self._episodes) if self._sources is None else self._sources
         model: TransferredModel = STRATEGIES.get(strategy)(self.settings, seed=self.seed).fit(self._sources, few)
         self.reasons = {"strategy": strategy, **model.reasons()}
         return model
 
     def _learn(self, strategy: str, target: TargetRows) -> nn.Module:
-        # Networks with dropout draw from the global generator, which is put back.
+        # Networks with dropout draw from the global generator, so its state is restored.
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
             return ROW_STRATEGIES[strategy](self._rows, target, self.seed)
 
     def _choose(self, target: TargetRows) -> str:
-        """The strategy that errs least on few rows that it has not seen, if clearly less than the safe one."""
+        """The strategy with the smallest out-of-fold errors, if they are clearly smaller than those of the safe one."""
         count = len(target.few.ratings)
         names = list(ROW_STRATEGIES) if self._rows and count > 1 else [SAFE]
         errors = {name: np.zeros(count) for name in names}
-        for others, part in deal_places(count, FOLDS, self.seed) if len(names) > 1 else ():
+        for others, part in fold_indices(count, FOLDS, self.seed) if len(names) > 1 else ():
             for name in names:
                 model = self._learn(name, target.select(others)).eval()
-                errors[name][part.numpy()] = squared_errors(model, target.few.select(part)).numpy()
+                errors[name][part.numpy()] = row_errors(model, target.few.select(part)).numpy()
         best = min(names, key=lambda name: (float(errors[name].sum()), name != SAFE, name))
         gains = errors[SAFE] - errors[best]
         chosen = best if gains.sum() > gains.std() * np.sqrt(count) else SAFE

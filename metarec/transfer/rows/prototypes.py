@@ -15,10 +15,10 @@ from metarec.errors import InputError
 __all__ = ["PrototypeBasedModel", "Prototypes", "extract_prototypes"]
 
 NOTHING = 1e-6
-"""The spread up to which a feature is the same for all, and says nothing of any."""
+"""A feature with no larger spread is constant, and is ignored."""
 
 STARTS = 4
-"""Of the clustering, of which the best is kept."""
+"""Initialisations of k-means; the best is kept."""
 
 
 class Prototypes(NamedTuple):
@@ -32,7 +32,7 @@ def extract_prototypes(features: Tensor, ratings: Tensor, count: int, seed: int)
     """The centres of clusters of standardised rows (k-means), and the mean rating in each.
 
     Args:
-        features: [R, F]; ratings: [R]. count: how many prototypes; of fewer rows each is one.
+        features: [R, F]; ratings: [R]. count: of prototypes; at most one for each different row.
     """
     values = features.double()
     spread = values.std(0, correction=0)
@@ -45,17 +45,16 @@ def extract_prototypes(features: Tensor, ratings: Tensor, count: int, seed: int)
 
 
 class PrototypeBasedModel(nn.Module):
-    """Predicts the rating of the prototypes that a row is near to.
+    """Predicts the mean rating of prototypes, weighted by a row's memberships in them.
 
-    A row belongs to each prototype by the softmax of the negative squared distance (Prototypical Networks, Snell et al.
-    2017), in units of how far prototypes are from their nearest neighbours, with features measured by their spread over
-    the prototypes; its rating is the mean of theirs, so weighed. Prototypes of sources stand beside those of the
-    target; with rated rows of the target, :meth:`fit` moves the ratings of all.
+    Memberships are the softmax of the negative squared distances (Prototypical Networks, Snell et al. 2017), in units
+    of the distance between neighbouring prototypes, with features scaled by their spread over the prototypes.
+    Prototypes of sources and of the target are used together; :meth:`fit` fits the ratings of all to rated rows.
 
     Args:
         source_prototypes: those of a source, or name -> those of each. target_prototypes: those of the target.
-            :class:`Prototypes`, or features [K, F] alone, whose ratings are not known: they begin as the mean of a
-            prototype's features, as if these were predictions of the rating.
+            Either :class:`Prototypes`, or features [K, F] alone: their initial ratings are the means of a prototype's
+            features, as if these were predictions of the rating.
 
     Attributes:
         features: [K, F] and ratings: [K], parameters, of all prototypes: the sources', then the target's.
@@ -91,7 +90,7 @@ class PrototypeBasedModel(nn.Module):
         self.width: Tensor
 
     def memberships(self, features: Tensor) -> Tensor:
-        """[B, K] how far rows [B, F] belong to each prototype; each row adds up to 1.
+        """[B, K] memberships of rows [B, F] in each prototype; each row sums to 1.
 
         Raises:
             InputError: the rows have another number of features than the prototypes.
@@ -106,10 +105,10 @@ class PrototypeBasedModel(nn.Module):
         return (self.memberships(features) @ self.ratings).unsqueeze(-1)
 
     def fit(self, features: Tensor, ratings: Tensor, *, strength: float = 1.0) -> PrototypeBasedModel:
-        """Move the prototypes' ratings by what rated rows bear out: ridge regression around what they are.
+        """Fit the prototypes' ratings to rated rows by ridge regression around their present values.
 
         Args:
-            features: [B, F]; ratings: [B]. strength: how many rows at a prototype its own rating is worth, > 0.
+            features: [B, F]; ratings: [B]. strength: the weight of a prototype's present rating, in rows, > 0.
 
         Raises:
             InputError: the shapes do not fit, or `strength` is not above 0.
@@ -120,9 +119,9 @@ class PrototypeBasedModel(nn.Module):
             raise InputError(f"ratings must be [{len(features)}] as the features but got {list(ratings.shape)}")
         with torch.no_grad():
             weights = self.memberships(features).double()
-            left_over = ratings.double() - weights @ self.ratings.double()
+            residuals = ratings.double() - weights @ self.ratings.double()
             penalty = strength * torch.eye(len(self.ratings)).to(weights)
-            moves = torch.linalg.solve(weights.T @ weights + penalty, weights.T @ left_over)
+            moves = torch.linalg.solve(weights.T @ weights + penalty, weights.T @ residuals)
             self.ratings.add_(moves.to(self.ratings))
         return self
 
@@ -131,7 +130,7 @@ def _neighbour_distance(features: Tensor) -> Tensor:
     """The median squared distance of prototypes [K, F] from their nearest neighbours; 1 where there is none."""
     if len(features) == 1:
         return torch.ones(()).to(features)
-    # One prototype that is far from all says nothing of the others.
+    # The median ignores a single outlier.
     squared = torch.cdist(features, features).square().fill_diagonal_(math.inf).min(1).values.median()
     return torch.where(squared > NOTHING, squared, 1.0)
 

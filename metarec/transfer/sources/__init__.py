@@ -1,26 +1,24 @@
-"""What is learned from source domains, and its step to a target with few users."""
+"""Models of the source domains, and their first adaptation step to a target with few users."""
 
-from metarec.transfer.sources._domain_step import LEVEL, STRENGTH, DomainStep
-from metarec.transfer.sources._few import CrossFitted, deal_places
-from metarec.transfer.sources._out_of_fold import squared_errors, stepped_out_of_fold
-from metarec.transfer.sources._source_model import SourceModel, Sources
-from metarec.transfer.sources._training import Epochs, few_users, fine_tune
-from metarec.transfer.sources._transferred import TransferredModel
-from metarec.transfer.sources.settings import TransferSettings
+from metarec.transfer.sources._domain_step import LEVEL, STRENGTH, DomainStep, out_of_fold, user_squared_errors
+from metarec.transfer.sources._few_users import CrossFitted, few_users, fold_indices
+from metarec.transfer.sources._settings import TransferSettings
+from metarec.transfer.sources._source_model import SourceModel, Sources, TransferredModel
+from metarec.transfer.sources._training import best_epoch, fine_tune
 
 __all__ = [
     "LEVEL",
     "STRENGTH",
     "CrossFitted",
     "DomainStep",
-    "Epochs",
     "SourceModel",
     "Sources",
     "TransferSettings",
     "TransferredModel",
-    "deal_places",
+    "best_epoch",
     "few_users",
     "fine_tune",
-    "squared_errors",
-    "stepped_out_of_fold",
+    "fold_indices",
+    "out_of_fold",
+    "user_squared_errors",
 ]

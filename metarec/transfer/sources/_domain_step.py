@@ -1,46 +1,47 @@
-"""The first of two levels of adaptation: from what sources teach to one target domain, by its few users."""
+"""The first of two levels of adaptation: from the source models to one target domain, by its few users."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Protocol
+
 import numpy as np
+import torch
 
 from metarec.episodes import Episodes
 from metarec.fusion.stackers import query_rows, true_ratings
+from metarec.transfer.sources._few_users import fold_indices
 
-__all__ = ["LEVEL", "STRENGTH", "DomainStep"]
+__all__ = ["LEVEL", "STRENGTH", "DomainStep", "out_of_fold", "user_squared_errors"]
 
 STRENGTH = 5.0
-"""Of the penalty: how much a squared coefficient costs, in units of a squared error on the common scale. Ratings
-differ from the mean of the models by about a twentieth of it, so that this is worth about 2,000 rows. Chosen on
-validation users of seven sets: 1,000 to 5,000 rows are within .1 % of each other for 5, 20 and 100 known users."""
+"""The ridge penalty: the cost of a squared coefficient, in units of a squared error on the common scale. Ratings
+differ from the models' mean by about a twentieth of that scale, so the penalty weighs about 2,000 rows. Chosen on
+validation users of seven sets: 1,000 to 5,000 rows are within .1 % of each other for 5, 20 and 100 target users."""
 
 LEVEL = 0.1
-"""The column that stands for the domain's level: its coefficient is as free as that of a base that deviates by this."""
+"""The value of the intercept column: its coefficient is as free as that of a base that deviates by this."""
 
 
 class DomainStep:
-    """Ridge regression of what the mean of several models leaves over, on how bases and models deviate from that mean.
+    """Ridge regression of the residuals of the models' mean on the deviations of bases and models from that mean.
 
-    With no user it changes nothing; with many it becomes a stacking of bases and models. In between its penalty says
-    how much the sources' word is worth: it is the posterior mean when domains differ from what sources teach by normal
-    coefficients (Lindley and Smith 1972), and the only thing that is learned of the domain.
+    Without users it changes nothing; with many it becomes a stacking of bases and models. It is the posterior mean
+    when domains differ from the source models by normal coefficients (Lindley and Smith 1972), and the only part that
+    is fitted to the domain.
 
     Args:
-        few: the known users. members: [T, N, M] what the models predict of their query rows.
+        few: the target's few users. members: [T, N, M] the models' predictions of their query rows.
     """
 
     def __init__(self, few: Episodes, members: np.ndarray) -> None:
         columns, mean = _columns(few, members)
-        left_over = true_ratings(few.batch.query) - mean
+        residuals = true_ratings(few.batch.query) - mean
         penalty = STRENGTH * np.eye(columns.shape[1])
-        self.coefficients = np.linalg.solve(columns.T @ columns + penalty, columns.T @ left_over)
+        self.coefficients = np.linalg.solve(columns.T @ columns + penalty, columns.T @ residuals)
 
     def predict(self, episodes: Episodes, members: np.ndarray) -> np.ndarray:
-        """[T, N] predictions of the query rows, in [0, 1]; 0.5 in padding.
-
-        Args:
-            members: [T, N, M] what the models predict.
-        """
+        """[T, N] predictions of the query rows, in [0, 1]; 0.5 in padding. `members`: [T, N, M] as for the fit."""
         columns, mean = _columns(episodes, members)
         mask = episodes.batch.query.mask.numpy()
         predictions = np.full(mask.shape, 0.5)
@@ -49,9 +50,37 @@ class DomainStep:
 
 
 def _columns(episodes: Episodes, members: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """[R, A + M + 2] how bases and models deviate from the models' mean, the level, the slope; [R] that mean."""
+    """[R, A + M + 2] deviations of bases and models from the models' mean, level, slope; [R] that mean."""
     own = members[episodes.batch.query.mask.numpy()]
     mean = own.mean(1)
-    bases = query_rows(episodes).predictions
-    said = np.concatenate([bases, own], axis=1) - mean[:, None]
-    return np.column_stack([said, np.full(len(mean), LEVEL), mean - 0.5]), mean
+    deviations = np.concatenate([query_rows(episodes).predictions, own], axis=1) - mean[:, None]
+    return np.column_stack([deviations, np.full(len(mean), LEVEL), mean - 0.5]), mean
+
+
+class _Fitted(Protocol):
+    def predict(self, episodes: Episodes, members: np.ndarray, /) -> np.ndarray: ...
+
+
+def out_of_fold(
+    fit: Callable[[Episodes, np.ndarray], _Fitted], few: Episodes, members: np.ndarray, folds: int, seed: int
+) -> np.ndarray:
+    """[U, N, ...] predictions for each of two users or more, by a model that was fitted on users of other folds.
+
+    Args:
+        fit: makes a model from users and the predictions of the source models for them.
+        few: U users. members: [U, N, M] predictions by models that were not trained on them. folds: at most.
+    """
+    parts, predictions = [], []
+    for others, part in fold_indices(len(few), folds, seed):
+        model = fit(few.select(others), members[others.numpy()])
+        predictions.append(model.predict(few.select(part), members[part.numpy()]))
+        parts.append(part)
+    return np.concatenate(predictions)[torch.cat(parts).argsort().numpy()]
+
+
+def user_squared_errors(episodes: Episodes, predictions: np.ndarray) -> np.ndarray:
+    """[U] squared errors on the unit scale, summed over each user's query rows."""
+    query = episodes.batch.query
+    errors = np.where(query.mask.numpy(), predictions - query.targets.numpy(), 0.0)
+    sums: np.ndarray = np.square(errors).sum(1)
+    return sums

@@ -1,33 +1,42 @@
-"""What is learned from source domains: a fusion with equal weights, or linear stackers alone."""
+"""Models of source domains: a fusion with equal weights, or linear stackers alone."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 from metarec.episodes import DomainEpisodes, Episodes
 from metarec.meta import MetaLearner
 from metarec.model import Fusion, FusionConfig
-from metarec.transfer.sources._training import few_users
-from metarec.transfer.sources._transferred import TransferredModel
-from metarec.transfer.sources.settings import TransferSettings
+from metarec.transfer.sources._few_users import few_users
+from metarec.transfer.sources._settings import TransferSettings
 
-__all__ = ["SourceModel", "Sources"]
+__all__ = ["SourceModel", "Sources", "TransferredModel"]
 
 LINEAR_USERS = {"train": 150, "validation": 75}
-"""The most users of a source that linear stackers learn from."""
+"""The most users of a source that linear stackers are fitted on."""
 
 LINEAR = FusionConfig(networks={}, stackers=("ridge", "fwls"), weights="equal")
-"""Stackers that are fitted in little time, for decisions that are repeated many times."""
+"""Stackers that are fast to fit, for decisions that are repeated many times."""
+
+
+class TransferredModel(ABC):
+    """The model that a strategy fits for a target domain."""
+
+    @abstractmethod
+    def predict(self, episodes: Episodes) -> np.ndarray:
+        """[T, N] predictions of the query rows of the target's users, on the unit scale, in [0, 1]."""
+
+    def reasons(self) -> dict[str, Any]:
+        """The choices of the strategy and their grounds, as JSON values."""
+        return {}
 
 
 class SourceModel(TransferredModel):
-    """A fusion that was learned from sources, and the predictions of its members.
-
-    Attributes:
-        fusion: its members have equal weights.
-    """
+    """A fusion with equal weights, trained on sources, and the predictions of its members."""
 
     def __init__(self, fusion: Fusion) -> None:
         self.fusion = fusion
@@ -41,7 +50,7 @@ class SourceModel(TransferredModel):
         *,
         beside: Sequence[Episodes] = (),
     ) -> SourceModel:
-        """Learn from the train users of these domains and from `beside`; stop and tune by the validation users."""
+        """Train on the train users of these domains and on `beside`; stop and tune by their validation users."""
         return cls(Fusion(config, seed=seed).fit(domains, beside=beside))
 
     @property
@@ -51,7 +60,7 @@ class SourceModel(TransferredModel):
         return learner
 
     def with_learner(self, learner: MetaLearner) -> SourceModel:
-        """The same model with another network in the place of the only one."""
+        """The same model with its only network replaced."""
         (name,) = self.fusion.networks
         return SourceModel(self.fusion.with_networks({name: learner}))
 
@@ -66,10 +75,10 @@ class SourceModel(TransferredModel):
 
 
 class Sources(Mapping[str, DomainEpisodes]):
-    """Source domains by name, and the models that are learned from them: each once for all strategies.
+    """Source domains by name, and their models; each model is trained once for all strategies.
 
     Args:
-        episodes: name -> its episodes; test users are not looked at.
+        episodes: name -> its episodes; test users are not used.
     """
 
     def __init__(self, episodes: Mapping[str, DomainEpisodes]) -> None:
@@ -87,7 +96,7 @@ class Sources(Mapping[str, DomainEpisodes]):
         return len(self._episodes)
 
     def model(self, settings: TransferSettings, seed: int, names: Sequence[str] | None = None) -> SourceModel:
-        """The model that is learned from these sources (by default all), stopped by their validation users."""
+        """The model of these sources (by default all), stopped by their validation users."""
         chosen = list(self) if names is None else sorted(names)
         key = (frozenset(chosen), seed, repr(settings))
         if key not in self._models:
@@ -95,13 +104,13 @@ class Sources(Mapping[str, DomainEpisodes]):
         return self._models[key]
 
     def linear_model(self, names: Sequence[str], seed: int) -> SourceModel:
-        """Two linear stackers, fitted on a few users of these sources: nearly as good as :meth:`model`."""
+        """Two linear stackers, fitted on a few users of these sources; nearly as accurate as :meth:`model`."""
         key = (frozenset(names), seed)
         if key not in self._linear:
             train, validation = (
                 Episodes.joined([few_users(getattr(self[name], role), most, seed) for name in sorted(names)])
                 for role, most in LINEAR_USERS.items()
             )
-            # Nothing of it is tested: the test users of the joined episodes are those of validation.
+            # Fitting uses no test users, so the validation users stand in for them.
             self._linear[key] = SourceModel.learn([DomainEpisodes(train, validation, validation)], LINEAR, seed)
         return self._linear[key]

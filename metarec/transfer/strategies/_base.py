@@ -1,4 +1,4 @@
-"""What every transfer strategy offers: a model for a target of which a few users are known."""
+"""The interface of transfer strategies."""
 
 from __future__ import annotations
 
@@ -10,31 +10,31 @@ from metarec.episodes import DomainEpisodes, Episodes
 from metarec.errors import InputError
 from metarec.transfer.sources import Sources, TransferredModel, TransferSettings
 
-__all__ = ["TransferStrategy", "TransferredModel"]
+__all__ = ["TransferStrategy"]
 
 
 class TransferStrategy(ABC):
-    """Carries what source domains know to a target domain with few users.
+    """Fits a model for a target domain with few users, with the help of source domains.
 
     Args:
-        settings: the fusion network and its training, the same for all strategies that are compared.
-        seed: of the network's start, the order of the tasks, and the folds of the target's users.
+        settings: the fusion network and its training, the same for all strategies in a comparison.
+        seed: of the network's initial parameters, the order of the tasks, and the folds of the target's users.
     """
 
     name: ClassVar[str]
-    needs_sources: ClassVar[bool]
+    needs_sources: ClassVar[bool] = True
 
     def __init__(self, settings: TransferSettings | None = None, *, seed: int = 0) -> None:
         self.settings = TransferSettings() if settings is None else settings
         self.seed = seed
 
     def fit(self, sources: Mapping[str, DomainEpisodes], target: Episodes) -> TransferredModel:
-        """Learn from the sources' train users, stop by their validation users, and go on to the target.
+        """Train on the sources' train users, stop by their validation users, and adapt to the target.
 
         Args:
-            sources: name -> a source's episodes; their test users are not looked at. What they teach is learned once
-                for all strategies that are handed the same :class:`~metarec.transfer.Sources`.
-            target: the episodes of the few users of the target that are known.
+            sources: name -> a source's episodes; their test users are not used. Strategies that are given the same
+                :class:`~metarec.transfer.Sources` share its source models.
+            target: the episodes of the target's few users.
 
         Raises:
             InputError: the target has no user, there is no source where one is needed, or a source has other bases or

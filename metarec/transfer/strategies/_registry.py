@@ -1,4 +1,4 @@
-"""The strategies by name."""
+"""The strategies by name, in the order of tables."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ STRATEGIES = Registry(
     "metarec.strategies",
     {
         "auto": "metarec.transfer.strategies.auto:Auto",
-        "scratch": "metarec.transfer.strategies.scratch:Scratch",
-        "zero_shot": "metarec.transfer.strategies.zero_shot:ZeroShot",
-        "pooled": "metarec.transfer.strategies.pooled:Pooled",
+        "scratch": "metarec.transfer.strategies.controls:Scratch",
+        "zero_shot": "metarec.transfer.strategies.controls:ZeroShot",
+        "pooled": "metarec.transfer.strategies.controls:Pooled",
         "model_agnostic": "metarec.transfer.strategies.model_agnostic:ModelAgnostic",
         "gradient_based": "metarec.transfer.strategies.gradient_based:GradientBased",
         "feature_alignment": "metarec.transfer.strategies.feature_alignment:FeatureAlignment",

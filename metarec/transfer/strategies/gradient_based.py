@@ -1,11 +1,10 @@
-"""Sources weighed by how far their gradients agree with the target's, what conflicts projected out."""
+"""Trains on the target and on sources, weighted by the agreement of their gradients."""
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Sequence
 from functools import partial
-from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -17,66 +16,67 @@ from metarec.transfer.sources import Sources, TransferredModel, TransferSettings
 from metarec.transfer.strategies._base import TransferStrategy
 from metarec.transfer.strategies.model_agnostic import SteppedModel
 
-__all__ = ["GradientBased", "agreeing_gradient", "gradient_of"]
+__all__ = ["GradientBased", "agreeing_gradient", "gradient_of", "set_gradient"]
 
 SHARPNESS = 5.0
-"""How much more a source counts whose gradient agrees more: e times more for every 0.2 of cosine."""
+"""A source counts e times more for each 0.2 of cosine with the target's gradient."""
 
 EPOCHS = 20
-"""Of the target's users, at the most: the start is a good one already."""
+"""The most epochs of the target's users: the initial parameters are good already."""
 
 PATIENCE = 4
-"""Epochs without progress among the target's users after which there is no more."""
+"""Epochs without progress on the target's users that end training."""
 
 KEPT = 4
-"""Steps for which the sources' gradients are kept: steps are small, and it is sources that there are many of."""
+"""Steps for which the sources' gradients are kept: steps are small, and sources are many."""
 
 
 class GradientBased(TransferStrategy):
-    """The target's few users go on being trained on together with the sources, as far as these agree with them.
+    """Fine-tunes on the target's few users together with the sources, as far as their gradients agree.
 
     It begins as :class:`~metarec.transfer.strategies.model_agnostic.ModelAgnostic` does. Then every step on the
-    target's users also takes a step on as many users of each source, see :func:`agreeing_gradient`. The gradient of few
-    users is noisy. The sources' gradients add to it where they agree, and are projected where they conflict.
+    target's users also uses as many users of each source, see :func:`agreeing_gradient`: the gradient of few users is
+    noisy.
     """
 
-    name: ClassVar[str] = "gradient_based"
-    needs_sources: ClassVar[bool] = True
+    name = "gradient_based"
 
     def _fit(self, sources: Sources, target: Episodes) -> TransferredModel:
         model = sources.model(self.settings, self.seed)
         batches = [source.train.batch for source in sources.values()]
-        short = self.settings.model_copy(
-            update={
-                "epochs": min(EPOCHS, self.settings.epochs),
-                "patience": min(PATIENCE, self.settings.patience),
-            }
-        )
+        own = self.settings
+        short = own.model_copy(update={"epochs": min(EPOCHS, own.epochs), "patience": min(PATIENCE, own.patience)})
         epochs = partial(_epochs, sources=batches, settings=short, seed=self.seed)
         learner = fine_tune(copy.deepcopy(model.learner), target, short, self.seed, epochs)
         return SteppedModel(model.with_learner(learner), target)
 
 
 def gradient_of(loss: Tensor, parameters: Sequence[Tensor]) -> Tensor:
-    """[P] the gradient with respect to all parameters, one after the other; 0 for what the loss does not depend on."""
+    """[P] the flat gradient with respect to all parameters; 0 where the loss does not depend on them."""
     found = torch.autograd.grad(loss, list(parameters), allow_unused=True, materialize_grads=True)
-    # Gradients of some layers lie in memory the other way round, which torch's own function cannot flatten.
+    # Gradients of some layers are not contiguous, which torch's parameters_to_vector cannot flatten.
     return torch.cat([one.reshape(-1) for one in found])
 
 
-def agreeing_gradient(target: Tensor, sources: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-    """The gradient to go along, and how much each source counts in it.
+def set_gradient(parameters: Sequence[Tensor], gradient: Tensor) -> None:
+    """Write a flat [P] gradient to the parameters' ``grad``."""
+    sizes = [parameter.numel() for parameter in parameters]
+    for parameter, part in zip(parameters, gradient.split(sizes), strict=True):
+        parameter.grad = part.view_as(parameter).clone()
 
-    Sources are weighed by the cosine of their gradient with the target's (a softmax: all count, those that agree count
-    more). Of a source that conflicts, the part that lies against the target's gradient is taken away (Yu et al. 2020);
-    so the sum never undoes what the target wants.
+
+def agreeing_gradient(target: Tensor, sources: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    """Add the sources' gradients to the target's, without their parts that conflict with it (Yu et al. 2020).
+
+    Sources are weighted by a softmax of the cosine of their gradient with the target's. The component of a source's
+    gradient against the target's is projected out, so that no source undoes the target's step.
 
     Args:
         target: [P]; sources: S gradients [P] of the same parameters.
 
     Returns:
-        [P] the target's gradient plus the weighted mean of what is left of the sources'; [S] the weights, which add up
-        to 1.
+        [P] the target's gradient plus the weighted mean of the projected ones of the sources; [S] the weights, which
+        sum to 1.
 
     >>> combined, weights = agreeing_gradient(torch.tensor([1.0, 0.0]), [torch.tensor([-1.0, 2.0])])
     >>> combined
@@ -98,7 +98,7 @@ def _epochs(
     settings: TransferSettings,
     seed: int,
 ) -> Iterator[None]:
-    """Epochs of the target's tasks, and beside every batch the gradients of tasks drawn from each source."""
+    """Epochs of the target's tasks, each batch with the gradients of tasks that are drawn from each source."""
     generator = torch.Generator().manual_seed(seed)
     optimizer = make_adam(learner, settings.outer_lr)
     parameters = [parameter for parameter in learner.parameters() if parameter.requires_grad]
@@ -121,10 +121,7 @@ def _epochs(
                 if step % KEPT == 0:
                     others = [gradient(drawn(source)) for source in sources]
                 combined, _ = agreeing_gradient(gradient(batch.select(tasks)), others)
-                place = 0
-                for parameter in parameters:
-                    parameter.grad = combined[place : place + parameter.numel()].view_as(parameter).clone()
-                    place += parameter.numel()
+                set_gradient(parameters, combined)
                 clipped_step(learner, optimizer, epoch=epoch, batch=number)
                 step += 1
         yield

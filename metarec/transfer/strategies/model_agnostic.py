@@ -1,8 +1,6 @@
-"""Meta-learned across the sources, adapted to the target in two levels: the domain, then each user."""
+"""MAML across the sources, with two levels of adaptation."""
 
 from __future__ import annotations
-
-from typing import ClassVar
 
 import numpy as np
 
@@ -14,22 +12,20 @@ __all__ = ["ModelAgnostic", "SteppedModel"]
 
 
 class ModelAgnostic(TransferStrategy):
-    """Meta-learned across the sources, adapted to the target in two levels: the domain, then each user.
+    """Meta-learns initial parameters on tasks of all sources (MAML, Finn et al. 2017), then adapts in two levels.
 
-    The start is learned on tasks of all sources (MAML, Finn et al. 2017), whatever the models are. From there one
-    closed step leads to the domain, as far as its few users bear it out (:class:`DomainStep`), and the inner loop to
-    each user.
+    The first is a closed-form step to the domain by its few users (:class:`DomainStep`), the second is the inner loop
+    for each user.
     """
 
-    name: ClassVar[str] = "model_agnostic"
-    needs_sources: ClassVar[bool] = True
+    name = "model_agnostic"
 
     def _fit(self, sources: Sources, target: Episodes) -> TransferredModel:
         return SteppedModel(sources.model(self.settings, self.seed), target)
 
 
 class SteppedModel(TransferredModel):
-    """What sources model, and a step from there to the target's few users."""
+    """A source model, and a domain step that is fitted on the target's few users."""
 
     def __init__(self, model: SourceModel, few: Episodes) -> None:
         self._model = model

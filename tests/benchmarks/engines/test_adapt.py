@@ -48,7 +48,7 @@ def test_every_part_is_measured_and_the_parts_make_the_total(domain):
         parts = [taken[part] for part in (*world.maker.bases, *PARTS)]
         assert min(parts) > 0
         assert sum(parts) == pytest.approx(taken["total"], rel=0.05)
-    # Who is served was not there when anything was fitted, and is asked about nothing that is rated already.
+    # Served users are test users, and the scored items are not rated.
     roles = assign_roles({"tiny": domain}, "tiny", EpisodeSettings(), 0).roles
     assert len(world.users) == sum(role == "test" for role in roles.values())
     for history, items in world.users:
@@ -81,7 +81,7 @@ def test_the_command_writes_its_report(tmp_path):
     ("arguments", "message"),
     [(["--rounds", "0"], "--rounds must be >= 1 but got 0"), (["--data", "nowhere"], "nowhere: there are no ratings")],
 )
-def test_bad_input_is_said_in_one_line(tmp_path, arguments, message):
+def test_bad_input_is_reported_in_one_line(tmp_path, arguments, message):
     from typer.testing import CliRunner
 
     app = adapt.typer.Typer()

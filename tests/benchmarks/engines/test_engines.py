@@ -1,4 +1,4 @@
-"""The benchmark on engines: contestants that compute the same, and cases that can be told apart."""
+"""The benchmark on engines: equal gradients of the contestants, and distinct cases."""
 
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -26,7 +26,7 @@ def test_every_contestant_takes_the_same_step_and_threads_are_left_as_they_were(
     assert gemm_rate(1, size=64) > 0
 
 
-def test_who_would_take_too_long_is_left_out():
+def test_slow_contestants_are_left_out():
     small = replace(BASE, tasks=2, steps=1, shots=2, queries=2)
     found = measure(small, rounds=3, seconds=0.1, expected={"higher": 1000 * _engine_cases.LIMIT})
     assert "higher" not in {row["contestant"] for row in found}

@@ -1,4 +1,4 @@
-"""The benchmark on linked users: the same ratings with and without links, and what it says of them."""
+"""The benchmark on linked users: the same ratings with and without links, and its summary."""
 
 import numpy as np
 import pandas as pd
@@ -6,7 +6,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from benchmarks.transfer.linked_cells import Plan, known_elsewhere, measure
+from benchmarks.transfer.linked_cells import LinkedPlan, measure, ratings_elsewhere
 from benchmarks.transfer.linked_users import _markdown, main, summarise
 from metarec.episodes import EpisodeSettings
 from metarec.ratings import simulate_domains
@@ -23,23 +23,23 @@ def domains():
 @pytest.fixture(scope="module")
 def table(domains):
     two = {name: domains[name] for name in ("books", "movies")}
-    plan = Plan(two, (0,), (0,), ("mean",), 8, "labels", CUT, TransferSettings(), None, {"bias": {}})
+    plan = LinkedPlan(two, (0,), (0,), ("mean",), 8, "labels", CUT, TransferSettings(), None, {"bias": {}})
     return measure(plan, lambda line: None)
 
 
-def test_who_has_a_history_elsewhere_is_predicted_otherwise(table):
+def test_links_change_predictions_for_users_with_a_history_elsewhere(table):
     assert set(table["target"]) == {"books", "movies"}
     assert not table.duplicated(["target", "user"]).any()
-    known = table["elsewhere"] > 0
-    assert known.any()
+    has_history = table["elsewhere"] > 0
+    assert has_history.any()
     moved = (table["linked"] - table["unlinked"]).abs() > 1e-9
-    assert moved[known].mean() > 0.9
+    assert moved[has_history].mean() > 0.9
 
 
 def test_histories_are_counted_up_to_the_first_query(domains):
     rounds = TransferRounds(domains, (0,), CUT, bases={"bias": {}})
     given = rounds.round("books", shots=0, target_users=8, regime="labels")
-    counts = known_elsewhere(domains, "books", given)
+    counts = ratings_elsewhere(domains, "books", given)
     for user, count in zip(given.test.users, counts, strict=True):
         own = {name: made.ratings["timestamp"][made.ratings["user"] == user] for name, made in domains.items()}
         # After no shots the first query is the first rating.

@@ -1,4 +1,4 @@
-"""The benchmark of transfer: its cells, what may be asked for, and its bars on made-up numbers."""
+"""The benchmark of transfer: its cells, its requests, and its bars on made-up numbers."""
 
 import ast
 import json
@@ -18,8 +18,8 @@ from benchmarks.transfer import run as transfer
 from benchmarks.transfer.bars import (
     HINDSIGHT,
     Condition,
+    FinishedCell,
     Line,
-    Outcome,
     auto_bar,
     few_users_bar,
     hostile_bar,
@@ -28,10 +28,10 @@ from benchmarks.transfer.bars import (
     pairs_bar,
     pooled_few,
 )
-from benchmarks.transfer.cells import CODE, ROOT, Plan, facts_of, make_rounds, together
+from benchmarks.transfer.cells import CODE, ROOT, TransferPlan, facts_of, make_rounds, together
 from benchmarks.transfer.hostile import hostile_domain, largest_other
 from benchmarks.transfer.picture import gains_picture
-from benchmarks.transfer.plan import Asked, cells_of, needs_of
+from benchmarks.transfer.plan import Request, cells_of, needs_of
 from benchmarks.transfer.report import markdown
 from benchmarks.transfer.statistics import Errors, compare
 from metarec.errors import InputError
@@ -41,7 +41,7 @@ from tests.benchmarks.conftest import write_set
 STRATEGIES = ["model_agnostic", "auto"]
 CONTROLS = ["scratch", "mean", "best-single", "ridge"]
 QUICK = TransferSettings(epochs=2, patience=1, folds=2, stackers=("ridge",))
-SMALL = Asked(parts=("leave-one-out",), shots=(2,), target_users=(5,), rounds=1, regimes=("labels",))
+SMALL = Request(parts=("leave-one-out",), shots=(2,), target_users=(5,), rounds=1, regimes=("labels",))
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +50,7 @@ def plan(tmp_path_factory):
     for seed, name in enumerate(("films", "books")):
         write_set(folder / name, seed=seed, users=60)
     sets = tuple(RatingSet(name, str(folder / name)) for name in ("films", "books"))
-    return Plan(sets, folder / "work", QUICK, bases=("bias", "item-knn"))
+    return TransferPlan(sets, folder / "work", QUICK, bases=("bias", "item-knn"))
 
 
 @pytest.fixture
@@ -58,7 +58,7 @@ def start(plan, tmp_path, monkeypatch):
     """Runs the benchmark; hands back the names of the cells that it computed, and the report."""
     compute = _transfer_cells.compute_cell
 
-    def start(asked):
+    def start(request):
         computed = []
 
         def noted(plan, cell):
@@ -66,14 +66,16 @@ def start(plan, tmp_path, monkeypatch):
             return compute(plan, cell)
 
         monkeypatch.setattr(_transfer_cells, "compute_cell", noted)
-        transfer.run(plan, asked, 1, tmp_path, tmp_path / "transfer.json", [])
+        transfer.run(plan, request, 1, tmp_path, tmp_path / "transfer.json", [])
         return computed, json.loads((tmp_path / "transfer.json").read_text())
 
     return start
 
 
-def outcome(target, factors, *, number=0, users=20, shots=5, regime="labels", reasons=None, users_seed=0, **notes):
-    """A cell in which each competitor's errors are those of everybody, times its factor."""
+def finished_cell(
+    target, factors, *, number=0, users=20, shots=5, regime="labels", reasons=None, users_seed=0, **notes
+):
+    """A cell in which each competitor's errors are the common ones, times its factor."""
     rng = np.random.default_rng([users_seed, number, len(target)])
     spread = rng.uniform(0.5, 1.5, 40)
     key = {"part": "", "target": target, "source": "others"} | notes.pop("key", {})
@@ -82,17 +84,17 @@ def outcome(target, factors, *, number=0, users=20, shots=5, regime="labels", re
     squared = base.assign(**{name: spread * factor**2 for name, factor in factors.items()})
     absolute = base.assign(**{name: spread * factor for name, factor in factors.items()})
     frames = {"squared": squared, "absolute": absolute}
-    return Outcome(key, frames, {"reasons": {"auto": reasons} if reasons else {}, **notes})
+    return FinishedCell(key, frames, {"reasons": {"auto": reasons} if reasons else {}, **notes})
 
 
-def sections_of(outcomes):
-    return compare(lines_of(outcomes), STRATEGIES, CONTROLS), compare(pooled_few(outcomes), STRATEGIES, CONTROLS)
+def sections_of(cells):
+    return compare(lines_of(cells), STRATEGIES, CONTROLS), compare(pooled_few(cells), STRATEGIES, CONTROLS)
 
 
 EVEN = dict.fromkeys([*CONTROLS, *STRATEGIES], 1.0)
 
 
-def test_a_larger_run_computes_only_what_a_smaller_one_left(start):
+def test_a_larger_run_computes_only_what_a_smaller_one_did_not(start):
     computed, report = start(SMALL)
     assert len(computed) == 2
     assert all(set(competitors()) <= set(cell["rmse"]) for cell in report["cells"])
@@ -112,7 +114,7 @@ def test_a_larger_run_computes_only_what_a_smaller_one_left(start):
 
 
 def test_the_report_of_all_parts_agrees_with_its_cells(start, tmp_path):
-    _, report = start(Asked(shots=(5,), target_users=(20,), rounds=1, regimes=("labels",)))
+    _, report = start(Request(shots=(5,), target_users=(20,), rounds=1, regimes=("labels",)))
     by_part = {}
     for cell in report["cells"]:
         by_part.setdefault(cell["part"], []).append(cell)
@@ -134,7 +136,7 @@ def test_the_report_of_all_parts_agrees_with_its_cells(start, tmp_path):
     (all_others,) = (one for one in by_part["leave-one-out"] if one["target"] == "films")
     assert all_others["rmse"]["zero_shot"] == pytest.approx(rmse["zero_shot"])
     text = (tmp_path / "transfer.md").read_text()
-    assert "## labels, 20 known users" in text
+    assert "## labels, 20 target users" in text
     assert (tmp_path / "transfer.png").read_bytes().startswith(b"\x89PNG")
 
 
@@ -159,7 +161,7 @@ def test_cells_that_share_sources_find_them_taught(plan):
 def test_bases_are_asked_once_for_what_several_cells_need(plan):
     domains = {rating_set.name: rating_set.read() for rating_set in plan.sets}
     facts = {part: {} for part in ("leave-one-out", "pairs", "hostile")}
-    cells = cells_of(Asked(rounds=1, regimes=("labels",), shots=(5,), target_users=(20,)), domains, facts)
+    cells = cells_of(Request(rounds=1, regimes=("labels",), shots=(5,), target_users=(20,)), domains, facts)
     needs = needs_of(cells, list(domains))
     names = {f"{name}{kind}" for name in domains for kind in ("", "-inverted", "-shuffled")}
     assert sorted(need.name for need in needs) == sorted(names)
@@ -181,7 +183,7 @@ def test_a_hostile_source_says_the_opposite_or_nothing(plan):
 
 def test_a_planted_gain_is_significant_and_its_size_is_right():
     factors = EVEN | {"model_agnostic": 0.94, "scratch": 1.05}
-    lines, pooled = sections_of([outcome("films", factors, number=number) for number in range(3)])
+    lines, pooled = sections_of([finished_cell("films", factors, number=number) for number in range(3)])
     (section,) = lines.values()
     assert section.n_users == 120
     assert section.best_control == "best-single"
@@ -212,10 +214,10 @@ def test_correction_is_over_all_lines_of_a_strategy_and_not_over_other_strategie
 
 
 def test_the_worst_deficit_is_that_of_the_line_where_it_is():
-    outcomes = [outcome("films", EVEN | {"auto": 0.99}, shots=shots) for shots in (1, 2)]
-    outcomes += [outcome("books", EVEN | {"auto": 1.02}), outcome("books", EVEN | {"auto": 1.5}, users=100)]
-    bar = few_users_bar(*sections_of(outcomes))
-    # The line with 100 known users is none with few.
+    cells = [finished_cell("films", EVEN | {"auto": 0.99}, shots=shots) for shots in (1, 2)]
+    cells += [finished_cell("books", EVEN | {"auto": 1.02}), finished_cell("books", EVEN | {"auto": 1.5}, users=100)]
+    bar = few_users_bar(*sections_of(cells))
+    # 100 target users are not few.
     assert bar["auto"]["worst"] == {
         "percent": pytest.approx(-2.0),
         "regime": "labels",
@@ -226,18 +228,18 @@ def test_the_worst_deficit_is_that_of_the_line_where_it_is():
 
 
 def test_few_users_are_pooled_over_shots_and_sizes():
-    outcomes = [outcome("films", EVEN, shots=shots, users=users) for shots in (1, 2) for users in (5, 20, 100)]
-    (pooled,) = pooled_few(outcomes).values()
-    assert list(pooled_few(outcomes)) == [Condition("labels", "films")]
+    cells = [finished_cell("films", EVEN, shots=shots, users=users) for shots in (1, 2) for users in (5, 20, 100)]
+    (pooled,) = pooled_few(cells).values()
+    assert list(pooled_few(cells)) == [Condition("labels", "films")]
     assert len(pooled.ratings) == 40
     assert (pooled.ratings == 40).all()
-    assert pooled.rmse()["auto"] == pytest.approx(lines_of(outcomes)[Line("labels", 5, 1, "films")].rmse()["auto"])
+    assert pooled.rmse()["auto"] == pytest.approx(lines_of(cells)[Line("labels", 5, 1, "films")].rmse()["auto"])
 
 
 def test_an_auto_that_is_worse_is_counted_and_its_regret_is_right():
     good = EVEN | {"model_agnostic": 0.9, "auto": 0.9}
-    outcomes = [outcome("films", good), outcome("books", EVEN | {"auto": 1.03, "mean": 1.01, "scratch": 1.2})]
-    lines, _ = sections_of(outcomes)
+    cells = [finished_cell("films", good), finished_cell("books", EVEN | {"auto": 1.03, "mean": 1.01, "scratch": 1.2})]
+    lines, _ = sections_of(cells)
     bar = auto_bar(lines, ["scratch", "model_agnostic"])
     assert bar["lines"] == 2
     (worse,) = bar["worse"]
@@ -246,23 +248,23 @@ def test_an_auto_that_is_worse_is_counted_and_its_regret_is_right():
     assert bar["regret"] == pytest.approx((0.0 + 3.0) / 2)
     assert bar["worst_regret"]["target"] == "books"
     # Ridge is no reference: to be worse than it alone does not count.
-    lines, _ = sections_of([outcome("films", EVEN | {"ridge": 0.9})])
+    lines, _ = sections_of([finished_cell("films", EVEN | {"ridge": 0.9})])
     assert auto_bar(lines, ["scratch"])["worse"] == []
 
 
 def test_without_auto_there_is_no_bar_for_it():
     factors = {name: 1.0 for name in EVEN if name != "auto"}
-    lines, pooled = sections_of([outcome("films", factors)])
+    lines, pooled = sections_of([finished_cell("films", factors)])
     assert auto_bar(lines, ["scratch"]) is None
     assert "auto" not in few_users_bar(lines, pooled)
-    assert ledger([outcome("films", factors)]) is None
-    assert hostile_bar([outcome("films", factors)]) == []
+    assert ledger([finished_cell("films", factors)]) is None
+    assert hostile_bar([finished_cell("films", factors)]) == []
 
 
 @pytest.mark.parametrize(("sign", "rho"), [(1, 1.0), (-1, -1.0)])
-def test_the_ledger_ranks_predictions_by_what_came_true(sign, rho):
-    outcomes = [
-        outcome(
+def test_the_ledger_correlates_predicted_and_realised_gains(sign, rho):
+    cells = [
+        finished_cell(
             "films",
             EVEN | {"auto": 1 - place / 100},
             number=place,
@@ -270,7 +272,7 @@ def test_the_ledger_ranks_predictions_by_what_came_true(sign, rho):
         )
         for place in range(6)
     ]
-    found = ledger(outcomes)
+    found = ledger(cells)
     assert found["rank_correlation"] == pytest.approx(rho)
     assert (found["rounds"], found["transferred"]) == (6, 5)
     assert found["mean_realised"] == pytest.approx(2.5)
@@ -281,9 +283,12 @@ def test_the_ledger_ranks_predictions_by_what_came_true(sign, rho):
 def test_declined_hostile_sources_are_counted():
     key = {"key": {"source": "books-inverted"}}
     factors = EVEN | {"zero_shot": 1.1, "auto": 1.02}
-    told = [{"transfers": False, "share": 0.0}, {"transfers": True, "share": 0.5}]
+    reported = [{"transfers": False, "share": 0.0}, {"transfers": True, "share": 0.5}]
     (found,) = hostile_bar(
-        [outcome("films", factors, number=number, reasons=reasons, **key) for number, reasons in enumerate(told)]
+        [
+            finished_cell("films", factors, number=number, reasons=reasons, **key)
+            for number, reasons in enumerate(reported)
+        ]
     )
     assert (found["rounds"], found["declined"], found["share"]) == (2, 1, 0.25)
     assert found["regret"] == pytest.approx(2.0)
@@ -291,14 +296,14 @@ def test_declined_hostile_sources_are_counted():
 
 
 def test_similarity_and_gain_are_ranked_over_pairs_by_their_means_over_rounds():
-    outcomes = []
+    cells = []
     for place in range(5):
         for number in range(2):
             # Round by round the order is muddled; only the means over the two rounds follow it.
             gained = 1 - (place + (4 if number else -4) * (place % 2)) / 100
             parts = {"ratings": 1 - place / 10, "features": 0.5} | ({"users": place / 10} if place < 3 else {})
-            outcomes.append(
-                outcome(
+            cells.append(
+                finished_cell(
                     f"target {place}",
                     EVEN | {"model_agnostic": gained},
                     number=number,
@@ -306,7 +311,7 @@ def test_similarity_and_gain_are_ranked_over_pairs_by_their_means_over_rounds():
                     similarity={"score": place / 10, "parts": parts},
                 )
             )
-    found = pairs_bar(outcomes)["labels"]
+    found = pairs_bar(cells)["labels"]
     assert len(found["pairs"]) == 5
     assert found["pairs"][3]["over_plain"] == pytest.approx(3.0)
     assert "users" not in found["pairs"][3]
@@ -323,8 +328,8 @@ def test_similarity_and_gain_are_ranked_over_pairs_by_their_means_over_rounds():
 def test_the_report_says_plainly_what_was_missed():
     factors = EVEN | {"auto": 1.03, "model_agnostic": 0.9}
     reasons = {"transfers": True, "share": 1.0, "predicted_gain": 4.0}
-    outcomes = [outcome("films", factors, users=users, reasons=reasons) for users in (5, 100)]
-    lines, pooled = sections_of(outcomes)
+    cells = [finished_cell("films", factors, users=users, reasons=reasons) for users in (5, 100)]
+    lines, pooled = sections_of(cells)
     run = {"command": "c", "date": "d", "commit": "e", "versions": {}, "duration_s": 1.0, "cells_s": 1.0}
     run["machine"] = {"cpu": "f", "cores": 2, "memory_gib": 8, "system": "g"}
     text = markdown(
@@ -333,8 +338,8 @@ def test_the_report_says_plainly_what_was_missed():
             "controls": CONTROLS,
             "few_users": few_users_bar(lines, pooled),
             "auto": auto_bar(lines, ["scratch", "model_agnostic"]),
-            "ledger": ledger(outcomes),
-            "hostile": hostile_bar([outcome("films", factors | {"zero_shot": 1.0}, reasons=reasons)]),
+            "ledger": ledger(cells),
+            "hostile": hostile_bar([finished_cell("films", factors | {"zero_shot": 1.0}, reasons=reasons)]),
             "pairs": None,
         },
         lines,
@@ -349,7 +354,7 @@ def test_the_report_says_plainly_what_was_missed():
 
 
 @pytest.mark.parametrize(
-    ("asked", "says"),
+    ("wrong", "message"),
     [
         ({"parts": ("pairs", "other")}, "--parts must be different ones of leave-one-out,pairs,hostile"),
         ({"shots": (3,)}, "--shots must be different ones of 0,1,2,5,10 but got 3"),
@@ -359,14 +364,14 @@ def test_the_report_says_plainly_what_was_missed():
         ({"rounds": 6}, "--rounds must be in 1..5 but got 6"),
     ],
 )
-def test_what_cannot_be_asked(asked, says):
+def test_wrong_requests_are_errors(wrong, message):
     with pytest.raises(InputError) as refused:
-        Asked(**asked)
-    assert says in str(refused.value)
+        Request(**wrong)
+    assert message in str(refused.value)
 
 
 @pytest.mark.parametrize(
-    ("arguments", "says"),
+    ("arguments", "message"),
     [
         (["--data", "others=a.csv", "--data", "b=b.csv"], 'a set cannot be called "others"'),
         (["--data", "b=b.csv"], "must name at least two sets, a target and a source, but got b"),
@@ -378,7 +383,7 @@ def test_what_cannot_be_asked(asked, says):
         (["--sets", "jester5k,ml_latest_small"], "of its"),
     ],
 )
-def test_bad_input_is_one_line(arguments, says, data, tmp_path, monkeypatch):
+def test_bad_input_is_one_line(arguments, message, data, tmp_path, monkeypatch):
     monkeypatch.setenv("METAREC_DATA", str(data))
     app = typer.Typer()
     app.command()(transfer.main)
@@ -387,7 +392,7 @@ def test_bad_input_is_one_line(arguments, says, data, tmp_path, monkeypatch):
     assert result.exit_code == 2
     (line,) = result.stderr.splitlines()[-1:]
     assert line.startswith("error: ")
-    assert says in line
+    assert message in line
 
 
 def test_categories_are_sets_and_those_with_the_most_ratings_come_first(tmp_path):

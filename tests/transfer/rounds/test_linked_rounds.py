@@ -1,4 +1,4 @@
-"""Rounds in which users are one person in all domains: the same questions, and more that is known."""
+"""Rounds with linked users have the same queries and more inputs."""
 
 import numpy as np
 import pandas as pd
@@ -50,7 +50,7 @@ def same(one, other, *, but=()):
 
 
 @regimes
-def test_the_same_users_are_asked_the_same(domains, regime):
+def test_links_do_not_change_users_and_queries(domains, regime):
     plain, linked = (made(domains, regime, link=link) for link in (False, True))
     for name in ("few", "test", "plain_test"):
         one, other = getattr(plain, name), getattr(linked, name)
@@ -68,7 +68,7 @@ def test_the_same_users_are_asked_the_same(domains, regime):
 
 
 @regimes
-def test_what_test_users_rated_elsewhere_before_is_known_only_where_users_are_linked(domains, regime):
+def test_earlier_ratings_elsewhere_change_predictions_only_with_links(domains, regime):
     before = {link: made(domains, regime, link=link) for link in (False, True)}
     first = first_queries(domains["books"], before[True].test)
     turned = {
@@ -81,14 +81,14 @@ def test_what_test_users_rated_elsewhere_before_is_known_only_where_users_are_li
         assert same(getattr(before[False], name), getattr(after[False], name))
         moved = [getattr(made.get(True), name).batch.query.predictions for made in (before, after)]
         assert (moved[0] - moved[1]).abs().nan_to_num().max() > 0.001
-    # Of whom nobody is asked, nothing has changed.
+    # Users without test queries are unchanged.
     for name, source in after[True].sources.items():
         assert same(source.train, before[True].sources[name].train)
     assert same(after[True].few, before[True].few)
 
 
 @regimes
-def test_what_comes_after_moves_no_prediction(domains, regime):
+def test_later_ratings_change_no_prediction(domains, regime):
     settings = TransferSettings(epochs=2, options={"hidden_dim": 8}, stackers=("ridge",))
     before = made(domains, regime, link=True)
     first = first_queries(domains["books"], before.test)
@@ -99,8 +99,8 @@ def test_what_comes_after_moves_no_prediction(domains, regime):
     assert any(not turned[name].ratings.equals(domains[name].ratings) for name in ("movies", "music"))
     after = made(turned, regime, link=True)
     assert same(before.test, after.test, but={("query", "targets")})
-    said = [predict_round("model_agnostic", one, settings, 0).predictions for one in (before, after)]
-    assert np.array_equal(*said)
+    predictions = [predict_round("model_agnostic", one, settings, 0).predictions for one in (before, after)]
+    assert np.array_equal(*predictions)
 
 
 def test_a_source_is_linked_to_the_other_sources_and_never_to_the_target(domains):

@@ -1,4 +1,4 @@
-"""What a round needs is found to be missing before any base is fitted."""
+"""Missing users are an error before any base is fitted."""
 
 import pytest
 
@@ -26,28 +26,28 @@ def _nothing_is_fitted(monkeypatch):
 
 
 @pytest.mark.parametrize("regime", ["everything", "labels"])
-def test_a_good_round_is_let_through(domains, regime):
+def test_a_possible_round_passes(domains, regime):
     for number in range(6):
         made(domains).check("movies", target_users=10, regime=regime, number=number)
 
 
-def test_too_many_known_users(domains):
+def test_too_many_target_users_are_an_error(domains):
     for regime in ("everything", "labels"):
         with pytest.raises(InputError, match=r'domain "movies": of its .* but got 59'):
             made(domains).check("movies", target_users=59, regime=regime)
-    # Sources have as many users as they have.
+    # A source may have fewer users.
     small = {**domains, "books": domains["books"].restrict(sorted(set(domains["books"].ratings["user"]))[:25])}
     for regime in ("everything", "labels"):
         made(small).check("movies", target_users=20, regime=regime)
 
 
-def test_an_unknown_target(domains):
+def test_an_unknown_target_is_an_error(domains):
     with pytest.raises(InputError, match='unknown domain "movie"; did you mean "movies"'):
         made(domains).check("movie", target_users=5)
 
 
 @pytest.mark.parametrize(("poor", "role"), [("books", "validation"), ("movies", "test")])
-def test_a_role_that_nobody_has(domains, poor, role):
+def test_a_role_without_users_is_an_error(domains, poor, role):
     # The other domain holds all users, so that their folds stay the same when some leave.
     other = "movies" if poor == "books" else "books"
     users = sorted(set(domains[other].ratings["user"]))

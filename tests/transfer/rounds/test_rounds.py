@@ -1,4 +1,4 @@
-"""What a strategy is handed in a round, and what it is not."""
+"""The data that a strategy gets in a round, and the data that it does not get."""
 
 from dataclasses import replace
 
@@ -34,7 +34,7 @@ def given(rounds, regime, **options):
 
 
 def turned(domain, chosen):
-    """The domain with those ratings turned over that `chosen` accepts by user and item."""
+    """The domain with those ratings inverted that `chosen` accepts by user and item."""
     ratings = domain.ratings.copy()
     rows = [chosen(user, item) for user, item in zip(ratings["user"], ratings["item"], strict=True)]
     ratings.loc[rows, "rating"] = domain.scale.low + domain.scale.high - ratings.loc[rows, "rating"]
@@ -42,7 +42,7 @@ def turned(domain, chosen):
 
 
 def inputs(episodes):
-    """Everything that a model may look at, without the query's targets."""
+    """All inputs of a model, without the query's targets."""
     support, query = episodes.batch
     return [*support, *(tensor for name, tensor in query._asdict().items() if name != "targets")]
 
@@ -54,7 +54,7 @@ def same(one, other):
 
 
 @regimes
-def test_who_is_who(rounds, regime):
+def test_roles_of_users_do_not_overlap(rounds, regime):
     made = given(rounds, regime)
     assert len(made.few) == 6
     tested = set(made.test.users)
@@ -85,11 +85,11 @@ def test_test_users_query_ratings_move_no_prediction(domains, rounds, regime):
     assert not np.array_equal(made.test.query_ratings, again.test.query_ratings)
 
 
-def test_where_everything_is_small_nobody_else_of_the_target_counts(domains, rounds):
-    """All ratings of the target's other train and validation users are turned over: only the oracle sees it."""
+def test_in_the_regime_everything_other_users_of_the_target_do_not_count(domains, rounds):
+    """All ratings of the target's other train and validation users are inverted: only the oracle changes."""
     made = given(rounds, "everything")
-    known = {*made.few.users, *made.test.users}
-    other = turned(domains["movies"], lambda user, _: user not in known)
+    kept = {*made.few.users, *made.test.users}
+    other = turned(domains["movies"], lambda user, _: user not in kept)
     again = given(TransferRounds({**domains, "movies": other}, (0, 4), SETTINGS, bases=BASES), "everything")
     for side in ("few", "test", "plain_few", "plain_test"):
         assert same(getattr(made, side), getattr(again, side)), side
@@ -97,8 +97,7 @@ def test_where_everything_is_small_nobody_else_of_the_target_counts(domains, rou
     assert not torch.equal(made.everyone.train.batch.query.targets, again.everyone.train.batch.query.targets)
 
 
-def test_where_labels_are_few_features_do_not_know_the_others_labels(domains, rounds):
-    """The standards of the target's features come from the few and the sources."""
+def test_in_the_regime_labels_feature_standards_come_from_the_few(domains, rounds):
     few = given(rounds, "labels").plain_few
     rows = few.batch.query.context[few.batch.query.mask]
     # Measured against the few users' own rows, what varies has mean 0 and deviation 1 on these very rows.
@@ -108,7 +107,7 @@ def test_where_labels_are_few_features_do_not_know_the_others_labels(domains, ro
 
 
 @regimes
-def test_on_the_common_scale_domains_are_alike(rounds, regime):
+def test_on_the_common_scale_domains_are_similar(rounds, regime):
     made = given(rounds, regime)
     for source in made.sources.values():
         targets = source.train.batch.query.targets[source.train.batch.query.mask]
@@ -120,7 +119,7 @@ def test_on_the_common_scale_domains_are_alike(rounds, regime):
 
 
 @regimes
-def test_a_baseline_is_the_usual_one_on_the_few(rounds, regime):
+def test_a_baseline_is_the_stacker_on_the_few_users(rounds, regime):
     made = given(rounds, regime)
     best = STACKERS.get("best-single")().fit(made.plain_few, made.plain_few)
     np.testing.assert_allclose(
@@ -138,7 +137,7 @@ def test_a_baseline_is_the_usual_one_on_the_few(rounds, regime):
         ({"sources": []}, "at least one domain .* but got none"),
     ],
 )
-def test_what_a_round_cannot_be_is_said(rounds, options, message):
+def test_wrong_rounds_are_errors(rounds, options, message):
     with pytest.raises(InputError, match=message):
         given(rounds, "everything", **options)
 

@@ -1,4 +1,4 @@
-"""The target is aligned to the source, moments become the source's, and few ratings move the map little."""
+"""The aligner maps target moments to the source's, and few ratings move the map little."""
 
 import pytest
 import torch
@@ -39,7 +39,7 @@ def test_with_many_rows_covariances_become_the_sources():
 
 
 def test_with_two_rows_each_feature_is_shifted_and_scaled():
-    """Two rows lie on a line, and their covariance says that all features are one. It is not believed."""
+    """The covariance of two rows has rank 1; shrinkage keeps the map at full rank."""
     source = drawn(500, 3, 0)
     target = torch.tensor([[1.0, 10.0, 5.0], [3.0, 30.0, 5.0]], dtype=torch.float64)
     aligned = FeatureAligner(source, target)
@@ -47,12 +47,12 @@ def test_with_two_rows_each_feature_is_shifted_and_scaled():
     assert torch.linalg.matrix_rank(aligned.weight) == 3
 
 
-def test_a_domain_is_aligned_to_itself_by_changing_nothing():
+def test_a_domain_is_aligned_to_itself_by_the_identity():
     rows = drawn(300, 4, 0)
     torch.testing.assert_close(FeatureAligner(rows, rows)(rows), rows, rtol=1e-4, atol=1e-4)
 
 
-def test_other_widths_use_what_varies_most():
+def test_other_widths_are_aligned_by_principal_components():
     """Ratings follow the direction that varies most in both domains: a model of the source keeps its sense."""
     generator = torch.Generator().manual_seed(0)
     liked = [torch.randn(400, 1, generator=generator) for _ in range(2)]
@@ -63,7 +63,7 @@ def test_other_widths_use_what_varies_most():
     assert torch.corrcoef(torch.stack([aligned[:, 0], liked[1][:, 0]]))[0, 1] > 0.95
 
 
-def test_fine_tuning_moves_the_map_by_what_ratings_are_worth_and_leaves_the_model():
+def test_fine_tuning_moves_the_map_with_more_ratings_and_not_the_model():
     source, target = drawn(200, 3, 0).float(), drawn(200, 3, 1).float()
     with torch.random.fork_rng():
         torch.manual_seed(0)

@@ -1,4 +1,4 @@
-"""Every strategy by name, on rows: it learns, repeats itself, and leaves what it was handed as it was."""
+"""Every strategy by name, on rows: it learns, is reproducible, and does not change its inputs."""
 
 import copy
 import json
@@ -20,7 +20,7 @@ named = pytest.mark.parametrize("name", NAMES)
 
 
 def drawn(rows, seed, *, mix=None, bend=0.0, shift=0.0):
-    """Ratings follow two tastes, and a third as far as `bend` says; features are mixtures of the three."""
+    """Ratings follow two tastes, and a third weighted by `bend`; features are mixtures of the three."""
     generator = torch.Generator().manual_seed(seed)
     tastes = torch.randn(rows, 3, generator=generator) * torch.tensor([1.5, 1.0, 0.6])
     noise = 0.03 * torch.randn(rows, generator=generator)
@@ -73,9 +73,9 @@ def rmse(model, features, ratings):
 def test_every_strategy_learns(name, sources):
     rows = drawn(30, 100, bend=0.02)
     model = learner_of(sources).transfer_to_target(as_dicts(*rows), name, 10)
-    judged = drawn(300, 101, bend=0.02)
-    mean = float((judged[1] - rows[1].mean()).square().mean().sqrt())
-    assert rmse(model, *judged) < 0.5 * mean
+    test = drawn(300, 101, bend=0.02)
+    mean = float((test[1] - rows[1].mean()).square().mean().sqrt())
+    assert rmse(model, *test) < 0.5 * mean
     assert not model.training
 
 
@@ -83,42 +83,42 @@ def test_every_strategy_learns(name, sources):
 def test_three_ratings_are_enough_with_sources(name, sources):
     rows = drawn(30, 102)
     learner = learner_of(sources)
-    judged = drawn(300, 103)
+    test = drawn(300, 103)
     model = learner.transfer_to_target(as_dicts(*rows), name, 3)
-    assert rmse(model, *judged) < 0.6 * rmse(learner.transfer_to_target(as_dicts(*rows), "scratch", 3), *judged)
+    assert rmse(model, *test) < 0.6 * rmse(learner.transfer_to_target(as_dicts(*rows), "scratch", 3), *test)
 
 
 @pytest.mark.parametrize("name", TRANSFER)
 def test_shifted_features_are_aligned(name, sources):
-    rows, judged = drawn(60, 104, shift=4.0), drawn(300, 105, shift=4.0)
+    rows, test = drawn(60, 104, shift=4.0), drawn(300, 105, shift=4.0)
     model = learner_of(sources).transfer_to_target(as_dicts(*rows), name, 10)
-    assert rmse(model, *judged) < 0.5 * float(judged[1].std())
-    assert rmse(model, *judged) < 0.5 * rmse(sources["movies"][0], *judged)
+    assert rmse(model, *test) < 0.5 * float(test[1].std())
+    assert rmse(model, *test) < 0.5 * rmse(sources["movies"][0], *test)
 
 
 @pytest.mark.parametrize("name", TRANSFER)
 def test_domains_may_have_other_features(name, sources):
     mix = torch.tensor([[1.0, 1, 1, 0, 0], [0, 0, 0, 1, 1], [0, 0, 0, 0, 0]])
-    rows, judged = drawn(60, 106, mix=mix), drawn(300, 107, mix=mix)
+    rows, test = drawn(60, 106, mix=mix), drawn(300, 107, mix=mix)
     wide = drawn(200, 9, mix=mix)
     both = {**sources, "wide": (trained(*wide), as_dicts(*wide))}
     for given_sources in (sources, both):
         model = learner_of(given_sources).transfer_to_target(as_dicts(*rows), name, 10)
-        assert rmse(model, *judged) < 0.7 * float(judged[1].std())
+        assert rmse(model, *test) < 0.7 * float(test[1].std())
 
 
 @named
-def test_it_repeats_itself_and_leaves_what_it_was_handed(name, sources):
+def test_it_is_reproducible_and_does_not_change_its_inputs(name, sources):
     rows = as_dicts(*drawn(20, 108))
     features = drawn(50, 109)[0]
     before = copy.deepcopy(rows), copy.deepcopy(sources["movies"][1])
     weights = copy.deepcopy(sources["movies"][0].state_dict())
     state = torch.random.get_rng_state()
     learner = learner_of(sources)
-    said = learner.transfer_to_target(rows, name, 8)(features)
-    assert torch.equal(learner.transfer_to_target(rows, name, 8)(features), said)
-    assert torch.equal(learner_of(sources).transfer_to_target(rows, name, 8)(features), said)
-    assert not torch.equal(learner_of(sources, seed=1).transfer_to_target(rows, name, 8)(features), said)
+    predictions = learner.transfer_to_target(rows, name, 8)(features)
+    assert torch.equal(learner.transfer_to_target(rows, name, 8)(features), predictions)
+    assert torch.equal(learner_of(sources).transfer_to_target(rows, name, 8)(features), predictions)
+    assert not torch.equal(learner_of(sources, seed=1).transfer_to_target(rows, name, 8)(features), predictions)
     assert torch.equal(torch.random.get_rng_state(), state)
     assert (rows, sources["movies"][1]) == before
     torch.testing.assert_close(sources["movies"][0].state_dict(), weights, rtol=0, atol=0)
@@ -126,22 +126,22 @@ def test_it_repeats_itself_and_leaves_what_it_was_handed(name, sources):
     assert json.loads(json.dumps(learner.reasons)) == learner.reasons
 
 
-def test_only_few_ratings_are_looked_at(sources):
-    """Of the rows beyond the few, ratings can be anything."""
+def test_only_the_few_ratings_are_used(sources):
+    """Ratings of other rows do not change predictions."""
     sources = {"movies": sources["movies"]}
     features, ratings = drawn(30, 110)
     few = torch.randperm(30, generator=torch.Generator().manual_seed(0))[:6]
     other = torch.full_like(ratings, 0.1)
     other[few] = ratings[few]
     for name in ("auto", "prototype_based"):
-        said = [
+        predictions = [
             learner_of(sources).transfer_to_target(as_dicts(features, own), name, 6)(features)
             for own in (ratings, other)
         ]
-        assert torch.equal(*said)
+        assert torch.equal(*predictions)
 
 
-def test_prototypes_are_what_is_predicted_from(sources):
+def test_predictions_depend_on_prototypes(sources):
     features, ratings = drawn(30, 111)
     model = learner_of(sources).transfer_to_target(as_dicts(features, ratings), "prototype_based", 10)
     (prototypes,) = (part for part in model.modules() if isinstance(part, PrototypeBasedModel))
@@ -151,8 +151,8 @@ def test_prototypes_are_what_is_predicted_from(sources):
     assert rmse(model, features, ratings) > 1.2 * before
 
 
-def test_auto_stays_on_the_safe_side(sources):
-    """Where the target is the opposite of its sources it is learned from scratch, and the reasons say why."""
+def test_auto_keeps_scratch_unless_another_is_clearly_better(sources):
+    """Where the target is the opposite of its sources scratch is chosen, with reasons."""
     features, ratings = drawn(40, 112)
     learner = learner_of(sources)
     learner.transfer_to_target(as_dicts(-features, ratings), "auto", 20)
@@ -173,7 +173,7 @@ def test_auto_stays_on_the_safe_side(sources):
     seed=st.integers(0, 99),
 )
 def test_any_widths_and_numbers(name, widths, few, seed):
-    """A single row, a constant feature: what is said is finite."""
+    """Predictions are finite for a single row and a constant feature."""
     generator = torch.Generator().manual_seed(seed)
     source, target = (torch.randn(8, width, generator=generator) for width in widths)
     target[:, 0] = 1.0
@@ -182,23 +182,23 @@ def test_any_widths_and_numbers(name, widths, few, seed):
         torch.manual_seed(seed)
         model = nn.Linear(widths[0], 1)
     learner = learner_of({"a": (model, as_dicts(source, ratings))}, seed)
-    said = learner.transfer_to_target(as_dicts(target, ratings), name, few)(target)
-    assert said.shape == (8, 1)
-    assert said.isfinite().all()
+    predictions = learner.transfer_to_target(as_dicts(target, ratings), name, few)(target)
+    assert predictions.shape == (8, 1)
+    assert predictions.isfinite().all()
 
 
-def test_episodes_are_handed_to_the_strategies(worlds):
+def test_episodes_go_to_the_episode_strategies(worlds):
     short = TransferSettings(epochs=3, patience=2, outer_lr=0.01, options={"hidden_dim": 8}, stackers=("ridge",))
     learner = CrossDomainMetaLearner({name: worlds[name] for name in ("books", "music")}, "movies", settings=short)
-    judged = worlds["movies"].test
-    said = learner.transfer_to_target(worlds["movies"], "prototype_based", few_shot_size=5).predict(judged)
-    assert said.shape == tuple(judged.batch.query.mask.shape)
+    test = worlds["movies"].test
+    predictions = learner.transfer_to_target(worlds["movies"], "prototype_based", few_shot_size=5).predict(test)
+    assert predictions.shape == tuple(test.batch.query.mask.shape)
     assert learner.reasons["prototypes"] >= 2
     added = CrossDomainMetaLearner(["books", "music"], "movies", settings=short)
     for name in ("books", "music"):
         added.add_source_domain(name, None, worlds[name])
-    again = added.transfer_to_target(worlds["movies"].train, "prototype_based", few_shot_size=5).predict(judged)
-    assert np.array_equal(again, said)
+    again = added.transfer_to_target(worlds["movies"].train, "prototype_based", few_shot_size=5).predict(test)
+    assert np.array_equal(again, predictions)
 
 
 ROW = {"features": [0.1, 0.2], "rating": 0.5}

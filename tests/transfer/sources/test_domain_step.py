@@ -1,4 +1,4 @@
-"""The step from what sources teach to one domain."""
+"""The step from source models to one domain."""
 
 from dataclasses import replace
 
@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from metarec.transfer import few_users
-from metarec.transfer.sources._domain_step import DomainStep
+from metarec.transfer.sources import DomainStep
 
 
 def models(episodes, shift=0.0):
@@ -22,23 +22,23 @@ def error(episodes, predictions):
 
 
 def test_users_of_the_domain_make_it_better_and_more_of_them_more_so(worlds):
-    train, judged = worlds["movies"].train, worlds["movies"].test
-    alone = error(judged, models(judged).mean(-1))
+    train, test = worlds["movies"].train, worlds["movies"].test
+    alone = error(test, models(test).mean(-1))
     errors = []
     for count in (3, len(train)):
         few = few_users(train, count, 0)
-        errors.append(error(judged, DomainStep(few, models(few)).predict(judged, models(judged))))
+        errors.append(error(test, DomainStep(few, models(few)).predict(test, models(test))))
     assert errors[1] < errors[0] < alone
 
 
 def test_a_domain_that_agrees_is_left_alone(worlds):
     """Where the models are right about the few, nothing is changed for others."""
-    few, judged = worlds["movies"].train, worlds["movies"].test
+    few, test = worlds["movies"].train, worlds["movies"].test
     right = few.batch.query.targets.double().numpy()[..., None].repeat(2, -1)
     step = DomainStep(few, right)
     np.testing.assert_allclose(step.coefficients, 0, atol=1e-6)
-    mask = judged.batch.query.mask.numpy()
-    np.testing.assert_allclose(step.predict(judged, models(judged))[mask], models(judged).mean(-1)[mask], atol=1e-6)
+    mask = test.batch.query.mask.numpy()
+    np.testing.assert_allclose(step.predict(test, models(test))[mask], models(test).mean(-1)[mask], atol=1e-6)
 
 
 def test_padding_and_order_of_users_do_not_matter(worlds):
@@ -54,6 +54,6 @@ def test_padding_and_order_of_users_do_not_matter(worlds):
 
 @pytest.mark.parametrize("shift", [-2.0, 2.0])
 def test_predictions_stay_on_the_scale(worlds, shift):
-    few, judged = few_users(worlds["movies"].train, 2, 0), worlds["movies"].test
-    predicted = DomainStep(few, models(few)).predict(judged, models(judged, shift))
+    few, test = few_users(worlds["movies"].train, 2, 0), worlds["movies"].test
+    predicted = DomainStep(few, models(few)).predict(test, models(test, shift))
     assert ((predicted >= 0) & (predicted <= 1)).all()

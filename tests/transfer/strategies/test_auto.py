@@ -1,4 +1,4 @@
-"""Transfer, or not: with helpful sources, with hostile ones, and with reasons."""
+"""Auto transfers from helpful sources, declines hostile ones, and gives reasons."""
 
 import json
 from dataclasses import replace
@@ -10,8 +10,9 @@ import torch
 from metarec.episodes import EpisodeSettings
 from metarec.ratings import simulate_domains
 from metarec.transfer import STRATEGIES, TransferRounds, TransferSettings, predict_round
+from metarec.transfer.sources import out_of_fold
 from metarec.transfer.strategies.auto import HOSTILE
-from metarec.transfer.strategies.mixing._candidates import TRANSFERRED, candidates_out_of_fold
+from metarec.transfer.strategies.parts.candidates import TRANSFERRED, Candidates
 
 SETTINGS = EpisodeSettings(min_query=3, max_query=10)
 BASES = {"bias": {}, "item-knn": {"neighbours": 10}, "biased-mf": {}}
@@ -23,7 +24,7 @@ def domains():
     return simulate_domains(seed=0, num_users=160, num_items=100, ratings_per_user=25)
 
 
-def said(domains, names=("movies", "books", "music"), **options):
+def auto_round(domains, names=("movies", "books", "music"), **options):
     rounds = TransferRounds({name: domains[name] for name in names}, (5,), SETTINGS, bases=BASES)
     given = rounds.round("movies", **{"shots": 5, "target_users": 20, "regime": "labels", **options})
     return given, predict_round("auto", given, SHORT, 0)
@@ -34,24 +35,24 @@ def inverted(domain):
     return replace(domain, ratings=ratings)
 
 
-def retold(source, change):
+def with_changed_targets(source, change):
     """The same episodes with other ratings on the query rows."""
 
-    def told(episodes):
+    def changed(episodes):
         query = episodes.batch.query
         targets = torch.where(query.mask, change(query.targets, query.mask), query.targets)
         return replace(episodes, batch=episodes.batch._replace(query=query._replace(targets=targets)))
 
-    return replace(source, train=told(source.train), validation=told(source.validation))
+    return replace(source, train=changed(source.train), validation=changed(source.validation))
 
 
 def inverted_targets(targets, mask):
-    """People liked what they disliked: what the bases say misleads."""
+    """Ratings are inverted, so that the bases mislead."""
     return 1 - targets
 
 
 def far_off(targets, mask):
-    """Everybody likes everything far better than anybody could expect."""
+    """All ratings are far higher than the bases predict."""
     return targets + 0.4
 
 
@@ -60,8 +61,8 @@ def error(given, predictions):
     return float(np.square(predictions - given.scale.to_unit(given.test.query_ratings))[mask].mean())
 
 
-def test_it_transfers_from_domains_that_help_and_says_why(domains):
-    given, auto = said(domains, regime="everything", target_users=10)
+def test_it_transfers_from_helpful_domains_and_gives_reasons(domains):
+    given, auto = auto_round(domains, regime="everything", target_users=10)
     reasons = json.loads(json.dumps(auto.reasons))
     assert reasons["transfers"] is True
     assert 0.1 <= reasons["share"] <= 1
@@ -83,9 +84,9 @@ def test_it_transfers_from_domains_that_help_and_says_why(domains):
 
 @pytest.mark.parametrize("change", [inverted_targets, far_off])
 def test_it_declines_a_hostile_source(domains, change):
-    """What is left is what the few users say alone."""
-    given, _ = said(domains, ("movies", "books"))
-    hostile = {"books": retold(given.sources["books"], change)}
+    """The mixture without sources is used instead."""
+    given, _ = auto_round(domains, ("movies", "books"))
+    hostile = {"books": with_changed_targets(given.sources["books"], change)}
     model = STRATEGIES.get("auto")(SHORT, seed=0).fit(hostile, given.few)
     assert model.reasons()["transfers"] is False
     assert model.reasons()["untouched_gain"] < -HOSTILE
@@ -98,35 +99,37 @@ def test_it_declines_a_hostile_source(domains, change):
     assert error(given, alone) < 1.02 * error(given, own)
 
 
-def test_one_source_has_no_past(domains):
-    _, auto = said(domains, ("movies", "books"))
+def test_one_source_gives_no_experience(domains):
+    _, auto = auto_round(domains, ("movies", "books"))
     assert auto.reasons["share"] > 0
     assert auto.reasons["sources"]["books"]["gains_from_the_others"] == []
 
 
-def test_an_inverted_table_is_no_disaster(domains):
-    """Bases fitted on inverted ratings predict inverted ratings: how to combine them may still be worth knowing."""
+def test_an_inverted_source_table_hardly_increases_errors(domains):
+    """Bases fitted on inverted ratings predict inverted ratings: their combination may still transfer."""
     worse = {**domains, "books": inverted(domains["books"])}
-    given, auto = said(worse, ("movies", "books"))
+    given, auto = auto_round(worse, ("movies", "books"))
     best = min(error(given, predict_round(name, given, SHORT, 0).predictions) for name in ("mean", "best-single"))
     assert error(given, auto.predictions) < 1.03 * best
 
 
-def test_no_user_is_judged_by_what_was_learned_from_them(domains):
-    """The ratings of one user, turned over, move what is said of the others, and not what is said of them."""
-    given, _ = said(domains, ("movies", "books"))
+def test_out_of_fold_predictions_of_a_user_do_not_depend_on_their_ratings(domains):
+    """Inverting one user's ratings changes the predictions for other users only."""
+    given, _ = auto_round(domains, ("movies", "books"))
     members = given.sources.model(SHORT, 0).members(given.few)
     query = given.few.batch.query
     targets = query.targets.clone()
     targets[3] = 1 - targets[3]
     turned = replace(given.few, batch=given.few.batch._replace(query=query._replace(targets=targets)))
-    before, after = (candidates_out_of_fold(few, members, 5, 0) for few in (given.few, turned))
+    before, after = (
+        out_of_fold(lambda *own: Candidates(*own, 5, 0), few, members, 5, 0) for few in (given.few, turned)
+    )
     np.testing.assert_array_equal(before[3], after[3])
     assert np.abs(before - after).max() > 1e-4
 
 
-def test_a_single_known_user_is_enough_to_begin(domains):
-    given, _ = said(domains)
+def test_a_single_target_user_is_enough(domains):
+    given, _ = auto_round(domains)
     model = STRATEGIES.get("auto")(SHORT, seed=0).fit(given.sources, given.few.select(torch.tensor([0])))
     assert sum(model.reasons()["shares"].values()) == pytest.approx(1)
     own = predict_round("mean", given, SHORT, 0).predictions

@@ -1,4 +1,4 @@
-"""Domains whose features are shifted and scaled against each other profit; chance differences are not believed."""
+"""Alignment undoes shifts and scales of features, and ignores chance differences."""
 
 import json
 from dataclasses import replace
@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from metarec.episodes import EpisodeBatch
 from metarec.fusion.networks._base import all_features
 from metarec.transfer import Sources, TransferSettings, few_users
-from metarec.transfer.strategies._aligned_episodes import EpisodeMap, moment_map
-from metarec.transfer.strategies.feature_alignment import FeatureAlignment, _chosen, _Tried, similarities
+from metarec.transfer.strategies.feature_alignment import FeatureAlignment, _chosen, _Trial, similarities
 from metarec.transfer.strategies.model_agnostic import SteppedModel
+from metarec.transfer.strategies.parts.aligned_episodes import EpisodeMap, moment_map
 
 SHORT = TransferSettings(epochs=20, outer_lr=0.01, options={"hidden_dim": 8})
 
@@ -32,8 +32,8 @@ def distorted(episodes, amount, seed=0):
 
 def rmse(model, episodes):
     query = episodes.batch.query
-    missed = torch.from_numpy(model.predict(episodes)) - query.targets
-    return float(missed[query.mask].square().mean().sqrt())
+    errors = torch.from_numpy(model.predict(episodes)) - query.targets
+    return float(errors[query.mask].square().mean().sqrt())
 
 
 def rows(episodes):
@@ -41,13 +41,13 @@ def rows(episodes):
     return all_features(query.algorithm_features, query.context)[query.mask]
 
 
-def test_shifted_and_scaled_features_are_mended(worlds):
-    few, judged = few_users(worlds["movies"].train, 12, seed=0), worlds["movies"].test
+def test_shifted_and_scaled_features_are_restored(worlds):
+    few, test = few_users(worlds["movies"].train, 12, seed=0), worlds["movies"].test
     sources = Sources({name: worlds[name] for name in ("books", "music")})
     plain = FeatureAlignment(SHORT, seed=0).fit(sources, few)
     aligned, left = [], []
     for seed in range(6):
-        other_few, other_judged = distorted(few, 3.0, seed), distorted(judged, 3.0, seed)
+        other_few, other_test = distorted(few, 3.0, seed), distorted(test, 3.0, seed)
         model = FeatureAlignment(SHORT, seed=0).fit(sources, other_few)
         reasons = model.reasons()
         assert json.loads(json.dumps(reasons)) == reasons
@@ -55,14 +55,14 @@ def test_shifted_and_scaled_features_are_mended(worlds):
         assert reasons["mean_shift"] > plain.reasons()["mean_shift"] + 1
         assert reasons["source"] == max(reasons["similarities"], key=reasons["similarities"].get)
         untouched = sources.model(SHORT, 0, [reasons["source"]])
-        aligned.append(rmse(model, other_judged))
-        left.append(rmse(SteppedModel(untouched, other_few), other_judged))
+        aligned.append(rmse(model, other_test))
+        left.append(rmse(SteppedModel(untouched, other_few), other_test))
     assert np.mean(aligned) < 0.995 * np.mean(left)
-    # Whatever the distortion, all is as if there were none.
-    assert max(aligned) < 1.01 * rmse(plain, judged)
+    # Alignment undoes every distortion.
+    assert max(aligned) < 1.01 * rmse(plain, test)
 
 
-def test_only_features_of_rows_that_count_are_moved(worlds):
+def test_only_features_of_rows_without_padding_are_mapped(worlds):
     episodes = worlds["movies"].train
     moved = distorted(episodes, 1.0)
     for before, after in zip(episodes.batch, moved.batch, strict=True):
@@ -73,7 +73,7 @@ def test_only_features_of_rows_that_count_are_moved(worlds):
             assert not torch.equal(getattr(before, name)[before.mask], getattr(after, name)[before.mask])
 
 
-def test_half_a_map_goes_half_the_way(worlds):
+def test_half_a_map_shifts_by_half(worlds):
     episodes = worlds["movies"].train
     shift = torch.linspace(-1, 1, width(episodes), dtype=torch.float64)
     whole = EpisodeMap(torch.zeros_like(shift), shift, torch.zeros_like(shift))
@@ -83,8 +83,8 @@ def test_half_a_map_goes_half_the_way(worlds):
 
 @settings(max_examples=20, deadline=None)
 @given(seed=st.integers(0, 999), amount=st.floats(0.5, 3))
-def test_of_many_users_differences_are_believed(worlds, seed, amount):
-    """Means and spreads of a distorted domain come back to what they were."""
+def test_differences_of_many_users_are_removed(worlds, seed, amount):
+    """Means and spreads of a distorted domain are restored."""
     train = worlds["movies"].train
     other = distorted(train, amount, seed)
     back = rows(moment_map(train, other)(other))
@@ -96,7 +96,7 @@ def test_of_many_users_differences_are_believed(worlds, seed, amount):
     assert after < 0.25 * before
 
 
-def test_chance_is_not_believed(worlds):
+def test_chance_differences_are_shrunk(worlds):
     """Few users of the same domain differ from all of them, by chance."""
     train = worlds["movies"].train
     apart, left = [], []
@@ -109,15 +109,14 @@ def test_chance_is_not_believed(worlds):
     assert np.mean(left) < 0.35 * np.mean(apart)
 
 
-def test_fewer_than_four_users_say_nothing(worlds):
+def test_the_map_of_fewer_than_four_users_is_the_identity(worlds):
     few = distorted(few_users(worlds["movies"].train, 3, seed=0), 2.0)
     found = moment_map(worlds["books"].train, few)
     assert not found.shift.any()
     assert not found.log_scale.any()
 
 
-def test_what_does_not_vary_is_left(worlds):
-    """A constant has no spread that could be made another's: nothing is divided by zero."""
+def test_constant_features_are_not_mapped(worlds):
     few = few_users(worlds["movies"].train, 8, seed=0)
     constant = EpisodeBatch(*(side._replace(context=torch.ones_like(side.context)) for side in few.batch))
     found = moment_map(worlds["books"].train, replace(few, batch=constant))
@@ -135,13 +134,12 @@ def test_what_does_not_vary_is_left(worlds):
         ([[1, 1, 1, 1], [1, 1, 1, 1]], 1.0),
     ],
 )
-def test_less_is_taken_only_where_it_is_clearly_better(errors, share):
-    tried = [_Tried(one, None, np.array(own)) for one, own in zip((1.0, 0.5), errors, strict=True)]
-    assert _chosen(tried).share == share
+def test_a_smaller_share_is_chosen_only_if_clearly_better(errors, share):
+    trials = [_Trial(one, None, np.array(own)) for one, own in zip((1.0, 0.5), errors, strict=True)]
+    assert _chosen(trials).share == share
 
 
-def test_the_source_that_is_most_alike_is_asked(worlds):
-    """The target's own train users, under the name of a source, are the most alike."""
+def test_a_copy_of_the_target_is_the_most_similar_source(worlds):
     few = few_users(worlds["movies"].train, 12, seed=0)
-    alike = similarities({"twin": worlds["movies"], "books": worlds["books"], "music": worlds["music"]}, few)
-    assert max(alike, key=alike.get) == "twin"
+    similar = similarities({"twin": worlds["movies"], "books": worlds["books"], "music": worlds["music"]}, few)
+    assert max(similar, key=similar.get) == "twin"

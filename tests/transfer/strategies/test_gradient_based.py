@@ -1,4 +1,4 @@
-"""Gradients of sources: who agrees counts more, and nobody undoes what the target wants."""
+"""Gradients of sources: those that agree count more, and none undoes the target's step."""
 
 import pytest
 import torch
@@ -34,7 +34,7 @@ def test_who_agrees_more_counts_more_and_not_alone():
     assert weights[1] > 0.1
 
 
-def test_only_what_conflicts_is_taken_away():
+def test_only_the_conflicting_component_is_removed():
     target = torch.tensor([1.0, 0.0])
     torch.testing.assert_close(agreeing_gradient(target, [torch.tensor([-4.0, 3.0])])[0], torch.tensor([1.0, 3.0]))
     torch.testing.assert_close(agreeing_gradient(target, [torch.tensor([4.0, 3.0])])[0], torch.tensor([5.0, 3.0]))

@@ -1,4 +1,4 @@
-"""Kinds of users are found from what is known before the query, and what is changed for them helps."""
+"""Prototypes are found without query ratings, and their corrections reduce errors."""
 
 import json
 from dataclasses import replace
@@ -8,17 +8,16 @@ import pytest
 import torch
 
 from metarec.episodes import EpisodeBatch, Episodes
-from metarec.fusion.stackers._base import true_ratings
-from metarec.transfer import TransferSettings, few_users
-from metarec.transfer.sources._transferred import TransferredModel
-from metarec.transfer.strategies._user_prototypes import UserPrototypes, embeddings
+from metarec.fusion.stackers import true_ratings
+from metarec.transfer import TransferredModel, TransferSettings, few_users
+from metarec.transfer.strategies.parts.user_prototypes import UserPrototypes, embeddings
 from metarec.transfer.strategies.prototype_based import PrototypeBased, PrototypeMixture
 
 SHORT = TransferSettings(epochs=4, patience=3, outer_lr=0.01, options={"hidden_dim": 8}, stackers=("ridge",))
 
 
 class MeanOfBases(TransferredModel):
-    """Knows nothing of kinds."""
+    """A model without prototypes."""
 
     def members(self, episodes):
         return episodes.batch.query.predictions.nan_to_num(0.5).mean(-1, keepdim=True).double().numpy()
@@ -28,18 +27,18 @@ class MeanOfBases(TransferredModel):
 
 
 def two_kinds(episodes, share=0.5, seed=0):
-    """Some users rate as the first base predicts, the others as the last; of the features nothing is known."""
+    """Some users rate as the first base predicts, the others as the last; all features are 0."""
     first = torch.rand(len(episodes), generator=torch.Generator().manual_seed(seed)) < share
     sides = []
     for number, side in enumerate(episodes.batch):
         noise = 0.02 * torch.randn(side.mask.shape, generator=torch.Generator().manual_seed(seed + number))
-        said = side.predictions.nan_to_num(0.5)
-        spread = torch.rand(said.shape, generator=torch.Generator().manual_seed(seed + 9 + number))
-        said = torch.where(side.mask.unsqueeze(-1), 0.3 + 0.4 * spread, said)
-        targets = torch.where(first.unsqueeze(1), said[..., 0], said[..., -1]) + noise
+        predictions = side.predictions.nan_to_num(0.5)
+        spread = torch.rand(predictions.shape, generator=torch.Generator().manual_seed(seed + 9 + number))
+        predictions = torch.where(side.mask.unsqueeze(-1), 0.3 + 0.4 * spread, predictions)
+        targets = torch.where(first.unsqueeze(1), predictions[..., 0], predictions[..., -1]) + noise
         sides.append(
             side._replace(
-                predictions=said,
+                predictions=predictions,
                 targets=torch.where(side.mask, targets, 0.0),
                 algorithm_features=torch.zeros_like(side.algorithm_features),
                 context=torch.zeros_like(side.context),
@@ -55,7 +54,7 @@ def rmse(model, episodes):
 
 @pytest.fixture(scope="module")
 def made(worlds):
-    """Users to cluster, users to fit coefficients on, few users, and users to judge on; of two kinds each."""
+    """Users for clustering, for coefficients, few users, and test users; of two kinds each."""
     many = [Episodes.joined([worlds[name].train] * 10) for name in ("books", "music")]
     sides = [*many, worlds["movies"].validation, Episodes.joined([worlds["movies"].train] * 5)]
     return [two_kinds(side, seed=seed) for seed, side in enumerate(sides)]
@@ -66,7 +65,7 @@ def mixture(made, count):
     return PrototypeMixture(MeanOfBases(), UserPrototypes(train, count, 0), others, few)
 
 
-def test_kinds_help(made):
+def test_two_prototypes_have_smaller_errors_than_one(made):
     one, two = (rmse(mixture(made, count), made[-1]) for count in (1, 2))
     assert two < 0.8 * one
 
@@ -79,8 +78,7 @@ def test_predictions_depend_on_prototypes(made):
     assert rmse(model, made[-1]) > 1.2 * rmse(mixture(made, 2), made[-1])
 
 
-def test_the_few_shift_the_mixture(worlds, made):
-    """Where nearly all are of one kind, who is in between is taken to be of it."""
+def test_the_few_users_move_memberships_to_frequent_prototypes(worlds, made):
     train = made[0]
     prototypes = UserPrototypes(train, 2, 0)
     shares = [
@@ -96,26 +94,25 @@ def test_the_few_shift_the_mixture(worlds, made):
     np.testing.assert_allclose(prototypes.memberships(train, prototypes.shares), prototypes.memberships(train))
 
 
-def test_users_are_described_without_their_query_ratings(worlds):
+def test_embeddings_do_not_depend_on_query_ratings(worlds):
     train = worlds["movies"].train
     query = train.batch.query
 
-    def described(**changed):
+    def embedded(**changed):
         return embeddings(replace(train, batch=train.batch._replace(**changed)))
 
     before = embeddings(train)
     assert before.shape[0] == len(train)
     assert np.isfinite(before).all()
-    assert np.array_equal(described(query=query._replace(targets=1 - query.targets)), before)
+    assert np.array_equal(embedded(query=query._replace(targets=1 - query.targets)), before)
     support = train.batch.support
-    assert not np.array_equal(described(support=support._replace(targets=1 - support.targets)), before)
-    # Whoever has no support yet is described as well.
-    nobody = described(support=support._replace(mask=torch.zeros_like(support.mask)))
-    assert np.isfinite(nobody).all()
+    assert not np.array_equal(embedded(support=support._replace(targets=1 - support.targets)), before)
+    no_support = embedded(support=support._replace(mask=torch.zeros_like(support.mask)))
+    assert np.isfinite(no_support).all()
 
 
 @pytest.mark.parametrize("count", [1, 2, 5])
-def test_memberships_add_up(worlds, count):
+def test_memberships_sum_to_1(worlds, count):
     prototypes = UserPrototypes(worlds["books"].train, count, seed=0)
     found = prototypes.memberships(worlds["movies"].test)
     assert found.shape == (len(worlds["movies"].test), count)

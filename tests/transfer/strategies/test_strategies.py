@@ -1,4 +1,4 @@
-"""What every strategy promises, and what each of them may look at."""
+"""The contract of every strategy, and the data that each may use."""
 
 from dataclasses import replace
 
@@ -9,7 +9,7 @@ import torch
 from metarec.errors import InputError
 from metarec.meta import Shape
 from metarec.transfer import STRATEGIES, TransferSettings, few_users
-from metarec.transfer.sources._training import fine_tune
+from metarec.transfer.sources import fine_tune
 
 SHORT = TransferSettings(epochs=6, patience=3, outer_lr=0.01, options={"hidden_dim": 8})
 strategies = pytest.mark.parametrize("name", STRATEGIES.names())
@@ -21,7 +21,7 @@ def fitted(name, worlds, target, *, seed=0, sources=("books", "music")):
 
 
 def with_targets(episodes, change):
-    """The same users, whose ratings are others."""
+    """The same users with changed ratings."""
     sides = (
         side._replace(targets=torch.where(side.mask, change(side.targets), side.targets)) for side in episodes.batch
     )
@@ -34,40 +34,40 @@ def few(worlds):
 
 
 @strategies
-def test_every_strategy_predicts_and_repeats_itself(name, worlds, few):
-    judged = worlds["movies"].test
+def test_every_strategy_predicts_reproducibly(name, worlds, few):
+    test = worlds["movies"].test
     model = fitted(name, worlds, few)
-    predicted = model.predict(judged)
-    assert predicted.shape == tuple(judged.batch.query.mask.shape)
+    predicted = model.predict(test)
+    assert predicted.shape == tuple(test.batch.query.mask.shape)
     assert ((predicted >= 0) & (predicted <= 1)).all()
     state = torch.random.get_rng_state()
-    assert np.array_equal(fitted(name, worlds, few).predict(judged), predicted)
+    assert np.array_equal(fitted(name, worlds, few).predict(test), predicted)
     assert torch.equal(torch.random.get_rng_state(), state)
-    assert not np.array_equal(fitted(name, worlds, few, seed=1).predict(judged), predicted)
+    assert not np.array_equal(fitted(name, worlds, few, seed=1).predict(test), predicted)
 
 
 @strategies
-def test_a_strategy_sees_what_it_says_it_sees(name, worlds, few):
-    """zero_shot knows no rating of the target, scratch none of the sources; nobody sees their test users."""
-    judged = worlds["movies"].test
-    before = fitted(name, worlds, few).predict(judged)
-    other_target = fitted(name, worlds, with_targets(few, lambda ratings: 1 - ratings)).predict(judged)
+def test_a_strategy_uses_only_the_data_that_it_may_use(name, worlds, few):
+    """zero_shot uses no target rating, scratch no source rating, and none uses test users."""
+    test = worlds["movies"].test
+    before = fitted(name, worlds, few).predict(test)
+    other_target = fitted(name, worlds, with_targets(few, lambda ratings: 1 - ratings)).predict(test)
     assert np.array_equal(other_target, before) == (name == "zero_shot")
 
     def with_train(source):
         return replace(source, train=with_targets(source.train, lambda ratings: 1 - ratings))
 
     turned = {source: with_train(worlds[source]) for source in ("books", "music")}
-    assert np.array_equal(fitted(name, turned, few).predict(judged), before) == (name == "scratch")
+    assert np.array_equal(fitted(name, turned, few).predict(test), before) == (name == "scratch")
     blind = {
         source: replace(worlds[source], test=with_targets(worlds[source].test, torch.zeros_like))
         for source in ("books", "music")
     }
-    assert np.array_equal(fitted(name, blind, few).predict(judged), before)
+    assert np.array_equal(fitted(name, blind, few).predict(test), before)
 
 
 @strategies
-def test_what_cannot_be_learned_from_is_refused(name, worlds, few):
+def test_wrong_data_is_an_error(name, worlds, few):
     with pytest.raises(InputError, match='target "movies" must have at least one user but has none'):
         fitted(name, worlds, few_users(few, 0, seed=0))
     other = replace(worlds["books"], train=replace(worlds["books"].train, base_names=("a", "b", "c")))
@@ -85,8 +85,7 @@ def test_one_user_is_enough(name, worlds, few):
 
 
 @strategies
-def test_every_network_can_be_carried(name, worlds, few):
-    """The attention network, whose weights of the loss a study searches, is the one unlike the others."""
+def test_every_strategy_works_with_the_attention_network(name, worlds, few):
     options = {"hidden_dim": 8, "meta_hidden_dim": 8}
     network = SHORT.model_copy(update={"network": "attention", "options": options, "loss": "fusion", "epochs": 2})
     strategy = STRATEGIES.get(name)(network, seed=0)
@@ -94,7 +93,7 @@ def test_every_network_can_be_carried(name, worlds, few):
     assert ((predicted >= 0) & (predicted <= 1)).all()
 
 
-def test_few_users_are_among_more_users(worlds):
+def test_a_smaller_draw_is_a_subset_of_a_larger_one(worlds):
     train = worlds["movies"].train
     five, twenty = few_users(train, 5, seed=3), few_users(train, 20, seed=3)
     assert set(five.users) < set(twenty.users) <= set(train.users)
@@ -104,7 +103,7 @@ def test_few_users_are_among_more_users(worlds):
     assert np.array_equal(five.query_items[0], train.query_items[place])
 
 
-def test_a_good_start_is_left_alone_where_training_does_not_help(worlds, few):
+def test_no_epoch_is_chosen_where_training_does_not_help(worlds, few):
     """With a rate that ruins every network, cross-validation chooses no epoch at all."""
     ruinous = SHORT.model_copy(update={"outer_lr": 3.0})
     learner = SHORT.build(Shape.of(few.batch), 0)

@@ -1,27 +1,43 @@
-"""A control: the same network and stackers, trained on the target's few users alone."""
+"""Controls, which show what the other strategies add."""
 
 from __future__ import annotations
-
-from typing import ClassVar
 
 import numpy as np
 
 from metarec.episodes import Episodes
 from metarec.meta import Shape
-from metarec.transfer.sources import CrossFitted, Sources, TransferredModel, TransferSettings, fine_tune
+from metarec.transfer.sources import CrossFitted, SourceModel, Sources, TransferredModel, TransferSettings, fine_tune
 from metarec.transfer.strategies._base import TransferStrategy
 
-__all__ = ["Scratch"]
+__all__ = ["Pooled", "Scratch", "ZeroShot"]
 
 
 class Scratch(TransferStrategy):
     """A control: the same network and stackers, trained on the target's few users alone."""
 
-    name: ClassVar[str] = "scratch"
-    needs_sources: ClassVar[bool] = False
+    name = "scratch"
+    needs_sources = False
 
     def _fit(self, sources: Sources, target: Episodes) -> TransferredModel:
         return _FewUsersModel(target, self.settings, self.seed)
+
+
+class ZeroShot(TransferStrategy):
+    """A control: the source model, adapted to nothing of the target but each user's support ratings."""
+
+    name = "zero_shot"
+
+    def _fit(self, sources: Sources, target: Episodes) -> TransferredModel:
+        return sources.model(self.settings, self.seed)
+
+
+class Pooled(TransferStrategy):
+    """A control: all domains are one, and the target's few users are train users beside those of the sources."""
+
+    name = "pooled"
+
+    def _fit(self, sources: Sources, target: Episodes) -> TransferredModel:
+        return SourceModel.learn(list(sources.values()), self.settings.fusion, self.seed, beside=[target])
 
 
 class _FewUsersModel(TransferredModel):

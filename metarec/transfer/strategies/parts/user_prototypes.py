@@ -1,4 +1,4 @@
-"""Kinds of users: what is known of a user from the support, and how far that is like each of a few prototypes."""
+"""Prototypes of users: clusters of user embeddings, and the memberships of users in them."""
 
 from __future__ import annotations
 
@@ -13,22 +13,21 @@ from metarec.fusion.networks import all_features
 __all__ = ["UserPrototypes", "embeddings"]
 
 NOTHING = 1e-6
-"""The spread up to which a number is the same for all users, and says nothing of any."""
+"""A number with no larger spread over users is constant, and is ignored."""
 
 STARTS = 4
-"""Of the clustering, of which the best is kept."""
+"""Initialisations of k-means; the best is kept."""
 
 
 class UserPrototypes:
-    """Centres of clusters of users (k-means), and how far another user belongs to each.
+    """Centres of clusters of users (k-means), and the memberships of other users in them.
 
-    A user belongs to a prototype by the softmax of the negative squared distance (Prototypical Networks, Snell et al.
-    2017), in units of the mean squared distance of the clustered users from their own centre: so the numbers that users
-    are described by may be many or few.
+    Memberships are the softmax of the negative squared distances (Prototypical Networks, Snell et al. 2017), in units
+    of the mean squared distance of the clustered users from their centre, so that they do not depend on E.
 
     Args:
-        users: who is clustered; as many as prototypes at least.
-        count: K, how many prototypes.
+        users: at least as many as prototypes.
+        count: K, the number of prototypes.
 
     Attributes:
         centres: [K, E] standardised. shares: [K] the mean membership of the clustered users.
@@ -46,10 +45,10 @@ class UserPrototypes:
         self.shares = self.memberships(users).mean(0)
 
     def memberships(self, users: Episodes, priors: np.ndarray | None = None) -> np.ndarray:
-        """[T, K] how far each user belongs to each prototype; each row adds up to 1.
+        """[T, K] the membership of each user in each prototype; each row sums to 1.
 
         Args:
-            priors: [K] how frequent prototypes are where these users come from; by default, as where they were found.
+            priors: [K] the frequencies of prototypes in these users' domain; by default those of the clustered users.
         """
         distances = np.square(self._standard(users)[:, None] - self.centres).sum(-1) / self._width
         logits = -distances
@@ -59,12 +58,12 @@ class UserPrototypes:
         memberships: np.ndarray = weights / weights.sum(1, keepdims=True)
         return memberships
 
-    def priors(self, few: Episodes, worth: float) -> np.ndarray:
-        """[K] how frequent prototypes are among so few users, when what was found elsewhere is `worth` so many more.
+    def priors(self, few: Episodes, prior_users: float) -> np.ndarray:
+        """[K] the frequencies of prototypes in the domain of a few users; those of the clustered are a prior.
 
-        One step of the correction of a classifier for other frequencies of classes (Saerens et al. 2002).
+        One step of the correction of a classifier for other class frequencies (Saerens et al. 2002).
         """
-        found: np.ndarray = (self.memberships(few).sum(0) + worth * self.shares) / (len(few) + worth)
+        found: np.ndarray = (self.memberships(few).sum(0) + prior_users * self.shares) / (len(few) + prior_users)
         return found
 
     def _standard(self, users: Episodes) -> np.ndarray:
@@ -73,21 +72,21 @@ class UserPrototypes:
 
 
 def embeddings(users: Episodes) -> np.ndarray:
-    """[T, E] what is known of each user before the query's ratings are.
+    """[T, E] a description of each user without the query's ratings.
 
-    The means of the query rows' features and context; of the support rows the mean rating, and of each base how far off
-    it was, with its sign and without. 0 for what there is no row of.
+    The means of the query rows' features and context; of the support rows the mean rating, and each base's mean error
+    and mean absolute error. 0 where there are no rows.
     """
     query, support = users.batch.query, users.batch.support
     ratings = support.targets.unsqueeze(-1)
-    missed = torch.where(support.predictions.isfinite(), ratings - support.predictions, 0.0)
+    errors = torch.where(support.predictions.isfinite(), ratings - support.predictions, 0.0)
     parts = [
         _means(all_features(query.algorithm_features, query.context), query.mask),
-        _means(torch.cat([ratings, missed, missed.abs()], -1), support.mask),
+        _means(torch.cat([ratings, errors, errors.abs()], -1), support.mask),
     ]
     return torch.cat(parts, -1).double().numpy()
 
 
 def _means(rows: Tensor, mask: Tensor) -> Tensor:
-    """[T, E] over the rows that count."""
+    """[T, E] over the rows without padding."""
     return torch.where(mask.unsqueeze(-1), rows, 0.0).sum(1) / mask.sum(1, keepdim=True).clamp(min=1)

@@ -1,4 +1,4 @@
-"""The fusion that transfer strategies learn from sources, and how it is trained."""
+"""Settings of the fusion that transfer strategies train on sources."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["TransferSettings"]
 
 
 class TransferSettings(NetworkConfig):
-    """A fusion network with its training, the stackers beside it, and the folds of the target's few users.
+    """A fusion network and its training, stackers, and the folds of the target's few users.
 
     Raises:
         InputError: an unknown name, or a number that breaks its rule.

@@ -1,4 +1,4 @@
-"""Episodes whose features are shifted and scaled so that they look like those of another domain."""
+"""Shifts and scales the features of episodes so that their moments match those of another domain."""
 
 from __future__ import annotations
 
@@ -13,21 +13,20 @@ from metarec.fusion.networks import all_features
 __all__ = ["EpisodeMap", "moment_map"]
 
 NOTHING = 1e-6
-"""The spread up to which a feature does not vary: there is nothing to scale, and it is left as it is."""
+"""A feature with no larger spread is constant, and is left as it is."""
 
 FEWEST = 4
-"""Users from whom a variance can be told at all: with three, Student's t has none."""
+"""The least users for a variance: with three, Student's t has none."""
 
 
 @dataclass(frozen=True)
 class EpisodeMap:
-    """Shifts and scales what is known of a row: the features of all bases and the context, as one vector of V numbers.
+    """Shifts and scales a row's features: those of all bases and the context, as one vector of V numbers.
 
     Predictions, ratings and padding stay as they are.
 
     Attributes:
-        centre: [V] what is held while scaling. shift: [V] what is added. log_scale: [V] the logarithm of the factor.
-            All float64.
+        centre: [V] the fixed point of the scaling. shift: [V]. log_scale: [V] the logarithm of the factor. All float64.
     """
 
     centre: Tensor
@@ -35,11 +34,11 @@ class EpisodeMap:
     log_scale: Tensor
 
     def part(self, share: float) -> EpisodeMap:
-        """The map that goes so far only: 0 leaves everything as it is, 1 is this map."""
+        """The map from the identity (0) to this map (1)."""
         return replace(self, shift=share * self.shift, log_scale=share * self.log_scale)
 
     def __call__(self, episodes: Episodes) -> Episodes:
-        """The same episodes with other features, on support and query rows alike."""
+        """The same episodes with mapped features on support and query rows."""
         return replace(episodes, batch=EpisodeBatch(*(self._moved(side) for side in episodes.batch)))
 
     def _moved(self, inputs: FusionInputs) -> FusionInputs:
@@ -52,16 +51,14 @@ class EpisodeMap:
 
 
 def moment_map(source: Episodes, target: Episodes) -> EpisodeMap:
-    """From target features towards the source's means and spreads, each as far as the target's users bear it out.
+    """Maps target features towards the source's means and spreads, with shrinkage (empirical Bayes, Morris 1983).
 
-    The means and spreads of few users differ from the source's by chance, too. By how much says the jackknife over
-    users (rows of one user are alike, and count as one), and what all features together differ by beyond that is how
-    large true differences are; from both follows how far each is believed (empirical Bayes, Morris 1983). Of users who
-    are like the source's the map changes nothing; neither does it of fewer than four users, nor of a feature that does
-    not vary in both domains.
+    The jackknife over users gives the sampling variance of each difference of a few users from the source; the squared
+    differences of all features beyond it give the variance of true differences. Both give the shrinkage factors. The
+    map is the identity for fewer than four users, and for a feature that is constant in either domain.
 
-    Covariances are left as they are: those of 4 to 20 users, though shrunk (Ledoit and Wolf 2004), cost more on
-    simulated domains than they were worth, even where features were mixtures of each other.
+    Covariances are left as they are: those of 4 to 20 users, though shrunk (Ledoit and Wolf 2004), increased errors on
+    simulated domains, even where features were mixtures of each other.
     """
     rows = _query_rows(source)
     centre, spread = rows.mean(0), rows.std(0, correction=0)
@@ -77,9 +74,9 @@ def moment_map(source: Episodes, target: Episodes) -> EpisodeMap:
         varies = torch.zeros_like(varies)
     without = _moments(users.sum(1, keepdim=True) - users)
     variances = (len(target) - 1) * (without - without.mean(1, keepdim=True)).square().mean(1)
-    # How much of few users a variance is worth that was itself estimated from them: Student's t is wider by this.
+    # The variance is itself estimated from few users: Student's t is wider by this factor.
     variances *= (len(target) - 1) / max(len(target) - 3, 1)
-    shift, log_scale = _believed(-own, variances, varies)
+    shift, log_scale = _shrunk(-own, variances, varies)
     return EpisodeMap(centre + own[0] * unit, shift * unit, log_scale)
 
 
@@ -90,8 +87,8 @@ def _moments(sums: Tensor) -> Tensor:
     return torch.stack([mean, (sums[2] / count - mean.square()).clamp(min=NOTHING**4).log() / 2])
 
 
-def _believed(differences: Tensor, variances: Tensor, varies: Tensor) -> Tensor:
-    """[K, V] what is left of K kinds of differences of V features, which chance gives these variances."""
+def _shrunk(differences: Tensor, variances: Tensor, varies: Tensor) -> Tensor:
+    """[K, V] K kinds of differences of V features, shrunk by their sampling variances."""
     if not varies.any():
         return torch.zeros_like(differences)
     true = (differences.square() - variances)[:, varies].mean(1, keepdim=True).clamp(min=0)
