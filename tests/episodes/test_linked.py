@@ -196,7 +196,7 @@ def test_ratings_are_converted_around_the_mean_by_the_share():
     films = Domain("films", books.ratings.assign(rating=2 * books.ratings["rating"] - 1), RatingScale(0, 10))
     joined = Links(books, {"films": films}).joined(books, (), 0.0)
     converted = joined.table.ratings[from_films(joined.table.ratings)].reset_index(drop=True)
-    share = joined._tellings["films"].share
+    share = joined._conversions["films"].share
     assert 0.9 < share < 1
     level = books.ratings.groupby("item")["rating"].transform("mean")
     np.testing.assert_allclose(converted["rating"], level + share * (books.ratings["rating"] - level))
