@@ -15,7 +15,7 @@ import yaml
 from typer.main import get_command
 
 from metarec.cli import study as command
-from metarec.cli.further_commands import app as further
+from metarec.cli.study_jobs import app as further
 from metarec.ratings import simulate_domains
 from metarec.tracking import sqlite_uri, ui_command
 from tests.support.pages import FIRST_HOUR, MODEL, PAGES, README, ROOT, blocks, commands

@@ -153,7 +153,7 @@ def _run(
 
 def main() -> None:
     """Run the command; turn what the user can mend into one line and an exit code."""
-    from metarec.cli.further_commands import app as further
+    from metarec.cli.study_jobs import app as further
 
     names = {command.callback.__name__ for command in further.registered_commands if command.callback}
     run_command(further if sys.argv[1:2] and sys.argv[1] in names else app)

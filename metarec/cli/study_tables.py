@@ -9,7 +9,7 @@ from rich.text import Text
 
 from metarec.cli.terminal import Messages, ProgressLine, show_runs
 from metarec.evaluation.engine_check import EngineCheck
-from metarec.evaluation.metrics import METAREC
+from metarec.evaluation.metrics import METAREC, METRICS
 from metarec.study.job import Watcher
 from metarec.study.results import DomainResult, FrontLine, StrategyLine, StudyResult, microseconds
 
@@ -87,14 +87,13 @@ def _test_table(domain: str, outcome: DomainResult, target: str) -> Table:
         title_justify="left",
     )
     table.add_column("model")
-    for column in ("RMSE", "MAE"):
-        table.add_column(column, justify="right")
+    for metric in some.in_own_units():
+        table.add_column(METRICS[metric].label, justify="right")
     table.add_column("metarec's gain in RMSE [95 %]", justify="right")
     for model, row in sorted(outcome.scores.items(), key=lambda pair: pair[1].rmse):
         table.add_row(
             model,
-            f"{row.rmse:.4f}",
-            f"{row.mae:.4f}",
+            *(f"{value:.4f}" for value in row.in_own_units().values()),
             str(outcome.gains.get(model, "")),
             style="bold" if model == METAREC else None,
         )

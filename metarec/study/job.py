@@ -326,8 +326,7 @@ def _metrics(result: StudyResult) -> dict[str, float]:
     metrics: dict[str, float] = {"best_validation_unit_rmse": error_of(result.best)}
     for domain, outcome in result.test.items():
         for model, row in outcome.scores.items():
-            for measure in ("rmse", "mae", "unit_rmse"):
-                metrics[f"test/{domain}/{model}/{measure}"] = getattr(row, measure)
+            metrics |= {f"test/{domain}/{model}/{metric}": value for metric, value in row.values.items()}
     for check in result.engines:
         if check.milliseconds is not None:
             metrics[f"engine/{check.engine}/milliseconds"] = check.milliseconds

@@ -139,7 +139,7 @@ class StudyResult:
             **self._front_json(),
             "target": self.target,
             "test": {
-                domain: {model: row._asdict() for model, row in result.scores.items()}
+                domain: {model: row.to_json() for model, row in result.scores.items()}
                 for domain, result in self.test.items()
             },
             "gains": {

@@ -1,4 +1,4 @@
-"""The pictures say what the numbers say, and survive the numbers of a bad day."""
+"""The pictures of a study show the given numbers, also degenerate ones."""
 
 import math
 import subprocess
@@ -44,7 +44,7 @@ def test_learning_curve_draws_each_series_and_the_kept_epoch():
     assert texts(figure) == ["train losses", "val losses", "kept: epoch 2"]
 
 
-def test_the_front_is_numbered_and_what_is_far_above_is_counted():
+def test_the_front_is_numbered_and_trials_far_above_it_are_counted():
     trials = [
         TimedTrial(3, 0.171, 6e-5, best=True),
         TimedTrial(4, 0.174, 1e-5, best=True),
@@ -52,14 +52,14 @@ def test_the_front_is_numbered_and_what_is_far_above_is_counted():
         TimedTrial(1, 0.404, 4e-5, best=False),
     ]
     figure = pareto_front(trials)
-    beaten, front = figure.axes[0].get_lines()
-    assert list(beaten.get_ydata()) == [0.175]
+    dominated, front = figure.axes[0].get_lines()
+    assert list(dominated.get_ydata()) == [0.175]
     assert list(front.get_xdata()) == pytest.approx([10, 60])
     assert texts(figure)[:2] == ["trial 4", "trial 3"]
     assert figure.axes[0].get_legend().get_title().get_text() == "1 more above"
 
 
-def test_base_weights_puts_the_most_trusted_base_on_top():
+def test_base_weights_puts_the_largest_mean_weight_on_top():
     weights = np.array([[0.1, 0.7, 0.2], [0.3, 0.5, 0.2], [nan, nan, nan]])
     figure = base_weights(weights, ["bias", "item-knn", "content"])
     assert y_labels(figure)[-1] == "item-knn"
@@ -68,7 +68,7 @@ def test_base_weights_puts_the_most_trusted_base_on_top():
         base_weights(weights, ["bias", "item-knn"])
 
 
-def test_model_comparison_sorts_and_says_the_distance_to_the_best_single():
+def test_model_comparison_is_sorted_and_shows_the_distance_to_the_best_single():
     rows = [TableRow("best-single", 1.0), TableRow("ridge", 1.1), TableRow("metarec", 0.95), TableRow("gbm", nan)]
     figure = model_comparison(rows, domain="movies")
     assert y_labels(figure) == ["ridge", "best-single", "metarec"]
@@ -94,7 +94,7 @@ def test_search_history_follows_the_best_complete_trial(direction, expected):
     assert texts(figure) == ["best so far", "complete", "pruned (last value)", "failed or no value"]
 
 
-BAD_DAYS = {
+DEGENERATE = {
     "one epoch": lambda: learning_curve({"train_losses": [0.5], "val_losses": [0.6]}, best_epoch=0),
     "no epoch": lambda: learning_curve({"train_losses": []}),
     "no series": lambda: learning_curve({}),
@@ -119,8 +119,8 @@ BAD_DAYS = {
 
 
 @pytest.mark.filterwarnings("error")
-@pytest.mark.parametrize("draw", BAD_DAYS.values(), ids=BAD_DAYS.keys())
-def test_any_day_gives_a_picture_of_the_same_width(draw):
+@pytest.mark.parametrize("draw", DEGENERATE.values(), ids=DEGENERATE.keys())
+def test_degenerate_numbers_give_a_picture_of_the_same_width(draw):
     figure = draw()
     assert isinstance(figure, Figure)
     png = BytesIO()
@@ -128,7 +128,7 @@ def test_any_day_gives_a_picture_of_the_same_width(draw):
     assert int.from_bytes(png.getvalue()[16:20], "big") == 800
 
 
-@pytest.mark.parametrize("draw", BAD_DAYS.values(), ids=BAD_DAYS.keys())
+@pytest.mark.parametrize("draw", DEGENERATE.values(), ids=DEGENERATE.keys())
 def test_a_picture_is_saved_as_matplotlib_saves_it(draw, tmp_path):
     draw().savefig(tmp_path / "usual.png")
     save(draw(), tmp_path / "ours.png")

@@ -169,7 +169,8 @@ def test_mlflow_holds_one_parent_with_its_trials(finished):
     assert names >= {"study.yaml", "test_predictions.parquet", "test_movies.png", "test_books.png", "search.png"}
     for domain, table in result.test.items():
         for model, row in table.scores.items():
-            assert parent.data.metrics[f"test/{domain}/{model}/rmse"] == pytest.approx(row.rmse)
+            for metric, value in row.values.items():
+                assert parent.data.metrics[f"test/{domain}/{model}/{metric}"] == pytest.approx(value)
     assert parent.data.metrics["engine/higher/gradient_difference"] < 1e-4
     assert parent.data.params["training.epochs"] == str(spec.training.epochs)
 
@@ -215,7 +216,7 @@ def test_the_artifacts_are_true(finished):
         path = client.download_artifacts(child.info.run_id, "configuration.yaml")
         assert yaml.safe_load(Path(path).read_text())["parameters"] == trial.params
         rows = pd.read_parquet(client.download_artifacts(child.info.run_id, "validation_predictions.parquet"))
-        unit_rmse = scores(rows, 4.5)[METAREC].unit_rmse
+        unit_rmse = scores(rows, 4.5)[METAREC].values["unit_rmse"]
         assert unit_rmse == pytest.approx(trial.value, rel=1e-5)
         assert not set(rows["user"]) & set(predictions(result)["user"])
 
@@ -557,9 +558,8 @@ def frame(**models):
 
 def test_scores_by_hand():
     (row,) = scores(frame(metarec=[2.0, 2.0, 2.0]), span=4.0).values()
-    assert row.rmse == pytest.approx(math.sqrt((1 + 0 + 4) / 3))
-    assert row.mae == pytest.approx(1.0)
-    assert row.unit_rmse == pytest.approx(row.rmse / 4)
+    rmse = math.sqrt((1 + 0 + 4) / 3)
+    assert row.values == pytest.approx({"rmse": rmse, "mae": 1.0, "unit_rmse": rmse / 4})
     assert (row.n_users, row.n_ratings) == (2, 3)
 
 

@@ -145,7 +145,7 @@ def test_trials_are_runs_with_their_strategy_and_its_reasons(done, given):
         assert yaml.safe_load(files["configuration.yaml"].read_text())["parameters"] == trial.params
         assert bool(json.loads(files["reasons.json"].read_text())) == (trial.params["strategy"] in STRATEGIES[::3])
         rows = pd.read_parquet(files["validation_predictions.parquet"])
-        assert scores(rows, 4.5)[METAREC].unit_rmse == pytest.approx(trial.value, rel=1e-5)
+        assert scores(rows, 4.5)[METAREC].values["unit_rmse"] == pytest.approx(trial.value, rel=1e-5)
         assert set(rows["user"]) == set(given.validation.users)
     description = parent.data.tags["mlflow.note.content"]
     assert "8 users of it are known (everything)" in description

@@ -1,7 +1,7 @@
 """The pictures of a study, as matplotlib figures without any global state.
 
-Each function returns a :class:`matplotlib.figure.Figure` that is 800 pixels wide at its own resolution, for
-:func:`save`. Numbers that are not finite leave gaps; where nothing is left to draw, the figure says so.
+Each function returns a :class:`matplotlib.figure.Figure`, 800 pixels wide at its own resolution, for :func:`save`.
+Numbers that are not finite leave gaps; a figure without data gives the reason.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ __all__ = [
 
 @dataclass(frozen=True)
 class TableRow:
-    """One model's line of the test table: its RMSE in the domain's own units."""
+    """One model of the test table, with its RMSE in the domain's own units."""
 
     model: str
     rmse: float
@@ -40,7 +40,7 @@ class TableRow:
 
 @dataclass(frozen=True)
 class TrialPoint:
-    """One trial of a search; `value` is None where it got none; `state` is "complete", "pruned" or "failed"."""
+    """One trial of a search; `value` may be None; `state` is "complete", "pruned" or "failed"."""
 
     number: int
     value: float | None
@@ -49,7 +49,7 @@ class TrialPoint:
 
 @dataclass(frozen=True)
 class TimedTrial:
-    """A complete trial's error, the seconds that a prediction of it takes, and whether it is on the Pareto front."""
+    """A complete trial's error, its seconds for a prediction, and whether it is on the Pareto front."""
 
     number: int
     error: float
@@ -64,7 +64,7 @@ def learning_curve(history: Mapping[str, Sequence[float]], best_epoch: int | Non
     for (name, values), colour in zip(history.items(), _cycle(len(history)), strict=True):
         numbers = _gaps(values)
         if np.isfinite(numbers).any():
-            # A lone epoch between gaps is no line, so every short series shows its points.
+            # A single epoch between gaps makes no line, so short series show their points.
             marker = "o" if np.isfinite(numbers).sum() <= 30 else None
             label = name.replace("_", " ")
             axes.plot(numbers, color=colour, marker=marker, markersize=4, linewidth=1.8, label=label)
@@ -83,10 +83,10 @@ def learning_curve(history: Mapping[str, Sequence[float]], best_epoch: int | Non
 
 
 def base_weights(weights: np.ndarray, base_names: Sequence[str]) -> Figure:
-    """How much the fusion trusts each base: the spread of its weight over rows, the most trusted on top.
+    """The distribution of each base's weight over rows, with the largest mean weight on top.
 
     Args:
-        weights: [R, A] the weight of each base in each row; NaN where a row does not count.
+        weights: [R, A] the weight of each base in each row; NaN leaves a row out.
         base_names: the A names.
     """
     weights = np.asarray(weights, dtype=float)
@@ -179,9 +179,9 @@ def search_history(trials: Sequence[TrialPoint], *, metric: str = "value", direc
     numbers = np.array([trial.number for trial in trials])
     values = _gaps([math.nan if trial.value is None else trial.value for trial in trials])
     states = np.array([trial.state for trial in trials])
-    known = np.isfinite(values)
-    complete = known & (states == "complete")
-    pruned = known & (states == "pruned")
+    finite = np.isfinite(values)
+    complete = finite & (states == "complete")
+    pruned = finite & (states == "pruned")
     if complete.any():
         best = np.minimum if direction == "minimize" else np.maximum
         so_far = best.accumulate(values[complete])
@@ -190,15 +190,15 @@ def search_history(trials: Sequence[TrialPoint], *, metric: str = "value", direc
     for group, name, colour, marker in (
         (complete, "complete", BLUE, "o"),
         (pruned, "pruned (last value)", GREY, "v"),
-        (known & ~complete & ~pruned, "failed (last value)", ORANGE, "x"),
+        (finite & ~complete & ~pruned, "failed (last value)", ORANGE, "x"),
     ):
         if group.any():
             axes.scatter(numbers[group], values[group], color=colour, marker=marker, s=42, zorder=3, label=name)
-    if not known.all():
-        # They have no height, so they stand on the axis.
+    if not finite.all():
+        # Trials without a value stand on the axis.
         axes.scatter(
-            numbers[~known],
-            np.zeros((~known).sum()),
+            numbers[~finite],
+            np.zeros((~finite).sum()),
             transform=axes.get_xaxis_transform(),
             color=ORANGE,
             marker="x",
@@ -207,7 +207,7 @@ def search_history(trials: Sequence[TrialPoint], *, metric: str = "value", direc
             zorder=4,
             label="failed or no value",
         )
-    if not known.any():
+    if not finite.any():
         axes.set_yticks([])
     axes.set_xlabel("trial")
     axes.set_ylabel(metric.replace("_", " "))
@@ -219,9 +219,9 @@ def search_history(trials: Sequence[TrialPoint], *, metric: str = "value", direc
 
 
 def pareto_front(trials: Sequence[TimedTrial]) -> Figure:
-    """Error against seconds: the trials that no other beats in both are joined and numbered.
+    """Error against seconds; the trials of the Pareto front are joined and numbered.
 
-    Trials far above them are only counted: drawn, they would flatten what there is to see.
+    Trials far above the front are only counted, because they would flatten the picture.
     """
     figure, axes = canvas("Error and time", height=4.5)
     if not trials:
@@ -231,7 +231,7 @@ def pareto_front(trials: Sequence[TimedTrial]) -> Figure:
     top = high + max(4 * (high - low), 0.02 * high)
     others = [trial for trial in trials if not trial.best and trial.error <= top]
     if others:
-        axes.plot(*_places(others), color=GREY, marker="o", linestyle="", markersize=6, label="beaten in both")
+        axes.plot(*_places(others), color=GREY, marker="o", linestyle="", markersize=6, label="dominated")
     axes.plot(*_places(front), color=ORANGE, marker="o", markersize=7, drawstyle="steps-post", label="Pareto front")
     for trial in front:
         axes.annotate(f"trial {trial.number}", (1e6 * trial.seconds, trial.error), (6, 6), textcoords="offset points")
