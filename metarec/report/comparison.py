@@ -60,7 +60,7 @@ def comparison_description(plan: Plan, domains: Mapping[str, Domain], name: str)
     sources = ", ".join(name for name in domains if name != plan.target)
     return (
         f"**{name}** compares how {sources} help {plan.target}, a domain with few train users.\n\n"
-        f"{data}\n\nEach child run is one strategy in one round, which has a number of shots, of train users, and a seed."
+        f"{data}\n\nEach child run is one strategy in one round: a number of shots, of train users, and a seed."
     )
 
 
@@ -101,24 +101,11 @@ def table_csv(lines: Sequence[Line]) -> str:
     """One row for each strategy, setting and number of shots; an empty number stands for all shots together."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(
-        [
-            "regime",
-            "target_users",
-            "shots",
-            "strategy",
-            "rmse",
-            "mae",
-            "unit_rmse",
-            "gain_percent",
-            "low",
-            "high",
-            "n_users",
-        ]
-    )
+    metrics = ("rmse", "mae", "unit_rmse")
+    writer.writerow(["regime", "target_users", "shots", "strategy", *metrics, "gain_percent", "low", "high", "n_users"])
     for line in lines:
         gain = line.gain if line.gain is not None else ("", "", "")
-        values = [getattr(line, name) for name in scores]
+        values = [getattr(line, name) for name in metrics]
         writer.writerow([*line.setting, line.shots, line.strategy, *values, *gain, line.n_users])
     return text.getvalue()
 
