@@ -114,13 +114,13 @@ def test_many_at_once_are_served_as_one_by_one(recommender):
 
 
 def test_of_a_long_history_the_latest_ratings_are_looked_at(recommender, kept):
-    longest = 4 * kept.spec.episodes.shots
-    assert recommender.longest == longest
+    max_history = 4 * kept.spec.episodes.shots
+    assert recommender.max_history == max_history
     items = recommender.items
     long = pd.DataFrame({"item": items[:36], "rating": 3.0, "timestamp": np.arange(36.0)}).sample(
         frac=1, random_state=1
     )
-    latest = long[long["timestamp"] >= 36 - longest]
+    latest = long[long["timestamp"] >= 36 - max_history]
     whole, part = recommender.adapt(long), recommender.adapt(latest)
     pd.testing.assert_series_equal(whole.predict(items), part.predict(items))
     assert not set(whole.recommend(100)["item"]) & set(long["item"])
@@ -289,7 +289,7 @@ def test_a_base_without_a_state_is_fitted_again_and_compared(recommender, tmp_pa
     bases = {**recommender.maker.bases, "bias": Plugged().fit(domain)}
     maker = type(recommender.maker)(**{**recommender.maker.__dict__, "bases": bases})
     model = FusedRecommender(
-        maker, recommender.fusion, "movies", recommender.ratings, recommender.fitted_on, recommender.longest
+        maker, recommender.fusion, "movies", recommender.ratings, recommender.fitted_on, recommender.max_history
     )
     options = {name: {"epochs": 2} if name == "autoencoder" else {} for name in bases}
     digest = save_model(model, tmp_path / "m", options, seed=0)

@@ -40,8 +40,8 @@ def test_every_row_has_what_the_model_says(recommender, rows, histories, empty_h
     assert counts == {
         "users with a history given": 1,
         "known users": 3,
-        "users of whom nothing is known": 1,
-        "rows with an item that nobody has rated": 0,
+        "users without ratings": 1,
+        "rows with an unrated item": 0,
     }
 
 
@@ -67,8 +67,8 @@ def test_the_command(kept, recommender, rows, histories, tmp_path):
     assert ran.returncode == 0, ran.stderr
     assert ran.stdout == ""
     assert ran.stderr == (
-        "20 predictions in out.parquet: 1 users with a history given, 3 known users, 1 users of whom nothing is "
-        "known, 0 rows with an item that nobody has rated\n"
+        "20 predictions in out.parquet: 1 users with a history given, 3 known users, 1 users without ratings, "
+        "0 rows with an unrated item\n"
     )
     expected, _ = predict_table(recommender, rows, histories)
     pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "out.parquet"), expected)

@@ -488,7 +488,7 @@ def test_ctrl_c_on_the_command_and_going_on(tiny_command, presses, second):
     assert "Traceback" not in told
     assert printed == ""
     assert "--study-name s" in rest
-    assert "Ctrl-C once more stops now" in rest
+    assert "a second Ctrl-C stops now" in rest
     _, (parent,), children = runs_of(folder)
     assert parent.info.status == "KILLED"
     assert [child.info.status for child in children] == ["FINISHED", second]

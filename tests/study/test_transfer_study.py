@@ -19,7 +19,7 @@ from metarec.evaluation.metrics import KEYS, METAREC, base_unit_predictions, sco
 from metarec.study.data import identity_of
 from metarec.study.job import Job, run_study
 from metarec.study.spec import StudySpec, load_spec
-from metarec.study.transfer import Known, TransferObjective, transfer_settings
+from metarec.study.transfer import TransferObjective, TrialData, transfer_settings
 from metarec.study.transfer import _objective as transfer_objective
 from metarec.transfer import TransferRounds, TransferSettings, predict_round
 from metarec.transfer.rounds import REGIMES
@@ -111,7 +111,7 @@ def test_a_strategy_says_what_it_says_in_a_comparison(given, strategy):
     """Without sources it sees the target plain, with them on the common scale."""
     spec = small_spec()
     params = {**spec.trial_zero, "strategy": strategy}
-    fitted = TransferObjective(spec, Known.of(given), None).fit(params)
+    fitted = TransferObjective(spec, TrialData.of(given), None).fit(params)
     said = predict_round(strategy, given, transfer_settings(spec, params), 0)
     np.testing.assert_array_equal(fitted.predict(given.test, given.plain_test), said.predictions)
 
@@ -148,7 +148,7 @@ def test_trials_are_runs_with_their_strategy_and_its_reasons(done, given):
         assert scores(rows, 4.5)[METAREC].values["unit_rmse"] == pytest.approx(trial.value, rel=1e-5)
         assert set(rows["user"]) == set(given.validation.users)
     description = parent.data.tags["mlflow.note.content"]
-    assert "8 users of it are known (everything)" in description
+    assert "It has 8 train users (everything)" in description
     assert "### Strategies" in description
     assert "### Engines" not in description
     assert parent.data.metrics["test/movies/metarec/rmse"] == result.test["movies"].scores[METAREC].rmse
@@ -163,16 +163,16 @@ def test_a_trial_is_handed_no_test_user(regime, world):
     spec = small_spec()
     rounds = TransferRounds(world, [4], spec.episodes, bases={"bias": {}})
     given = rounds.round("movies", shots=4, target_users=8, regime=regime)
-    known = Known.of(given)
-    tested, validated = set(given.test.users), set(known.validation.users)
+    data = TrialData.of(given)
+    tested, validated = set(given.test.users), set(data.validation.users)
     assert tested
     assert validated
-    assert list(known.validation.users) == list(known.plain_validation.users)
+    assert list(data.validation.users) == list(data.plain_validation.users)
     assert not tested & validated
-    assert not (tested | validated) & set(known.few.users)
-    for episodes in (known.few, known.plain_few, known.validation, known.plain_validation):
+    assert not (tested | validated) & set(data.few.users)
+    for episodes in (data.few, data.plain_few, data.validation, data.plain_validation):
         assert not tested & set(episodes.users)
-    for source in known.sources.values():
+    for source in data.sources.values():
         assert not tested & {*source.train.users, *source.validation.users, *source.test.users}
 
 
@@ -203,9 +203,9 @@ def test_a_study_that_judges_on_test_users_is_seen(inverted, world, tmp_path, mo
     """The planted fault: by the test above it would be found."""
 
     def peeking(given):
-        return Known(given.sources, given.few, given.plain_few, given.test, given.plain_test)
+        return TrialData(given.sources, given.few, given.plain_few, given.test, given.plain_test)
 
-    monkeypatch.setattr(transfer_objective.Known, "of", peeking)
+    monkeypatch.setattr(transfer_objective.TrialData, "of", peeking)
     values = [
         run_study(small_spec(trials=1), domains, Job(tmp_path / name, "s")).best.value
         for name, domains in (("as it is", world), ("inverted", inverted))
@@ -320,7 +320,7 @@ def test_the_weights_of_the_loss_change_a_trial(given):
     options = {"hidden_dim": 8, "meta_hidden_dim": 8}
     spec = small_spec(fusion={"network": "attention", "options": options})
     params = {**spec.trial_zero, "strategy": "zero_shot", "loss": "fusion"}
-    objective = TransferObjective(spec, Known.of(given), None)
+    objective = TransferObjective(spec, TrialData.of(given), None)
     one, other = (
         objective.fit({**params, "confidence_weight": weight}).predict(given.validation, given.plain_validation)
         for weight in (0.001, 1.0)
