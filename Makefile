@@ -11,7 +11,7 @@ STAMP := $(VENV)/.installed
 study: $(STAMP)
 	$(BIN)/python -m metarec.study
 
-# Tests on real ratings need METAREC_DATA, the name of their folder. Two processes run whole files of tests. Each has one
+# Tests on real ratings need METAREC_DATA, the name of their folder. Each of two processes runs whole files with one
 # thread: with two threads each, the processes wait for each other, and took many times as long.
 test: $(STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"

@@ -45,7 +45,7 @@ class Registry:
         self._builtins = dict(builtins)
 
     def builtins(self) -> list[str]:
-        """The names of the built-ins in their order. Defaults use these, so that they do not depend on installed packages."""
+        """The names of the built-ins, in their order. Defaults use these alone, whatever is installed."""
         return list(self._builtins)
 
     def names(self) -> list[str]:
@@ -69,7 +69,7 @@ class Registry:
         return name
 
     def get(self, name: str) -> Any:
-        """Import a plug-in. A built-in has priority over a plug-in of the same name, so that names keep their meaning."""
+        """Import a plug-in. A built-in takes precedence, so that names keep their meaning."""
         self.check(name)
         if name in self._builtins:
             module, _, attribute = self._builtins[name].partition(":")

@@ -27,7 +27,7 @@ from benchmarks.common.statistics import signed_rank
 from metarec.episodes import DomainEpisodes, EpisodeBatch, Episodes, EpisodeSettings, FusionInputs, cross_validate
 from metarec.errors import InputError
 from metarec.evaluation.metrics import paired_gains, prediction_rows, squared_errors
-from metarec.fusion.stackers import STACKERS
+from metarec.model import fit_stacker
 from metarec.threads import one_thread
 
 __all__ = ["GROUPS", "main", "without"]
@@ -66,9 +66,7 @@ def _kept(names: Collection[str], left_out: Collection[str]) -> list[float]:
 def _predict(episodes: DomainEpisodes, seed: int) -> dict[str, np.ndarray]:
     predictions = {"network": network_predictions("static", episodes, seed)}
     for name in ("gbm", "fwls"):
-        predictions[name] = (
-            STACKERS.get(name)().fit(episodes.train, episodes.validation, seed=seed).predict(episodes.test)
-        )
+        predictions[name] = fit_stacker(name, episodes.train, episodes.validation, seed=seed).predict(episodes.test)
     return predictions
 
 

@@ -33,9 +33,7 @@ def compare(
     target: Annotated[str | None, typer.Option(metavar="NAME", help="The domain with few train users.")] = None,
     shots: Annotated[str, typer.Option(metavar="N,N,…", help="Support ratings of each test user.")] = "0,1,2,5,10",
     target_users: Annotated[str, typer.Option(metavar="N,N,…", help="Train users of the target.")] = "5,20,100",
-    strategies: Annotated[
-        str, typer.Option(metavar="NAME,…", help='The compared strategies; "all" is everything.')
-    ] = ALL,
+    strategies: Annotated[str, typer.Option(metavar="NAME,…", help='Compared strategies; "all" is everything.')] = ALL,
     seeds: Annotated[int, typer.Option(metavar="N", help="Rounds of each kind, with other users each.")] = 3,
     regime: Annotated[
         str, typer.Option(metavar="NAME", help="What is scarce in the target: everything, labels, or both.")

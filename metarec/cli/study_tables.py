@@ -12,7 +12,7 @@ from metarec.evaluation.engine_check import EngineCheck
 from metarec.evaluation.metrics import METAREC, METRICS
 from metarec.report.description import members_text
 from metarec.study.job import Watcher
-from metarec.study.results import DomainResult, FrontLine, StrategyLine, StudyResult, microseconds
+from metarec.study.results import DomainResult, FrontLine, StrategyLine, StudyResult, microseconds, state_of
 
 __all__ = ["TerminalWatcher", "show_result", "show_where"]
 
@@ -36,7 +36,7 @@ class TerminalWatcher(ProgressLine, Watcher):
             time = "".join(f", {microseconds(value)} a prediction" for value in further)
             outcome = f"validation RMSE {error:.5f} (unit scale){time}{mark}"
         else:
-            outcome = {TrialState.PRUNED: "pruned", TrialState.FAIL: "failed"}.get(trial.state, trial.state.name)
+            outcome = state_of(trial)
         self._console.print(Text(f"trial {trial.number:>3}  {outcome}  {seconds:.1f} s"))
         self._show("trials", done, total)
 

@@ -179,10 +179,10 @@ class FusionRegressor(RegressorMixin, BaseEstimator):
         features = np.stack([(filled - self._centre) / self._spread, (filled - means) / self._spread, missing], axis=-1)
         context = np.concatenate([means - self._centre.mean(), spreads, missing.mean(1, keepdims=True)], axis=1)
         # If all bases are missing, the mean rating replaces all of them.
-        predictions = np.where(missing & ~missing.all(1, keepdims=True), np.nan, filled)
-        parts = (predictions, features, context, self._unit(y))
+        filled = np.where(missing & ~missing.all(1, keepdims=True), np.nan, filled)
         predictions, features, context, targets = (
-            torch.from_numpy(np.asarray(part, dtype=np.float32))[None] for part in parts
+            torch.from_numpy(np.asarray(part, dtype=np.float32))[None]
+            for part in (filled, features, context, self._unit(y))
         )
         return FusionInputs(predictions, features, context, targets, torch.ones(1, len(y), dtype=torch.bool))
 

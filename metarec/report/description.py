@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -16,15 +16,27 @@ from metarec.study.spec import StudySpec
 from metarec.tracking import TAG_LENGTH, markdown_table
 
 __all__ = [
+    "Table",
     "columns_of",
     "duration",
+    "engines_table",
     "final_description",
+    "front_table",
     "members_text",
     "running_description",
     "segment_lines",
     "short",
+    "strategies_table",
     "verdicts",
 ]
+
+
+class Table(NamedTuple):
+    """The head and the rows of a table, in Markdown or HTML."""
+
+    head: Sequence[str]
+    rows: Sequence[Sequence[object]]
+
 
 MORE = "The rest is in `report.html`, among the artifacts."
 
@@ -48,10 +60,10 @@ def final_description(findings: Findings) -> str:
         _comparison(findings["tables"][0]),
         _importance(findings["importances"]),
         _cost(findings["cost"]),
-        _strategies(findings["strategies"]),
-        _front(findings["front"]),
+        _section("Strategies", strategies_table(findings)),
+        _section("Pareto front", front_table(findings)),
         _segments(findings["segments"]),
-        _engines(findings["engines"]),
+        _section("Engines", engines_table(findings)),
         *(_scores(table) for table in findings["tables"][1:]),
     ]
     return _fitting([part for part in parts if part])
@@ -164,14 +176,29 @@ def _cost(cost: Mapping[str, Any]) -> str:
     )
 
 
-def _strategies(lines: Sequence[Mapping[str, Any]]) -> str:
-    head = ["strategy", "trials", "best trial", "its validation RMSE (unit scale)"]
-    return _section("Strategies", head, [list(line.values()) for line in lines])
+def strategies_table(findings: Findings) -> Table:
+    """The strategies of a study of transfer."""
+    rows = [[one["strategy"], one["trials"], one["best"], f"{one['value']:.5f}"] for one in findings["strategies"]]
+    return Table(["strategy", "trials", "best trial", "its validation RMSE (unit scale)"], rows)
 
 
-def _front(lines: Sequence[Mapping[str, Any]]) -> str:
-    rows = [[line["trial"], f"{line['error']:.5f}", microseconds(line["seconds"])] for line in lines]
-    return _section("Pareto front", ["trial", "validation RMSE (unit scale)", "a prediction"], rows)
+def front_table(findings: Findings) -> Table:
+    """The Pareto front of a study with two objectives."""
+    rows = [[one["trial"], f"{one['error']:.5f}", microseconds(one["seconds"])] for one in findings["front"]]
+    return Table(["trial", "validation RMSE (unit scale)", "a prediction"], rows)
+
+
+def engines_table(findings: Findings) -> Table:
+    """The comparison of the engines."""
+    rows = [
+        [
+            check["engine"],
+            f"{check['milliseconds']:.0f} ms" if check["milliseconds"] else check["problem"],
+            "reference" if check["difference"] is None else f"{check['difference']:.1e}",
+        ]
+        for check in findings["engines"]
+    ]
+    return Table(["engine", "one meta-step", "largest gradient difference"], rows)
 
 
 def segment_lines(segments: Iterable[Mapping[str, Any]]) -> list[list[str]]:
@@ -205,24 +232,12 @@ def _segments(segments: Sequence[Mapping[str, Any]]) -> str:
         for name, measure in MEASURES.items()
         if any(line["measure"] == name for line in segments)
     )
-    return f"{_section('Segments of users', head, segment_lines(segments))}\n\n{units}.{warning}"
+    return f"{_section('Segments of users', Table(head, segment_lines(segments)))}\n\n{units}.{warning}"
 
 
-def _engines(checks: Sequence[Mapping[str, Any]]) -> str:
-    rows = [
-        [
-            check["engine"],
-            f"{check['milliseconds']:.0f} ms" if check["milliseconds"] else check["problem"],
-            "reference" if check["difference"] is None else f"{check['difference']:.1e}",
-        ]
-        for check in checks
-    ]
-    return _section("Engines", ["engine", "one meta-step", "gradient difference"], rows)
-
-
-def _section(title: str, head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+def _section(title: str, table: Table) -> str:
     """A table below its title; nothing for a table without rows."""
-    return f"### {title}\n\n{markdown_table(head, rows)}" if rows else ""
+    return f"### {title}\n\n{markdown_table(*table)}" if table.rows else ""
 
 
 def duration(seconds: float) -> str:

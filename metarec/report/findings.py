@@ -10,13 +10,13 @@ from typing import Any
 import optuna
 import pandas as pd
 import yaml
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial
 
 from metarec.evaluation.metrics import METAREC, Gain
 from metarec.evaluation.segments import segment_table
 from metarec.ratings import Domain
 from metarec.search import error_of
-from metarec.study.results import STATES, DomainResult, StudyResult
+from metarec.study.results import DomainResult, StudyResult, complete_trials, state_of
 from metarec.study.spec import StudySpec
 from metarec.tracking import champion_uri
 
@@ -115,19 +115,17 @@ def verdict(gain: Gain) -> str:
 def study_of(trials: Sequence[FrozenTrial], *, objectives: int = 1) -> optuna.Study:
     """The complete trials, with their first objectives, as a study in memory for Optuna's analyses."""
     study = optuna.create_study(directions=["minimize"] * objectives)
-    for trial in trials:
-        if trial.state == TrialState.COMPLETE:
-            study.add_trial(
-                optuna.trial.create_trial(
-                    params=trial.params, distributions=trial.distributions, values=trial.values[:objectives]
-                )
-            )
+    for trial in complete_trials(trials):
+        values = trial.values[:objectives]
+        study.add_trial(
+            optuna.trial.create_trial(params=trial.params, distributions=trial.distributions, values=values)
+        )
     return study
 
 
 def enough_for_importances(trials: Sequence[FrozenTrial]) -> bool:
     """Whether there are enough complete trials for parameter importances."""
-    return sum(trial.state == TrialState.COMPLETE for trial in trials) >= ENOUGH_TRIALS
+    return len(complete_trials(trials)) >= ENOUGH_TRIALS
 
 
 def fanova() -> optuna.importance.BaseImportanceEvaluator:
@@ -137,7 +135,7 @@ def fanova() -> optuna.importance.BaseImportanceEvaluator:
 
 def importances_of(trials: Sequence[FrozenTrial]) -> dict[str, Any]:
     """Parameter -> share of the error's variance (fANOVA) over complete trials, or the reason why there is none."""
-    complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
+    complete = complete_trials(trials)
     found: dict[str, Any] = {"trials": len(complete), "shares": {}, "reason": ""}
     if not enough_for_importances(trials):
         return {**found, "reason": f"{len(complete)} complete trials are too few to tell; it takes {ENOUGH_TRIALS}"}
@@ -169,7 +167,7 @@ def _gain(gain: Gain | None) -> dict[str, Any] | None:
 def _cost(spec: StudySpec, trials: Sequence[FrozenTrial]) -> dict[str, Any]:
     timed = [trial for trial in trials if trial.datetime_start and trial.datetime_complete]
     seconds = [trial.duration.total_seconds() for trial in timed if trial.duration]
-    states = [STATES.get(trial.state, trial.state.name.lower()) for trial in trials]
+    states = [state_of(trial) for trial in trials]
     began = min((trial.datetime_start for trial in timed if trial.datetime_start), default=None)
     ended = max((trial.datetime_complete for trial in timed if trial.datetime_complete), default=None)
     return {

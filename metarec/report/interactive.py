@@ -5,10 +5,11 @@ from __future__ import annotations
 import html
 from collections.abc import Sequence
 
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial
 
 from metarec.report.findings import enough_for_importances, fanova, study_of
 from metarec.study.recorded_trial import METRICS
+from metarec.study.results import complete_trials
 
 __all__ = ["search_page"]
 
@@ -30,7 +31,7 @@ def search_page(trials: Sequence[FrozenTrial], name: str) -> str:
     import optuna.visualization as views
     from plotly.offline import get_plotlyjs
 
-    complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
+    complete = complete_trials(trials)
     study = study_of(complete)
     label = METRICS[0].replace("_", " ")
     pictures = [views.plot_optimization_history(study, target_name=label)]

@@ -9,13 +9,17 @@ from typing import Any
 from jinja2 import Environment
 
 from metarec.evaluation.segments import FEW_USERS, MEASURES
-from metarec.report.description import columns_of, duration, members_text, segment_lines, short, verdicts
+from metarec.report import description
 from metarec.report.findings import Findings
-from metarec.study.results import microseconds
 
 __all__ = ["report_page"]
 
-PAGE = """<!DOCTYPE html>
+PAGE = """{% macro table(caption, t) %}{% if t.rows %}<table><caption>{{ caption }}</caption><tr>
+{% for cell in t.head %}<th{% if not loop.first %} class="n"{% endif %}>{{ cell }}</th>{% endfor %}</tr>
+{% for row in t.rows %}<tr>{% for cell in row %}
+<td{% if not loop.first %} class="n"{% endif %}>{{ cell }}</td>{% endfor %}</tr>
+{% endfor %}</table>{% endif %}{% endmacro %}
+<!DOCTYPE html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
@@ -99,14 +103,7 @@ is corrected for multiple comparisons.</p>
 {% else %}<p>Shares of the variance of the error (fANOVA, {{ f.importances.trials }} complete trials: a rough guess):
 {% for name, share in f.importances.shares.items() %}{{ name }} <b>{{ "%.0f"|format(100 * share) }}&nbsp;%</b>
 {{- ", " if not loop.last }}{% endfor %}.</p>{% endif %}
-{% if f.strategies %}<table><tr><th>strategy</th><th class="n">trials</th><th class="n">best trial</th>
-<th class="n">its validation RMSE (unit scale)</th></tr>
-{% for s in f.strategies %}<tr><td>{{ s.strategy }}</td><td class="n">{{ s.trials }}</td><td class="n">{{ s.best }}</td>
-<td class="n">{{ "%.5f"|format(s.value) }}</td></tr>{% endfor %}</table>{% endif %}
-{% if f.front %}<table><caption>Pareto front</caption><tr><th class="n">trial</th>
-<th class="n">validation RMSE (unit scale)</th><th class="n">a prediction</th></tr>
-{% for s in f.front %}<tr><td class="n">{{ s.trial }}</td><td class="n">{{ "%.5f"|format(s.error) }}</td>
-<td class="n">{{ microseconds(s.seconds) }}</td></tr>{% endfor %}</table>{% endif %}
+{{ table("Strategies", strategies_table(f)) }}{{ table("Pareto front", front_table(f)) }}
 {{ pictures("search", "learning", "strategies", "importances", "slices", "parallel", "pareto") }}
 <p class="quiet">An interactive version is <code>search.html</code> among the artifacts of the study's run.</p>
 
@@ -114,12 +111,7 @@ is corrected for multiple comparisons.</p>
 <p>{{ duration(f.cost.wall_s) }} from the first trial's start to the last one's end, {{ f.cost.workers }} at a time;
 {% for state, number in f.cost.trials.items() %}{{ number }} {{ state }}{{ ", " if not loop.last }}{% endfor %};
 {{ "%.1f"|format(f.cost.trial_s) }} s a trial.</p>
-{% if f.engines %}<table><caption>Engines, on the winner's first meta-steps</caption><tr><th>engine</th>
-<th class="n">one meta-step</th><th class="n">largest gradient difference</th></tr>
-{% for e in f.engines %}<tr><td>{{ e.engine }}</td>
-<td class="n">{{ "%.0f ms"|format(e.milliseconds) if e.milliseconds else e.problem }}</td>
-<td class="n">{{ "reference" if e.difference is none else "%.1e"|format(e.difference) }}</td></tr>{% endfor %}</table>
-{% endif %}
+{{ table("Engines, on the first meta-steps of the best trial", engines_table(f)) }}
 
 <h2>Evaluation protocol</h2>
 <ul>
@@ -161,19 +153,10 @@ def report_page(findings: Findings, folder: Path) -> str:
         # The inner template has escaped the text already.
         return Markup(shown.render(chosen=chosen))
 
-    return environment.from_string(PAGE).render(
-        f=findings,
-        pictures=pictures,
-        verdicts=verdicts,
-        segment_lines=segment_lines,
-        columns_of=columns_of,
-        members_text=members_text,
-        largest=_largest_weights,
-        measures=MEASURES,
-        few=FEW_USERS,
-        short=short,
-        duration=duration,
-        microseconds=microseconds,
+    texts = {name: getattr(description, name) for name in description.__all__}
+    page = environment.from_string(PAGE)
+    return page.render(
+        f=findings, pictures=pictures, largest=_largest_weights, measures=MEASURES, few=FEW_USERS, **texts
     )
 
 

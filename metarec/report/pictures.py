@@ -9,7 +9,6 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
-from optuna.trial import TrialState
 
 from metarec.evaluation.insight import Insight
 from metarec.evaluation.segments import THIRDS, thirds
@@ -17,7 +16,7 @@ from metarec.report.figures import figures, insight_figures, search_figures
 from metarec.report.findings import Findings
 from metarec.search import error_of
 from metarec.study.recorded_trial import CURVES
-from metarec.study.results import StudyResult
+from metarec.study.results import StudyResult, complete_trials, state_of
 from metarec.study.stages import member_name, ranked
 from metarec.study.transfer_spec import STRATEGY
 
@@ -55,11 +54,11 @@ def _all(result: StudyResult, findings: Findings) -> Iterator[tuple[Picture, Fig
 def _tests(result: StudyResult) -> Iterator[tuple[Picture, Figure]]:
     for domain in sorted(result.test, key=lambda name: name != result.target):
         outcome, name = result.test[domain], domain.replace("/", "_")
-        rows = [figures.TableRow(model, row.rmse) for model, row in outcome.scores.items()]
+        rmse = {model: row.rmse for model, row in outcome.scores.items()}
         n_users = next(iter(outcome.scores.values())).n_users
         yield (
             Picture(f"test_{name}.png", f"Test users of {domain}", "Every model on the same query ratings."),
-            figures.model_comparison(rows, domain=domain),
+            figures.model_comparison(rmse, domain=domain),
         )
         yield (
             Picture(f"gains_{name}.png", f"Gain over each model: {domain}", "Right of 0: metarec has the lower RMSE."),
@@ -68,15 +67,9 @@ def _tests(result: StudyResult) -> Iterator[tuple[Picture, Figure]]:
 
 
 def _search(result: StudyResult, findings: Findings) -> Iterator[tuple[Picture, Figure]]:
-    complete = [trial for trial in result.trials if trial.state == TrialState.COMPLETE]
-    points = [
-        figures.TrialPoint(
-            trial.number,
-            error_of(trial) if trial.state == TrialState.COMPLETE else None,
-            {TrialState.COMPLETE: "complete", TrialState.PRUNED: "pruned"}.get(trial.state, "failed"),
-        )
-        for trial in result.trials
-    ]
+    complete = complete_trials(result.trials)
+    errors = {trial.number: error_of(trial) for trial in complete}
+    points = [figures.TrialPoint(trial.number, errors.get(trial.number), state_of(trial)) for trial in result.trials]
     yield (
         Picture("search.png", "The search", "Errors on validation users, trial by trial."),
         figures.search_history(points, metric=search_figures.METRIC),
@@ -93,12 +86,12 @@ def _search(result: StudyResult, findings: Findings) -> Iterator[tuple[Picture, 
             search_figures.learning_curves(curves),
         )
     if result.strategies:
-        errors: dict[str, list[float]] = {}
+        by_strategy: dict[str, list[float]] = {}
         for trial in complete:
-            errors.setdefault(trial.params[STRATEGY], []).append(error_of(trial))
+            by_strategy.setdefault(trial.params[STRATEGY], []).append(error_of(trial))
         yield (
             Picture("strategies.png", "Strategies", "Errors on validation users; a point is a trial."),
-            search_figures.strategies(errors),
+            search_figures.strategies(by_strategy),
         )
     found = findings["importances"]
     yield (

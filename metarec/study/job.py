@@ -18,7 +18,7 @@ from typing import Any
 import optuna
 import torch
 import yaml
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial
 
 from metarec.errors import InputError
 from metarec.files import make_folders
@@ -34,7 +34,7 @@ from metarec.study.data import choose_target, identity_of
 from metarec.study.networks import NetworkInput
 from metarec.study.recorded_trial import EXPERIMENT_ID, RUN_ID, RecordedObjective, facts_of, study_tags
 from metarec.study.reporter import Reporter
-from metarec.study.results import StudyResult
+from metarec.study.results import StudyResult, complete_trials
 from metarec.study.spec import StudySpec
 from metarec.study.stages import Keep, Outcome, StudyInput, Workspace, ranked
 from metarec.study.transfer import TransferInput
@@ -251,7 +251,7 @@ def _search(study: optuna.Study, job: Job, run: StudyRun, objective: RecordedObj
     finally:
         _reconcile(study, run)
     trials = counted_trials(study)
-    complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
+    complete = complete_trials(trials)
     if not complete:
         raise StudyFailed(
             f'none of the {len(trials)} trials of study "{job.study_name}" is complete; their runs have the reasons'
@@ -300,7 +300,7 @@ def _result(spec: StudySpec, study: optuna.Study, job: Job, run: StudyRun, outco
         job.study_name,
         spec.target or "",
         trials,
-        ranked([trial for trial in trials if trial.state == TrialState.COMPLETE])[0],
+        ranked(complete_trials(trials))[0],
         outcome.test,
         outcome.settings,
         outcome.engines,

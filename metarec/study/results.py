@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,9 +16,17 @@ from metarec.search import error_of
 from metarec.study.recorded_trial import METRIC, RUN_ID, SECONDS
 from metarec.study.transfer_spec import STRATEGY
 
-__all__ = ["DomainResult", "FrontLine", "StrategyLine", "StudyResult", "microseconds"]
+__all__ = ["DomainResult", "FrontLine", "StrategyLine", "StudyResult", "complete_trials", "microseconds", "state_of"]
 
-STATES = {TrialState.COMPLETE: "complete", TrialState.PRUNED: "pruned", TrialState.FAIL: "failed"}
+
+def state_of(trial: FrozenTrial) -> str:
+    """A trial's state: "complete", "pruned" or "failed"."""
+    return "failed" if trial.state == TrialState.FAIL else trial.state.name.lower()
+
+
+def complete_trials(trials: Iterable[FrozenTrial]) -> list[FrozenTrial]:
+    """The complete trials, in their order."""
+    return [trial for trial in trials if trial.state == TrialState.COMPLETE]
 
 
 @dataclass(frozen=True)
@@ -87,8 +95,8 @@ class StudyResult:
     def strategies(self) -> list[StrategyLine]:
         """The searched transfer strategies, the best first."""
         lines: dict[str, StrategyLine] = {}
-        complete = [trial for trial in self.trials if trial.state == TrialState.COMPLETE and STRATEGY in trial.params]
-        for trial in sorted(complete, key=lambda trial: (error_of(trial), trial.number)):
+        searched = (trial for trial in complete_trials(self.trials) if STRATEGY in trial.params)
+        for trial in sorted(searched, key=lambda trial: (error_of(trial), trial.number)):
             name = trial.params[STRATEGY]
             best = lines.get(name, StrategyLine(name, 0, trial.number, error_of(trial)))
             lines[name] = best._replace(trials=best.trials + 1)
@@ -106,8 +114,8 @@ class StudyResult:
     @property
     def timed(self) -> list[FrontLine]:
         """Error and seconds of every complete trial with both objectives."""
-        complete = [trial for trial in self.trials if trial.state == TrialState.COMPLETE and len(trial.values) > 1]
-        return [FrontLine(trial.number, *map(float, trial.values)) for trial in complete]
+        timed = (trial for trial in complete_trials(self.trials) if len(trial.values) > 1)
+        return [FrontLine(trial.number, *map(float, trial.values)) for trial in timed]
 
     def _run_of(self, trial: FrozenTrial) -> str | None:
         # The store may have answered during the trial, even if it does not answer at the end.
@@ -122,7 +130,7 @@ class StudyResult:
             "trials": [
                 {
                     "number": trial.number,
-                    "state": STATES.get(trial.state, trial.state.name.lower()),
+                    "state": state_of(trial),
                     "value": error_of(trial) if trial.state == TrialState.COMPLETE else None,
                     "params": trial.params,
                     "run_id": self._run_of(trial),

@@ -10,7 +10,6 @@ import pytest
 from matplotlib.figure import Figure
 
 from metarec.report.figures.figures import (
-    TableRow,
     TimedTrial,
     TrialPoint,
     base_weights,
@@ -69,16 +68,15 @@ def test_base_weights_puts_the_largest_mean_weight_on_top():
 
 
 def test_model_comparison_is_sorted_and_shows_the_distance_to_the_best_single():
-    rows = [TableRow("best-single", 1.0), TableRow("ridge", 1.1), TableRow("metarec", 0.95), TableRow("gbm", nan)]
-    figure = model_comparison(rows, domain="movies")
+    rmse = {"best-single": 1.0, "ridge": 1.1, "metarec": 0.95, "gbm": nan}
+    figure = model_comparison(rmse, domain="movies")
     assert y_labels(figure) == ["ridge", "best-single", "metarec"]
     assert texts(figure) == ["1.1000  (+10.0%)", "1.0000", "0.9500  (−5.0%)"]
     bold = [label.get_text() for label in figure.axes[0].get_yticklabels() if label.get_fontweight() == "bold"]
     assert bold == ["metarec"]
 
 
-@pytest.mark.parametrize(("direction", "expected"), [("minimize", [3.0, 2.0, 2.0]), ("maximize", [3.0, 3.0, 4.0])])
-def test_search_history_follows_the_best_complete_trial(direction, expected):
+def test_search_history_follows_the_best_complete_trial():
     trials = [
         TrialPoint(3, 4.0, "complete"),
         TrialPoint(0, 3.0, "complete"),
@@ -87,9 +85,9 @@ def test_search_history_follows_the_best_complete_trial(direction, expected):
         TrialPoint(4, None, "failed"),
         TrialPoint(5, nan, "failed"),
     ]
-    figure = search_history(trials, direction=direction)
+    figure = search_history(trials, metric="error")
     (best,) = figure.axes[0].get_lines()
-    assert list(best.get_ydata()) == [*expected, expected[-1]]
+    assert list(best.get_ydata()) == [3.0, 2.0, 2.0, 2.0]
     assert best.get_xdata()[-1] == 5
     assert texts(figure) == ["best so far", "complete", "pruned (last value)", "failed or no value"]
 
@@ -105,16 +103,18 @@ DEGENERATE = {
     "no rows": lambda: base_weights(np.empty((0, 2)), ["a", "b"]),
     "no bases": lambda: base_weights(np.empty((0, 0)), []),
     "a base of NaN": lambda: base_weights(np.array([[0.2, nan], [0.3, nan]]), ["a", "b"]),
-    "no models": lambda: model_comparison([]),
-    "one model": lambda: model_comparison([TableRow("metarec", 0.9)]),
-    "NaN models": lambda: model_comparison([TableRow("metarec", nan)]),
-    "perfect": lambda: model_comparison([TableRow("metarec", 0.0), TableRow("best-single", 0.0)]),
+    "no models": lambda: model_comparison({}, domain="x"),
+    "one model": lambda: model_comparison({"metarec": 0.9}, domain="x"),
+    "NaN models": lambda: model_comparison({"metarec": nan}, domain="x"),
+    "perfect": lambda: model_comparison({"metarec": 0.0, "best-single": 0.0}, domain="x"),
     "no front": lambda: pareto_front([]),
     "a front of one": lambda: pareto_front([TimedTrial(0, 0.3, 1e-5, best=True)]),
-    "no trials": lambda: search_history([]),
-    "one trial": lambda: search_history([TrialPoint(7, 0.3, "complete")]),
-    "all failed": lambda: search_history([TrialPoint(0, None, "failed"), TrialPoint(1, math.inf, "failed")]),
-    "all pruned": lambda: search_history([TrialPoint(0, 0.3, "pruned")]),
+    "no trials": lambda: search_history([], metric="error"),
+    "one trial": lambda: search_history([TrialPoint(7, 0.3, "complete")], metric="error"),
+    "all failed": lambda: search_history(
+        [TrialPoint(0, None, "failed"), TrialPoint(1, math.inf, "failed")], metric="error"
+    ),
+    "all pruned": lambda: search_history([TrialPoint(0, 0.3, "pruned")], metric="error"),
 }
 
 

@@ -31,12 +31,12 @@ class ItemMedian:
         return self
 
     def predict(self, history: pd.DataFrame, items: np.ndarray) -> np.ndarray:
-        """[n] in the domain's units; NaN for an item without a median, for which metarec uses the other recommenders."""
+        """[n] in the domain's units; NaN for an item without a median, where metarec uses the other recommenders."""
         deviations = history["rating"].to_numpy() - self.medians.reindex(history["item"]).to_numpy()
         deviations = deviations[np.isfinite(deviations)]
         shift = deviations.sum() / (len(deviations) + 5)  # shrunk towards 0 for users with few ratings
         return self.medians.reindex(items).to_numpy(dtype=np.float64) + shift
 
     def evidence(self, history: pd.DataFrame, items: np.ndarray) -> np.ndarray:
-        """[n] optional: the evidence of each prediction; here the number of the user's ratings of items with a median."""
+        """[n] optional: the evidence of each prediction; here the user's number of items with a median."""
         return np.full(len(items), float(history["item"].isin(self.medians.index).sum()))

@@ -10,6 +10,7 @@ import math
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import cycle
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -18,7 +19,6 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 from metarec.report.figures.canvas import BLUE, COLOURS, GREEN, GREY, INK, ORANGE, canvas, nothing, save
 
 __all__ = [
-    "TableRow",
     "TimedTrial",
     "TrialPoint",
     "base_weights",
@@ -28,14 +28,6 @@ __all__ = [
     "save",
     "search_history",
 ]
-
-
-@dataclass(frozen=True)
-class TableRow:
-    """One model of the test table, with its RMSE in the domain's own units."""
-
-    model: str
-    rmse: float
 
 
 @dataclass(frozen=True)
@@ -61,7 +53,7 @@ def learning_curve(history: Mapping[str, Sequence[float]], best_epoch: int | Non
     """One line per series of `history`, over epochs counted from 0, with the epoch that was kept marked."""
     figure, axes = canvas("Learning curve", height=4.5)
     drawn = 0
-    for (name, values), colour in zip(history.items(), _cycle(len(history)), strict=True):
+    for (name, values), colour in zip(history.items(), cycle(COLOURS), strict=False):
         numbers = _gaps(values)
         if np.isfinite(numbers).any():
             # A single epoch between gaps makes no line, so short series show their points.
@@ -131,23 +123,23 @@ def base_weights(weights: np.ndarray, base_names: Sequence[str]) -> Figure:
     return figure
 
 
-def model_comparison(rows: Sequence[TableRow], *, domain: str = "") -> Figure:
+def model_comparison(rmse: Mapping[str, float], *, domain: str) -> Figure:
     """The RMSE of each model on the test users, the best on top, with its distance to the best single base."""
-    title = f"RMSE on test users: {domain}" if domain else "RMSE on test users"
-    figure, axes = canvas(title, height=1.7 + 0.38 * max(len(rows), 3))
-    shown = sorted((row for row in rows if math.isfinite(row.rmse)), key=lambda row: row.rmse, reverse=True)
+    figure, axes = canvas(f"RMSE on test users: {domain}", height=1.7 + 0.38 * max(len(rmse), 3))
+    finite = ((model, value) for model, value in rmse.items() if math.isfinite(value))
+    shown = sorted(finite, key=lambda pair: pair[1], reverse=True)
     if not shown:
         return nothing(figure, axes, "no model with a finite RMSE")
-    reference = next((row.rmse for row in shown if row.model == "best-single"), None)
-    for place, row in enumerate(shown):
-        ours = row.model == "metarec"
-        colour = ORANGE if ours else INK if row.model == "best-single" else GREY
+    reference = dict(shown).get("best-single")
+    for place, (model, value) in enumerate(shown):
+        ours = model == "metarec"
+        colour = ORANGE if ours else INK if model == "best-single" else GREY
         if reference is not None:
-            axes.plot([reference, row.rmse], [place, place], color=colour, alpha=0.5, linewidth=1.6)
-        axes.scatter(row.rmse, place, color=colour, s=90 if ours else 48, zorder=3)
-        text = f"{row.rmse:.4f}"
-        if reference and row.model != "best-single":
-            text += f"  ({row.rmse / reference - 1:+.1%})".replace("-", "−")
+            axes.plot([reference, value], [place, place], color=colour, alpha=0.5, linewidth=1.6)
+        axes.scatter(value, place, color=colour, s=90 if ours else 48, zorder=3)
+        text = f"{value:.4f}"
+        if reference and model != "best-single":
+            text += f"  ({value / reference - 1:+.1%})".replace("-", "−")
         axes.annotate(
             text,
             (1.01, place),
@@ -159,9 +151,9 @@ def model_comparison(rows: Sequence[TableRow], *, domain: str = "") -> Figure:
         )
     if reference is not None:
         axes.axvline(reference, color=INK, linestyle="--", linewidth=1, zorder=1)
-    axes.set_yticks(range(len(shown)), [_short(row.model) for row in shown])
-    for label, row in zip(axes.get_yticklabels(), shown, strict=True):
-        label.set_fontweight("bold" if row.model == "metarec" else "normal")
+    axes.set_yticks(range(len(shown)), [_short(model) for model, _ in shown])
+    for label, (model, _) in zip(axes.get_yticklabels(), shown, strict=True):
+        label.set_fontweight("bold" if model == "metarec" else "normal")
     axes.set_ylim(-0.6, len(shown) - 0.4)
     axes.xaxis.set_major_locator(MaxNLocator(nbins=6))
     axes.margins(x=0.06)
@@ -170,7 +162,7 @@ def model_comparison(rows: Sequence[TableRow], *, domain: str = "") -> Figure:
     return figure
 
 
-def search_history(trials: Sequence[TrialPoint], *, metric: str = "value", direction: str = "minimize") -> Figure:
+def search_history(trials: Sequence[TrialPoint], *, metric: str) -> Figure:
     """The value of each trial, the best so far, and which trials were pruned or failed."""
     figure, axes = canvas("Search", height=4.5)
     if not trials:
@@ -183,8 +175,7 @@ def search_history(trials: Sequence[TrialPoint], *, metric: str = "value", direc
     complete = finite & (states == "complete")
     pruned = finite & (states == "pruned")
     if complete.any():
-        best = np.minimum if direction == "minimize" else np.maximum
-        so_far = best.accumulate(values[complete])
+        so_far = np.minimum.accumulate(values[complete])
         steps = np.append(numbers[complete], numbers[-1])
         axes.step(steps, np.append(so_far, so_far[-1]), where="post", color=GREEN, label="best so far")
     for group, name, colour, marker in (
@@ -210,7 +201,7 @@ def search_history(trials: Sequence[TrialPoint], *, metric: str = "value", direc
     if not finite.any():
         axes.set_yticks([])
     axes.set_xlabel("trial")
-    axes.set_ylabel(metric.replace("_", " "))
+    axes.set_ylabel(metric)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     if len(trials) == 1:
         axes.set_xlim(trials[0].number - 0.5, trials[0].number + 0.5)
@@ -250,10 +241,6 @@ def _places(trials: Sequence[TimedTrial]) -> tuple[list[float], list[float]]:
 def _gaps(values: Sequence[float]) -> np.ndarray:
     numbers = np.asarray(values, dtype=float)
     return np.where(np.isfinite(numbers), numbers, np.nan)
-
-
-def _cycle(count: int) -> list[str]:
-    return [COLOURS[index % len(COLOURS)] for index in range(count)]
 
 
 def _short(name: str) -> str:
