@@ -42,13 +42,13 @@ def compare(
         bool,
         typer.Option("--link-users", help="Users with the same id in several domains are one person."),
     ] = False,
-    out: Annotated[Path, typer.Option(metavar="DIR", help="Where mlflow.db, artifacts/ and cache/ go.")] = Path(
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for mlflow.db, artifacts/ and cache/.")] = Path(
         "mlruns"
     ),
     tracking_uri: Annotated[
         str | None, typer.Option(metavar="URI", help="An MLflow store in place of the one in --out.")
     ] = None,
-    name: Annotated[str | None, typer.Option(metavar="NAME", help="A comparison of this name goes on.")] = None,
+    name: Annotated[str | None, typer.Option(metavar="NAME", help="Continue the comparison of this name.")] = None,
     json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the rows here, too.")] = None,
 ) -> None:
     """Compare how source domains help a target domain with few train users.

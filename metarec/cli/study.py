@@ -34,13 +34,13 @@ def study(
         list[str] | None,
         typer.Option(metavar="NAME=PATH", help="Ratings of a domain, in place of the spec's; may be repeated."),
     ] = None,
-    target: Annotated[str | None, typer.Option(metavar="NAME", help="The domain that the search is for.")] = None,
-    trials: Annotated[int | None, typer.Option(metavar="N", help="Trials of the study in all.")] = None,
+    target: Annotated[str | None, typer.Option(metavar="NAME", help="The domain of the search.")] = None,
+    trials: Annotated[int | None, typer.Option(metavar="N", help="Total number of trials.")] = None,
     workers: Annotated[int | None, typer.Option(metavar="N", help="Processes that run trials.")] = None,
-    seed: Annotated[int | None, typer.Option(metavar="N", help="Of everything that is drawn.")] = None,
+    seed: Annotated[int | None, typer.Option(metavar="N", help="Seed of all random draws.")] = None,
     timeout: Annotated[float | None, typer.Option(metavar="S", help="Seconds after which no new trial begins.")] = None,
     out: Annotated[
-        Path, typer.Option(metavar="DIR", help="Where mlflow.db, artifacts/, optuna.journal and cache/ go.")
+        Path, typer.Option(metavar="DIR", help="Folder for mlflow.db, artifacts/, optuna.journal and cache/.")
     ] = Path("mlruns"),
     tracking_uri: Annotated[
         str | None, typer.Option(metavar="URI", help="An MLflow store in place of the one in --out.")
@@ -52,7 +52,7 @@ def study(
         str | None, typer.Option(metavar="ADDRESS", help="The Ray cluster for the workers; local starts one here.")
     ] = None,
     study_name: Annotated[
-        str | None, typer.Option(metavar="NAME", help="A study of this name goes on up to --trials.")
+        str | None, typer.Option(metavar="NAME", help="Continue the study of this name up to --trials.")
     ] = None,
     json_file: Annotated[
         Path | None, typer.Option("--json", metavar="FILE", help="Write the result here, too.")

@@ -84,8 +84,8 @@ def write_report(job: Job) -> Path:
         fetched = Path(place)
         if run_id is None or not job.tracker.fetch(run_id, FINDINGS, fetched):
             raise InputError(
-                f'study "{job.study_name}" has no {FINDINGS}, neither in {kept} nor with its run: a report is made of '
-                "what a study keeps at its end; run the study to its end, or give its --out or --tracking-uri"
+                f'study "{job.study_name}" has no {FINDINGS}, neither in {kept} nor with its run: a report needs '
+                "the files of a finished study; finish the study, or give its --out or --tracking-uri"
             )
         findings = _read(fetched)
         for picture in findings["pictures"]:

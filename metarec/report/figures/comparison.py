@@ -35,7 +35,7 @@ def gain_over_scratch(comparison: Comparison) -> Figure:
     # The legend has the same height for any number of panels.
     figure, made = panels(titles, height=3.3 + 1.3 / len(titles))
     if not shown and not grey:
-        return nothing(figure, made[0], "nothing but scratch was computed")
+        return nothing(figure, made[0], "only scratch was computed")
     for axes, setting in zip(made, settings, strict=True):
         _draw_panel(axes, comparison, setting, shown, grey)
     made[-1].set_xlabel("shots: support ratings of each test user")
