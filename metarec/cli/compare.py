@@ -39,8 +39,7 @@ def compare(
         str, typer.Option(metavar="NAME", help="What is scarce in the target: everything, labels, or both.")
     ] = "everything",
     link_users: Annotated[
-        bool,
-        typer.Option("--link-users", help="Users with the same id in several domains are one person."),
+        bool, typer.Option("--link-users", help="Users with the same id in several domains are one person.")
     ] = False,
     out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for mlflow.db, artifacts/ and cache/.")] = Path(
         "mlruns"

@@ -12,15 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
-from metarec.cli.command import (
-    check_json,
-    check_name,
-    check_storage,
-    cores,
-    echo_interrupted,
-    named_paths,
-    run_command,
-)
+from metarec.cli.command import check_json, check_name, check_storage, cores, echo_interrupted, named_paths, run_command
 
 __all__ = ["main"]
 

@@ -58,10 +58,7 @@ def worker(
 
 @app.command()
 def repair(
-    study_name: StudyName,
-    storage: Storage = None,
-    tracking_uri: TrackingUri = None,
-    out: Out = Path("mlruns"),
+    study_name: StudyName, storage: Storage = None, tracking_uri: TrackingUri = None, out: Out = Path("mlruns")
 ) -> None:
     """Make Optuna and MLflow agree after an accident, and list the repairs.
 
@@ -102,10 +99,7 @@ def replay(
 
 @app.command()
 def report(
-    study_name: StudyName,
-    storage: Storage = None,
-    tracking_uri: TrackingUri = None,
-    out: Out = Path("mlruns"),
+    study_name: StudyName, storage: Storage = None, tracking_uri: TrackingUri = None, out: Out = Path("mlruns")
 ) -> None:
     """Write the page of a finished study again from its files; nothing is computed.
 

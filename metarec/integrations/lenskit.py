@@ -170,10 +170,7 @@ class FusionScorer(Component[ItemList], Trainable):
         config = self.config
         first, *more = (
             EpisodeSettings(
-                shots=shots,
-                validation_fraction=config.validation_fraction,
-                test_fraction=FEWEST,
-                folds=config.folds,
+                shots=shots, validation_fraction=config.validation_fraction, test_fraction=FEWEST, folds=config.folds
             )
             for shots in sorted(set(config.shots))
         )

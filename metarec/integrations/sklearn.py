@@ -187,13 +187,7 @@ class FusionRegressor(RegressorMixin, BaseEstimator):
         return FusionInputs(predictions, features, context, targets, torch.ones(1, len(y), dtype=torch.bool))
 
     def _episodes(
-        self,
-        X: np.ndarray,
-        y: np.ndarray,
-        users: np.ndarray,
-        *,
-        with_support: bool,
-        random: np.random.RandomState,
+        self, X: np.ndarray, y: np.ndarray, users: np.ndarray, *, with_support: bool, random: np.random.RandomState
     ) -> EpisodeBatch:
         """A task for each user, whose rows are randomly divided into support and query."""
         rows = self._inputs(X, y)

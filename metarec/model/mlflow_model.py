@@ -47,10 +47,7 @@ def write_mlflow_model(folder: Path, recommender: FusedRecommender, save: Callab
         data_path=str(data),
         signature=signature(),
         input_example=_example(recommender),
-        pip_requirements=[
-            f"metarec=={metarec.__version__}",
-            *(f"{name}=={version(name)}" for name in _LIBRARIES),
-        ],
+        pip_requirements=[f"metarec=={metarec.__version__}", *(f"{name}=={version(name)}" for name in _LIBRARIES)],
         metadata={DIGEST: digest},
     )
     return digest

@@ -183,12 +183,7 @@ def run_study(spec: StudySpec, domains: Mapping[str, Domain], job: Job) -> Study
 
 
 def begin_search(
-    spec: StudySpec,
-    name: str,
-    storage: str,
-    *,
-    identity: str,
-    first: Sequence[Mapping[str, Any]] | None = None,
+    spec: StudySpec, name: str, storage: str, *, identity: str, first: Sequence[Mapping[str, Any]] | None = None
 ) -> optuna.Study:
     """The Optuna study of a spec: a new one, or the existing one of this name.
 
