@@ -105,12 +105,8 @@ def _search(result: StudyResult, findings: Findings) -> Iterator[tuple[Picture, 
         search_figures.parallel_coordinates(tried),
     )
     if result.front:
-        best = {line.trial for line in result.front}
-        timed = [
-            figures.TimedTrial(line.trial, line.error, line.seconds, best=line.trial in best) for line in result.timed
-        ]
         caption = "Trials that no other beats in error and in time."
-        yield Picture("pareto_front.png", "Error and time", caption), figures.pareto_front(timed)
+        yield Picture("pareto_front.png", "Error and time", caption), figures.pareto_front(result.timed, result.front)
 
 
 def _weights(insight: Insight) -> Iterator[tuple[Picture, Figure]]:

@@ -10,7 +10,6 @@ import pytest
 from matplotlib.figure import Figure
 
 from metarec.report.figures.figures import (
-    TimedTrial,
     TrialPoint,
     base_weights,
     learning_curve,
@@ -19,6 +18,7 @@ from metarec.report.figures.figures import (
     save,
     search_history,
 )
+from metarec.study.results import FrontLine
 
 nan = math.nan
 
@@ -44,13 +44,8 @@ def test_learning_curve_draws_each_series_and_the_kept_epoch():
 
 
 def test_the_front_is_numbered_and_trials_far_above_it_are_counted():
-    trials = [
-        TimedTrial(3, 0.171, 6e-5, best=True),
-        TimedTrial(4, 0.174, 1e-5, best=True),
-        TimedTrial(5, 0.175, 7e-5, best=False),
-        TimedTrial(1, 0.404, 4e-5, best=False),
-    ]
-    figure = pareto_front(trials)
+    front = [FrontLine(3, 0.171, 6e-5), FrontLine(4, 0.174, 1e-5)]
+    figure = pareto_front([*front, FrontLine(5, 0.175, 7e-5), FrontLine(1, 0.404, 4e-5)], front)
     dominated, front = figure.axes[0].get_lines()
     assert list(dominated.get_ydata()) == [0.175]
     assert list(front.get_xdata()) == pytest.approx([10, 60])
@@ -107,8 +102,8 @@ DEGENERATE = {
     "one model": lambda: model_comparison({"metarec": 0.9}, domain="x"),
     "NaN models": lambda: model_comparison({"metarec": nan}, domain="x"),
     "perfect": lambda: model_comparison({"metarec": 0.0, "best-single": 0.0}, domain="x"),
-    "no front": lambda: pareto_front([]),
-    "a front of one": lambda: pareto_front([TimedTrial(0, 0.3, 1e-5, best=True)]),
+    "no front": lambda: pareto_front([], []),
+    "a front of one": lambda: pareto_front([FrontLine(0, 0.3, 1e-5)], [FrontLine(0, 0.3, 1e-5)]),
     "no trials": lambda: search_history([], metric="error"),
     "one trial": lambda: search_history([TrialPoint(7, 0.3, "complete")], metric="error"),
     "all failed": lambda: search_history(

@@ -17,9 +17,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from metarec.report.figures.canvas import BLUE, COLOURS, GREEN, GREY, INK, ORANGE, canvas, nothing, save
+from metarec.study.results import FrontLine
 
 __all__ = [
-    "TimedTrial",
     "TrialPoint",
     "base_weights",
     "learning_curve",
@@ -37,16 +37,6 @@ class TrialPoint:
     number: int
     value: float | None
     state: str
-
-
-@dataclass(frozen=True)
-class TimedTrial:
-    """A complete trial's error, its seconds for a prediction, and whether it is on the Pareto front."""
-
-    number: int
-    error: float
-    seconds: float
-    best: bool
 
 
 def learning_curve(history: Mapping[str, Sequence[float]], best_epoch: int | None = None) -> Figure:
@@ -209,23 +199,23 @@ def search_history(trials: Sequence[TrialPoint], *, metric: str) -> Figure:
     return figure
 
 
-def pareto_front(trials: Sequence[TimedTrial]) -> Figure:
-    """Error against seconds; the trials of the Pareto front are joined and numbered.
+def pareto_front(trials: Sequence[FrontLine], front: Sequence[FrontLine]) -> Figure:
+    """Error against seconds of all trials; those of the Pareto front are joined and numbered.
 
     Trials far above the front are only counted, because they would flatten the picture.
     """
     figure, axes = canvas("Error and time", height=4.5)
     if not trials:
         return nothing(figure, axes, "no complete trial")
-    front = sorted((trial for trial in trials if trial.best), key=lambda trial: trial.seconds)
+    front = sorted(front, key=lambda line: line.seconds)
     low, high = front[-1].error, front[0].error
     top = high + max(4 * (high - low), 0.02 * high)
-    others = [trial for trial in trials if not trial.best and trial.error <= top]
+    others = [line for line in trials if line not in front and line.error <= top]
     if others:
         axes.plot(*_places(others), color=GREY, marker="o", linestyle="", markersize=6, label="dominated")
     axes.plot(*_places(front), color=ORANGE, marker="o", markersize=7, drawstyle="steps-post", label="Pareto front")
-    for trial in front:
-        axes.annotate(f"trial {trial.number}", (1e6 * trial.seconds, trial.error), (6, 6), textcoords="offset points")
+    for line in front:
+        axes.annotate(f"trial {line.trial}", (1e6 * line.seconds, line.error), (6, 6), textcoords="offset points")
     axes.set_xlabel("microseconds of a processor for a prediction")
     axes.set_ylabel("validation RMSE (unit scale)")
     axes.margins(x=0.12, y=0.12)
@@ -234,8 +224,8 @@ def pareto_front(trials: Sequence[TimedTrial]) -> Figure:
     return figure
 
 
-def _places(trials: Sequence[TimedTrial]) -> tuple[list[float], list[float]]:
-    return [1e6 * trial.seconds for trial in trials], [trial.error for trial in trials]
+def _places(trials: Sequence[FrontLine]) -> tuple[list[float], list[float]]:
+    return [1e6 * line.seconds for line in trials], [line.error for line in trials]
 
 
 def _gaps(values: Sequence[float]) -> np.ndarray:
