@@ -1,5 +1,5 @@
-# Everything runs in .venv, which is made when it is missing or when what it is made from has changed.
-# A python3.11 that is only a shim without a version behind it does not count.
+# Everything runs in .venv, which is made if it is missing or if its requirements have changed.
+# A python3.11 that is a shim without an installed version is not used.
 PYTHON ?= $(shell python3.11 -c '' 2>/dev/null && echo python3.11 || echo python3)
 VENV := .venv
 BIN := $(VENV)/bin
@@ -11,12 +11,12 @@ STAMP := $(VENV)/.installed
 study: $(STAMP)
 	$(BIN)/python -m metarec.study
 
-# Tests on real ratings run where METAREC_DATA names their folder. Two processes; a file's tests stay together. Each has
-# one thread: two processes with two threads each wait for each other, and took many times as long.
+# Tests on real ratings need METAREC_DATA, the name of their folder. Each of two processes runs whole files with one
+# thread: with two threads each, the processes wait for each other, and took many times as long.
 test: $(STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"
 
-# Servers, clusters, full disks, a browser: what takes more than ten seconds or so.
+# Tests of more than about ten seconds: servers, clusters, full disks, a browser.
 test-slow: $(STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m slow
 

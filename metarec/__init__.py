@@ -1,7 +1,7 @@
 """metarec: learns how to combine recommenders.
 
 The package is imported lazily: ``import metarec`` loads nothing heavy, each subpackage loads what it needs.
-See ``docs/architecture.md`` for the house as a whole.
+``docs/architecture.md`` describes the folders.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ __version__ = "0.1.0"
 
 
 def load(path_or_mlflow_uri: str, *, tracking_uri: str | None = None) -> FusedRecommender:
-    """The recommender that a study has registered, ready to adapt to users.
+    """Load the recommender that a study has registered.
 
-    Loading unpickles nothing, and compares every file with its digest.
+    No file is unpickled, and every file is compared with its digest.
 
     Args:
-        path_or_mlflow_uri: a folder that holds the model, or ``models:/metarec-STUDY@champion``.
+        path_or_mlflow_uri: a folder with the model, or ``models:/metarec-STUDY@champion``.
         tracking_uri: of MLflow's store. By default what MLflow is set to, or else ``mlruns/mlflow.db``.
 
     Raises:
-        InputError: there is no such model, or it is not as it was written.
+        InputError: there is no such model, or a file differs from its digest.
     """
     from metarec.model.mlflow_model import load_from
 

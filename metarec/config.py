@@ -1,4 +1,4 @@
-"""The base of all configurations: frozen, checked when it is made, and plain values in JSON."""
+"""The base class of configurations, which are frozen, checked when made, and plain values in JSON."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ _RULES = {
     "bool_parsing": "must be true or false",
     "string_type": "must be text",
 }
-"""pydantic's kind of error -> the rule, in the words of the other messages."""
+"""pydantic's type of error -> the rule in metarec's wording."""
 
 
 class Config(BaseModel):
-    """Frozen values that are checked when they are given.
+    """Frozen and checked values.
 
     Raises:
         InputError: a field is unknown, or breaks its rule; the message names the field, the rule and the value.

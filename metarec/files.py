@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all, keys made of what their content depends on, and a job's folders."""
+"""Atomic writing of files, cache keys, and a job's folders."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ __all__ = ["content_key", "make_folders", "write_whole"]
 
 
 def content_key(facts: Mapping[str, Any], *, code: Sequence[str], libraries: Sequence[str]) -> str:
-    """A hash of `facts` (data and settings), of code, and of the libraries that it calls.
+    """A hash of `facts` (data and settings), of code, and of the versions of libraries.
 
     Args:
-        code: patterns of this package's files, below its folder.
+        code: patterns of files below this package's folder.
         libraries: names of distributions.
     """
     hashed = hashlib.sha256()
@@ -33,7 +33,7 @@ def content_key(facts: Mapping[str, Any], *, code: Sequence[str], libraries: Seq
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """Write a file, so that it is there whole or not at all."""
+    """Write a file completely or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
     try:
@@ -48,10 +48,10 @@ def write_whole(path: Path, content: bytes) -> None:
 
 
 def make_folders(out: Path, *inside: Path) -> None:
-    """Make the folder of ``--out`` and those inside of it that a job needs.
+    """Make the folder of ``--out`` and folders inside it.
 
     Raises:
-        InputError: one cannot be made or written.
+        InputError: a folder cannot be made or written.
     """
     for folder in (out, *inside):
         try:

@@ -1,4 +1,4 @@
-"""How libraries are imported by commands: in one go."""
+"""Imports of commands, without interruption and garbage collection."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ __all__ = ["importing"]
 
 @contextmanager
 def importing() -> Iterator[None]:
-    """Import in this block; Ctrl-C waits until it ends, and nobody looks for garbage, then or later, in what it leaves.
+    """Import in this block; Ctrl-C waits for its end, and its objects are excluded from garbage collection.
 
-    Libraries make a million objects that stay, and Python would look through all of them again and again. That is a
-    quarter of the time of importing ours, and half a second when the process ends.
+    Libraries make a million permanent objects, which Python would scan repeatedly. That is a quarter of the time of
+    importing ours, and half a second at the end of the process.
 
-    Ctrl-C in the middle of an import may be swallowed by a library that tries whether another is there; and where it
-    meets a string that is executed, as in the making of a dataclass, Python ends the process by the signal, whatever
-    exit code was asked for later (``unhandled_keyboard_interrupt`` of CPython 3.11).
+    A library that tests for another one may swallow Ctrl-C during an import. If Ctrl-C meets an executed string, such
+    as that of a dataclass, Python ends the process by the signal and ignores a later exit code
+    (``unhandled_keyboard_interrupt`` of CPython 3.11).
     """
     enabled = gc.isenabled()
     gc.disable()
@@ -30,5 +30,5 @@ def importing() -> Iterator[None]:
         gc.freeze()
         if enabled:
             gc.enable()
-        # What came meanwhile is raised here.
+        # A Ctrl-C during the block is raised here.
         signal.pthread_sigmask(signal.SIG_SETMASK, before)

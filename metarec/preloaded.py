@@ -1,4 +1,4 @@
-"""What nearly every worker needs and takes a second to import: imported by the process that workers are forked from."""
+"""Slow imports of nearly every worker, done once by the process from which workers are forked."""
 
 from importlib import import_module
 
@@ -7,7 +7,7 @@ from metarec.importing import importing
 __all__ = ["LIBRARIES"]
 
 LIBRARIES = ("metarec.episodes", "metarec.bases.lenskit", "metarec.bases.content", "metarec.bases.autoencoder")
-"""Modules that bring the libraries with them."""
+"""Modules that import these libraries."""
 
 with importing():
     import torch

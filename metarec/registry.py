@@ -1,4 +1,4 @@
-"""Plug-ins by name: the built-ins of the package, and other people's from entry points."""
+"""Plug-ins by name: built-ins of the package, and entry points of other packages."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ from metarec.errors import InputError
 __all__ = ["Registry", "suggest"]
 
 
-def suggest(name: str, known: Iterable[str]) -> str:
-    """The end of an error message about an unknown `name`: the near miss if there is one, and what is known.
+def suggest(name: str, available: Iterable[str]) -> str:
+    """The end of an error message about an unknown `name`: the closest name, if one is close, and all names.
 
     >>> suggest("rigde", ["ridge", "mean"])
     'did you mean "ridge"? Known: mean, ridge'
     """
-    known = sorted(known)
-    near = difflib.get_close_matches(name, known, n=1)
+    names = sorted(available)
+    near = difflib.get_close_matches(name, names, n=1)
     hint = f'did you mean "{near[0]}"? ' if near else ""
-    return f"{hint}Known: {', '.join(known)}"
+    return f"{hint}Known: {', '.join(names)}"
 
 
 class Registry:
-    """Finds one kind of thing by name and imports it only when it is asked for.
+    """Finds plug-ins of one kind by name, and imports them only when they are requested.
 
     Args:
-        kind: what the things are called in messages, for example ``"base recommender"``.
-        group: the entry-point group in which other packages announce theirs, for example ``"metarec.bases"``.
+        kind: its name in messages, for example ``"base recommender"``.
+        group: the entry-point group of other packages, for example ``"metarec.bases"``.
         builtins: name -> ``"module:attribute"``.
     """
 
@@ -45,34 +45,31 @@ class Registry:
         self._builtins = dict(builtins)
 
     def builtins(self) -> list[str]:
-        """The names of the package's own, in their order: what defaults are made of, whatever else is installed."""
+        """The names of the built-ins, in their order. Defaults use these alone, whatever is installed."""
         return list(self._builtins)
 
     def names(self) -> list[str]:
-        """Every name that can be asked for: the built-ins in their order, then the plug-ins."""
+        """All names: the built-ins in their order, then the plug-ins."""
         return list(dict.fromkeys([*self._builtins, *self._plugins()]))
 
     def code_of(self, names: Iterable[str]) -> dict[str, str]:
-        """Of those of the names that are plug-ins, a hash of the package each comes from.
+        """A hash of the package of each plug-in among the names.
 
-        What was computed with other code of theirs is not to be found again; our own code is hashed elsewhere.
+        It is a part of cache keys, so that results of other code are not reused. Built-in code is hashed elsewhere.
         """
         foreign = [name for name in names if name not in self._builtins]
         plugins = self._plugins() if foreign else {}
         return {name: _code_hash(plugins[name].module.partition(".")[0]) for name in foreign if name in plugins}
 
     def check(self, name: str) -> str:
-        """Return `name`, or raise :class:`InputError` with the near miss."""
-        # What is installed is looked through only where it matters: that is reading a few hundred files.
-        if name in self._builtins:
-            return name
-        known = self.names()
-        if name not in known:
-            raise InputError(f'unknown {self.kind} "{name}"; {suggest(name, known)}')
+        """Return `name`, or raise :class:`InputError` with the closest name."""
+        # Built-ins are checked first, because the search of plug-ins reads a few hundred files.
+        if name not in self._builtins and name not in (names := self.names()):
+            raise InputError(f'unknown {self.kind} "{name}"; {suggest(name, names)}')
         return name
 
     def get(self, name: str) -> Any:
-        """The thing itself. A built-in wins over a plug-in of the same name, so that names keep their meaning."""
+        """Import a plug-in. A built-in takes precedence, so that names keep their meaning."""
         self.check(name)
         if name in self._builtins:
             module, _, attribute = self._builtins[name].partition(":")
@@ -85,7 +82,7 @@ class Registry:
 
 @lru_cache
 def _announced(group: str, path: tuple[str, ...]) -> dict[str, EntryPoint]:
-    """name -> the first plug-in of that name on the import path, which is an argument for the cache alone."""
+    """name -> the first plug-in of that name on the import path; `path` is only a key of the cache."""
     found: dict[str, EntryPoint] = {}
     for point in entry_points(group=group):
         found.setdefault(point.name, point)
@@ -94,7 +91,7 @@ def _announced(group: str, path: tuple[str, ...]) -> dict[str, EntryPoint]:
 
 @lru_cache
 def _code_hash(package: str) -> str:
-    """Of every Python file of an installed package, or of a single module."""
+    """A hash of all Python files of an installed package, or of a single module."""
     spec = find_spec(package)
     if spec is None:
         return ""

@@ -1,4 +1,4 @@
-"""How many threads the mathematics uses."""
+"""The number of threads of linear algebra."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ __all__ = ["one_thread"]
 def one_thread() -> Iterator[None]:
     """Run the block's linear algebra, torch's too, on one thread.
 
-    The networks and bases here are small: a second thread gains little, and when another process has work to do the
-    two wait for each other, which was measured to cost a factor of 20. Processes use the other cores. Results do not
-    depend on the number of cores, either.
+    The networks and bases are small, so that a second thread gains little. With another busy process, the threads wait
+    for each other, which was measured to cost a factor of 20. Processes use the other cores. One thread also makes
+    results independent of the number of cores.
     """
     import torch
     from threadpoolctl import threadpool_limits

@@ -1,6 +1,6 @@
-"""A map over worker processes that ends when its caller does.
+"""Worker processes that end with their caller.
 
-Only the standard library is imported, so that the command can start the server before anything else.
+Only the standard library is imported, so that a command can start the server before anything else.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ from typing import Any
 __all__ = ["Map", "end_with_parent", "start_server", "worker_map", "worker_pool"]
 
 Map = Callable[..., Iterable[Any]]
-"""Called like the built-in ``map``; what it hands back may still be computed while other work is done."""
+"""A function like the built-in ``map``; its results may be computed in the background."""
 
 
 def start_server() -> None:
-    """Start the process that workers are forked from, unless it runs already, and do not wait for it.
+    """Start the process from which workers are forked, unless it runs already, without waiting for it.
 
-    It imports what workers need once for all of them, while its caller does something else. It ends with its caller.
+    It imports the workers' libraries once for all of them, in the background. It ends with its caller.
     """
     forkserver.set_forkserver_preload(["metarec.preloaded"])
-    # The server starts this one, too, and that lets signals through again.
+    # Otherwise the server would start the tracker, which unblocks signals.
     resource_tracker.ensure_running()
-    # Ctrl-C reaches the whole process group, and in the middle of an import it would print a traceback. What is
-    # blocked here stays so in the process that is started here.
+    # Ctrl-C reaches the whole process group, and would print a traceback during an import. The server inherits the
+    # blocked signal.
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         forkserver.ensure_running()
@@ -50,11 +50,10 @@ def worker_map(jobs: int) -> Iterator[Map]:
 
 @contextmanager
 def worker_pool(jobs: int) -> Iterator[ProcessPoolExecutor]:
-    """A pool of `jobs` processes that does not outlive the block.
+    """A pool of `jobs` processes that ends with the block.
 
-    Processes are forked from a server that has imported their libraries and done nothing else, and not from this one:
-    the libraries that bases call have threads of their own. On an error or Ctrl-C they are ended at once, instead of
-    after the fit that they are busy with.
+    Processes are forked from a server that has only imported their libraries, and not from this process, whose
+    libraries have threads. On an error or Ctrl-C they end at once, and not after their present fit.
     """
     start_server()
     context = multiprocessing.get_context("forkserver")
@@ -70,18 +69,18 @@ def worker_pool(jobs: int) -> Iterator[ProcessPoolExecutor]:
 
 
 def _die_quietly() -> None:
-    # Ctrl-C reaches the whole process group. The parent reports it; a worker's traceback would only be noise.
+    # Ctrl-C reaches the whole process group. The parent reports it, without tracebacks of workers.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     end_with_parent()
 
 
 def end_with_parent() -> None:
-    """See to it that this process does not outlive its parent: one that is killed cannot end its workers."""
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    """End this process when its parent ends, because a killed parent cannot end its workers."""
+    threading.Thread(target=_wait_for_parent, daemon=True).start()
 
 
-def _end_with_parent() -> None:
+def _wait_for_parent() -> None:
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()

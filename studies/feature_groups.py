@@ -1,8 +1,8 @@
-"""``python -m studies.feature_groups``: what each group of features is worth to a fusion of cold users' ratings.
+"""``python -m studies.feature_groups``: the effect of each group of features on the RMSE for new users.
 
-The same folds of users as in ``benchmarks.cold``, again and again without one group of features: with it, how
-much lower is the RMSE of the network, of the boosted trees, and of feature-weighted linear stacking? Leaving out a
-group sets its standardised columns to zero, their mean. Differences are paired over all users of all folds.
+On the folds of users of ``benchmarks.cold``, the network, the boosted trees and feature-weighted linear stacking
+are fitted with all features and without each group. A left-out group has its standardised columns set to zero, their
+mean. Differences are paired over all users of all folds.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ GROUPS: Mapping[str, Collection[str]] = {
     "the item": ("item_count", "item_offset", "item_spread", "item_age", "fallback"),
     "disagreement of the bases": ("deviation", "disagreement"),
 }
-"""What is left out together: names of features of bases, and of context features."""
+"""Features of bases, and context features, that are left out together."""
 
 
 def without(episodes: Episodes, names: Collection[str]) -> Episodes:
@@ -59,8 +59,8 @@ def without(episodes: Episodes, names: Collection[str]) -> Episodes:
     return dataclasses.replace(episodes, batch=EpisodeBatch(hide(support), hide(query)))
 
 
-def _kept(known: Collection[str], left_out: Collection[str]) -> list[float]:
-    return [float(name not in left_out) for name in known]
+def _kept(names: Collection[str], left_out: Collection[str]) -> list[float]:
+    return [float(name not in left_out) for name in names]
 
 
 def _predict(episodes: DomainEpisodes, seed: int) -> dict[str, np.ndarray]:
@@ -71,7 +71,7 @@ def _predict(episodes: DomainEpisodes, seed: int) -> dict[str, np.ndarray]:
 
 
 def compare(cross: Any, shots: int, seed: int = 0) -> dict[str, dict[str, dict[str, float]]]:
-    """group -> model -> how much lower its RMSE is with the group, in percent, with interval and signed-rank p."""
+    """group -> model -> the reduction of its RMSE with the group, in percent, with interval and signed-rank p."""
     frames: dict[str, list[pd.DataFrame]] = {name: [] for name in ("", *GROUPS)}
     for fold in range(cross.num_folds):
         whole = cross.episodes(fold, shots)
@@ -108,10 +108,10 @@ def main(
     sets: Annotated[str, typer.Option(help="Rating sets, as in benchmarks.cold.")] = "ml_latest_small",
     shots: Annotated[int, typer.Option(help="Size of the support set.")] = 10,
     ml100k: Annotated[Path | None, typer.Option(help="Folder of MovieLens-100K's atomic files.")] = None,
-    cache: Annotated[Path | None, typer.Option(help="Folder for what the bases say.")] = None,
+    cache: Annotated[Path | None, typer.Option(help="Folder for the predictions of the bases.")] = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="Where to write the numbers.")] = None,
 ) -> None:
-    """What each group of features is worth: how much lower the RMSE is with it."""
+    """Measure the reduction of the RMSE by each group of features."""
     try:
         data = os.environ.get(FOLDER)
         results = {}

@@ -33,7 +33,7 @@ SLOW_PAGES = ("docs/networks.md", "docs/results.md")
 
 
 def file_of(block: Block) -> str | None:
-    """The name in the first line of a block that is a file."""
+    """The file name in the first line of a block."""
     named = re.match(r"# (\S+\.py)\n", block.code)
     return named[1] if named else None
 
@@ -60,7 +60,7 @@ def test_every_block_is_of_a_kind_that_is_tested():
     "page", [pytest.param(page, marks=pytest.mark.slow if page in SLOW_PAGES else ()) for page in PYTHON_PAGES]
 )
 def test_the_python_of_a_page_runs_and_prints_what_is_shown(page, tmp_path, monkeypatch, capfd):
-    """Block after block, as a reader would type them; what names a file of the example is in that file, as it is."""
+    """The blocks run in order; a block with the name of an example's file must equal that file."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(EXAMPLE))
     names = {}
@@ -80,7 +80,7 @@ def test_the_python_of_a_page_runs_and_prints_what_is_shown(page, tmp_path, monk
 
 @pytest.mark.slow
 def test_the_first_hour_can_be_followed_and_its_model_used(tmp_path):
-    """Command after command in a new folder; what `.ci/run` does, from nothing, is left to it."""
+    """The commands run in order in a new folder, without those of `.ci/run`."""
     (tmp_path / ".venv").symlink_to(sys.prefix)
     for page in (FIRST_HOUR, MODEL):
         follow(page, tmp_path)
@@ -88,7 +88,7 @@ def test_the_first_hour_can_be_followed_and_its_model_used(tmp_path):
 
 
 def follow(page, folder):
-    """What a page has typed and saved. Blocks of Python without a name are one program."""
+    """The files of a page. Blocks of Python without a name are one program."""
     program = ""
     for block in blocks_of(page):
         if block.language == "python" and file_of(block):
@@ -114,7 +114,7 @@ def follow(page, folder):
 
 @pytest.mark.parametrize("block", blocks("yaml"), ids=lambda block: yaml.safe_load(block.code)["name"])
 def test_the_specs_of_the_pages_load(block, tmp_path, monkeypatch):
-    """Where the package of the example is installed; here its entry points stand in for that."""
+    """A folder with the example's package and its entry points, as if installed."""
     folder = tmp_path / "metarec_example-1.dist-info"
     folder.mkdir()
     (folder / "METADATA").write_text("Metadata-Version: 2.1\nName: metarec-example\nVersion: 1\n")
@@ -127,21 +127,21 @@ def test_the_specs_of_the_pages_load(block, tmp_path, monkeypatch):
 
 
 def entry_points():
-    """Those of the example, as an installed package announces them."""
+    """The entry points of the example, as an installed package has them."""
     text = (EXAMPLE / "pyproject.toml").read_text(encoding="utf-8")
     return re.sub(
         r'\[project\.entry-points\."(\S+)"\]\n(\S+) = "(\S+)"', r"[\1]\n\2 = \3", text[text.index("[project.entry") :]
     )
 
 
-def test_what_announces_plug_ins_is_the_examples():
+def test_the_entry_points_of_the_pages_are_those_of_the_example():
     text = (EXAMPLE / "pyproject.toml").read_text(encoding="utf-8")
     shown = blocks("toml")
     assert len(shown) == 3
     assert all(block.code in text for block in shown)
 
 
-def test_a_line_that_is_not_printed_is_seen():
+def test_a_line_that_is_not_printed_is_detected():
     printed = "trial 0  RMSE 0.25\n│ mean │  1.0 │ +1.0 % │\n"
     assert not missing_lines("…\n│ mean │ 0.9 │   -2.25 % │\n", printed)
     assert missing_lines("│ median │ 0.9 │ +1.0 % │\n", printed)
@@ -169,6 +169,6 @@ def test_the_site_is_built_and_fetches_nothing(tmp_path):
 
 
 @pytest.mark.parametrize("name", re.findall(r"`(test_\w+)(?:\.py)?`", PAGES["docs/honest.md"]))
-def test_what_holds_a_rule_is_there(name):
+def test_the_tests_that_a_page_names_exist(name):
     files = list((ROOT / "tests").rglob("test_*.py"))
     assert any(name == path.stem or f"def {name}(" in path.read_text(encoding="utf-8") for path in files)

@@ -1,4 +1,4 @@
-"""How the house is kept: it neither prints nor silences, and every public name is there and says what it is."""
+"""The library neither prints nor silences warnings, and every public name exists and has a docstring."""
 
 import ast
 import doctest
@@ -34,7 +34,7 @@ def test_the_library_neither_prints_nor_silences(path):
 
 
 @pytest.mark.parametrize("name", MODULES)
-def test_public_names_are_there_and_say_what_they_are(name):
+def test_public_names_exist_and_have_docstrings(name):
     module = importlib.import_module(name)
     assert module.__doc__, f"{name} has no docstring"
     package = hasattr(module, "__path__")
@@ -44,11 +44,11 @@ def test_public_names_are_there_and_say_what_they_are(name):
     for attribute in public:
         thing = getattr(module, attribute)
         if inspect.isclass(thing) or inspect.isfunction(thing):
-            # A class that inherits its docstring, or a tuple's generated one, says nothing of its own.
+            # An inherited docstring, or a tuple's generated one, does not count.
             assert vars(thing).get("__doc__") if inspect.isclass(thing) else thing.__doc__, f"{name}.{attribute}"
             assert not str(thing.__doc__).startswith(f"{attribute}("), f"{name}.{attribute}"
     if package and public:
-        # What a package imports from inside it, it hands on.
+        # A package exports all its imports from inside it.
         tree = ast.parse(Path(module.__file__).read_text(encoding="utf-8"))
         handed = {
             alias.asname or alias.name

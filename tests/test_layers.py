@@ -1,4 +1,4 @@
-"""Data flows one way: a folder imports only from the folders before it, and only what is public there."""
+"""A folder imports only from the folders before it, and only public names."""
 
 import ast
 import re
@@ -95,7 +95,7 @@ def test_a_file_imports_nothing_that_is_private_to_another_folder(path):
 
 
 @pytest.mark.parametrize("package", ["metarec", "benchmarks", "tests"])
-def test_no_folder_has_more_files_than_a_reader_can_keep_in_mind(package):
+def test_no_folder_has_too_many_files(package):
     root = PACKAGE.parent / package
     counts = {
         str(folder.relative_to(root)): len(list(folder.glob("*.py")))
@@ -110,7 +110,7 @@ def test_study_and_compare_do_not_import_each_other():
             assert other not in set(imported(path)), path
 
 
-def test_a_planted_import_is_seen(tmp_path):
+def test_a_planted_import_is_detected(tmp_path):
     planted = tmp_path / "planted.py"
     planted.write_text(
         "def late():\n    from metarec import study\n    import metarec.meta.trainer\n"
@@ -119,7 +119,7 @@ def test_a_planted_import_is_seen(tmp_path):
     assert list(imported(planted)) == ["study", "meta", "compare"]
 
 
-def test_a_planted_private_import_is_seen(tmp_path):
+def test_a_planted_private_import_is_detected(tmp_path):
     package = tmp_path / "metarec"
     planted = package / "study" / "planted.py"
     planted.parent.mkdir(parents=True)

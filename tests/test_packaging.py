@@ -1,4 +1,4 @@
-"""What is installed is what the package asks for."""
+"""The pinned versions satisfy the package's requirements."""
 
 import configparser
 from pathlib import Path
@@ -17,7 +17,7 @@ def requirements(text):
 
 CONFIG = configparser.ConfigParser(interpolation=None)
 CONFIG.read(ROOT / "setup.cfg", encoding="utf-8")
-ASKED = [
+REQUIREMENTS = [
     requirement
     for text in (CONFIG["options"]["install_requires"], *CONFIG["options.extras_require"].values())
     for requirement in requirements(text)
@@ -33,10 +33,10 @@ def test_every_pin_is_one_version():
         assert "*" not in only.version, pin
 
 
-@pytest.mark.parametrize("asked", ASKED, ids=lambda requirement: requirement.name)
-def test_what_the_package_asks_for_is_pinned_within_its_range(asked):
-    (pinned,) = PINS[asked.name.lower()].specifier
-    assert asked.specifier.contains(pinned.version), f"{asked} but {pinned}"
+@pytest.mark.parametrize("asked", REQUIREMENTS, ids=lambda requirement: requirement.name)
+def test_every_requirement_is_pinned_within_its_range(requirement):
+    (pinned,) = PINS[requirement.name.lower()].specifier
+    assert requirement.specifier.contains(pinned.version), f"{requirement} but {pinned}"
 
 
 def test_the_extra_for_developers_holds_that_for_tests():

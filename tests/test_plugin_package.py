@@ -1,4 +1,4 @@
-"""The package in `examples/`, installed by pip as a stranger's would be: metarec finds by name all that it brings."""
+"""The package in `examples/`, installed by pip: metarec finds its plug-ins by name."""
 
 import json
 import os
@@ -18,7 +18,7 @@ FEW = ["--set", "bases=[bias, item-median]", "--set", "training.epochs=2", "--se
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory):
-    """Where the package was installed to; it is built from a copy, because building leaves files behind."""
+    """The folder of the installed package; it is built from a copy, because building leaves files behind."""
     folder = tmp_path_factory.mktemp("plugin")
     shutil.copytree(ROOT / "examples" / "metarec-example", folder / "source")
     install = [sys.executable, "-m", "pip", "install", *OFFLINE, "--target", folder / "site", folder / "source"]
@@ -39,7 +39,7 @@ def data(tmp_path_factory):
 
 @pytest.fixture
 def run(installed, tmp_path):
-    """Runs a module where the package is installed, and returns what it wrote with --json."""
+    """Runs a module with the package installed, and returns its --json output."""
 
     def command(module, *arguments):
         path = os.pathsep.join([str(installed), str(ROOT)])

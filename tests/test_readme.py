@@ -1,4 +1,4 @@
-"""The README and `docs/` are true: every command in them is run, here, in `test_docs.py` or by `.ci/run`."""
+"""Every command of the README and of `docs/` is run, here, in `test_docs.py` or by `.ci/run`."""
 
 import configparser
 import json
@@ -15,7 +15,7 @@ import yaml
 from typer.main import get_command
 
 from metarec.cli import study as command
-from metarec.cli.further_commands import app as further
+from metarec.cli.study_jobs import app as further
 from metarec.ratings import simulate_domains
 from metarec.tracking import sqlite_uri, ui_command
 from tests.support.pages import FIRST_HOUR, MODEL, PAGES, README, ROOT, blocks, commands
@@ -93,7 +93,7 @@ def test_a_study_of_the_readme_finds_its_spec_and_reads_its_data(line, here, mon
 
 
 @pytest.mark.parametrize("line", COMPARED_HERE)
-def test_a_comparison_of_the_readme_can_be_begun(line, here, monkeypatch):
+def test_a_comparison_of_the_readme_can_start(line, here, monkeypatch):
     from metarec.compare import __main__ as comparison
     from metarec.compare import job
 
@@ -113,8 +113,8 @@ def test_a_comparison_of_the_readme_can_be_begun(line, here, monkeypatch):
 
 
 @pytest.mark.slow
-def test_a_study_goes_on_to_the_end(here, monkeypatch, capsys):
-    """The commands about going on, whole, with few bases and one epoch."""
+def test_the_readmes_further_commands_work_on_a_study(here, monkeypatch, capsys):
+    """The commands for continued studies, with few bases and one epoch."""
     small = ["--set", "bases=[bias, item-knn]", "--set", "baselines=[mean]", "--set", "training.epochs=1"]
     lines = [line for line in commands("sh", README) if line in BEGUN_HERE and "--study-name mine" in line]
     assert len(lines) == 2
@@ -125,14 +125,14 @@ def test_a_study_goes_on_to_the_end(here, monkeypatch, capsys):
         written = json.loads(Path("out.json").read_text())
         assert written["study"] == "mine"
         assert [trial["number"] for trial in written["trials"]] == list(range(trials))
-    # The study's last words are how to look at its runs, as the README says it.
+    # The last lines of a study are the README's commands to open its runs.
     assert OPEN_RUNS.removeprefix(".venv/bin/") in capsys.readouterr().out
-    told = []
+    lines = []
     for line in sorted({*RUN_HERE} - {*BEGUN_HERE}):
         monkeypatch.setattr(sys, "argv", ["study", *shlex.split(line)[3:]])
         command.main()
-        told += capsys.readouterr().out.splitlines()
-    repaired, replayed, reported = told
+        lines += capsys.readouterr().out.splitlines()
+    repaired, replayed, reported = lines
     assert repaired == "all is right"
     assert replayed.endswith(": equal")
     assert Path(reported.removeprefix("report: ")).is_file()
@@ -145,14 +145,14 @@ SERVERS = (
     "kubectl apply -f ",
     "curl ",
 )
-"""How the commands begin that are other people's, and need what is not there."""
+"""The first words of commands of other tools, which need servers or clusters."""
 
 MODEL_SERVER = "mlflow models serve "
 
 
 @pytest.mark.parametrize("line", commands("bash"))
 def test_the_commands_for_other_machines_are_understood(line):
-    """They name servers that are not there; their options are those that there are."""
+    """The servers do not exist here, but the options must."""
     words = shlex.split(line)
     if words[:3] != ["python", "-m", "metarec.study"]:
         assert line.startswith((*SERVERS, MODEL_SERVER))
@@ -176,7 +176,7 @@ def test_an_mlflow_server_has_the_options_that_the_docs_name():
     assert not rest
 
 
-def test_a_model_is_served_with_options_that_there_are():
+def test_a_model_is_served_with_existing_options():
     from mlflow.models.cli import serve
 
     (line,) = (line for line in commands("bash") if line.startswith(MODEL_SERVER))
@@ -186,7 +186,7 @@ def test_a_model_is_served_with_options_that_there_are():
 
 
 @pytest.mark.parametrize("line", [line for line in commands("bash") if line.startswith("curl ")])
-def test_requests_to_a_model_are_what_it_takes(line):
+def test_requests_in_the_docs_match_the_signature(line):
     from metarec.model.mlflow_model import signature
 
     (row,) = json.loads(shlex.split(line)[-1])["dataframe_records"]
@@ -195,7 +195,7 @@ def test_requests_to_a_model_are_what_it_takes(line):
     assert {name for name, required in names.items() if required} <= set(row)
 
 
-def test_deployed_workers_have_the_options_that_there_are():
+def test_deployed_workers_use_existing_options():
     job = yaml.safe_load((ROOT / "deploy" / "worker-job.yaml").read_text())
     (container,) = job["spec"]["template"]["spec"]["containers"]
     unit = configparser.ConfigParser(interpolation=None, strict=False)
@@ -208,10 +208,10 @@ def test_deployed_workers_have_the_options_that_there_are():
         assert worker.make_context("worker", list(words)).params["study_name"]
 
 
-def test_the_readme_opens_the_runs_as_a_study_says(monkeypatch):
+def test_the_readme_opens_the_runs_with_the_command_of_a_study(monkeypatch):
     monkeypatch.chdir(ROOT)
-    said = shlex.split(ui_command(sqlite_uri(Path("mlruns/mlflow.db"))))
-    assert said[1:] == shlex.split(OPEN_RUNS)[1:]
+    printed = shlex.split(ui_command(sqlite_uri(Path("mlruns/mlflow.db"))))
+    assert printed[1:] == shlex.split(OPEN_RUNS)[1:]
 
 
 def test_deployed_workers_are_valid_kubernetes():
@@ -229,8 +229,8 @@ def test_deployed_workers_are_a_valid_unit(tmp_path):
     place = tmp_path / "metarec-worker@mine.service"
     place.write_text(unit.replace("/opt/metarec/bin/python", sys.executable))
     checked = subprocess.run(["systemd-analyze", "verify", place], capture_output=True, text=True, check=False)
-    told = [line for line in checked.stderr.splitlines() if place.name in line]
-    assert (checked.returncode, told) == (0, [])
+    lines = [line for line in checked.stderr.splitlines() if place.name in line]
+    assert (checked.returncode, lines) == (0, [])
 
 
 @pytest.mark.slow
@@ -246,9 +246,9 @@ def test_the_example_runs(tmp_path):
 def test_the_example_with_a_matrix_runs(capsys):
     (example,) = (block.code for block in blocks("python", README) if "FusionRegressor" in block.code)
     exec(compile(example, "README.md", "exec"), {})
-    said = capsys.readouterr().out.strip("[]\n").split()
-    assert len(said) == 10
-    assert all(1 <= float(rating) <= 5 for rating in said)
+    printed = capsys.readouterr().out.strip("[]\n").split()
+    assert len(printed) == 10
+    assert all(1 <= float(rating) <= 5 for rating in printed)
 
 
 def test_the_example_in_a_pipeline_of_lenskit_runs(capsys):
@@ -272,7 +272,7 @@ LINKS = [
 
 
 @pytest.mark.parametrize(("page", "target"), LINKS)
-def test_what_a_page_links_to_is_there(page, target):
+def test_the_targets_of_links_exist(page, target):
     assert (ROOT / page).parent.joinpath(target).is_file()
 
 
@@ -283,7 +283,7 @@ def python(arguments, folder):
     return ended.stdout
 
 
-def test_the_lines_that_change_are_those_of_the_examples():
+def test_the_changed_lines_are_those_of_the_examples():
     shown = blocks("diff", README)[0].code
     for sign, name in (("-", "learn2learn"), ("+", "metarec")):
         script = (ROOT / "docs" / "examples" / f"sines_{name}.py").read_text(encoding="utf-8").splitlines()

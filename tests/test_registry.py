@@ -1,4 +1,4 @@
-"""Plug-ins by name: the built-ins, other people's, and what one reads after a slip of the finger."""
+"""Plug-ins by name: the built-ins, those of other packages, and the message for a wrong name."""
 
 import importlib
 import sys
@@ -15,7 +15,7 @@ from metarec.registry import Registry, suggest
 
 @pytest.fixture
 def plugin(tmp_path, monkeypatch):
-    """Installs a package as pip would: a module, and a dist-info that announces what is in it."""
+    """Installs a package as pip would: a module, and a dist-info with its entry points."""
 
     def install(points, code):
         (tmp_path / "their_plugin.py").write_text(code)
@@ -59,7 +59,7 @@ class Constant(Recommender):
         (STACKERS, "best_single", "baseline", "best-single"),
     ],
 )
-def test_the_near_miss_is_suggested(registry, wrong, kind, near):
+def test_the_closest_name_is_suggested(registry, wrong, kind, near):
     for call in (registry.check, registry.get):
         with pytest.raises(InputError) as caught:
             call(wrong)
@@ -67,19 +67,19 @@ def test_the_near_miss_is_suggested(registry, wrong, kind, near):
         assert all(name in str(caught.value) for name in registry.names())
 
 
-def test_nothing_is_suggested_that_is_not_near():
+def test_no_name_is_suggested_if_none_is_close():
     assert suggest("zzzz", ["ridge", "mean"]) == "Known: mean, ridge"
     assert suggest("mean", []) == "Known: "
 
 
 @pytest.mark.parametrize("registry", [BASES, NETWORKS, STACKERS], ids=lambda registry: registry.kind)
-def test_every_built_in_is_there(registry):
+def test_every_built_in_can_be_imported(registry):
     for name in registry.names():
         assert registry.check(name) == name
         assert callable(registry.get(name))
 
 
-def test_a_thing_is_imported_only_when_it_is_asked_for():
+def test_a_plug_in_is_imported_only_when_it_is_requested():
     registry = Registry("thing", "metarec.nothing", {"missing": "no_such_module:Thing", "path": "pathlib:Path"})
     assert registry.names() == ["missing", "path"]
     assert registry.check("missing") == "missing"
@@ -88,7 +88,7 @@ def test_a_thing_is_imported_only_when_it_is_asked_for():
         registry.get("missing")
 
 
-def test_other_peoples_base_is_found_and_can_be_used_in_a_spec(plugin):
+def test_a_base_of_another_package_is_found_and_can_be_used_in_a_spec(plugin):
     from metarec.study.spec import StudySpec
 
     with pytest.raises(InputError):
@@ -101,7 +101,7 @@ def test_other_peoples_base_is_found_and_can_be_used_in_a_spec(plugin):
         BASES.get("constnt")
 
 
-def test_a_built_in_wins_over_a_plug_in_of_its_name(plugin):
+def test_a_built_in_takes_precedence_over_a_plug_in_of_its_name(plugin):
     ours = BASES.get("bias")
     plugin("[metarec.bases]\nbias = their_plugin:Constant\n", THEIRS)
     assert BASES.names().count("bias") == 1
@@ -109,14 +109,14 @@ def test_a_built_in_wins_over_a_plug_in_of_its_name(plugin):
     assert "their_plugin" not in sys.modules
 
 
-def test_a_plug_in_of_another_group_is_not_taken(plugin):
+def test_a_plug_in_of_another_group_is_ignored(plugin):
     plugin("[metarec.engines]\nconstant = their_plugin:Constant\n", THEIRS)
     assert "constant" not in BASES.names()
     assert "constant" in ENGINES.names()
 
 
-def test_defaults_do_not_change_with_what_is_installed(plugin):
-    """Else a study could not go on after somebody installed a package."""
+def test_defaults_do_not_depend_on_installed_packages(plugin):
+    """Otherwise a study could not continue after the installation of a package."""
     from metarec.study.spec import StudySpec
 
     before = StudySpec()
@@ -125,11 +125,11 @@ def test_defaults_do_not_change_with_what_is_installed(plugin):
     assert BASES.names() == [*BASES.builtins(), "x"]
 
 
-def test_what_other_code_predicted_is_not_found_in_the_cache(plugin, monkeypatch, tmp_path):
+def test_changed_code_of_a_plug_in_changes_its_cache_key(plugin, monkeypatch, tmp_path):
     from metarec import registry
 
     plugin("[metarec.bases]\nconstant = their_plugin:Constant\n", THEIRS)
-    before = BASES.code_of(["bias", "constant", "nobody's"])
+    before = BASES.code_of(["bias", "constant", "unknown"])
     assert list(before) == ["constant"]
     (tmp_path / "their_plugin.py").write_text(THEIRS.replace("3.0", "2.0"))
     # As the next process sees it.
@@ -166,7 +166,7 @@ class Common(Own):
 """
 
 
-def test_a_study_searches_what_a_plug_in_network_says(plugin):
+def test_a_study_searches_the_options_of_a_plug_in_network(plugin):
     from metarec.study.spec import StudySpec
 
     plugin(

@@ -1,4 +1,4 @@
-"""The fifth point of the rule that makes the numbers true: no test user is looked at before the search is over."""
+"""No test user is read before the end of the search."""
 
 import pytest
 
@@ -18,22 +18,22 @@ SMALL = StudySpec(
 
 
 class Guarded:
-    """The episodes of one domain, which tell when those of test users are asked for."""
+    """The episodes of one domain, which record the access to those of test users."""
 
-    def __init__(self, episodes, told):
+    def __init__(self, episodes, events):
         self.train, self.validation = episodes.train, episodes.validation
         self.standards = episodes.standards
-        self._test, self._told = episodes.test, told
+        self._test, self._events = episodes.test, events
 
     @property
     def test(self):
-        self._told.append("test users")
+        self._events.append("test users")
         return self._test
 
 
 @pytest.fixture
-def told(monkeypatch):
-    """What happens in a study, in order."""
+def events(monkeypatch):
+    """The events of a study, in order."""
     events = []
     build, search = stages.build_episodes, job.run_trials
 
@@ -53,14 +53,14 @@ def domain():
     return {"movies": simulate_domains(num_users=40, num_items=50, ratings_per_user=25)["movies"]}
 
 
-def test_test_users_are_looked_at_when_the_search_is_over(told, tmp_path):
+def test_test_users_are_read_only_after_the_search(events, tmp_path):
     result = run_study(SMALL, domain(), Job(tmp_path, "blind"))
-    assert told[0] == "searched"
-    assert "test users" in told
+    assert events[0] == "searched"
+    assert "test users" in events
     assert set(result.test["movies"].scores) == {"metarec", "mean", "ridge", "bias", "content"}
 
 
-def test_an_objective_that_peeks_is_seen(told, tmp_path, monkeypatch):
+def test_an_objective_that_reads_test_users_is_detected(events, tmp_path, monkeypatch):
     honest = stages.PreparedNetworks.objective
 
     def peeking(prepared, *arguments):
@@ -69,4 +69,4 @@ def test_an_objective_that_peeks_is_seen(told, tmp_path, monkeypatch):
 
     monkeypatch.setattr(stages.PreparedNetworks, "objective", peeking)
     run_study(SMALL, domain(), Job(tmp_path, "peeking"))
-    assert told[0] == "test users"
+    assert events[0] == "test users"

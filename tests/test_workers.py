@@ -1,4 +1,4 @@
-"""Worker processes: what they have at hand, and that they end with the one who wanted them."""
+"""Worker processes: their preloaded libraries, and their end with the parent."""
 
 import gc
 import os
@@ -24,13 +24,13 @@ def test_a_map_on_processes_is_a_map():
 
 
 def test_workers_have_their_libraries_before_they_begin():
-    """Each of them would need a second or two for that. If a module had moved, only the time would tell."""
+    """Each worker would need a second or two for that. A moved module would only show in the time."""
     with worker_pool(1) as pool:
         loaded = pool.submit(eval, "list(__import__('sys').modules)").result()
     assert {"lenskit", "torch", "metarec.bases.content", "metarec.bases.autoencoder"} <= set(loaded)
 
 
-def test_a_worker_dies_of_ctrl_c_and_says_nothing():
+def test_a_worker_ends_at_ctrl_c_without_output():
     with worker_pool(1) as pool:
         handler = pool.submit(signal.getsignal, signal.SIGINT).result()
         blocked = pool.submit(signal.pthread_sigmask, signal.SIG_BLOCK, set()).result()
@@ -48,7 +48,7 @@ with worker_pool(2) as pool:
 """
 
 
-def test_no_process_outlives_the_one_who_wanted_it(tmp_path):
+def test_no_process_outlives_its_parent(tmp_path):
     (tmp_path / "own_process.py").write_text(
         "import os, time\ndef own_process(_):\n    time.sleep(0.5)\n    return os.getpid()\n"
     )
@@ -67,7 +67,7 @@ def test_no_process_outlives_the_one_who_wanted_it(tmp_path):
     assert not any(worker.exists() for worker in workers)
 
 
-def test_garbage_is_looked_for_again_after_the_block():
+def test_garbage_is_collected_again_after_the_block():
     assert gc.isenabled()
     with pytest.raises(ZeroDivisionError), importing():
         1 / gc.isenabled()
@@ -87,7 +87,7 @@ import os, signal, sys
 from metarec.importing import importing
 try:
     with importing():
-        # As the making of a dataclass does; without the block Python ends by the signal, whatever is asked for later.
+        # A dataclass executes such a string; without the block Python ends by the signal with another exit code.
         exec("os.kill(os.getpid(), signal.SIGINT); sum(range(1000))")
         print("whole", flush=True)
 except KeyboardInterrupt:

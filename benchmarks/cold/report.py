@@ -107,8 +107,8 @@ def _whole(shots: int, section: Section) -> str:
             [
                 label,
                 f"{row.rmse:.4f}" + (f" ± {spread['rmse']:.4f}" if own else ""),
-                f"{row.mae:.4f}" + (f" ± {spread['mae']:.4f}" if own else ""),
-                f"{row.unit_rmse:.4f}",
+                f"{row.values['mae']:.4f}" + (f" ± {spread['mae']:.4f}" if own else ""),
+                f"{row.values['unit_rmse']:.4f}",
                 f"{section.ndcg[name]:.4f}",
                 *_columns(against, 2, "%"),
                 *_columns(ranking, 4),

@@ -117,14 +117,7 @@ class Section:
             "n_users_with_ndcg": self.n_ranked,
             "best_baseline": self.best_baseline,
             "models": {
-                name: {
-                    "kind": kinds[name],
-                    "rmse": row.rmse,
-                    "mae": row.mae,
-                    "unit_rmse": row.unit_rmse,
-                    "ndcg": self.ndcg[name],
-                }
-                for name, row in self.scores.items()
+                name: {"kind": kinds[name], **row.values, "ndcg": self.ndcg[name]} for name, row in self.scores.items()
             },
             "metarec_by_seed": list(self.by_seed),
             "metarec_spread": dict(self.spread),
@@ -225,16 +218,13 @@ def _measured(outcome: Outcome, seed: int) -> _Measured:
         )
         for name in baselines
     }
-    by_seed = [
-        {"rmse": every[name].rmse, "mae": every[name].mae, "unit_rmse": every[name].unit_rmse, "ndcg": means[name]}
-        for name in ours
-    ]
+    by_seed = [{**every[name].values, "ndcg": means[name]} for name in ours]
     mean = {measure: float(np.mean([row[measure] for row in by_seed])) for measure in by_seed[0]}
     some = every[ours[0]]
     others = [*baselines, *outcome.bases]
     return _Measured(
         {
-            METAREC: Scores(mean["rmse"], mean["mae"], mean["unit_rmse"], some.n_users, some.n_ratings),
+            METAREC: Scores({name: mean[name] for name in some.values}, some.n_users, some.n_ratings),
             **{name: every[name] for name in others},
         },
         {METAREC: mean["ndcg"], **{name: float(means[name]) for name in others}},

@@ -110,7 +110,7 @@ TARGETS: Mapping[str, Mapping[str, Label]] = {
         "SpooledTrialRun.persist": "MLflow: numbers",
     },
     "metarec.tracking.spool._sender": {"Sender._send": "MLflow: sending"},
-    "metarec.report.records": {"StudyReporter.report": "report"},
+    "metarec.report.study": {"StudyReporter.report": "report"},
     "metarec.cli.terminal": {"show_data": "report"},
     "metarec.cli.study_tables": {
         "show_result": "report",

@@ -39,6 +39,7 @@ def share(rounds: int, work: Path) -> dict[str, Any]:
     Returns:
         by label the seconds of a trial, of the processor and of all threads; and how much Optuna and MLflow add.
     """
+
     from benchmarks.study.clock import TARGETS, Clock
     from metarec.report import StudyReporter
     from metarec.search.trials import run_trials
@@ -100,29 +101,29 @@ def growth(trials: int, work: Path) -> dict[str, Any]:
     Args:
         trials: how many. work: a folder for it.
     """
+    import pandas as pd
+
     from metarec.search.trials import run_trials
     from metarec.study.job import begin_search
     from metarec.study.recorded_trial import RecordedObjective, TrialResult
     from metarec.study.spec import StudySpec
+    from metarec.study.trial_files import Files
     from metarec.threads import one_thread
     from metarec.tracking import MlflowTracker
 
-    class NoFiles:
+    class NoFiles(Files):
         def write(self, folder: Path, reporter: Any) -> None:
             pass
 
     class Trivial(RecordedObjective):
         users = 1
 
-        def recorded_by(self, run: Any) -> Any:
-            return Trivial(self.spec, run, None)
-
         def value_of(self, params: Mapping[str, Any]) -> float:
             return float(params["outer_lr"] + params["dropout"])
 
         def _evaluate(self, trial: Any, params: Mapping[str, Any], record: Any) -> TrialResult:
             record.log_epoch(0, {"val_rmse": self.value_of(params)})
-            return TrialResult(self.value_of(params), NoFiles(), lambda user: 1)
+            return TrialResult(self.value_of(params), NoFiles({}, pd.DataFrame()), lambda user: 1)
 
     spec = StudySpec(bases={"bias": {}}, trials=trials, pruner="none")
     tracker = MlflowTracker.in_folder(work)

@@ -1,4 +1,4 @@
-"""What the commands have in common: checks of their options, and how they end.
+"""Checks of options, and exit codes, for all commands.
 
 Only typer is imported here, so that ``--help`` answers at once.
 """
@@ -24,9 +24,9 @@ __all__ = [
     "check_name",
     "check_storage",
     "cores",
+    "echo_interrupted",
     "named_paths",
     "run_command",
-    "tell_interrupted",
 ]
 
 BAD_INPUT = 2
@@ -37,7 +37,7 @@ def named_paths(entries: Sequence[str]) -> dict[str, str]:
     """Domain -> path, from the NAME=PATH of each ``--data``.
 
     Raises:
-        InputError: an entry of another form, or a name that is given twice.
+        InputError: an entry has another form, or a name is given twice.
     """
     paths: dict[str, str] = {}
     for name, path in map(_named_path, entries):
@@ -57,13 +57,13 @@ def _named_path(entry: str) -> tuple[str, str]:
 
 
 def check_name(option: str, name: str) -> None:
-    """Raise InputError unless the name that `option` gives can also be that of a folder."""
+    """Raise InputError unless the name that `option` gives can be the name of a folder."""
     if not name.strip(". ") or "/" in name or "\0" in name or len(name) > 200:
         raise InputError(f'{option} must be a plain name of at most 200 characters without "/" but got "{name}"')
 
 
 def check_json(path: Path | None, out: Path) -> None:
-    """Raise InputError where the file of ``--json`` cannot be written; the folder `out` is made by the job itself."""
+    """Raise InputError if the file of ``--json`` cannot be written; the job makes the folder `out` itself."""
     if path is None:
         return
     folder = path.absolute().parent
@@ -73,27 +73,27 @@ def check_json(path: Path | None, out: Path) -> None:
 
 
 def check_storage(url: str | None) -> None:
-    """Raise InputError for an Optuna storage that is no URL."""
+    """Raise InputError if an Optuna storage is no URL."""
     if url is not None and "://" not in url:
         raise InputError(f'--storage must be a URL such as postgresql://user@host/name but got "{url}"')
 
 
 def cores() -> int:
-    """How many of the machine's cores this process may use."""
+    """The number of cores that this process may use."""
     return max(1, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
 
 
-def tell_interrupted(option: str, name: str) -> None:
-    """Say how an interrupted job goes on: by the name that `option` gives."""
+def echo_interrupted(option: str, name: str) -> None:
+    """Print how to continue an interrupted job, by the name that `option` gives."""
     typer.echo(f"interrupted; the same command with {option} {name} goes on from here", err=True)
 
 
 def run_command(app: typer.Typer) -> None:
-    """Run a command; turn what the user can mend into one line and an exit code."""
-    # The end of the process frees everything. Python would first look for garbage, for a second or two.
+    """Run a command; an error that the user can correct becomes one line and an exit code."""
+    # Without this, Python collects garbage for a second or two before the process ends.
     atexit.register(gc.freeze)
     try:
-        # Typer hands back the code of an exit that it decided on, such as 130 after Ctrl-C.
+        # Typer returns the code of its own exits, such as 130 after Ctrl-C.
         code = app(standalone_mode=False)
     except InputError as error:
         _stop(str(error), BAD_INPUT)
@@ -107,15 +107,14 @@ def run_command(app: typer.Typer) -> None:
 
 
 def _stop_by_kind(error: Exception) -> None:
-    # An error of click: of the click that is installed, or of the copy that newer typers bring.
+    # An error of the installed click, or of the copy in newer versions of typer.
     if hasattr(error, "format_message"):
         _stop(f"{error.format_message().rstrip('.')}; --help lists the options", BAD_INPUT)
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
         where = f" for {error.filename}" if error.filename else ""
         _stop(f"{error.strerror}{where}; make room, and the same command with the same name goes on", 1)
-    # By their names: to import them would import all that they come with.
-    known = ("StudyFailed", "TrackingError")
-    if type(error).__name__ in known:
+    # They are compared by name, because their modules import heavy libraries.
+    if type(error).__name__ in ("StudyFailed", "TrackingError"):
         _stop(str(error), 1)
     raise error
 

@@ -1,6 +1,6 @@
 """``python -m metarec.compare``: the comparison of transfer strategies on the command line.
 
-Only typer is imported here. All else is imported when a comparison really runs, so that ``--help`` answers at once.
+Only typer is imported at the top, so that ``--help`` answers at once.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from metarec.cli.command import check_json, check_name, cores, named_paths, run_command, tell_interrupted
+from metarec.cli.command import check_json, check_name, cores, echo_interrupted, named_paths, run_command
 from metarec.errors import InputError
 
 __all__ = ["main"]
@@ -30,36 +30,36 @@ def compare(
         list[str] | None,
         typer.Option(metavar="NAME=PATH", help="Ratings of a domain; may be repeated. Without: the simulated world."),
     ] = None,
-    target: Annotated[str | None, typer.Option(metavar="NAME", help="The domain of which few users are known.")] = None,
-    shots: Annotated[str, typer.Option(metavar="N,N,…", help="Known ratings of each test user.")] = "0,1,2,5,10",
-    target_users: Annotated[str, typer.Option(metavar="N,N,…", help="Known users of the target.")] = "5,20,100",
-    strategies: Annotated[str, typer.Option(metavar="NAME,…", help='What is compared; "all" is everything.')] = ALL,
+    target: Annotated[str | None, typer.Option(metavar="NAME", help="The domain with few train users.")] = None,
+    shots: Annotated[str, typer.Option(metavar="N,N,…", help="Support ratings of each test user.")] = "0,1,2,5,10",
+    target_users: Annotated[str, typer.Option(metavar="N,N,…", help="Train users of the target.")] = "5,20,100",
+    strategies: Annotated[str, typer.Option(metavar="NAME,…", help='Compared strategies; "all" is everything.')] = ALL,
     seeds: Annotated[int, typer.Option(metavar="N", help="Rounds of each kind, with other users each.")] = 3,
     regime: Annotated[
         str, typer.Option(metavar="NAME", help="What is scarce in the target: everything, labels, or both.")
     ] = "everything",
     link_users: Annotated[
-        bool,
-        typer.Option("--link-users", help="Users with the same id in several domains are one person."),
+        bool, typer.Option("--link-users", help="Users with the same id in several domains are one person.")
     ] = False,
-    out: Annotated[Path, typer.Option(metavar="DIR", help="Where mlflow.db, artifacts/ and cache/ go.")] = Path(
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for mlflow.db, artifacts/ and cache/.")] = Path(
         "mlruns"
     ),
     tracking_uri: Annotated[
         str | None, typer.Option(metavar="URI", help="An MLflow store in place of the one in --out.")
     ] = None,
-    name: Annotated[str | None, typer.Option(metavar="NAME", help="A comparison of this name goes on.")] = None,
+    name: Annotated[str | None, typer.Option(metavar="NAME", help="Continue the comparison of this name.")] = None,
     json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the rows here, too.")] = None,
 ) -> None:
-    """Compare how source domains help a target domain of which few users are known.
+    """Compare how source domains help a target domain with few train users.
 
     Exit codes: 0 done; 2 bad input; 130 interrupted, to be continued with the same --name.
     """
+    from metarec.importing import importing
     from metarec.workers import start_server
 
     jobs = cores()
     if jobs > 1:
-        # First of all: it imports what workers need while this process imports what it needs itself.
+        # The server imports the workers' libraries while this process imports its own.
         start_server()
     paths = named_paths(data or [])
     if target is None:
@@ -67,35 +67,13 @@ def compare(
             raise InputError(f"--target must say which of the domains is the target: {', '.join(paths)}")
         target = SIMULATED_TARGET
     numbers = _numbers("--shots", shots), _numbers("--target-users", target_users)
-    _run(
-        paths, target, *numbers, _names(strategies), seeds, regime, link_users, out, tracking_uri, name, json_file, jobs
-    )
-
-
-def _run(
-    paths: dict[str, str],
-    target: str,
-    shots: list[int],
-    target_users: list[int],
-    strategies: list[str],
-    seeds: int,
-    regime: str,
-    link_users: bool,
-    out: Path,
-    tracking_uri: str | None,
-    name: str | None,
-    json_file: Path | None,
-    jobs: int,
-) -> None:
-    from metarec.importing import importing
-
     with importing():
         from datetime import datetime
 
         from rich.console import Console
 
         from metarec.cli.compare_tables import TerminalWatcher, show_comparison, show_where
-        from metarec.cli.terminal import telling
+        from metarec.cli.terminal import library_messages
         from metarec.compare.job import Job, run_comparison
         from metarec.compare.plan import Plan
         from metarec.ratings import read_domain, simulate_domains
@@ -108,37 +86,30 @@ def _run(
     check_json(json_file, out)
     uri = tracking_uri or sqlite_uri(out / "mlflow.db")
     check_uri(uri)
-    chosen = competitors() if strategies == [ALL] else strategies
-    regimes = REGIMES if regime == BOTH else (regime,)
     plan = Plan(
         target,
-        chosen,
-        shots,
-        target_users,
+        competitors() if strategies.strip() == ALL else [part.strip() for part in strategies.split(",")],
+        *numbers,
         seeds,
-        regimes,  # type: ignore[arg-type]  # it checks them
+        REGIMES if regime == BOTH else (regime,),  # type: ignore[arg-type]  # it checks them
         link_users=link_users,
     )
     errors = Console(stderr=True)
-    with telling(errors) as messages:
+    with library_messages(errors) as messages:
         domains = {own: read_domain(path, own) for own, path in paths.items()} if paths else simulate_domains(seed=0)
         try:
             with TerminalWatcher(errors, messages, len(plan.strategies)) as watcher:
                 job = Job(out, name, MlflowTracker(uri, out / "artifacts"), ComparisonReporter(), jobs, watcher)
                 comparison = run_comparison(plan, domains, job)
         except KeyboardInterrupt:
-            tell_interrupted("--name", name)
+            echo_interrupted("--name", name)
             raise
     if json_file is not None:
         json_file.write_text(json.dumps(comparison.to_json(), indent=2) + "\n", encoding="utf-8")
-    # A pipe has no width of its own; the tables need about a hundred columns.
+    # A pipe has no width; the tables need about a hundred columns.
     console = Console(width=None if sys.stdout.isatty() else 100)
     show_comparison(console, comparison)
     show_where(console, comparison, uri)
-
-
-def _names(text: str) -> list[str]:
-    return [part.strip() for part in text.split(",")]
 
 
 def _numbers(option: str, text: str) -> list[int]:
@@ -151,5 +122,5 @@ def _numbers(option: str, text: str) -> list[int]:
 
 
 def main() -> None:
-    """Run the command; turn what the user can mend into one line and an exit code."""
+    """Run the command; an error that the user can correct becomes one line and an exit code."""
     run_command(app)

@@ -1,4 +1,4 @@
-"""What the terminal shows of a comparison: the progress, a table for each number of known users, and where to look."""
+"""The terminal output of a comparison: its progress, its tables, and the address of its runs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["TerminalWatcher", "show_comparison", "show_where"]
 
 
 class TerminalWatcher(ProgressLine, Watcher):
-    """One line of progress on a terminal, and a line that stays for each round."""
+    """A progress bar on a terminal, and a lasting line for each round."""
 
     def __init__(self, console: Console, messages: Messages, cells_per_round: int) -> None:
         super().__init__(console, messages)
@@ -41,7 +41,7 @@ class TerminalWatcher(ProgressLine, Watcher):
 
 
 def show_comparison(console: Console, comparison: Comparison) -> None:
-    """A table for each number of known users."""
+    """Print a table for each setting."""
     for setting in comparison.settings():
         console.print(_table(comparison, setting))
     notes = ["* the best of its column", "gain: how much less RMSE over all shots, with its 95 % interval"]
@@ -51,7 +51,7 @@ def show_comparison(console: Console, comparison: Comparison) -> None:
 
 
 def show_where(console: Console, comparison: Comparison, tracking_uri: str) -> None:
-    """The last lines: where the runs are, and how to open them."""
+    """Print the last lines: the store of the runs and how to open it."""
     show_runs(console, "this comparison", tracking_uri, comparison.experiment_id, comparison.run_id)
 
 

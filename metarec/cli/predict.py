@@ -1,6 +1,6 @@
 """``python -m metarec.predict``: batch scoring of a table by a registered model.
 
-Only typer is imported here. All else is imported when something is predicted, so that ``--help`` answers at once.
+Only typer is imported at the top, so that ``--help`` answers at once.
 """
 
 from __future__ import annotations
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
 __all__ = ["main", "predict_table"]
 
-USERS_AT_ONCE = 500
-
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 
 
@@ -40,8 +38,8 @@ def predict(
 ) -> None:
     """Predict the rating of each row's item by each row's user.
 
-    A user is served from the ratings in --histories, else from those that the model keeps, else as somebody of whom
-    nothing is known; how many of these there were is said at the end.
+    A user's history is taken from --histories, else from the ratings in the model, else it is empty. The last line
+    counts these users.
 
     Exit codes: 0 done; 2 bad input.
     """
@@ -54,18 +52,18 @@ def predict(
     recommender = load_from(model, tracking_uri=tracking_uri)
     predicted, counts = predict_table(recommender, rows, given)
     predicted.to_parquet(out, index=False)
-    told = ", ".join(f"{count:,} {what}" for what, count in counts.items())
-    typer.echo(f"{len(predicted):,} predictions in {out}: {told}", err=True)
+    numbers = ", ".join(f"{count:,} {what}" for what, count in counts.items())
+    typer.echo(f"{len(predicted):,} predictions in {out}: {numbers}", err=True)
 
 
 def predict_table(
     recommender: FusedRecommender, rows: pd.DataFrame, histories: pd.DataFrame | None = None
 ) -> tuple[pd.DataFrame, dict[str, int]]:
-    """The rows with a column ``prediction``, in the domain's own units, and how many users of each kind there were.
+    """The rows with a column ``prediction`` in the domain's own units, and the number of users of each kind.
 
     Args:
-        rows: columns ``user`` and ``item``, as text. histories: ``user``, ``item``, ``rating`` of new users, which
-            count before what the model keeps.
+        rows: columns ``user`` and ``item``, as text. histories: ``user``, ``item``, ``rating`` of users; they
+            replace the ratings in the model.
 
     Raises:
         InputError: a history breaks a rule; the user is named.
@@ -73,32 +71,30 @@ def predict_table(
     import numpy as np
 
     from metarec.episodes import History
+    from metarec.model.recommender import NO_HISTORY
 
-    new = {} if histories is None else {user: own for user, own in histories.groupby("user", sort=False)}
-    nothing = History(np.array([], dtype=object), np.zeros(0))
-    counts = {"users with a history given": 0, "known users": 0, "users of whom nothing is known": 0}
+    given = {} if histories is None else {user: own for user, own in histories.groupby("user", sort=False)}
+    counts = {"users with a history given": 0, "known users": 0, "users without ratings": 0}
     items = rows["item"].to_numpy(dtype=object)
     predictions = np.empty(len(rows))
-    whose = list(rows.groupby("user", sort=False).indices.items())
-    for first in range(0, len(whose), USERS_AT_ONCE):
-        part = whose[first : first + USERS_AT_ONCE]
-        found = []
-        for user, _ in part:
-            kind = 0 if user in new else 1 if recommender.knows(str(user)) else 2
-            counts[list(counts)[kind]] += 1
-            if kind == 0:
-                history = History.of(new[user])
-                try:
-                    recommender.maker.check(history)
-                except InputError as error:
-                    raise InputError(f'user "{user}": {error}') from None
-                found.append(history)
-            else:
-                found.append(recommender.history_of(str(user)) if kind == 1 else nothing)
-        for (_, own), answer in zip(part, recommender.predict(found, [items[own] for _, own in part]), strict=True):
-            predictions[own] = answer
-    unknown = int((~np.isin(items.astype(str), recommender.items.astype(str))).sum())
-    return rows.assign(prediction=predictions), {**counts, "rows with an item that nobody has rated": unknown}
+    rows_of = rows.groupby("user", sort=False).indices
+    found = []
+    for user in rows_of:
+        kind = 0 if user in given else 1 if recommender.knows(str(user)) else 2
+        counts[list(counts)[kind]] += 1
+        if kind == 0:
+            found.append(History.of(given[user]))
+            try:
+                recommender.maker.check(found[-1])
+            except InputError as error:
+                raise InputError(f'user "{user}": {error}') from None
+        else:
+            found.append(recommender.history_of(str(user)) if kind == 1 else NO_HISTORY)
+    predicted = recommender.predict(found, [items[own] for own in rows_of.values()])
+    for own, values in zip(rows_of.values(), predicted, strict=True):
+        predictions[own] = values
+    unrated = int((~np.isin(items.astype(str), recommender.items.astype(str))).sum())
+    return rows.assign(prediction=predictions), {**counts, "rows with an unrated item": unrated}
 
 
 def _read(path: Path, needed: tuple[str, ...]) -> pd.DataFrame:
@@ -122,5 +118,5 @@ def _read(path: Path, needed: tuple[str, ...]) -> pd.DataFrame:
 
 
 def main() -> None:
-    """Run the command; turn what the user can mend into one line and an exit code."""
+    """Run the command; an error that the user can correct becomes one line and an exit code."""
     run_command(app)

@@ -1,6 +1,6 @@
 """``python -m metarec.study``: the main job on the command line.
 
-Only typer is imported here. All else is imported when a study really runs, so that ``--help`` answers at once.
+Only typer is imported at the top, so that ``--help`` answers at once.
 """
 
 from __future__ import annotations
@@ -12,15 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
-from metarec.cli.command import (
-    check_json,
-    check_name,
-    check_storage,
-    cores,
-    named_paths,
-    run_command,
-    tell_interrupted,
-)
+from metarec.cli.command import check_json, check_name, check_storage, cores, echo_interrupted, named_paths, run_command
 
 __all__ = ["main"]
 
@@ -34,13 +26,13 @@ def study(
         list[str] | None,
         typer.Option(metavar="NAME=PATH", help="Ratings of a domain, in place of the spec's; may be repeated."),
     ] = None,
-    target: Annotated[str | None, typer.Option(metavar="NAME", help="The domain that the search is for.")] = None,
-    trials: Annotated[int | None, typer.Option(metavar="N", help="Trials of the study in all.")] = None,
+    target: Annotated[str | None, typer.Option(metavar="NAME", help="The domain of the search.")] = None,
+    trials: Annotated[int | None, typer.Option(metavar="N", help="Total number of trials.")] = None,
     workers: Annotated[int | None, typer.Option(metavar="N", help="Processes that run trials.")] = None,
-    seed: Annotated[int | None, typer.Option(metavar="N", help="Of everything that is drawn.")] = None,
+    seed: Annotated[int | None, typer.Option(metavar="N", help="Seed of all random draws.")] = None,
     timeout: Annotated[float | None, typer.Option(metavar="S", help="Seconds after which no new trial begins.")] = None,
     out: Annotated[
-        Path, typer.Option(metavar="DIR", help="Where mlflow.db, artifacts/, optuna.journal and cache/ go.")
+        Path, typer.Option(metavar="DIR", help="Folder for mlflow.db, artifacts/, optuna.journal and cache/.")
     ] = Path("mlruns"),
     tracking_uri: Annotated[
         str | None, typer.Option(metavar="URI", help="An MLflow store in place of the one in --out.")
@@ -52,7 +44,7 @@ def study(
         str | None, typer.Option(metavar="ADDRESS", help="The Ray cluster for the workers; local starts one here.")
     ] = None,
     study_name: Annotated[
-        str | None, typer.Option(metavar="NAME", help="A study of this name goes on up to --trials.")
+        str | None, typer.Option(metavar="NAME", help="Continue the study of this name up to --trials.")
     ] = None,
     json_file: Annotated[
         Path | None, typer.Option("--json", metavar="FILE", help="Write the result here, too.")
@@ -68,9 +60,9 @@ def study(
 
     Ctrl-C once finishes the running trials and stops; twice stops now.
 
-    Further commands, each with a --help of its own: worker joins a study from elsewhere, repair mends
-    what an accident left, replay computes one trial again, report
-    writes the page of a finished study.
+    Further commands, each with its own --help: worker runs trials of a study from elsewhere, repair makes
+    the stores agree after an accident, replay computes one trial again, report writes the page of a
+    finished study again.
     """
     options: dict[str, Any] = {"trials": trials, "workers": workers, "seed": seed, "timeout": timeout, "target": target}
     overrides = {key: value for key, value in options.items() if value is not None}
@@ -78,26 +70,13 @@ def study(
         overrides["domains"] = named_paths(data)
         # The spec's target is one of the spec's own domains, which these replace.
         overrides.setdefault("target", None)
-    _run(spec, overrides, assignments or [], out, tracking_uri, storage, ray, study_name, json_file)
 
-
-def _run(
-    spec_name: str,
-    overrides: dict[str, Any],
-    assignments: list[str],
-    out: Path,
-    tracking_uri: str | None,
-    storage: str | None,
-    ray: str | None,
-    study_name: str | None,
-    json_file: Path | None,
-) -> None:
     from metarec.importing import importing
     from metarec.workers import start_server
 
     jobs = cores()
     if jobs > 1:
-        # First of all: it imports what workers need while this process imports what it needs itself.
+        # The server imports the workers' libraries while this process imports its own.
         start_server()
     with importing():
         from datetime import datetime
@@ -105,15 +84,15 @@ def _run(
         from rich.console import Console
 
         from metarec.cli.study_tables import TerminalWatcher, show_result, show_where
-        from metarec.cli.terminal import telling
+        from metarec.cli.terminal import library_messages
         from metarec.report import StudyReporter
         from metarec.study.data import read_data
         from metarec.study.job import Job, run_study
         from metarec.study.spec import load_spec
         from metarec.tracking import MlflowTracker, check_uri, sqlite_uri
 
-    spec = load_spec(spec_name, overrides, assignments)
-    name = f"{spec.name}-{datetime.now():%Y%m%d-%H%M%S}" if study_name is None else study_name
+    loaded = load_spec(spec, overrides, assignments or [])
+    name = f"{loaded.name}-{datetime.now():%Y%m%d-%H%M%S}" if study_name is None else study_name
     check_name("--study-name", name)
     check_json(json_file, out)
     check_storage(storage)
@@ -124,36 +103,27 @@ def _run(
     uri = tracking_uri or sqlite_uri(out / "mlflow.db")
     check_uri(uri)
     errors = Console(stderr=True)
-    with telling(errors) as messages:
-        domains = read_data(spec)
+    with library_messages(errors) as messages:
+        domains = read_data(loaded)
         tracker = MlflowTracker(uri, out / "artifacts", spool=out / "spool")
         try:
             with TerminalWatcher(errors, messages) as watcher:
-                job = Job(
-                    out,
-                    name,
-                    storage=storage,
-                    ray=ray,
-                    tracker=tracker,
-                    reporter=StudyReporter(),
-                    jobs=jobs,
-                    watcher=watcher,
-                )
-                result = run_study(spec, domains, job)
+                job = Job(out, name, storage, ray, tracker, StudyReporter(), jobs, watcher)
+                result = run_study(loaded, domains, job)
         except KeyboardInterrupt:
-            tell_interrupted("--study-name", name)
+            echo_interrupted("--study-name", name)
             raise
     if json_file is not None:
         json_file.write_text(json.dumps(result.to_json(), indent=2) + "\n", encoding="utf-8")
-    # A pipe has no width of its own; the tables need about a hundred columns.
+    # A pipe has no width; the tables need about a hundred columns.
     console = Console(width=None if sys.stdout.isatty() else 100)
     show_result(console, result)
     show_where(console, result, uri)
 
 
 def main() -> None:
-    """Run the command; turn what the user can mend into one line and an exit code."""
-    from metarec.cli.further_commands import app as further
+    """Run the command; an error that the user can correct becomes one line and an exit code."""
+    from metarec.cli.study_jobs import app as study_jobs
 
-    names = {command.callback.__name__ for command in further.registered_commands if command.callback}
-    run_command(further if sys.argv[1:2] and sys.argv[1] in names else app)
+    names = {command.callback.__name__ for command in study_jobs.registered_commands if command.callback}
+    run_command(study_jobs if sys.argv[1:2] and sys.argv[1] in names else app)

@@ -1,4 +1,4 @@
-"""What the terminal shows: the data, the progress, the table, and where to go from there."""
+"""The terminal output of a study: its progress, its tables, and the address of its runs."""
 
 from __future__ import annotations
 
@@ -9,15 +9,16 @@ from rich.text import Text
 
 from metarec.cli.terminal import Messages, ProgressLine, show_runs
 from metarec.evaluation.engine_check import EngineCheck
-from metarec.evaluation.metrics import METAREC
+from metarec.evaluation.metrics import METAREC, METRICS
+from metarec.report.description import members_text
 from metarec.study.job import Watcher
-from metarec.study.results import DomainResult, FrontLine, StrategyLine, StudyResult, microseconds
+from metarec.study.results import DomainResult, FrontLine, StrategyLine, StudyResult, microseconds, state_of
 
 __all__ = ["TerminalWatcher", "show_result", "show_where"]
 
 
 class TerminalWatcher(ProgressLine, Watcher):
-    """One line of progress on a terminal; where there is none, a line for each trial."""
+    """A progress bar on a terminal, and a lasting line for each trial."""
 
     def __init__(self, console: Console, messages: Messages) -> None:
         super().__init__(console, messages)
@@ -35,7 +36,7 @@ class TerminalWatcher(ProgressLine, Watcher):
             time = "".join(f", {microseconds(value)} a prediction" for value in further)
             outcome = f"validation RMSE {error:.5f} (unit scale){time}{mark}"
         else:
-            outcome = {TrialState.PRUNED: "pruned", TrialState.FAIL: "failed"}.get(trial.state, trial.state.name)
+            outcome = state_of(trial)
         self._console.print(Text(f"trial {trial.number:>3}  {outcome}  {seconds:.1f} s"))
         self._show("trials", done, total)
 
@@ -43,11 +44,11 @@ class TerminalWatcher(ProgressLine, Watcher):
         self._show(what)
 
     def on_stopping(self) -> None:
-        self._console.print(Text("stopping when the running trials have ended; Ctrl-C once more stops now"))
+        self._console.print(Text("stopping when the running trials have ended; a second Ctrl-C stops now"))
 
 
 def show_result(console: Console, result: StudyResult) -> None:
-    """The test table of every domain, and the engines or the strategies side by side."""
+    """Print the test table of every domain, the engines, the strategies and the Pareto front."""
     for domain, outcome in result.test.items():
         console.print(_test_table(domain, outcome, result.target))
     if result.engines:
@@ -56,23 +57,22 @@ def show_result(console: Console, result: StudyResult) -> None:
         console.print(_strategy_table(result.strategies))
     if result.front:
         console.print(_front_table(result.front))
-    parameters = ", ".join(
-        f"{name}={value:.4g}" if isinstance(value, float) else f"{name}={value}"
-        for name, value in result.best.params.items()
-    )
     if result.strategies:
         best = result.strategies[0]
         console.print(
             Text(f"metarec is the strategy {best.strategy} of study {result.name}, as trial {best.best} has it")
         )
     else:
-        shares = ", ".join(f"{weight:.2f} {name}" for name, weight in result.members.items() if weight >= 0.005)
-        console.print(Text(f"metarec is study {result.name}'s combination of {shares}"))
+        console.print(Text(f"metarec is study {result.name}'s combination of {members_text(result.members)}"))
+    parameters = ", ".join(
+        f"{name}={value:.4g}" if isinstance(value, float) else f"{name}={value}"
+        for name, value in result.best.params.items()
+    )
     console.print(Text(f"best single trial, {result.best.number}: {parameters}"))
 
 
 def show_where(console: Console, result: StudyResult, tracking_uri: str) -> None:
-    """The last lines: where the predictions and the runs are, and how to open them."""
+    """Print the last lines: the predictions, the model, and the store of the runs."""
     console.print(Text(f"predictions: {result.predictions}"), soft_wrap=True)
     if result.model is not None:
         console.print(Text(f'model: metarec.load("{result.model}")'), soft_wrap=True)
@@ -87,14 +87,13 @@ def _test_table(domain: str, outcome: DomainResult, target: str) -> Table:
         title_justify="left",
     )
     table.add_column("model")
-    for column in ("RMSE", "MAE"):
-        table.add_column(column, justify="right")
+    for metric in some.in_own_units():
+        table.add_column(METRICS[metric].label, justify="right")
     table.add_column("metarec's gain in RMSE [95 %]", justify="right")
     for model, row in sorted(outcome.scores.items(), key=lambda pair: pair[1].rmse):
         table.add_row(
             model,
-            f"{row.rmse:.4f}",
-            f"{row.mae:.4f}",
+            *(f"{value:.4f}" for value in row.in_own_units().values()),
             str(outcome.gains.get(model, "")),
             style="bold" if model == METAREC else None,
         )

@@ -1,4 +1,4 @@
-"""What every command shows on a terminal: messages, progress, the data, and where the runs are."""
+"""The terminal output of all commands: messages, progress, the data, and the address of the runs."""
 
 from __future__ import annotations
 
@@ -17,30 +17,30 @@ from rich.text import Text
 from metarec.ratings import Domain
 from metarec.tracking import runs_address, shown_uri, ui_command
 
-__all__ = ["Messages", "ProgressLine", "progress_line", "show_data", "show_runs", "telling"]
+__all__ = ["Messages", "ProgressLine", "library_messages", "progress_line", "show_data", "show_runs"]
 
 
 class Messages(MemoryHandler):
-    """Shows what the library logs on `console`, but holds it back until the input is known to be good.
+    """Shows the library's log on `console`, but only after the input is checked.
 
-    So bad input ends with one line, the error, whatever was said before it was found.
+    So bad input prints one line, the error, and no earlier messages.
     """
 
     def __init__(self, console: Console) -> None:
         shown = RichHandler(console=console, show_time=False, show_path=False, show_level=False, markup=False)
-        shown.addFilter(_say_level)
-        # Nothing but `show` lets go of what is held, neither a full buffer nor an error nor closing.
+        shown.addFilter(_add_level)
+        # Only `show` flushes the messages, not a full buffer, an error or closing.
         super().__init__(sys.maxsize, flushLevel=sys.maxsize, target=shown, flushOnClose=False)
 
     def show(self) -> None:
-        """Show what was held back, and everything after it at once."""
+        """Show the messages so far, and later ones immediately."""
         self.capacity = 0
         self.flush()
 
 
 @contextmanager
-def telling(console: Console) -> Iterator[Messages]:
-    """Listen to what the library logs while the block runs."""
+def library_messages(console: Console) -> Iterator[Messages]:
+    """Collect the library's log during the block."""
     messages = Messages(console)
     logger = logging.getLogger("metarec")
     level = logger.level
@@ -54,14 +54,14 @@ def telling(console: Console) -> Iterator[Messages]:
         logger.setLevel(level)
 
 
-def _say_level(record: logging.LogRecord) -> bool:
+def _add_level(record: logging.LogRecord) -> bool:
     if record.levelno >= logging.WARNING:
         record.msg = f"{record.levelname.lower()}: {record.msg}"
     return True
 
 
 def progress_line(console: Console) -> Progress:
-    """One line of progress that goes when it is done; nothing where there is no terminal."""
+    """A progress bar that disappears at the end; nothing without a terminal."""
     return Progress(
         SpinnerColumn(),
         TextColumn("{task.description}"),
@@ -75,7 +75,7 @@ def progress_line(console: Console) -> Progress:
 
 
 class ProgressLine:
-    """One line of progress at the foot of a terminal, for the watcher of a job; in ``with`` it goes at the end."""
+    """A progress bar for the watcher of a job; it disappears at the end of its ``with`` block."""
 
     def __init__(self, console: Console, messages: Messages) -> None:
         self._console = console
@@ -90,7 +90,7 @@ class ProgressLine:
         self._progress.stop()
 
     def on_begin(self, domains: Mapping[str, Domain]) -> None:
-        """The input is good: what was held back is said, and what the data is."""
+        """The input is valid: show the messages so far, and the data."""
         self._progress.start()
         self._messages.show()
         show_data(self._console, domains)
@@ -116,7 +116,7 @@ def show_data(console: Console, domains: Mapping[str, Domain]) -> None:
 def show_runs(
     console: Console, own: str, tracking_uri: str, experiment_id: str | None, run_id: str | None = None
 ) -> None:
-    """Where the runs are, how to open them, and the page of the job's own run, which is called `own`."""
+    """Print the store of the runs, how to open it, and the page of the job's own run, which `own` names."""
     console.print(Text(f"runs: {shown_uri(tracking_uri)}"), soft_wrap=True)
     command = ui_command(tracking_uri)
     if command:

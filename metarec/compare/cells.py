@@ -44,7 +44,7 @@ class CellResult:
             "target_users": target_users,
             "seed": seed,
             "regime": regime,
-            **self.scores._asdict(),
+            **self.scores.to_json(),
         }
 
 

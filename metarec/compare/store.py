@@ -7,7 +7,7 @@ import json
 import logging
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -78,7 +78,7 @@ class CellStore:
         record = {
             "cell": str(result.cell),
             "target": result.target,
-            "scores": result.scores._asdict(),
+            "scores": asdict(result.scores),
             "users": list(result.users),
             "squared": list(result.squared),
             "reasons": plain(result.reasons),

@@ -71,7 +71,9 @@ def _lines_of(plan: Plan, setting: Setting, shots: int | None, results: Sequence
     found = []
     for strategy in plan.strategies:
         scores = [one.scores for one in results if one.cell.strategy == strategy]
-        rmse, mae, unit_rmse = np.mean([(own.rmse, own.mae, own.unit_rmse) for own in scores], axis=0).tolist()
+        rmse, mae, unit_rmse = np.mean(
+            [[own.values[name] for name in ("rmse", "mae", "unit_rmse")] for own in scores], axis=0
+        ).tolist()
         gain = None
         if strategy != SCRATCH:
             gain = paired_gains(squared[strategy].to_numpy(), squared[[SCRATCH]])[SCRATCH]

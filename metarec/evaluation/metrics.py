@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import NamedTuple
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -13,7 +14,9 @@ from metarec.episodes import Episodes
 __all__ = [
     "KEYS",
     "METAREC",
+    "METRICS",
     "Gain",
+    "Metric",
     "Scores",
     "base_unit_predictions",
     "gains",
@@ -30,14 +33,61 @@ KEYS = ["domain", "user", "item", "rating"]
 RESAMPLES = 2000
 
 
-class Scores(NamedTuple):
-    """A model's errors over all query rows of all test users; RMSE and MAE in the domain's own units."""
+def rmse(errors: np.ndarray) -> float:
+    """The root mean squared error; errors: [n] predictions minus ratings."""
+    return float(np.sqrt(np.mean(errors**2)))
 
-    rmse: float
-    mae: float
-    unit_rmse: float
+
+def mae(errors: np.ndarray) -> float:
+    """The mean absolute error; errors: [n] predictions minus ratings."""
+    return float(np.mean(np.abs(errors)))
+
+
+class Metric(NamedTuple):
+    """A metric of the test table; less is better.
+
+    Attributes:
+        label: the head of its column. of: [n] errors in the domain's own units -> the metric in these units.
+        unit: it is divided by the width of the rating scale. Printed tables leave it out.
+    """
+
+    label: str
+    of: Callable[[np.ndarray], float]
+    unit: bool = False
+
+
+METRICS: Mapping[str, Metric] = {
+    "rmse": Metric("RMSE", rmse),
+    "mae": Metric("MAE", mae),
+    "unit_rmse": Metric("RMSE (unit scale)", rmse, unit=True),
+}
+"""Every metric, by its key in ``--json`` and in MLflow, in the order of the tables."""
+
+
+@dataclass(frozen=True)
+class Scores:
+    """A model's metrics over all query rows of all test users.
+
+    Attributes:
+        values: the value of each of METRICS, by its key.
+    """
+
+    values: Mapping[str, float]
     n_users: int
     n_ratings: int
+
+    @property
+    def rmse(self) -> float:
+        """The RMSE in the domain's own units, by which models are ranked."""
+        return self.values["rmse"]
+
+    def to_json(self) -> dict[str, Any]:
+        """All numbers in one mapping."""
+        return {**self.values, "n_users": self.n_users, "n_ratings": self.n_ratings}
+
+    def in_own_units(self) -> dict[str, float]:
+        """The metrics of the printed tables, by their keys."""
+        return {name: self.values[name] for name, metric in METRICS.items() if not metric.unit}
 
 
 def base_unit_predictions(episodes: Episodes) -> dict[str, np.ndarray]:
@@ -83,8 +133,8 @@ def scores(rows: pd.DataFrame, span: float) -> dict[str, Scores]:
     table = {}
     for model in rows.columns.drop(KEYS):
         errors = rows[model].to_numpy() - truth
-        rmse = float(np.sqrt(np.mean(errors**2)))
-        table[model] = Scores(rmse, float(np.mean(np.abs(errors))), rmse / span, rows["user"].nunique(), len(rows))
+        values = {name: metric.of(errors) / (span if metric.unit else 1.0) for name, metric in METRICS.items()}
+        table[model] = Scores(values, rows["user"].nunique(), len(rows))
     return table
 
 

@@ -1,4 +1,4 @@
-"""Fusion for people who work with LensKit: a scorer that is trained on a LensKit dataset and used in its pipelines."""
+"""A fusion scorer for LensKit: it is trained on a LensKit dataset and used in LensKit's pipelines."""
 
 from __future__ import annotations
 
@@ -19,16 +19,17 @@ from metarec.errors import InputError
 from metarec.fusion import NETWORKS
 from metarec.meta import NetworkConfig
 from metarec.model import FusedRecommender, Fusion, FusionConfig
+from metarec.model.recommender import NO_HISTORY
 from metarec.ratings import Domain, RatingScale, infer_scale
 from metarec.threads import one_thread
 
 __all__ = ["FusionScorer", "FusionScorerConfig"]
 
 PARTS = 10
-"""A history is divided into so many parts where some of it is asked for: see :meth:`FusionScorer.__call__`."""
+"""The number of parts of a history whose own items are scored: see :meth:`FusionScorer.__call__`."""
 
 FEWEST = 1e-9
-"""The share of test users: nobody is tested here, and of a share above 0 a single user is made."""
+"""The share of test users. It must be above 0, and this share makes a single test user."""
 
 
 def _without_options(names: Sequence[str]) -> dict[str, dict[str, Any]]:
@@ -36,38 +37,38 @@ def _without_options(names: Sequence[str]) -> dict[str, dict[str, Any]]:
 
 
 class FusionScorerConfig(BaseModel):
-    """Settings of :class:`FusionScorer`. What is not said is as in a study's first trial."""
+    """Settings of :class:`FusionScorer`. All other settings are those of a study's first trial."""
 
     model_config = ConfigDict(extra="forbid")
 
     bases: dict[str, dict[str, Any]] = Field(default_factory=lambda: _without_options(BASES.names()))
-    "Base recommenders: a list of names, or name: options. `content` counts only where items have attributes."
+    "Base recommenders: a list of names, or name: options. `content` is used only if items have attributes."
     network: str = "gated"
     "Name of a fusion network."
     options: dict[str, Any] = Field(default_factory=dict)
     "Arguments of its constructor."
     shots: tuple[Annotated[int, Field(ge=0, le=200)], ...] = Field((5, 20, 80), min_length=1)
-    "From how many of a user's ratings it learns to adapt. A user with at least five more makes an episode of each."
+    "Numbers of support ratings in training. A user with at least five more ratings makes an episode of each."
     max_history: int = Field(200, ge=1)
-    "At most so many of a user's latest ratings are looked at. The time that a user takes grows with their square."
+    "A longer history is cut to so many of its latest ratings. The time of a user grows with their square."
     inner_lr: float = Field(0.02, gt=0)
     "Rate of the steps on a user's own ratings."
     inner_steps: int = Field(1, ge=0)
-    "How many such steps; 0 does not adapt."
+    "Number of these steps; 0 does not adapt."
     learning_rate: float = Field(3e-3, gt=0)
     "Rate of Adam over users."
     epochs: int = Field(60, ge=1)
-    "How often every user is seen, at most."
+    "The most passes over the users."
     patience: int = Field(12, ge=1)
     "Epochs without progress on held-out users before it stops."
     validation_fraction: float = Field(0.2, gt=0, lt=0.9)
-    "Share of the users that is held out for that."
+    "Share of users that are held out for early stopping."
     folds: int = Field(5, ge=2, le=50)
-    "Folds over users: whoever makes an episode or is scored is predicted by bases fitted without their fold."
+    "Folds over users: bases predict for a user only if they were fitted without the user's fold."
     scale: tuple[float, float] | None = None
-    "The lowest and the highest rating that can be given; inferred from the ratings where it is not given."
+    "The lowest and the highest possible rating; by default inferred from the ratings."
     seed: int = Field(0, ge=0)
-    "Of everything that is drawn, where the training options bring no `rng`."
+    "Of every random draw, unless the training options have an `rng`."
 
     @field_validator("bases", mode="before")
     @classmethod
@@ -78,17 +79,16 @@ class FusionScorerConfig(BaseModel):
 class FusionScorer(Component[ItemList], Trainable):
     """Predicts ratings by a meta-learned fusion of base recommenders, as a component of LensKit's pipelines.
 
-    Training makes episodes of the dataset's users (:func:`metarec.episodes.build_episodes`), after few ratings and
-    after many, meta-learns one fusion network on them, and stops by held-out users. It has to be after many, too: a
-    network that has only seen users after their first ten ratings does worse the more is known of a user. Base
-    predictions in an episode come from bases that were fitted without its user. The bases that serve are fitted on
-    everybody, those users included by whom training stopped.
+    Training makes episodes of the dataset's users (:func:`metarec.episodes.build_episodes`) with few and with many
+    support ratings, and meta-learns one fusion network on them with early stopping on held-out users. A network that
+    was trained on short histories alone gets worse with long ones. Base predictions in an episode come from bases that
+    were fitted without its user. The bases that serve new users are fitted on all users, held-out ones included.
 
-    A user of the dataset is served by bases that were fitted without the user's fold, as in the episodes: a base that
-    remembers users would find the very ratings that the network asks it to predict, and be trusted for it.
+    A user of the dataset is served by bases that were fitted without the user's fold, as in the episodes. A base that
+    remembers users would otherwise repeat their ratings, and get too large a weight.
 
-    Its scores are ratings, within the scale. An item that is not in the training data has none (NaN); one that is
-    there, but that nobody has rated, has the score that is said of unknown items, or what its attributes tell.
+    Its scores are ratings within the scale. An item that is not in the training data has no score (NaN). An unrated
+    item of the training data has the score of unknown items, or one from its attributes.
 
     Args:
         config: a :class:`FusionScorerConfig`, or its fields by name.
@@ -125,12 +125,12 @@ class FusionScorer(Component[ItemList], Trainable):
         """Learn from a dataset's ratings.
 
         Args:
-            data: users, items and their ``rating``; a ``timestamp`` and items' attributes count where there are any.
-            options: `retrain` and `rng` count; the network is small enough for the CPU.
+            data: users, items and their ``rating``; optionally a ``timestamp`` and items' attributes.
+            options: `retrain` and `rng` are used; the network is trained on the CPU.
 
         Raises:
-            InputError: a dataset without ratings, with too few users who have enough of them, with ratings that are
-                not in the scale or with several of one user for one item; a wrong option of a base or of the network.
+            InputError: the dataset has no ratings, too few users with enough ratings, ratings outside the scale, or
+                several ratings of one user for one item; or an option of a base or of the network is wrong.
         """
         if hasattr(self, "validation_rmse_") and not options.retrain:
             return
@@ -139,7 +139,7 @@ class FusionScorer(Component[ItemList], Trainable):
         domain = _domain_of(data, config.scale)
         names = applicable_bases(list(config.bases), [domain])
         if not names:
-            raise InputError("the base content learns from items' attributes, which the dataset has not; name another")
+            raise InputError("the base content learns from items' attributes, but the dataset has none; name another")
         bases = {name: config.bases[name] for name in names}
         with one_thread():
             views = self._episodes(domain, bases, seed)
@@ -166,14 +166,11 @@ class FusionScorer(Component[ItemList], Trainable):
         self._dated = domain.has_timestamps
 
     def _episodes(self, domain: Domain, bases: Mapping[str, Mapping[str, Any]], seed: int) -> dict[int, DomainEpisodes]:
-        """shots -> episodes after so many ratings. Who is trained on, and who is held out, is the same in all."""
+        """shots -> episodes with so many support ratings, all with the same train and held-out users."""
         config = self.config
         first, *more = (
             EpisodeSettings(
-                shots=shots,
-                validation_fraction=config.validation_fraction,
-                test_fraction=FEWEST,
-                folds=config.folds,
+                shots=shots, validation_fraction=config.validation_fraction, test_fraction=FEWEST, folds=config.folds
             )
             for shots in sorted(set(config.shots))
         )
@@ -183,7 +180,7 @@ class FusionScorer(Component[ItemList], Trainable):
         views = {}
         for settings in (first, *more):
             able = {roles.roles.get(user) for user in counts.index[counts >= settings.needed_ratings]}
-            # Of many ratings there may be nobody to learn, or nobody to stop by.
+            # There may be no train user or no held-out user with so many ratings.
             if {"train", "validation"} <= able:
                 built = build_episodes(domains, domain.name, settings, bases, seed=seed, roles=roles)
                 views[settings.shots] = built[domain.name]
@@ -197,7 +194,7 @@ class FusionScorer(Component[ItemList], Trainable):
         fusion: Fusion,
         seed: int,
     ) -> None:
-        """Fit the bases on everybody, and for each fold of users on the others."""
+        """Fit the bases on all users, and for each fold on the users outside it."""
         standards = {shots: view.standards for shots, view in views.items() if view.standards is not None}
         self._shots = np.array(list(standards))
 
@@ -225,43 +222,43 @@ class FusionScorer(Component[ItemList], Trainable):
 
     @property
     def model_(self) -> FusedRecommender:
-        """The recommender for users who are not in the dataset, of whom as many ratings are known as can be."""
+        """The recommender for new users with long histories."""
         return self._of_all[-1]
 
     def __call__(self, query: QueryInput, items: ItemList) -> ItemList:
         """Predict ratings.
 
-        What is known of the user is the query's history where it has ratings; else the training data's, of a user who
-        is there; else nothing. Entries without a rating, or of items that are not in the training data, do not count.
+        The user's history is that of the query if it has ratings, else that of the training data, else empty. Entries
+        without a rating, or of items that are not in the training data, are ignored.
 
-        An item's score never depends on the user's own rating of it: where items of the history are asked for, a tenth
-        of it after the other is left out, and predicted from the rest. Up to ten ratings that is one by one.
+        An item's score never depends on the user's own rating of it. To score items of the history, each tenth of the
+        history is left out in turn and predicted from the rest; up to ten ratings are left out one by one.
 
         Args:
             query: a user, a history, or both.
-            items: what is to be scored.
+            items: the items to score.
 
         Returns:
-            the items with scores; NaN where the training data do not have the item.
+            the items with scores; NaN for an item that is not in the training data.
 
         Raises:
-            InputError: a history with an item that is there twice, or a rating that is not in the scale.
+            InputError: the history has an item twice, or a rating outside the scale.
         """
         query = RecQuery.create(query)
         numbers = items.numbers(vocabulary=self._items, missing="negative")
-        known = numbers >= 0
+        trained = numbers >= 0
         scores = np.full(len(items), np.nan)
         user = None if query.user_id is None else str(query.user_id)
         fold = None if user is None else self._fold_of.get(user)
         recommenders = self._of_all if fold is None else self._without[fold]
         history = self._history_of(query)
         if history is None:
-            history = self.model_.history_of(user) if user is not None and fold is not None else _NOTHING
-        scores[known] = self._scores(recommenders, history, self._ids[numbers[known]])
+            history = self.model_.history_of(user) if user is not None and fold is not None else NO_HISTORY
+        scores[trained] = self._scores(recommenders, history, self._ids[numbers[trained]])
         return ItemList(items, scores=scores)
 
     def _history_of(self, query: RecQuery) -> History | None:
-        """What the query itself says of the user; None where it holds no ratings."""
+        """The history in the query; None if it has no ratings."""
         items = query.history_items if query.user_items is None else query.user_items
         ratings = None if items is None else items.field("rating")
         if items is None or ratings is None:
@@ -269,7 +266,7 @@ class FusionScorer(Component[ItemList], Trainable):
         numbers = items.numbers(vocabulary=self._items, missing="negative")
         ratings = np.asarray(ratings, dtype=np.float64)
         rows = np.flatnonzero((numbers >= 0) & np.isfinite(ratings))
-        # The order of a history has no meaning, and so must have no effect on how it is divided.
+        # The order of a history has no meaning, so it must not affect the division into parts.
         rows = rows[np.argsort(numbers[rows], kind="stable")]
         when = items.field("timestamp") if self._dated else None
         times = None if when is None else _seconds(np.asarray(when))[rows]
@@ -277,28 +274,26 @@ class FusionScorer(Component[ItemList], Trainable):
 
     def _scores(self, recommenders: Sequence[FusedRecommender], history: History, items: np.ndarray) -> np.ndarray:
         """[n] predictions, each from a history without the item."""
-        # What it learned with that is most like it, in ratios: 50 is nearer to 80 than to 20.
+        # The recommender whose shots have the ratio to the length that is nearest to 1: 50 is nearer to 80 than to 20.
         length = min(len(history.items), self.config.max_history)
         recommender = recommenders[np.abs(np.log1p(self._shots) - np.log1p(length)).argmin()]
         recommender.maker.check(history)
         place = pd.Index(history.items).get_indexer(items)
         own = np.flatnonzero(place >= 0)
         scores = np.empty(len(items))
-        known = history.latest(self.config.max_history)
-        scores[place < 0] = recommender.adapt(known).predict(items[place < 0]).to_numpy()
+        latest = history.latest(self.config.max_history)
+        scores[place < 0] = recommender.adapt(latest).predict(items[place < 0]).to_numpy()
         parts = [own[place[own] % PARTS == part] for part in np.unique(place[own] % PARTS)]
         rests = [np.flatnonzero(np.arange(len(history.items)) % PARTS != place[part[0]] % PARTS) for part in parts]
         histories = [history.rows(rest).latest(self.config.max_history) for rest in rests]
-        for part, said in zip(parts, recommender.predict(histories, [items[part] for part in parts]), strict=True):
-            scores[part] = said
+        predicted = recommender.predict(histories, [items[part] for part in parts])
+        for part, values in zip(parts, predicted, strict=True):
+            scores[part] = values
         return scores
 
 
-_NOTHING = History(np.array([], dtype=object), np.array([]))
-
-
 def _lean(base: BaseRecommender, options: Mapping[str, Any], seed: int) -> BaseRecommender:
-    """The same base without what only its fit needed, where it can say what it has learned."""
+    """A copy of a base without the data of its fit, if it has a state."""
     if not (hasattr(base, "state") and hasattr(base, "restore")):
         return base
     restored: BaseRecommender = make_base(base.name, seed=seed, **options).restore(base.state())  # type: ignore[attr-defined]
@@ -306,7 +301,7 @@ def _lean(base: BaseRecommender, options: Mapping[str, Any], seed: int) -> BaseR
 
 
 def _domain_of(data: Dataset, scale: tuple[float, float] | None) -> Domain:
-    """A dataset's ratings, ids as text."""
+    """The ratings of a dataset, with ids as text."""
     interactions = data.interactions()
     table = interactions.pandas(ids=True)
     if "rating" not in table.columns or not len(table):
@@ -325,7 +320,7 @@ def _domain_of(data: Dataset, scale: tuple[float, float] | None) -> Domain:
 
 
 def _attributes_of(data: Dataset) -> pd.DataFrame | None:
-    """Items' attributes that are a number or a text, or several texts; None where there are none."""
+    """Items' attributes that are a number, a text, or several texts; None if there are none."""
     items = data.entities("item")
     table = pd.DataFrame(index=pd.Index(items.ids()))
     for name in items.attributes:
@@ -341,7 +336,7 @@ def _attributes_of(data: Dataset) -> pd.DataFrame | None:
 
 
 def _seconds(times: np.ndarray) -> np.ndarray:
-    """[n] since 1970, of datetimes or of what counts seconds already."""
+    """[n] seconds since 1970, from datetimes or seconds."""
     if np.issubdtype(times.dtype, np.datetime64):
         return np.asarray(times.astype("datetime64[ns]").astype(np.int64) / 1e9)
     return times.astype(np.float64)

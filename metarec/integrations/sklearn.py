@@ -1,4 +1,4 @@
-"""Fusion for people who have nothing but a matrix of predictions: an estimator in scikit-learn's manner."""
+"""Fusion of a matrix of predictions, as an estimator for scikit-learn."""
 
 from __future__ import annotations
 
@@ -19,40 +19,39 @@ from metarec.threads import one_thread
 __all__ = ["FusionRegressor"]
 
 BLOCK = 32
-"""Rows that make a task where nobody says whose they are."""
-
+"""The number of rows in a task if there are no `groups`."""
 
 BATCH = 32
 """Users in one step of the outer loop."""
 
 
 class FusionRegressor(RegressorMixin, BaseEstimator):
-    """Combines the columns of a matrix of predictions, and learns how to start so that a user's few rows can adapt it.
+    """Combines the columns of a matrix of predictions, and can adapt to a user from a few rows.
 
-    What it knows of a row is the row itself: what each base says, how far that is from the others, who says nothing,
-    and how much they disagree. From that a :class:`~metarec.fusion.GatedFusion` makes a weight for each base and a
-    correction. With `groups` it is meta-learned (MAML, Finn et al. 2017): in every step some of a user's rows adapt it,
-    and the others judge it.
+    The features of a row come from the row alone: the prediction of each base, its deviation from the others, missing
+    predictions, and the disagreement. From these a :class:`~metarec.fusion.GatedFusion` makes a weight for each base
+    and a correction. With `groups` it is meta-learned (MAML, Finn et al. 2017): in every step some of a user's rows
+    adapt it, and the others give the loss.
 
-    The rows that adapt it have to be of the same kind as those that are asked for later: predicted by the same bases,
-    from as much of the user's history. Rows that are each predicted from the others alone made it worse. Where rows
-    differ so, episodes are the way (:func:`metarec.episodes.build_episodes`).
+    The rows for adaptation must be like later rows: predicted by the same bases from as much of the user's history.
+    Rows that were each predicted from the others alone made it worse. For such rows use episodes
+    (:func:`metarec.episodes.build_episodes`).
 
     Args:
-        hidden_dim: width of the network. dropout: share of its outputs that is dropped while it learns, in [0, 1).
-        shots: how many of a user's rows adapt it while it learns, at most half; as many as will be known of one later.
-        inner_lr: rate of the steps on a user's own rows. inner_steps: how many; 0 does not adapt.
-        learning_rate: rate of Adam over users. epochs: how often every user is seen, at most. patience: epochs without
-            progress on held-out users before it stops. validation_fraction: the share of users that is held out.
+        hidden_dim: width of the network. dropout: share of its outputs that is dropped in training, in [0, 1).
+        shots: number of a user's rows for adaptation in training, at most half; best as many as for later users.
+        inner_lr: rate of the steps on a user's own rows. inner_steps: their number; 0 does not adapt.
+        learning_rate: rate of Adam over users. epochs: the most passes over the users. patience: epochs without
+            progress on held-out users before it stops. validation_fraction: the share of held-out users.
         scale: the lowest and the highest rating; by default those of `y`. Predictions are clipped to it.
-        random_state: of the network's start, of who is held out and of the order of users.
+        random_state: of the network's weights, of the held-out users and of the order of users.
 
     Attributes:
-        n_features_in_: A, the number of bases. scale_: what is clipped to.
+        n_features_in_: A, the number of bases. scale_: the range of predictions.
         validation_rmse_: on held-out users, in units of `y`, after adaptation.
 
     Raises:
-        InputError: on fitting, an argument breaks its rule.
+        InputError: in :meth:`fit`, an argument breaks its rule.
 
     >>> rng = np.random.default_rng(0)
     >>> truth = rng.uniform(1, 5, 400)
@@ -99,15 +98,15 @@ class FusionRegressor(RegressorMixin, BaseEstimator):
         """Learn to combine.
 
         Args:
-            X: [n, A] what each base predicts; NaN where it cannot say. y: [n] the ratings.
-            groups: [n] whose row it is. Without it rows are taken in blocks, and nothing is adapted.
+            X: [n, A] the prediction of each base, or NaN. y: [n] the ratings.
+            groups: [n] the user of each row. Without it tasks are blocks of rows, without adaptation.
         """
         X, y = validate_data(self, X, y, dtype=np.float64, ensure_all_finite="allow-nan", y_numeric=True)
         if np.isinf(X).any():
             raise InputError("X must hold numbers and NaN but has an infinite one")
-        whose = np.arange(len(y)) // BLOCK if groups is None else np.asarray(groups)
-        if whose.shape != y.shape:
-            raise InputError(f"groups must have one entry for each of the {len(y)} rows but has shape {whose.shape}")
+        users = np.arange(len(y)) // BLOCK if groups is None else np.asarray(groups)
+        if users.shape != y.shape:
+            raise InputError(f"groups must have one entry for each of the {len(y)} rows but has shape {users.shape}")
         if not 0 < self.validation_fraction < 1:
             raise InputError(f"validation_fraction must be > 0 and < 1 but got {self.validation_fraction!r}")
         random = check_random_state(self.random_state)
@@ -115,13 +114,13 @@ class FusionRegressor(RegressorMixin, BaseEstimator):
         if self.scale is not None and not low < high:
             raise InputError(f"scale must be (low, high) with low < high but got {self.scale}")
         self.scale_ = (low, high if high > low else low + 1.0)
-        self._usual = float(y.mean())
+        self._mean = float(y.mean())
         unit = self._unit(self._filled(X))
         self._centre, spread = unit.mean(0), unit.std(0)
         self._spread = np.where(spread > 0, spread, 1.0)
         steps = 0 if groups is None else self.inner_steps
         seed = int(random.randint(2**31))
-        batch = self._episodes(X, y, whose, with_support=steps > 0, random=random)
+        batch = self._episodes(X, y, users, with_support=steps > 0, random=random)
         train, validation = self._held_out(batch, random)
         config = NetworkConfig(
             options={"hidden_dim": self.hidden_dim, "dropout": self.dropout},
@@ -141,10 +140,10 @@ class FusionRegressor(RegressorMixin, BaseEstimator):
         return self
 
     def adapt(self, X: Any, y: Any) -> FusionRegressor:
-        """The same regressor for one user, of whom these rows are known; this one stays as it is.
+        """A copy of the regressor, adapted to one user.
 
         Args:
-            X: [k, A] what each base predicted. y: [k] the user's ratings.
+            X: [k, A] the prediction of each base. y: [k] the user's ratings.
         """
         check_is_fitted(self)
         X, y = validate_data(self, X, y, dtype=np.float64, ensure_all_finite="allow-nan", y_numeric=True, reset=False)
@@ -153,7 +152,7 @@ class FusionRegressor(RegressorMixin, BaseEstimator):
         return adapted
 
     def predict(self, X: Any) -> np.ndarray:
-        """[n] the combined predictions, in units of `y`; of a row where no base says anything they are guesses."""
+        """[n] the combined predictions, in units of `y`; a row without base predictions gets a guess."""
         check_is_fitted(self)
         X = validate_data(self, X, dtype=np.float64, ensure_all_finite="allow-nan", reset=False)
         with one_thread():
@@ -166,48 +165,42 @@ class FusionRegressor(RegressorMixin, BaseEstimator):
         return (ratings - low) / (high - low)
 
     def _filled(self, X: np.ndarray) -> np.ndarray:
-        """The matrix with the mean of the others where a base says nothing, and the mean rating where nobody does."""
-        known = np.isfinite(X)
-        count = known.sum(1, keepdims=True)
-        means = np.where(count > 0, np.where(known, X, 0.0).sum(1, keepdims=True) / np.maximum(count, 1), self._usual)
-        return np.where(known, X, means)
+        """The matrix with NaN replaced by the mean of the other bases, or by the mean rating if all are missing."""
+        finite = np.isfinite(X)
+        count = finite.sum(1, keepdims=True)
+        means = np.where(count > 0, np.where(finite, X, 0.0).sum(1, keepdims=True) / np.maximum(count, 1), self._mean)
+        return np.where(finite, X, means)
 
     def _inputs(self, X: np.ndarray, y: np.ndarray) -> FusionInputs:
-        """One task of these rows. A row's features depend on this row alone."""
+        """One task of these rows. The features of a row depend on this row alone."""
         filled = self._unit(self._filled(X))
         means, spreads = filled.mean(1, keepdims=True), filled.std(1, keepdims=True)
-        silent = ~np.isfinite(X)
-        features = np.stack([(filled - self._centre) / self._spread, (filled - means) / self._spread, silent], axis=-1)
-        context = np.concatenate([means - self._centre.mean(), spreads, silent.mean(1, keepdims=True)], axis=1)
-        # Where nobody says anything the mean rating stands for all of them.
-        says = np.where(silent & ~silent.all(1, keepdims=True), np.nan, filled)
-        parts = (says, features, context, self._unit(y))
-        said, features, context, targets = (
-            torch.from_numpy(np.asarray(part, dtype=np.float32))[None] for part in parts
+        missing = ~np.isfinite(X)
+        features = np.stack([(filled - self._centre) / self._spread, (filled - means) / self._spread, missing], axis=-1)
+        context = np.concatenate([means - self._centre.mean(), spreads, missing.mean(1, keepdims=True)], axis=1)
+        # If all bases are missing, the mean rating replaces all of them.
+        filled = np.where(missing & ~missing.all(1, keepdims=True), np.nan, filled)
+        predictions, features, context, targets = (
+            torch.from_numpy(np.asarray(part, dtype=np.float32))[None]
+            for part in (filled, features, context, self._unit(y))
         )
-        return FusionInputs(said, features, context, targets, torch.ones(1, len(y), dtype=torch.bool))
+        return FusionInputs(predictions, features, context, targets, torch.ones(1, len(y), dtype=torch.bool))
 
     def _episodes(
-        self,
-        X: np.ndarray,
-        y: np.ndarray,
-        whose: np.ndarray,
-        *,
-        with_support: bool,
-        random: np.random.RandomState,
+        self, X: np.ndarray, y: np.ndarray, users: np.ndarray, *, with_support: bool, random: np.random.RandomState
     ) -> EpisodeBatch:
-        """A task for each user: some of the rows, dealt at random, to adapt on, and the others."""
+        """A task for each user, whose rows are randomly divided into support and query."""
         rows = self._inputs(X, y)
         supports, queries = [], []
-        for group in np.unique(whose):
-            own = random.permutation(np.flatnonzero(whose == group))
-            known = min(self.shots, len(own) // 2) if with_support else 0
-            supports.append(own[:known])
-            queries.append(own[known:])
+        for user in np.unique(users):
+            own = random.permutation(np.flatnonzero(users == user))
+            shots = min(self.shots, len(own) // 2) if with_support else 0
+            supports.append(own[:shots])
+            queries.append(own[shots:])
         return EpisodeBatch(_padded(rows, supports), _padded(rows, queries))
 
     def _held_out(self, batch: EpisodeBatch, random: np.random.RandomState) -> tuple[EpisodeBatch, EpisodeBatch]:
-        """Users to learn from, and users to stop by; one user alone is both."""
+        """Train users, and held-out users for early stopping; a single user is both."""
         order = random.permutation(batch.num_tasks)
         held = int(np.ceil(self.validation_fraction * len(order)))
         if held == len(order):
@@ -216,7 +209,7 @@ class FusionRegressor(RegressorMixin, BaseEstimator):
 
 
 def _padded(rows: FusionInputs, places: list[np.ndarray]) -> FusionInputs:
-    """[T, N] the rows at these places of the only task of `rows`, padded to the longest."""
+    """[T, N] rows of the only task of `rows`, by their places, padded to the longest."""
     width = max(map(len, places))
     index = torch.zeros(len(places), width, dtype=torch.int64)
     mask = torch.zeros(len(places), width, dtype=torch.bool)

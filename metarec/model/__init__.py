@@ -1,4 +1,4 @@
-"""The fusion, and the recommender that a study proposes: fitted bases and the fusion that combines them."""
+"""The fusion, and the recommender that a study proposes: fitted bases with their fusion."""
 
 from metarec.model.files import load_model, save_model
 from metarec.model.fusion import AdaptedFusion, Fusion, FusionConfig, fit_stacker

@@ -1,4 +1,4 @@
-"""Arrays in a file that nobody can hide code in."""
+"""Arrays in a file that cannot hold code."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _SPARSE = ("data", "indices", "indptr", "shape")
 
 
 def write_arrays(path: Path, arrays: Mapping[str, Learned]) -> None:
-    """Write arrays, sparse ones and numbers by name, as numpy's ``npz`` without pickles.
+    """Write arrays, sparse arrays and numbers by name, as numpy's ``npz`` without pickles.
 
     Raises:
-        TypeError: something that numpy could keep only as a pickle.
+        TypeError: a value that numpy could only pickle.
     """
     parts: dict[str, np.ndarray] = {}
     for name, value in arrays.items():
@@ -35,7 +35,7 @@ def write_arrays(path: Path, arrays: Mapping[str, Learned]) -> None:
 
 
 def read_arrays(path: Path) -> dict[str, Learned]:
-    """What :func:`write_arrays` wrote; numbers as floats.
+    """Read a file of :func:`write_arrays`; numbers are floats.
 
     Raises:
         ValueError: the file holds a pickle.

@@ -1,4 +1,4 @@
-"""A fused recommender in a folder: JSON, arrays and a table, and the digest of each. Nothing in it is ever run."""
+"""A fused recommender in a folder: JSON, arrays and a table, and the digest of each. No file is executed."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from metarec.ratings import Domain, RatingScale
 __all__ = ["DIGESTS", "digest_of", "load_model", "save_model"]
 
 DIGESTS = "digests.json"
-"""The file with the sha256 of every other file. Its own is the model's digest."""
+"""The file with the sha256 of every other file. Its own sha256 is the model's digest."""
 
 _MODEL, _FACTS, _RATINGS, _ITEMS = "model.json", "facts.npz", "ratings.parquet", "items.parquet"
 
@@ -32,7 +32,7 @@ _FORMAT = 2
 _MEMBERS = ("networks", "stackers")
 
 _PROBES = 20
-"""Histories on which a base that is fitted again must say what it said."""
+"""Histories on which a base that is fitted again must repeat its predictions."""
 
 
 def save_model(
@@ -40,22 +40,21 @@ def save_model(
 ) -> str:
     """Write a recommender to an empty folder, and return its digest.
 
-    What bases have learned is kept as arrays. A base of a plug-in without ``state`` and ``restore`` keeps nothing: it
-    is fitted again whenever the model is loaded, on the ratings that are kept here, and then has to say what it says
-    now.
+    The state of each base is kept as arrays. A plug-in's base without ``state`` and ``restore`` is fitted again on the
+    kept ratings whenever the model is loaded, and must then repeat its present predictions.
 
     Args:
-        bases: name -> the options that each base was made with; seed: with which.
+        bases: name -> the options of each base. seed: of the bases.
         items: the domain's table of item features, for bases that are fitted again; None where there is none.
 
     Raises:
-        InputError: a baseline of a plug-in that does not say how it is kept.
+        InputError: a plug-in's baseline without ``state``.
     """
     folder.mkdir(parents=True, exist_ok=True)
     maker, fusion = recommender.maker, recommender.fusion.used().state()
     again = [name for name, base in maker.bases.items() if not _keeps(base)]
     for name, base in maker.bases.items():
-        state = _said(base, _probes(recommender)) if name in again else base.state()  # type: ignore[attr-defined]
+        state = _predictions(base, _probes(recommender)) if name in again else base.state()  # type: ignore[attr-defined]
         write_arrays(folder / f"base-{_plain(name)}.npz", state)
     for kind in _MEMBERS:
         for name, arrays in fusion[kind].items():
@@ -73,7 +72,7 @@ def save_model(
         "scale": [maker.scale.low, maker.scale.high],
         "now": maker.now,
         "seed": seed,
-        "longest": recommender.longest,
+        "longest": recommender.max_history,
         "bases": [{"name": name, "options": dict(bases[name]), "fitted_again": name in again} for name in maker.bases],
         "fusion": {key: value for key, value in fusion.items() if key not in _MEMBERS},
     }
@@ -92,7 +91,7 @@ def load_model(folder: Path, digest: str | None = None) -> FusedRecommender:
     """Read a recommender. Every file is compared with its digest first.
 
     Args:
-        digest: what :func:`save_model` returned, where that is known from elsewhere.
+        digest: the value that :func:`save_model` returned, from another source than the folder.
 
     Raises:
         InputError: it is not a model, of another format, or not as it was written.
@@ -114,7 +113,7 @@ def load_model(folder: Path, digest: str | None = None) -> FusedRecommender:
             features = pd.read_parquet(folder / _ITEMS) if (folder / _ITEMS).exists() else None
             bases[one["name"]] = base.fit(Domain(model["domain"], ratings[table["fitted_on"]], scale, features))
         else:
-            bases[one["name"]] = base.restore(  # type: ignore[attr-defined]  # it was kept, so it has it
+            bases[one["name"]] = base.restore(  # type: ignore[attr-defined]  # its state was kept
                 read_arrays(folder / f"base-{_plain(one['name'])}.npz")
             )
     facts = FittedFacts.from_arrays(read_arrays(folder / _FACTS))
@@ -158,7 +157,7 @@ def _sha256(path: Path) -> str:
 
 
 def _plain(name: str) -> str:
-    """A name as a part of a file's."""
+    """A name as a part of a file name."""
     return "".join(letter if letter.isalnum() or letter in "-_." else "_" for letter in name)
 
 
@@ -172,7 +171,7 @@ def _keeps(base: BaseRecommender) -> bool:
 
 
 def _probes(recommender: FusedRecommender) -> list[HistoryQuery]:
-    """What a base is asked to see whether it is the same: of some known users half their ratings, for the others."""
+    """Queries that check a base: some users' half histories, with their other items."""
     made = []
     for user in recommender.users[:_PROBES]:
         history = recommender.history_of(user)
@@ -181,13 +180,13 @@ def _probes(recommender: FusedRecommender) -> list[HistoryQuery]:
     return made
 
 
-def _said(base: BaseRecommender, probes: list[HistoryQuery]) -> dict[str, Learned]:
+def _predictions(base: BaseRecommender, probes: list[HistoryQuery]) -> dict[str, Learned]:
     return {"predictions": np.concatenate(predict_queries(base, probes))}
 
 
 def _compare(folder: Path, name: str, recommender: FusedRecommender) -> None:
     kept = read_arrays(folder / f"base-{_plain(name)}.npz")["predictions"]
-    now = _said(recommender.maker.bases[name], _probes(recommender))["predictions"]
+    now = _predictions(recommender.maker.bases[name], _probes(recommender))["predictions"]
     if not np.allclose(np.asarray(kept), np.asarray(now), rtol=1e-4, atol=1e-6, equal_nan=True):
         raise InputError(
             f"{folder}: the base {name} was fitted again and predicts otherwise than when the model was kept; "

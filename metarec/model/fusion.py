@@ -1,4 +1,4 @@
-"""The fusion: meta-learned networks and stackers, combined with weights that validation users choose."""
+"""The fusion: meta-learned networks and stackers with weights that are chosen on validation users."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ __all__ = ["AdaptedFusion", "Fusion", "FusionConfig", "fit_stacker"]
 
 
 class FusionConfig(Config):
-    """What a fusion is made of. A study proposes one whose networks are those of its best trials.
+    """The members of a fusion. A study proposes a fusion of the networks of its best trials.
 
     Raises:
         InputError: no member, an unknown name, or a network and a stacker of the same name.
@@ -31,7 +31,7 @@ class FusionConfig(Config):
     networks: dict[str, NetworkConfig] = Field(default_factory=lambda: {"network": NetworkConfig()})
     "Name of a member: the network that is meta-learned."
     stackers: tuple[str, ...] = Field(default_factory=lambda: tuple(STACKERS.builtins()))
-    "Names of the stackers that are members too."
+    "Names of the stackers among the members."
     weights: Literal["validation", "equal"] = "validation"
     "Convex weights with the smallest squared error on validation users, or equal weights."
 
@@ -51,8 +51,8 @@ class FusionConfig(Config):
 class Fusion:
     """A convex combination of meta-learned networks and stackers.
 
-    Networks and stackers err differently, so that their combination is better than each
-    (:func:`metarec.fusion.blend.convex_weights`). Members with a weight of 0 are not asked for predictions.
+    Networks and stackers make different errors, so that their combination is better than each
+    (:func:`metarec.fusion.blend.convex_weights`). Members with a weight of 0 are not evaluated.
 
     Args:
         config: the members and how they are weighted. seed: of every random draw, >= 0.
@@ -91,10 +91,10 @@ class Fusion:
         networks: Mapping[str, MetaLearner] | None = None,
         stackers: Mapping[str, Stacker] | None = None,
     ) -> Self:
-        """Learn from train users; stop, choose settings and weigh by validation users. Test users are not looked at.
+        """Train on train users; stop, choose settings and weights on validation users. Test users are not used.
 
         Args:
-            episodes: of one domain, or of several that are learned from together.
+            episodes: of one domain, or of several for joint training.
             beside: further episodes to train on.
             networks, stackers: members that are trained already, by name; the others are trained here.
         """
@@ -156,12 +156,12 @@ class Fusion:
         """Everything that :meth:`restore` needs.
 
         Returns:
-            ``config``, ``seed``, ``shape`` and ``weights`` as values that JSON knows; ``networks`` and ``stackers``
+            ``config``, ``seed``, ``shape`` and ``weights`` as JSON values; ``networks`` and ``stackers``
             as arrays by name, for each member.
 
         Raises:
             RuntimeError: the fusion is not fitted.
-            InputError: a stacker of a plug-in that cannot be kept.
+            InputError: a plug-in's stacker without ``state``.
         """
         if self._shape is None:
             raise RuntimeError("the fusion is not fitted; call fit(episodes) first")
@@ -194,7 +194,7 @@ class Fusion:
         return fusion
 
     def _weigh(self, validation: Episodes) -> dict[str, float]:
-        # It brings scipy's optimizers, which nothing before the end of a search needs.
+        # It imports scipy's optimizers, which nothing needs before the end of a search.
         from metarec.fusion.blend import convex_weights
 
         names = [*self.networks, *self.stackers]
@@ -209,7 +209,7 @@ class Fusion:
 
 @dataclass(frozen=True)
 class AdaptedFusion:
-    """A fusion whose networks are adapted to some users, to be asked for these users' items again and again."""
+    """A fusion whose networks are adapted to some users, for repeated predictions for these users."""
 
     fusion: Fusion
     networks: Mapping[str, AdaptedNetwork]

@@ -1,4 +1,4 @@
-"""The fused recommender as an MLflow model. MLflow calls this module to load it: nothing is unpickled."""
+"""The fused recommender as an MLflow model. MLflow loads it through this module, without pickles."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import metarec
 from metarec.episodes import History
 from metarec.errors import InputError
 from metarec.model.files import load_model
-from metarec.model.recommender import FusedRecommender
+from metarec.model.recommender import NO_HISTORY, FusedRecommender
 
 if TYPE_CHECKING:
     from mlflow.models import ModelSignature
@@ -22,13 +22,11 @@ if TYPE_CHECKING:
 __all__ = ["DIGEST", "ServedModel", "load_from", "signature", "write_mlflow_model"]
 
 DIGEST = "metarec.digest"
-"""Where the digest of the model stands: in the metadata of the MLflow model, and in a tag of its registered version."""
+"""The key of the digest, in the metadata of the MLflow model and in a tag of its registered version."""
 
 _DATA = "metarec"
 
 _LIBRARIES = ("mlflow", "numpy", "pandas", "pyarrow", "scipy", "torch", "lenskit", "scikit-learn", "lightgbm")
-
-_USERS_AT_ONCE = 200
 
 
 def write_mlflow_model(folder: Path, recommender: FusedRecommender, save: Callable[[Path], str]) -> str:
@@ -49,10 +47,7 @@ def write_mlflow_model(folder: Path, recommender: FusedRecommender, save: Callab
         data_path=str(data),
         signature=signature(),
         input_example=_example(recommender),
-        pip_requirements=[
-            f"metarec=={metarec.__version__}",
-            *(f"{name}=={version(name)}" for name in _LIBRARIES),
-        ],
+        pip_requirements=[f"metarec=={metarec.__version__}", *(f"{name}=={version(name)}" for name in _LIBRARIES)],
         metadata={DIGEST: digest},
     )
     return digest
@@ -66,7 +61,7 @@ def load_from(uri: str, *, tracking_uri: str | None = None) -> FusedRecommender:
         tracking_uri: of MLflow's store. By default what MLflow is set to, or else ``mlruns/mlflow.db``.
 
     Raises:
-        InputError: there is no such model, or it is not as it was written.
+        InputError: there is no such model, or a file differs from its digest.
     """
     if "://" not in uri and ":/" not in uri:
         return load_model(_data_of(Path(uri)), _noted_digest(Path(uri)))
@@ -90,7 +85,7 @@ def _data_of(folder: Path) -> Path:
 
 
 def _noted_digest(folder: Path) -> str | None:
-    """What the MLflow model itself says its digest is."""
+    """The digest in the metadata of the MLflow model; None for a folder without that file."""
     import yaml
 
     if not (folder / "MLmodel").is_file():
@@ -103,8 +98,7 @@ def _noted_digest(folder: Path) -> str | None:
 
 
 def _registered(uri: str, tracking_uri: str | None) -> tuple[str, str | None]:
-    """Where the files of a registered model are, and its digest, which whoever can write to these need not be able to
-    change."""
+    """The address of a registered model's files, and its digest, which is stored apart from them."""
     from mlflow import MlflowClient
 
     client = MlflowClient(tracking_uri=tracking_uri, registry_uri=tracking_uri)
@@ -120,7 +114,7 @@ def _registered(uri: str, tracking_uri: str | None) -> tuple[str, str | None]:
 
 
 def signature() -> ModelSignature:
-    """What a served model takes and gives."""
+    """The input and output columns of a served model."""
     from mlflow.models import ModelSignature
     from mlflow.types.schema import Array, ColSpec, DataType, Object, Property, Schema
 
@@ -149,14 +143,14 @@ def _example(recommender: FusedRecommender) -> pd.DataFrame:
 
 
 def _load_pyfunc(path: str) -> ServedModel:
-    """MLflow's name for what loads a model: `path` is that of the model's data."""
+    """Load a model from the path of its data; MLflow requires this name."""
     folder = Path(path)
     whole = folder.parent.parent if folder.name == _DATA else folder
     return ServedModel(load_model(folder, _noted_digest(whole)))
 
 
 class ServedModel:
-    """What MLflow serves. One row, one prediction: of an item, for a known user, for a history, or for nobody."""
+    """The model that MLflow serves. Each row has an item, and optionally a user or a history."""
 
     def __init__(self, recommender: FusedRecommender) -> None:
         self._recommender = recommender
@@ -165,9 +159,8 @@ class ServedModel:
         """A prediction for each row.
 
         Args:
-            model_input: ``item`` in every row; ``user``, a known one; or ``history``, a list of ``item`` and
-                ``rating`` (and ``timestamp``), which counts where both are given. Rows with neither are those of
-                somebody of whom nothing is known.
+            model_input: ``item`` in every row; ``user``, one of the model's; or ``history``, a list of ``item`` and
+                ``rating`` (and ``timestamp``), which replaces the user's. Rows with neither have an empty history.
 
         Returns:
             The column ``prediction``, in the domain's own units.
@@ -187,27 +180,25 @@ class ServedModel:
         if not len(rows):
             raise InputError("there must be at least one row with an item, but there is none")
         items = rows["item"].to_numpy(dtype=object)
-        known = pd.Index(self._recommender.items)
-        codes = known.get_indexer(items)
+        rated = pd.Index(self._recommender.items)
+        codes = rated.get_indexer(items)
         if (codes < 0).any():
             row = int((codes < 0).argmax())
-            raise InputError(f'row {row}: unknown item "{items[row]}"; the model knows {len(known):,} items')
+            raise InputError(f'row {row}: unknown item "{items[row]}"; the model knows {len(rated):,} items')
         users = rows["user"].tolist() if "user" in rows.columns else [None] * len(rows)
         histories = rows["history"].tolist() if "history" in rows.columns else [None] * len(rows)
         groups: dict[str, tuple[History, list[int]]] = {}
         for row, (user, history) in enumerate(zip(users, histories, strict=True)):
-            # Of a list, because numpy writes a long array with its middle left out.
+            # The text of a list is complete; numpy abbreviates a long array.
             key = f"history {list(history)!r}" if _given(history) else f"user {user}" if _given(user) else ""
             if key not in groups:
                 groups[key] = (self._history(row, user, history), [])
             groups[key][1].append(row)
         predicted = np.empty(len(rows))
-        whose = list(groups.values())
-        for first in range(0, len(whose), _USERS_AT_ONCE):
-            part = whose[first : first + _USERS_AT_ONCE]
-            answers = self._recommender.predict([history for history, _ in part], [items[own] for _, own in part])
-            for (_, own), answer in zip(part, answers, strict=True):
-                predicted[own] = answer
+        given, places = zip(*groups.values(), strict=True)
+        answers = self._recommender.predict(given, [items[own] for own in places])
+        for own, values in zip(places, answers, strict=True):
+            predicted[own] = values
         return predicted
 
     def _history(self, row: int, user: Any, history: Any) -> History:
@@ -223,9 +214,9 @@ class ServedModel:
                 return self._recommender.history_of(user)
         except InputError as error:
             raise InputError(f"row {row}: {error}") from None
-        return History(np.array([], dtype=object), np.zeros(0))
+        return NO_HISTORY
 
 
 def _given(value: Any) -> bool:
-    """Whether a cell holds something; an empty history is one."""
+    """Whether a cell has a value; an empty history is a value."""
     return value is not None and not (isinstance(value, float) and np.isnan(value))

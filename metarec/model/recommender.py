@@ -1,4 +1,4 @@
-"""The fused recommender: a user's history in, predictions and recommendations out."""
+"""The fused recommender: predictions and recommendations from a user's history."""
 
 from __future__ import annotations
 
@@ -14,26 +14,29 @@ from metarec.errors import InputError
 from metarec.model.fusion import AdaptedFusion, Fusion
 from metarec.threads import one_thread
 
-__all__ = ["FusedRecommender", "UserModel"]
+__all__ = ["NO_HISTORY", "FusedRecommender", "UserModel"]
 
-AT_ONCE = 500
-"""Items that are predicted in one go for one user."""
+CHUNK = 500
+"""The most users, or items of one user, that are predicted together; it limits the memory."""
+
+NO_HISTORY = History(np.array([], dtype=object), np.zeros(0))
+"""The history of a user without ratings."""
 
 
 @dataclass(frozen=True)
 class FusedRecommender:
-    """Base recommenders and what combines them, as a study has scored it: no more, no less.
+    """Base recommenders and their fusion, exactly as a study has scored them.
 
-    The bases were fitted on the study's train users alone, so that what the study says of test users is said of this
-    very model. A user whom it knows is served as a new one would be, from the ratings that are known.
+    The bases are fitted on the study's train users alone, so that the study's test scores hold for this model. Users
+    of the study are served like new users, from their ratings.
 
     Args:
-        maker: the bases and what makes a user's rows of them. fusion: combines the rows.
-        domain: what the domain is called.
-        ratings: of the known users: ``user``, ``item``, ``rating`` and, where there are any, ``timestamp``.
-        fitted_on: the users of `ratings` whom the bases were fitted on. A base that remembers users finds them again.
-        longest: of a history, so many of the latest ratings are looked at. A network that has learned from users after
-            few ratings does worse the more it is given.
+        maker: fitted bases, which it turns into a user's rows. fusion: combines the rows.
+        domain: the name of the domain.
+        ratings: ``user``, ``item``, ``rating`` and optionally ``timestamp`` of the users with kept ratings.
+        fitted_on: the users of `ratings` on which the bases were fitted.
+        max_history: a longer history is cut to so many of its latest ratings. A network that was trained on short
+            histories gets worse with long ones.
     """
 
     maker: TaskMaker
@@ -41,35 +44,31 @@ class FusedRecommender:
     domain: str
     ratings: pd.DataFrame
     fitted_on: frozenset[str]
-    longest: int
+    max_history: int
 
     @property
     def items(self) -> np.ndarray:
-        """[I] the ids of the items that somebody rated, sorted."""
-        return self._rated
+        """[I] the ids of the rated items, sorted."""
+        return self.maker.item_table.items.to_numpy()
 
     @property
     def users(self) -> np.ndarray:
-        """[U] the ids of the known users, sorted."""
+        """[U] the ids of the users with kept ratings, sorted."""
         return np.unique(self.ratings["user"].to_numpy(dtype=str)).astype(object)
-
-    @cached_property
-    def _rated(self) -> np.ndarray:
-        return self.maker.item_table.items.to_numpy()
 
     @cached_property
     def _rows_of(self) -> dict[str, np.ndarray]:
         return {str(user): rows for user, rows in self.ratings.groupby("user").indices.items()}
 
     def knows(self, user: str) -> bool:
-        """Whether ratings of the user are kept here."""
+        """Whether the user has kept ratings."""
         return user in self._rows_of
 
     def history_of(self, user: str) -> History:
-        """What a known user has rated.
+        """The kept ratings of a user.
 
         Raises:
-            InputError: nobody knows this user.
+            InputError: the user has no kept ratings.
         """
         rows = self._rows_of.get(user)
         if rows is None:
@@ -79,47 +78,48 @@ class FusedRecommender:
         return History.of(self.ratings.iloc[rows])
 
     def adapt(self, history: pd.DataFrame | History) -> UserModel:
-        """Adapt to one user, whom it need not know.
+        """Adapt to one user, new or not.
 
         Args:
-            history: what the user has rated: columns ``item`` and ``rating``, in the domain's own units, and
-                ``timestamp`` in seconds where it is known. It may be empty.
+            history: the user's ratings: columns ``item`` and ``rating`` in the domain's own units, and optionally
+                ``timestamp`` in seconds. It may be empty.
 
         Raises:
-            InputError: a column is missing, an id is no string, an item is there twice, a rating is not in the scale.
+            InputError: a column is missing, an id is no string, an item is repeated, a rating is not in the scale.
         """
         return UserModel(self, history if isinstance(history, History) else History.of(history))
 
     def user(self, user: str) -> UserModel:
-        """Adapt to a known user, from the ratings that are kept here.
+        """Adapt to a user from the kept ratings.
 
         Raises:
-            InputError: nobody knows this user.
+            InputError: the user has no kept ratings.
         """
         return self.adapt(self.history_of(user))
 
-    def seen(self, history: History) -> History:
-        """What is looked at of a history.
+    def cut(self, history: History) -> History:
+        """The latest `max_history` ratings of a history.
 
         Raises:
-            InputError: it breaks a rule, wherever in it.
+            InputError: any of its ratings breaks a rule.
         """
         self.maker.check(history)
-        return history.latest(self.longest)
+        return history.latest(self.max_history)
 
     def predict(self, histories: Sequence[History], items: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """Predict for many users at once: [n] ratings for each, in the domain's own units and within its scale.
+        """Predict for many users: [n] ratings for each, in the domain's own units and within its scale.
 
-        An item that nobody has rated gets what is said of unknown items.
+        An unrated item gets the prediction for unknown items.
 
         Args:
             histories: of each user. items: [n] item ids for each user.
         """
-        if not histories:
-            return []
+        predicted = []
         with one_thread():
-            users = self.maker.users([self.seen(history) for history in histories])
-            return _predicted(self.fusion.adapt(users.support), users, items)
+            for part in _chunks(len(histories)):
+                users = self.maker.users([self.cut(history) for history in histories[part]])
+                predicted += _predicted(self.fusion.adapt(users.support), users, items[part])
+        return predicted
 
 
 class UserModel:
@@ -129,44 +129,44 @@ class UserModel:
         self._recommender = recommender
         self._history = history
         with one_thread():
-            self._users = recommender.maker.users([recommender.seen(history)])
+            self._users = recommender.maker.users([recommender.cut(history)])
             self._adapted = recommender.fusion.adapt(self._users.support)
 
     def predict(self, items: Sequence[str] | np.ndarray | pd.Series) -> pd.Series:
         """The user's ratings of items, in the domain's own units and within its scale; the index holds the items.
 
-        An item that nobody has rated gets what is said of unknown items.
+        An unrated item gets the prediction for unknown items.
 
         Raises:
-            InputError: an id that is no string.
+            InputError: an id is no string.
         """
         ids = np.asarray(items, dtype=object)
         with one_thread():
-            parts = [_predicted(self._adapted, self._users, [ids[rows]])[0] for rows in _runs(len(ids))]
+            parts = [_predicted(self._adapted, self._users, [ids[rows]])[0] for rows in _chunks(len(ids))]
         values = np.concatenate(parts) if parts else np.zeros(0)
         return pd.Series(values, index=pd.Index(ids, name="item", dtype=object), name="prediction")
 
     def recommend(self, n: int = 10) -> pd.DataFrame:
-        """The `n` items with the highest predictions among those that the user has not rated, the best first.
+        """The `n` items with the highest predictions among those without a rating of the user, the best first.
 
         Returns:
-            Columns ``item`` and ``prediction``; fewer rows where there are fewer such items.
+            Columns ``item`` and ``prediction``; fewer rows if there are fewer such items.
 
         Raises:
             InputError: n is below 1.
         """
         if n < 1:
             raise InputError(f"n must be at least 1 but got {n}")
-        known = set(self._history.items.tolist())
-        items = np.array([item for item in self._recommender.items if item not in known], dtype=object)
+        rated = set(self._history.items.tolist())
+        items = np.array([item for item in self._recommender.items if item not in rated], dtype=object)
         predicted = self.predict(items)
-        # Ties go by the id, so that the same question has the same answer.
+        # Ties are ordered by id, so that the result is deterministic.
         best = np.lexsort((items.astype(str), -predicted.to_numpy()))[:n]
         return pd.DataFrame({"item": items[best], "prediction": predicted.to_numpy()[best]})
 
 
 def _predicted(adapted: AdaptedFusion, users: NewUsers, items: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """[n] ratings for each user, in the domain's own units, as of the user's latest known rating."""
+    """[n] ratings for each user, in the domain's own units, at the time of the user's latest rating."""
     if not any(len(own) for own in items):
         return [np.zeros(0) for _ in items]
     episodes = users.episodes(items)
@@ -174,5 +174,5 @@ def _predicted(adapted: AdaptedFusion, users: NewUsers, items: Sequence[np.ndarr
     return [row[: len(own)] for row, own in zip(ratings, items, strict=True)]
 
 
-def _runs(count: int) -> Iterator[slice]:
-    return (slice(first, first + AT_ONCE) for first in range(0, count, AT_ONCE))
+def _chunks(count: int) -> Iterator[slice]:
+    return (slice(first, first + CHUNK) for first in range(0, count, CHUNK))

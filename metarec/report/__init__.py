@@ -1,7 +1,6 @@
-"""Findings of a study or a comparison, and the pages, descriptions and pictures that are made of them."""
+"""Reports of studies and comparisons: findings, descriptions, pages and pictures."""
 
 from metarec.report.comparison import ComparisonReporter
-from metarec.report.records import StudyReporter
-from metarec.report.reporting import write_report
+from metarec.report.study import StudyReporter, write_report
 
 __all__ = ["ComparisonReporter", "StudyReporter", "write_report"]

@@ -20,7 +20,7 @@ from metarec.tracking import ComparisonRun, markdown_table
 __all__ = ["ComparisonReporter", "chosen_markdown", "comparison_description", "table_csv", "table_markdown"]
 
 AUTO = "auto"
-"""The strategy that chooses among the others; its choices and reasons have a file of their own."""
+"""The strategy that chooses among the others; a separate file has its choices and reasons."""
 
 
 class ComparisonReporter(Reporter):
@@ -38,7 +38,7 @@ class ComparisonReporter(Reporter):
 
         tables = table_markdown(comparison)
         about = comparison_description(comparison.plan, domains, comparison.name)
-        run.describe(f"{about}\n\n{_story(comparison)}\n\n{tables}")
+        run.describe(f"{about}\n\n{_explanation(comparison)}\n\n{tables}")
         chosen = [result for result in comparison.results if result.cell.strategy == AUTO]
         with run.artifacts() as folder:
             (folder / "table.md").write_text(tables + "\n", encoding="utf-8")
@@ -59,18 +59,18 @@ def comparison_description(plan: Plan, domains: Mapping[str, Domain], name: str)
     )
     sources = ", ".join(name for name in domains if name != plan.target)
     return (
-        f"**{name}** compares what {sources} are worth to {plan.target}, a domain of which few users are known.\n\n"
-        f"{data}\n\nEach child run is one strategy in one round: so many shots, so many known users, one seed."
+        f"**{name}** compares how {sources} help {plan.target}, a domain with few train users.\n\n"
+        f"{data}\n\nEach child run is one strategy in one round: a number of shots, of train users, and a seed."
     )
 
 
-def _story(comparison: Comparison) -> str:
+def _explanation(comparison: Comparison) -> str:
     plan = comparison.plan
     return (
         f"RMSE on {plan.target} ({comparison.scale}), mean over {plan.seeds} seeds; the best of each column is bold "
-        "(the oracle knows every train user of the target and does not count). In brackets: the gain over scratch, "
-        "in percent, and its 95 % interval over test users. Scratch, and the baselines below the oracle, know the "
-        "target's few users alone."
+        "(the oracle learns from every train user of the target and does not count). In brackets: the gain over "
+        "scratch, in percent, and its 95 % interval over test users. Scratch, and the baselines below the oracle, "
+        "learn from the target's few users alone."
     )
 
 
@@ -98,34 +98,21 @@ def _cell(line: Line, *, marked: bool) -> str:
 
 
 def table_csv(lines: Sequence[Line]) -> str:
-    """One row for each strategy, setting and number of shots; where this is empty, all of them together."""
+    """One row for each strategy, setting and number of shots; an empty number stands for all shots together."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(
-        [
-            "regime",
-            "target_users",
-            "shots",
-            "strategy",
-            "rmse",
-            "mae",
-            "unit_rmse",
-            "gain_percent",
-            "low",
-            "high",
-            "n_users",
-        ]
-    )
+    metrics = ("rmse", "mae", "unit_rmse")
+    writer.writerow(["regime", "target_users", "shots", "strategy", *metrics, "gain_percent", "low", "high", "n_users"])
     for line in lines:
         gain = line.gain if line.gain is not None else ("", "", "")
-        scores = [line.rmse, line.mae, line.unit_rmse]
-        writer.writerow([*line.setting, line.shots, line.strategy, *scores, *gain, line.n_users])
+        values = [getattr(line, name) for name in metrics]
+        writer.writerow([*line.setting, line.shots, line.strategy, *values, *gain, line.n_users])
     return text.getvalue()
 
 
 def chosen_markdown(chosen: Sequence[CellResult]) -> str:
-    """What a strategy chose in each round and why, whatever its reasons are made of."""
-    parts = [f"# What {AUTO} chose, and why\n"]
+    """The choices of a strategy in each round, with its reasons as nested lists."""
+    parts = [f"# Choices of {AUTO}, with reasons\n"]
     for result in chosen:
         parts.append(f"## {result.cell.round}: RMSE {result.scores.rmse:.4f}\n")
         parts += _bullets(plain(result.reasons), 0) or ["It gives no reasons."]
@@ -134,7 +121,7 @@ def chosen_markdown(chosen: Sequence[CellResult]) -> str:
 
 
 def _bullets(value: Any, depth: int) -> list[str]:
-    """Nested lists; what is short enough stays on its line."""
+    """Nested lists; a list of plain values is one line."""
     indent = "  " * depth
     if isinstance(value, dict):
         found = []

@@ -1,4 +1,4 @@
-"""What a finished study found, as plain values: its description and its report are made of them, now or later."""
+"""The findings of a finished study as plain values. The description and the report are made from them."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from typing import Any
 import optuna
 import pandas as pd
 import yaml
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial
 
 from metarec.evaluation.metrics import METAREC, Gain
 from metarec.evaluation.segments import segment_table
 from metarec.ratings import Domain
 from metarec.search import error_of
-from metarec.study.results import STATES, DomainResult, StudyResult
+from metarec.study.results import DomainResult, StudyResult, complete_trials, state_of
 from metarec.study.spec import StudySpec
 from metarec.tracking import champion_uri
 
 __all__ = [
     "Findings",
     "data_of",
-    "enough_to_weigh",
+    "enough_for_importances",
     "fanova",
     "findings_of",
     "importances_of",
@@ -33,13 +33,13 @@ __all__ = [
 ]
 
 Findings = dict[str, Any]
-"""Values that JSON knows."""
+"""Values that JSON can hold."""
 
 REPEAT = "python -m metarec.study study.yaml"
-"""With the file among the study's artifacts."""
+"""The command that repeats a study, with the file among its artifacts."""
 
 ENOUGH_TRIALS = 10
-"""With fewer complete trials importances would be invented."""
+"""The fewest complete trials for parameter importances."""
 
 
 def findings_of(
@@ -48,7 +48,7 @@ def findings_of(
     """Everything but the pictures.
 
     Args:
-        segments: as :func:`segments_of` says.
+        segments: from :func:`segments_of`.
     """
     order = sorted(result.test, key=lambda name: name != result.target)
     return {
@@ -92,7 +92,7 @@ def data_of(domains: Mapping[str, Domain]) -> list[dict[str, Any]]:
 
 
 def segments_of(spec: StudySpec, result: StudyResult) -> pd.DataFrame:
-    """The segments of the target's test users; empty where nothing is known of users."""
+    """The segments of the target's test users; empty for a study without insight."""
     insight = result.insight
     if insight is None:
         return pd.DataFrame()
@@ -102,7 +102,7 @@ def segments_of(spec: StudySpec, result: StudyResult) -> pd.DataFrame:
 
 
 def verdict(gain: Gain) -> str:
-    """What a gain's 95 % interval says.
+    """Whether a gain is significant by its 95 % interval.
 
     >>> verdict(Gain(1.0, -0.5, 2.5)), verdict(Gain(1.0, 0.5, 1.5))
     ('no significant difference', 'better')
@@ -113,36 +113,34 @@ def verdict(gain: Gain) -> str:
 
 
 def study_of(trials: Sequence[FrozenTrial], *, objectives: int = 1) -> optuna.Study:
-    """The complete trials as a study in memory, with the first so many objectives: what Optuna's analyses take."""
+    """The complete trials, with their first objectives, as a study in memory for Optuna's analyses."""
     study = optuna.create_study(directions=["minimize"] * objectives)
-    for trial in trials:
-        if trial.state == TrialState.COMPLETE:
-            study.add_trial(
-                optuna.trial.create_trial(
-                    params=trial.params, distributions=trial.distributions, values=trial.values[:objectives]
-                )
-            )
+    for trial in complete_trials(trials):
+        values = trial.values[:objectives]
+        study.add_trial(
+            optuna.trial.create_trial(params=trial.params, distributions=trial.distributions, values=values)
+        )
     return study
 
 
-def enough_to_weigh(trials: Sequence[FrozenTrial]) -> bool:
-    """Whether so many trials say something of the importance of parameters."""
-    return sum(trial.state == TrialState.COMPLETE for trial in trials) >= ENOUGH_TRIALS
+def enough_for_importances(trials: Sequence[FrozenTrial]) -> bool:
+    """Whether there are enough complete trials for parameter importances."""
+    return len(complete_trials(trials)) >= ENOUGH_TRIALS
 
 
 def fanova() -> optuna.importance.BaseImportanceEvaluator:
-    """How importance is measured (Hutter et al. 2014), the same each time."""
+    """The evaluator of parameter importance (Hutter et al. 2014), with a fixed seed."""
     return optuna.importance.FanovaImportanceEvaluator(seed=0)
 
 
 def importances_of(trials: Sequence[FrozenTrial]) -> dict[str, Any]:
-    """Parameter -> share of the error's variance (fANOVA), of complete trials; or why that cannot be told."""
-    complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
+    """Parameter -> share of the error's variance (fANOVA) over complete trials, or the reason why there is none."""
+    complete = complete_trials(trials)
     found: dict[str, Any] = {"trials": len(complete), "shares": {}, "reason": ""}
-    if not enough_to_weigh(trials):
+    if not enough_for_importances(trials):
         return {**found, "reason": f"{len(complete)} complete trials are too few to tell; it takes {ENOUGH_TRIALS}"}
     if len({error_of(trial) for trial in complete}) == 1:
-        return {**found, "reason": "all trials came to the same error"}
+        return {**found, "reason": "all trials have the same error"}
     shares = optuna.importance.get_param_importances(study_of(complete), evaluator=fanova())
     return {**found, "shares": {name: float(share) for name, share in shares.items() if math.isfinite(share)}}
 
@@ -150,7 +148,7 @@ def importances_of(trials: Sequence[FrozenTrial]) -> dict[str, Any]:
 def _table(name: str, outcome: DomainResult) -> dict[str, Any]:
     some = outcome.scores[METAREC]
     models = [
-        {"model": model, "rmse": row.rmse, "mae": row.mae, "gain": _gain(outcome.gains.get(model))}
+        {"model": model, **row.in_own_units(), "gain": _gain(outcome.gains.get(model))}
         for model, row in sorted(outcome.scores.items(), key=lambda pair: pair[1].rmse)
     ]
     return {
@@ -169,7 +167,7 @@ def _gain(gain: Gain | None) -> dict[str, Any] | None:
 def _cost(spec: StudySpec, trials: Sequence[FrozenTrial]) -> dict[str, Any]:
     timed = [trial for trial in trials if trial.datetime_start and trial.datetime_complete]
     seconds = [trial.duration.total_seconds() for trial in timed if trial.duration]
-    states = [STATES.get(trial.state, trial.state.name.lower()) for trial in trials]
+    states = [state_of(trial) for trial in trials]
     began = min((trial.datetime_start for trial in timed if trial.datetime_start), default=None)
     ended = max((trial.datetime_complete for trial in timed if trial.datetime_complete), default=None)
     return {

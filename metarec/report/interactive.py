@@ -1,28 +1,29 @@
-"""Optuna's own plots of a search, to be looked into: one page that needs no network."""
+"""Optuna's interactive plots of a search, in one page that needs no network."""
 
 from __future__ import annotations
 
 import html
 from collections.abc import Sequence
 
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial
 
-from metarec.report.findings import enough_to_weigh, fanova, study_of
+from metarec.report.findings import enough_for_importances, fanova, study_of
 from metarec.study.recorded_trial import METRICS
+from metarec.study.results import complete_trials
 
 __all__ = ["search_page"]
 
 HEAD = """<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8"><title>{title}</title>
 <style>body {{ font-family: sans-serif; max-width: 1100px; margin: 1em auto; color: #2b2f36 }}</style>
-<script>{library}</script></head><body><h1>{title}</h1><p>{count} complete trials; errors are of validation users.</p>
+<script>{library}</script></head><body><h1>{title}</h1><p>{count} complete trials; errors are on validation users.</p>
 """
 
 
 def search_page(trials: Sequence[FrozenTrial], name: str) -> str:
-    """History, slices, parallel coordinates, and where there is something to see importances and the Pareto front.
+    """History, slices and parallel coordinates; importances and the Pareto front where there are any.
 
-    Plotly's library, 5 MB, is in the page, once.
+    The page includes Plotly's library (5 MB).
 
     Args:
         trials: at least one of them is complete.
@@ -30,11 +31,11 @@ def search_page(trials: Sequence[FrozenTrial], name: str) -> str:
     import optuna.visualization as views
     from plotly.offline import get_plotlyjs
 
-    complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
+    complete = complete_trials(trials)
     study = study_of(complete)
     label = METRICS[0].replace("_", " ")
     pictures = [views.plot_optimization_history(study, target_name=label)]
-    if enough_to_weigh(complete):
+    if enough_for_importances(complete):
         pictures.append(views.plot_param_importances(study, evaluator=fanova(), target_name=label))
     pictures.append(views.plot_slice(study, target_name=label))
     pictures.append(views.plot_parallel_coordinate(study, target_name=label))

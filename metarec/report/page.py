@@ -1,4 +1,4 @@
-"""The report of a study: one page with everything in it, made of what the study kept."""
+"""The report of a study: one self-contained HTML page, made from the findings and pictures."""
 
 from __future__ import annotations
 
@@ -9,13 +9,17 @@ from typing import Any
 from jinja2 import Environment
 
 from metarec.evaluation.segments import FEW_USERS, MEASURES
+from metarec.report import description
 from metarec.report.findings import Findings
-from metarec.report.story import duration, segment_lines, short, verdicts
-from metarec.study.results import microseconds
 
 __all__ = ["report_page"]
 
-PAGE = """<!DOCTYPE html>
+PAGE = """{% macro table(caption, t) %}{% if t.rows %}<table><caption>{{ caption }}</caption><tr>
+{% for cell in t.head %}<th{% if not loop.first %} class="n"{% endif %}>{{ cell }}</th>{% endfor %}</tr>
+{% for row in t.rows %}<tr>{% for cell in row %}
+<td{% if not loop.first %} class="n"{% endif %}>{{ cell }}</td>{% endfor %}</tr>
+{% endfor %}</table>{% endif %}{% endmacro %}
+<!DOCTYPE html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
@@ -42,97 +46,82 @@ figure { margin: 1.5em 0 } figure img { width: 100%; max-width: 800px; height: a
 <h1>{{ f.study }}</h1>
 <p>{{ f.description }} <span class="quiet">Finished {{ f.finished }}.</span></p>
 
-<h2>What was searched</h2>
+<h2>Data</h2>
 <table><tr><th>domain</th><th class="n">users</th><th class="n">items</th><th class="n">ratings</th><th>scale</th>
 <th>fingerprint</th></tr>
 {% for d in f.data %}<tr><td>{{ d.domain }}</td><td class="n">{{ d.users }}</td><td class="n">{{ d["items"] }}</td>
 <td class="n">{{ d.ratings }}</td><td>{{ d.scale }}</td><td><code>{{ d.fingerprint[:12] }}</code></td></tr>
 {% endfor %}</table>
 <p>Target: <b>{{ f.target }}</b>. Network: {{ f.network }}; engine: {{ f.engine }}.
-{% if f.transfer %}Of the target {{ f.transfer.target_users }} users are known ({{ f.transfer.regime }}).{% endif %}</p>
+{% if f.transfer %}The target has {{ f.transfer.target_users }} train users ({{ f.transfer.regime }}).{% endif %}</p>
 <p>To repeat it, with the file <code>study.yaml</code> of the study's run: <code>{{ f.repeat }}</code></p>
 <details><summary>the whole spec</summary><pre>{{ f.spec }}</pre></details>
 
-<h2>What won</h2>
+<h2>Result</h2>
 <p>Trial {{ f.best.number }}, with a validation RMSE of {{ "%.5f"|format(f.best.value) }} on the unit scale:
 {% for name, value in f.best.params.items() %}{{ name }} <b>{{ short(value) }}</b>
 {{- ", " if not loop.last }}{% endfor %}.</p>
-{% if not f.transfer %}<p>What is scored as metarec is a combination, weighed on validation users:
-{% for name, weight in f.members.items() if weight >= 0.005 %}{{ "%.2f"|format(weight) }} {{ name }}
-{{- ", " if not loop.last }}{% endfor %}.</p>
+{% if not f.transfer %}<p>metarec is a combination, weighted on validation users: {{ members_text(f.members) }}.</p>
 <p>To use it: <code>{{ f.use }}</code></p>{% endif %}
 
-<h2>By how much, and is it significant?</h2>
+<h2>Comparison with other models</h2>
 {% for t in f.tables %}
 <table><caption>{{ t.domain }}{{ " (source)" if t.domain != f.target }}, scale {{ t.scale }}:
 n = {{ t.n_users }} test users, {{ t.n_ratings }} ratings</caption>
-<tr><th>model</th><th class="n">RMSE</th><th class="n">MAE</th><th class="n">metarec's gain in RMSE [95 %]</th>
-<th>metarec is</th></tr>
+<tr><th>model</th>{% for metric in columns_of(t).values() %}<th class="n">{{ metric.label }}</th>{% endfor %}
+<th class="n">metarec's gain in RMSE [95 %]</th><th>metarec is</th></tr>
 {% for m in t.models %}<tr{% if not m.gain %} class="ours"{% endif %}><td>{{ m.model }}</td>
-<td class="n">{{ "%.4f"|format(m.rmse) }}</td><td class="n">{{ "%.4f"|format(m.mae) }}</td>
+{% for name in columns_of(t) %}<td class="n">{{ "%.4f"|format(m[name]) }}</td>{% endfor %}
+
 <td class="n">{{ m.gain.text if m.gain }}</td><td>{{ m.gain.verdict if m.gain }}</td></tr>
 {% endfor %}</table>
-<p>On {{ t.domain }}: {{ verdicts(t)|join("; ") or "there is nothing to compare with" }}.</p>
+<p>On {{ t.domain }}: {{ verdicts(t)|join("; ") or "there is no other model to compare with" }}.</p>
 {% endfor %}
-<p class="quiet">Intervals: paired bootstrap over users, 2000 resamples. Each holds by itself in 95 % of samples of
-users; none is corrected for being one of many.</p>
+<p class="quiet">Intervals: paired bootstrap over users, 2000 resamples. Each 95 % interval holds by itself; none
+is corrected for multiple comparisons.</p>
 {{ pictures("test_", "gains_") }}
 
-<h2>Whom it helps</h2>
+<h2>Segments of users</h2>
 {% if f.segments %}
 <table><tr><th>segment (thirds of test users)</th><th class="n">users</th><th class="n">ratings</th>
 <th class="n">RMSE of metarec</th><th class="n">of {{ f.segments[0].reference }}</th><th class="n">gain [95 %]</th>
-{% if trusted(f.segments[0]) %}<th>trusted most</th>{% endif %}</tr>
+{% if largest(f.segments[0]) %}<th>largest weights</th>{% endif %}</tr>
 {% for line, s in segment_lines(f.segments)|zip(f.segments) %}<tr><td>{{ line[0] }}</td>{% for cell in line[1:] %}
-<td class="n">{{ cell }}</td>{% endfor %}{% if trusted(s) %}<td>{{ trusted(s) }}</td>{% endif %}</tr>
+<td class="n">{{ cell }}</td>{% endfor %}{% if largest(s) %}<td>{{ largest(s) }}</td>{% endif %}</tr>
 {% endfor %}</table>
 <dl>{% for name, m in measures.items() if name in f.segments|map(attribute="measure") %}
 <dt>{{ name.replace("_", " ") }}</dt>
 <dd>{{ m.meaning }} ({{ m.unit }})</dd>{% endfor %}</dl>
-<p class="quiet">Users are put into segments by their known ratings alone, never by what they are asked. ⚠ marks
-fewer than {{ few }} users: too few to tell. Of {{ f.segments|length }} intervals of 95 % one in twenty misses by
-chance.
-{% if trusted(f.segments[0]) %}Trust is that of the best trial's network: its largest mean weights.{% endif %}</p>
-{% else %}<p>Nothing that is known of these users tells them apart.</p>{% endif %}
+<p class="quiet">Segments depend on users' support ratings alone, never on their query ratings. ⚠ marks fewer than
+{{ few }} users, too few to tell. One in twenty of the {{ f.segments|length }} intervals of 95 % misses by chance.
+{% if largest(f.segments[0]) %}The largest weights are mean weights in the best trial's network.{% endif %}</p>
+{% else %}<p>The support ratings do not divide these users into segments.</p>{% endif %}
 {{ pictures("segments", "weights", "calibration") }}
 
-<h2>The search, and what mattered</h2>
-{% if f.importances.reason %}<p>Which parameters mattered cannot be told: {{ f.importances.reason }}.</p>
-{% else %}<p>Shares of the variance of the error, by fANOVA, of {{ f.importances.trials }} complete trials
-(a rough guess):
+<h2>Search and parameter importance</h2>
+{% if f.importances.reason %}<p>Parameter importance is not available: {{ f.importances.reason }}.</p>
+{% else %}<p>Shares of the variance of the error (fANOVA, {{ f.importances.trials }} complete trials: a rough guess):
 {% for name, share in f.importances.shares.items() %}{{ name }} <b>{{ "%.0f"|format(100 * share) }}&nbsp;%</b>
 {{- ", " if not loop.last }}{% endfor %}.</p>{% endif %}
-{% if f.strategies %}<table><tr><th>strategy</th><th class="n">trials</th><th class="n">best trial</th>
-<th class="n">its validation RMSE (unit scale)</th></tr>
-{% for s in f.strategies %}<tr><td>{{ s.strategy }}</td><td class="n">{{ s.trials }}</td><td class="n">{{ s.best }}</td>
-<td class="n">{{ "%.5f"|format(s.value) }}</td></tr>{% endfor %}</table>{% endif %}
-{% if f.front %}<table><caption>Pareto front</caption><tr><th class="n">trial</th>
-<th class="n">validation RMSE (unit scale)</th><th class="n">a prediction</th></tr>
-{% for s in f.front %}<tr><td class="n">{{ s.trial }}</td><td class="n">{{ "%.5f"|format(s.error) }}</td>
-<td class="n">{{ microseconds(s.seconds) }}</td></tr>{% endfor %}</table>{% endif %}
+{{ table("Strategies", strategies_table(f)) }}{{ table("Pareto front", front_table(f)) }}
 {{ pictures("search", "learning", "strategies", "importances", "slices", "parallel", "pareto") }}
-<p class="quiet">The same to be looked into: <code>search.html</code> among the artifacts of the study's run.</p>
+<p class="quiet">An interactive version is <code>search.html</code> among the artifacts of the study's run.</p>
 
-<h2>What it cost</h2>
+<h2>Cost</h2>
 <p>{{ duration(f.cost.wall_s) }} from the first trial's start to the last one's end, {{ f.cost.workers }} at a time;
 {% for state, number in f.cost.trials.items() %}{{ number }} {{ state }}{{ ", " if not loop.last }}{% endfor %};
 {{ "%.1f"|format(f.cost.trial_s) }} s a trial.</p>
-{% if f.engines %}<table><caption>Engines, on the winner's first meta-steps</caption><tr><th>engine</th>
-<th class="n">one meta-step</th><th class="n">largest gradient difference</th></tr>
-{% for e in f.engines %}<tr><td>{{ e.engine }}</td>
-<td class="n">{{ "%.0f ms"|format(e.milliseconds) if e.milliseconds else e.problem }}</td>
-<td class="n">{{ "reference" if e.difference is none else "%.1e"|format(e.difference) }}</td></tr>{% endfor %}</table>
-{% endif %}
+{{ table("Engines, on the first meta-steps of the best trial", engines_table(f)) }}
 
-<h2>How the numbers are kept honest</h2>
+<h2>Evaluation protocol</h2>
 <ul>
 <li>Users are split into train, validation and test. No test user's rating reaches a base's fit, a feature's statistics,
 a search or an early stop.</li>
-<li>What a network learns from was predicted by bases that had not seen that user; support ratings are predicted from
-the other ones.</li>
-<li>Trials are compared, and the winner is chosen, by validation users: their errors flatter the winner. Test users are
-scored once, by what was chosen; every model is asked the same.</li>
-<li>Whatever the ratings that test users are asked for are, no prediction and no segment depends on them.</li>
+<li>A network learns from predictions of bases that were fitted without that user. Each support rating is predicted from
+the other support ratings.</li>
+<li>Trials are compared, and the best is chosen, on validation users: their errors are too low for the chosen trial. The
+chosen model is scored once on the test users, and every model on the same query ratings.</li>
+<li>No prediction and no segment depends on the query ratings of test users.</li>
 </ul>
 </body>
 </html>
@@ -143,8 +132,8 @@ def report_page(findings: Findings, folder: Path) -> str:
     """The page.
 
     Args:
-        findings: with ``pictures``, a list of what :class:`~metarec.report.pictures.Picture` holds.
-        folder: where the pictures' files are; one that is missing is left out.
+        findings: with ``pictures``, the fields of each :class:`~metarec.report.pictures.Picture`.
+        folder: of the pictures' files; a missing picture is left out.
     """
     environment = Environment(autoescape=True, trim_blocks=True)
     environment.filters["zip"] = zip
@@ -161,24 +150,17 @@ def report_page(findings: Findings, folder: Path) -> str:
             for one in findings["pictures"]
             if one["file"].startswith(starts) and (folder / one["file"]).is_file()
         ]
-        # What the inner template made of text is escaped already.
+        # The inner template has escaped the text already.
         return Markup(shown.render(chosen=chosen))
 
-    return environment.from_string(PAGE).render(
-        f=findings,
-        pictures=pictures,
-        verdicts=verdicts,
-        segment_lines=segment_lines,
-        trusted=_trusted,
-        measures=MEASURES,
-        few=FEW_USERS,
-        short=short,
-        duration=duration,
-        microseconds=microseconds,
+    texts = {name: getattr(description, name) for name in description.__all__}
+    page = environment.from_string(PAGE)
+    return page.render(
+        f=findings, pictures=pictures, largest=_largest_weights, measures=MEASURES, few=FEW_USERS, **texts
     )
 
 
-def _trusted(segment: dict[str, Any]) -> str:
+def _largest_weights(segment: dict[str, Any]) -> str:
     """The two bases with the largest mean weight in a segment."""
     weights = {name.removeprefix("weight/"): value for name, value in segment.items() if name.startswith("weight/")}
     best = sorted(weights, key=lambda base: -weights[base])[:2]

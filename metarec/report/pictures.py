@@ -1,4 +1,4 @@
-"""Draws what a finished study found into files, each with a title and a line that says what is to be seen."""
+"""The pictures of a finished study, as files with titles and captions."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
-from optuna.trial import TrialState
 
 from metarec.evaluation.insight import Insight
 from metarec.evaluation.segments import THIRDS, thirds
@@ -17,7 +16,7 @@ from metarec.report.figures import figures, insight_figures, search_figures
 from metarec.report.findings import Findings
 from metarec.search import error_of
 from metarec.study.recorded_trial import CURVES
-from metarec.study.results import StudyResult
+from metarec.study.results import StudyResult, complete_trials, state_of
 from metarec.study.stages import member_name, ranked
 from metarec.study.transfer_spec import STRATEGY
 
@@ -25,7 +24,7 @@ __all__ = ["Picture", "draw"]
 
 
 class Picture(NamedTuple):
-    """A picture's file, and what to say beside it."""
+    """A picture's file, title and caption."""
 
     file: str
     title: str
@@ -33,7 +32,7 @@ class Picture(NamedTuple):
 
 
 def draw(result: StudyResult, findings: Findings, folder: Path) -> list[Picture]:
-    """Draw everything that there is into `folder`, and list it in the order in which it is to be read."""
+    """Draw all pictures into `folder`, and list them in reading order."""
     drawn = []
     for picture, figure in _all(result, findings):
         figures.save(figure, folder / picture.file)
@@ -45,40 +44,34 @@ def _all(result: StudyResult, findings: Findings) -> Iterator[tuple[Picture, Fig
     yield from _tests(result)
     segments = pd.DataFrame(findings["segments"])
     if not segments.empty:
-        caption = "Test users by what is known of them before anything is asked; nothing was chosen by it."
-        yield Picture("segments.png", "Whom it helps", caption), insight_figures.segments(segments)
+        caption = "Test users in segments by their support ratings. Segments are not used for any choice."
+        yield Picture("segments.png", "Segments of users", caption), insight_figures.segments(segments)
     yield from _search(result, findings)
     if result.insight is not None and result.insight.user_weights is not None:
-        yield from _trust(result.insight)
+        yield from _weights(result.insight)
 
 
 def _tests(result: StudyResult) -> Iterator[tuple[Picture, Figure]]:
     for domain in sorted(result.test, key=lambda name: name != result.target):
         outcome, name = result.test[domain], domain.replace("/", "_")
-        rows = [figures.TableRow(model, row.rmse) for model, row in outcome.scores.items()]
+        rmse = {model: row.rmse for model, row in outcome.scores.items()}
         n_users = next(iter(outcome.scores.values())).n_users
         yield (
-            Picture(f"test_{name}.png", f"Test users of {domain}", "Every model on the same questions."),
-            figures.model_comparison(rows, domain=domain),
+            Picture(f"test_{name}.png", f"Test users of {domain}", "Every model on the same query ratings."),
+            figures.model_comparison(rmse, domain=domain),
         )
         yield (
-            Picture(f"gains_{name}.png", f"Gain over each model: {domain}", "Right of 0: metarec errs less."),
+            Picture(f"gains_{name}.png", f"Gain over each model: {domain}", "Right of 0: metarec has the lower RMSE."),
             insight_figures.gains_forest(outcome.gains, domain=domain, n_users=n_users),
         )
 
 
 def _search(result: StudyResult, findings: Findings) -> Iterator[tuple[Picture, Figure]]:
-    complete = [trial for trial in result.trials if trial.state == TrialState.COMPLETE]
-    points = [
-        figures.TrialPoint(
-            trial.number,
-            error_of(trial) if trial.state == TrialState.COMPLETE else None,
-            {TrialState.COMPLETE: "complete", TrialState.PRUNED: "pruned"}.get(trial.state, "failed"),
-        )
-        for trial in result.trials
-    ]
+    complete = complete_trials(result.trials)
+    errors = {trial.number: error_of(trial) for trial in complete}
+    points = [figures.TrialPoint(trial.number, errors.get(trial.number), state_of(trial)) for trial in result.trials]
     yield (
-        Picture("search.png", "The search", "Errors of validation users, trial by trial."),
+        Picture("search.png", "The search", "Errors on validation users, trial by trial."),
         figures.search_history(points, metric=search_figures.METRIC),
     )
     curves = {
@@ -87,22 +80,22 @@ def _search(result: StudyResult, findings: Findings) -> Iterator[tuple[Picture, 
         if member_name(trial) in result.members
     }
     if any(curves.values()):
-        caption = "The trials whose networks metarec is made of. Losses of trials with different losses do not compare."
+        caption = "The trials whose networks metarec combines. Different losses are not comparable."
         yield (
-            Picture("learning_curves.png", "How the best trials learned", caption),
+            Picture("learning_curves.png", "Learning curves of the best trials", caption),
             search_figures.learning_curves(curves),
         )
     if result.strategies:
-        errors: dict[str, list[float]] = {}
+        by_strategy: dict[str, list[float]] = {}
         for trial in complete:
-            errors.setdefault(trial.params[STRATEGY], []).append(error_of(trial))
+            by_strategy.setdefault(trial.params[STRATEGY], []).append(error_of(trial))
         yield (
-            Picture("strategies.png", "Strategies side by side", "Errors of validation users; a point is a trial."),
-            search_figures.strategies(errors),
+            Picture("strategies.png", "Strategies", "Errors on validation users; a point is a trial."),
+            search_figures.strategies(by_strategy),
         )
     found = findings["importances"]
     yield (
-        Picture("importances.png", "What mattered", "Of few trials, a rough guess."),
+        Picture("importances.png", "Parameter importance", "A rough guess with few trials."),
         search_figures.importances(found["shares"], trials=found["trials"]),
     )
     tried = [search_figures.Tried(trial.number, trial.params, error_of(trial)) for trial in complete]
@@ -112,36 +105,36 @@ def _search(result: StudyResult, findings: Findings) -> Iterator[tuple[Picture, 
         search_figures.parallel_coordinates(tried),
     )
     if result.front:
-        best = {line.trial for line in result.front}
-        timed = [
-            figures.TimedTrial(line.trial, line.error, line.seconds, best=line.trial in best) for line in result.timed
-        ]
         caption = "Trials that no other beats in error and in time."
-        yield Picture("pareto_front.png", "Error and time", caption), figures.pareto_front(timed)
+        yield Picture("pareto_front.png", "Error and time", caption), figures.pareto_front(result.timed, result.front)
 
 
-def _trust(insight: Insight) -> Iterator[tuple[Picture, Figure]]:
+def _weights(insight: Insight) -> Iterator[tuple[Picture, Figure]]:
     rows, bases = insight.rows, list(insight.bases)
     assert rows is not None
     n_users = rows["user"].nunique()
     panels = [
-        (f"Weights by known ratings (n = {n_users} test users)", "known ratings of a user (shots)", _by_shots(insight)),
-        ("Weights by activity", "users by pace of their known ratings, in thirds", _by_activity(insight)),
+        (
+            f"Weights by support ratings (n = {n_users} test users)",
+            "support ratings of a user (shots)",
+            _by_shots(insight),
+        ),
+        ("Weights by activity", "users by pace of their support ratings, in thirds", _by_activity(insight)),
         ("Weights by popularity of the item", "ratings of the item by others", _by_popularity(insight)),
     ]
     caption = (
-        "The best trial's network alone, on test users. Lines: 95 % over users. It learned with as many known ratings "
-        "as there are at the right end; with fewer it is asked what it did not learn."
+        "The best trial's network alone, on test users. Lines: 95 % over users. It was trained with the number of "
+        "support ratings at the right end, and not with fewer."
     )
-    yield Picture("weights.png", "Whom it trusts, and when", caption), insight_figures.weights_against(panels, bases)
+    yield Picture("weights.png", "Base weights", caption), insight_figures.weights_against(panels, bases)
     if f"confidence/{bases[0]}" in rows.columns:
-        said, came = (
+        confidence, rightness = (
             rows[[f"{kind}/{base}" for base in bases]].to_numpy().ravel() for kind in ("confidence", "rightness")
         )
-        caption = "Confidences are learned by the loss called fusion only; with another loss nothing makes them right."
+        caption = "Only the loss named fusion trains confidences; with another loss they are arbitrary."
         yield (
-            Picture("calibration.png", "Are its confidences right?", caption),
-            insight_figures.calibration(said, came, np.repeat(rows["user"].to_numpy(), len(bases))),
+            Picture("calibration.png", "Calibration of confidences", caption),
+            insight_figures.calibration(confidence, rightness, np.repeat(rows["user"].to_numpy(), len(bases))),
         )
 
 
@@ -170,7 +163,7 @@ def _by_popularity(insight: Insight) -> pd.DataFrame:
 
 
 def _means(rows: pd.DataFrame, groups: pd.Series, bases: tuple[str, ...]) -> pd.DataFrame:
-    """The mean weight of each base in each group, and half its interval: users are what is drawn, not rows."""
+    """The mean weight of each base in each group, and half the width of its 95 % interval over users."""
     columns = [f"weight/{base}" for base in bases]
     by_user = rows[columns].groupby([groups.rename("group"), rows["user"]]).mean().set_axis(list(bases), axis=1)
     by_group = by_user.groupby("group")

@@ -1,1 +1,1 @@
-"""The main job: a search over configurations, every trial tracked, one honest table at the end."""
+"""Studies: a tracked search over configurations, and one scoring of the result on test users."""

@@ -1,4 +1,4 @@
-"""The ratings of a study: read, the target among them, and whether they are the same as before."""
+"""The domains of a study, its target, and the identity of its data and settings."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ __all__ = ["choose_target", "identity_of", "read_data"]
 
 
 def read_data(spec: StudySpec) -> dict[str, Domain]:
-    """The domains of a spec, each read and checked.
+    """Read and check the domains of a spec.
 
     Raises:
-        InputError: a file, a row, or a name is wrong.
+        InputError: a file, a row or a name is wrong.
     """
     if isinstance(spec.domains, str):
         if spec.domains != SIMULATED:
@@ -32,10 +32,10 @@ def read_data(spec: StudySpec) -> dict[str, Domain]:
 
 
 def choose_target(spec: StudySpec, domains: Mapping[str, Domain]) -> str:
-    """The target's name; with one domain it is that one.
+    """The target's name; a single domain is the target.
 
     Raises:
-        InputError: several domains and none named, or one that is not there.
+        InputError: several domains without a target, or an unknown target.
     """
     if spec.target is None:
         if len(domains) == 1:
@@ -47,9 +47,9 @@ def choose_target(spec: StudySpec, domains: Mapping[str, Domain]) -> str:
 
 
 def identity_of(spec: StudySpec, domains: Mapping[str, Domain]) -> str:
-    """A hash of everything that makes trials comparable: not how many there are, nor who runs them."""
+    """A hash of everything that makes trials comparable, such as data and settings, but not their number."""
     ignored = {"name", "description", "trials", "workers", "timeout", "domains", "sampler", "warm_start"}
-    # Studies that were begun before there were these keys go on.
+    # Studies that were begun before these keys existed can continue.
     if spec.transfer is None:
         ignored.add("transfer")
     if len(spec.objectives) == 1:

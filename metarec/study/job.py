@@ -1,4 +1,4 @@
-"""The main job: from a spec to a table, with every trial of the search on record."""
+"""The main job: from a spec to a table, with a record of every trial."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from typing import Any
 import optuna
 import torch
 import yaml
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial
 
 from metarec.errors import InputError
 from metarec.files import make_folders
@@ -34,7 +34,7 @@ from metarec.study.data import choose_target, identity_of
 from metarec.study.networks import NetworkInput
 from metarec.study.recorded_trial import EXPERIMENT_ID, RUN_ID, RecordedObjective, facts_of, study_tags
 from metarec.study.reporter import Reporter
-from metarec.study.results import StudyResult
+from metarec.study.results import StudyResult, complete_trials
 from metarec.study.spec import StudySpec
 from metarec.study.stages import Keep, Outcome, StudyInput, Workspace, ranked
 from metarec.study.transfer import TransferInput
@@ -48,50 +48,50 @@ __all__ = ["Job", "StudyFailed", "Watcher", "begin_search", "run_search", "run_s
 logger = logging.getLogger(__name__)
 
 SPEC_FILE = "study.yaml"
-"""The file of a study's run that repeats it."""
+"""The artifact of a study's run with which it can be repeated."""
 
 MODEL = "model"
 """The folder of the model among the artifacts of a study's run."""
 
 NEEDED_LATER = ("metarec.fusion.blend",)
-"""Modules that import a library which is not needed before the first trial has ended."""
+"""Modules with libraries that are not needed before the first trial has ended."""
 
 
 class StudyFailed(RuntimeError):
-    """The search ended without one trial that can be scored."""
+    """The search ended without a complete trial."""
 
 
 class Watcher:
-    """Is called while a study runs. The command line shows the progress; the library prints nothing."""
+    """Callbacks of a running study, for the progress on the command line. The library prints nothing."""
 
     def on_begin(self, domains: Mapping[str, Domain]) -> None:
-        """The input is good: the work on these domains begins."""
+        """The input is valid; the work on these domains begins."""
 
     def on_episodes(self, done: int, total: int, what: str) -> None:
-        """A base recommender has been fitted and asked."""
+        """A base recommender has been fitted and has predicted."""
 
     def on_trial(self, trial: FrozenTrial, done: int, total: int) -> None:
         """A trial has ended."""
 
     def on_stage(self, what: str) -> None:
-        """Something else that takes a while begins."""
+        """Another stage begins."""
 
     def on_stopping(self) -> None:
-        """It was asked to stop, and does so when the running trials have ended."""
+        """A stop was requested; the job stops when the running trials have ended."""
 
 
 @dataclass
 class Job:
-    """Where a study keeps things, and who is told.
+    """The folders, stores and callbacks of a study.
 
     Args:
-        out: the folder for ``artifacts/``, ``optuna.journal`` and ``cache/`` (and ``mlflow.db``, by its tracker).
-        study_name: continued where it exists.
+        out: the folder for ``artifacts/``, ``optuna.journal`` and ``cache/`` (and the tracker's ``mlflow.db``).
+        study_name: an existing study of this name is continued.
         storage: URL of an Optuna storage in place of the journal in `out`.
-        ray: address of the Ray cluster that runs the trials, or ``local`` for one that is started here.
+        ray: address of the Ray cluster that runs the trials; ``local`` starts one here.
         tracker: records the runs. reporter: writes descriptions, pictures and pages.
-        jobs: processes that fit base recommenders. While the search runs, all but one of them fit the baselines and
-            write the trials' files; with 1, this process does everything itself.
+        jobs: processes that fit base recommenders. During the search, all but one of them fit the baselines and write
+            the trials' files; with 1, this process does everything.
     """
 
     out: Path
@@ -105,7 +105,7 @@ class Job:
 
     @property
     def folder(self) -> Path:
-        """What belongs to this study alone."""
+        """The folder of this study alone."""
         return self.out / "artifacts" / self.study_name
 
     @property
@@ -115,7 +115,7 @@ class Job:
 
     @property
     def workspace(self) -> Workspace:
-        """Where its study works."""
+        """The workspace of the study."""
         networks = self.folder / "networks"
         return Workspace(self.out / "cache", networks, self.jobs, self.watcher.on_episodes, self.watcher.on_stage)
 
@@ -140,7 +140,7 @@ def run_study(spec: StudySpec, domains: Mapping[str, Domain], job: Job) -> Study
     spec = spec.model_copy(update={"target": choose_target(spec, domains)})
     given = study_input(spec, domains, job.workspace)
     if job.storage is not None:
-        # Only to see that it answers, before anything is written.
+        # This checks the connection before anything is written.
         open_storage(job.storage)
     first = first_trials(
         spec.warm_start, spec.first_trials, spec.space, name=job.study_name, storage=job.optuna_storage
@@ -148,7 +148,7 @@ def run_study(spec: StudySpec, domains: Mapping[str, Domain], job: Job) -> Study
     job.make_folders()
     study = begin_search(spec, job.study_name, job.optuna_storage, identity=identity_of(spec, domains), first=first)
     job.watcher.on_begin(domains)
-    # However the block ends, the store is not left half made: it waits for the thread.
+    # The block waits for the thread, so that the store is never half made.
     with ThreadPoolExecutor(1) as thread:
         ready = thread.submit(_get_ready, job)
         prepared = given.prepare()
@@ -161,7 +161,7 @@ def run_study(spec: StudySpec, domains: Mapping[str, Domain], job: Job) -> Study
             tags=study_tags(spec),
             description=job.reporter.description(spec, domains, job.study_name),
         ) as run,
-        # One core is the search's own.
+        # The search needs one core.
         worker_pool(job.jobs - 1) if job.jobs > 1 else nullcontext() as processes,
         FileKeeper(processes, reporter=job.reporter) as keeper,
     ):
@@ -177,26 +177,21 @@ def run_study(spec: StudySpec, domains: Mapping[str, Domain], job: Job) -> Study
                 _keep_model(run, job.study_name, outcome.keep)
                 result = replace(result, model=champion_uri(job.study_name))
             except InputError as error:
-                # The study is done; what a plug-in lacks must not take its table away.
+                # The study is finished; an incomplete plug-in must not discard its table.
                 logger.warning("no model is kept: %s", error)
     return result
 
 
 def begin_search(
-    spec: StudySpec,
-    name: str,
-    storage: str,
-    *,
-    identity: str,
-    first: Sequence[Mapping[str, Any]] | None = None,
+    spec: StudySpec, name: str, storage: str, *, identity: str, first: Sequence[Mapping[str, Any]] | None = None
 ) -> optuna.Study:
-    """The Optuna study of a spec: a new one, or the one of this name that was begun before.
+    """The Optuna study of a spec: a new one, or the existing one of this name.
 
     Args:
-        identity: see :func:`~metarec.study.data.identity_of`. first: the first trials; by default those of the spec.
+        identity: from :func:`~metarec.study.data.identity_of`. first: the first trials; by default those of the spec.
 
     Raises:
-        InputError: a study of this name was made from other data or settings, or the storage does not answer.
+        InputError: the study of this name has other data or settings, or the storage does not answer.
     """
     return open_study(
         name,
@@ -209,7 +204,7 @@ def begin_search(
 
 
 def study_input(spec: StudySpec, domains: Mapping[str, Domain], workspace: Workspace) -> StudyInput:
-    """The checked input of a study: of fusion networks, or of transfer strategies where the spec has `transfer`.
+    """The checked input of a study of fusion networks, or of transfer strategies if the spec has `transfer`.
 
     Raises:
         InputError: the input is wrong.
@@ -218,10 +213,10 @@ def study_input(spec: StudySpec, domains: Mapping[str, Domain], workspace: Works
 
 
 def run_search(study: optuna.Study, objective: RecordedObjective, job: Job) -> None:
-    """Run trials in as many processes as the spec says.
+    """Run trials in the spec's number of processes.
 
     Raises:
-        KeyboardInterrupt: it was asked to stop. Asked once, the running trials have ended.
+        KeyboardInterrupt: a stop was requested. After a single request the running trials have ended.
     """
     spec = objective.spec
     deadline = time.monotonic() + spec.timeout if spec.timeout else math.inf
@@ -229,27 +224,19 @@ def run_search(study: optuna.Study, objective: RecordedObjective, job: Job) -> N
     def on_trial(trial: FrozenTrial) -> None:
         job.watcher.on_trial(trial, len(counted_trials(study)), wanted_trials(study))
 
-    with stopping_politely(job.watcher.on_stopping) as asked:
+    with stopping_politely(job.watcher.on_stopping) as stopping:
         if spec.workers == 1 and job.ray is None:
-            run_trials(study, objective, on_trial, deadline=deadline, stopping=asked)
+            run_trials(study, objective, on_trial, deadline=deadline, stopping=stopping)
         else:
             run = run_in_processes if job.ray is None else partial(run_on_ray, job.ray)
-            run(
-                spec.workers,
-                study,
-                objective,
-                job.tracker,
-                job.optuna_storage,
-                on_trial,
-                deadline=deadline,
-                stopping=asked,
-            )
-        if asked():
+            place = job.tracker, job.optuna_storage
+            run(spec.workers, study, objective, *place, on_trial, deadline=deadline, stopping=stopping)
+        if stopping():
             raise KeyboardInterrupt
 
 
 def _search(study: optuna.Study, job: Job, run: StudyRun, objective: RecordedObjective) -> Sequence[FrozenTrial]:
-    """Run the trials of a study; those that are complete."""
+    """Run the trials of a study, and return the complete ones."""
     if run.run_id is not None:
         study.set_user_attr(EXPERIMENT_ID, run.experiment_id)
         study.set_user_attr(RUN_ID, run.run_id)
@@ -259,24 +246,23 @@ def _search(study: optuna.Study, job: Job, run: StudyRun, objective: RecordedObj
     finally:
         _reconcile(study, run)
     trials = counted_trials(study)
-    complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
+    complete = complete_trials(trials)
     if not complete:
         raise StudyFailed(
-            f'none of the {len(trials)} trials of study "{job.study_name}" came to an end that can be scored; '
-            "their runs say why"
+            f'none of the {len(trials)} trials of study "{job.study_name}" is complete; their runs have the reasons'
         )
     return complete
 
 
 def _reconcile(study: optuna.Study, run: StudyRun) -> None:
-    """End in the runs, too, what was killed before this session or in it."""
+    """End trials that were killed, in Optuna and in the runs."""
     end_stale_trials(study)
     for line in run.reconcile(facts_of(study)):
         logger.info(line)
 
 
 def _get_ready(job: Job) -> None:
-    """Do what takes seconds and needs no episodes. A thread does it while other processes fit the bases."""
+    """Open the store and import libraries. A thread does it while other processes fit the bases."""
     with importing():
         job.tracker.open()
         job.reporter.prepare()
@@ -287,7 +273,7 @@ def _get_ready(job: Job) -> None:
 
 
 def _record_input(run: StudyRun, spec: StudySpec, domains: Mapping[str, Domain]) -> None:
-    """Record the data of a study, and the file to repeat it with."""
+    """Record the data of a study, and the file with which it can be repeated."""
     run.log_datasets([_dataset(spec, name, domain) for name, domain in domains.items()])
     with run.artifacts() as folder:
         (folder / SPEC_FILE).write_text(yaml.safe_dump(spec.model_dump(mode="json"), sort_keys=False))
@@ -309,7 +295,7 @@ def _result(spec: StudySpec, study: optuna.Study, job: Job, run: StudyRun, outco
         job.study_name,
         spec.target or "",
         trials,
-        ranked([trial for trial in trials if trial.state == TrialState.COMPLETE])[0],
+        ranked(complete_trials(trials))[0],
         outcome.test,
         outcome.settings,
         outcome.engines,
@@ -322,12 +308,11 @@ def _result(spec: StudySpec, study: optuna.Study, job: Job, run: StudyRun, outco
 
 
 def _metrics(result: StudyResult) -> dict[str, float]:
-    """The numbers of a study's run."""
+    """The metrics of a study's run."""
     metrics: dict[str, float] = {"best_validation_unit_rmse": error_of(result.best)}
     for domain, outcome in result.test.items():
         for model, row in outcome.scores.items():
-            for measure in ("rmse", "mae", "unit_rmse"):
-                metrics[f"test/{domain}/{model}/{measure}"] = getattr(row, measure)
+            metrics |= {f"test/{domain}/{model}/{metric}": value for metric, value in row.values.items()}
     for check in result.engines:
         if check.milliseconds is not None:
             metrics[f"engine/{check.engine}/milliseconds"] = check.milliseconds
@@ -337,10 +322,10 @@ def _metrics(result: StudyResult) -> dict[str, float]:
 
 
 def _keep_model(run: StudyRun, study: str, keep: Keep) -> None:
-    """Keep the proposed model as the artifact ``model``, and register it as the champion of its name."""
+    """Save the proposed model as the artifact ``model``, and register it as the champion of its name."""
     with run.artifacts() as folder:
         digest = keep(folder / MODEL)
-        # The files that it was made from lie beside it.
+        # Its source files are in the same folder.
         for other in folder.iterdir():
             if other.name != MODEL:
                 shutil.rmtree(other)
@@ -348,7 +333,7 @@ def _keep_model(run: StudyRun, study: str, keep: Keep) -> None:
 
 
 def _flat(spec: StudySpec) -> dict[str, Any]:
-    """The whole spec as dotted keys, for the record."""
+    """The whole spec with dotted keys."""
 
     def walk(prefix: str, value: Any) -> dict[str, Any]:
         if isinstance(value, dict) and value:

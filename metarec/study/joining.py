@@ -1,9 +1,9 @@
-"""Taking part in a study that somebody else has begun: it has in it what whoever joins needs, but for the data."""
+"""Work on a study that another process has begun. The storage has the study's spec, but not its ratings."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import optuna
 from optuna.trial import TrialState
@@ -24,51 +24,52 @@ __all__ = ["Replayed", "repair_study", "replay_trial", "run_worker"]
 
 
 class Replayed(NamedTuple):
-    """A trial's error as it was recorded, and computed anew."""
+    """A trial's recorded error, and the same error computed again."""
 
     recorded: float
     value: float
 
 
 def run_worker(job: Job, data: Mapping[str, str], *, workers: int = 1, timeout: float | None = None) -> int:
-    """Run trials of a study until it has as many as are wanted; whoever began it chooses and scores.
+    """Run trials of a study until it has its number of trials. The process that began it chooses and scores.
 
     Args:
-        job: its tracker's store is that of the study. In its folder only what this process caches is kept.
-        data: name -> path of domains, where they are not where they were for whoever began the study.
+        job: its tracker has the study's store. Its folder holds only the cache of this process.
+        data: name -> path of domains whose path differs from that in the spec.
         workers: processes. timeout: seconds after which no new trial begins.
 
     Returns:
-        How many trials have ended meanwhile, whoever ran them.
+        The number of trials that have ended meanwhile, in all processes.
 
     Raises:
         InputError: there is no such study, or the data is not the same.
-        KeyboardInterrupt: it was asked to stop.
+        KeyboardInterrupt: a stop was requested.
     """
-    study = _study_of(job)[0]
+    study, spec = _study_of(job)
     place = _place_of(study)
-    if place.run_id is None and not isinstance(job.tracker, NullTracker):
-        raise InputError(f'study "{job.study_name}" has no run yet: whoever began it has not come to its first trial')
+    if place[0] is None and not isinstance(job.tracker, NullTracker):
+        raise InputError(f'study "{job.study_name}" has no run yet: its first process has not come to its first trial')
     before = len(counted_trials(study))
-    study, objective = _joined(job, data, {"workers": workers, "timeout": timeout})
+    spec = spec.model_copy(update={"workers": workers, "timeout": timeout})
+    objective = _objective_of(job, study, spec, data)
     with job.tracker.join_study(job.study_name, *place) as run:
         run_search(study, objective.recorded_by(run), job)
     return len(counted_trials(study)) - before
 
 
 def repair_study(job: Job) -> list[str]:
-    """Make Optuna and MLflow agree after any accident; no data is needed.
+    """Make Optuna and MLflow agree after an accident; no data is needed.
 
-    Trials whose process is gone are ended, and tried again when the study goes on. What dead processes of this folder
-    still had to say is sent. Then each run is brought into the state of its trial.
+    Trials without a process are ended, and run again when the study continues. Unsent records of dead processes of
+    this folder are sent. Then each run gets the state of its trial.
 
     Returns:
-        What was done, a line each; nothing where all was right.
+        One line for each repair.
 
     Raises:
         InputError: there is no such study, or a store does not answer.
     """
-    study = _study_of(job)[0]
+    study, _ = _study_of(job)
     before = {trial.number for trial in study.get_trials(deepcopy=False) if trial.state == TrialState.RUNNING}
     end_stale_trials(study)
     trials = study.get_trials(deepcopy=False)
@@ -78,7 +79,7 @@ def repair_study(job: Job) -> list[str]:
         if trials[number].state == TrialState.FAIL
     ]
     place = _place_of(study)
-    if place.run_id is None:
+    if place[0] is None:
         return done
     with job.tracker.join_study(job.study_name, *place) as run:
         done += run.reconcile(facts_of(study))
@@ -88,12 +89,12 @@ def repair_study(job: Job) -> list[str]:
 
 
 def replay_trial(job: Job, data: Mapping[str, str], number: int) -> Replayed:
-    """Compute a complete trial's value anew; nothing is recorded.
+    """Compute a complete trial's value again; nothing is recorded.
 
     Raises:
         InputError: there is no such study or trial, it is not complete, or the data is not the same.
     """
-    study = _study_of(job)[0]
+    study, spec = _study_of(job)
     trials = study.get_trials(deepcopy=False)
     if not 0 <= number < len(trials):
         raise InputError(f'--trial {number}: study "{job.study_name}" has the trials 0 to {len(trials) - 1}')
@@ -102,20 +103,14 @@ def replay_trial(job: Job, data: Mapping[str, str], number: int) -> Replayed:
         raise InputError(
             f"--trial {number} is {trial.state.name.lower()}: only a complete trial has a value to be computed again"
         )
-    _, objective = _joined(job, data, {})
+    objective = _objective_of(job, study, spec, data)
     with one_thread():
         return Replayed(error_of(trial), objective.value_of(trial.params))
 
 
-class _Place(NamedTuple):
-    """Where a study is recorded."""
-
-    run_id: str | None
-    experiment_id: str | None
-
-
-def _place_of(study: optuna.Study) -> _Place:
-    return _Place(study.user_attrs.get(RUN_ID), study.user_attrs.get(EXPERIMENT_ID))
+def _place_of(study: optuna.Study) -> tuple[str | None, str | None]:
+    """The ids of a study's run and of its experiment."""
+    return study.user_attrs.get(RUN_ID), study.user_attrs.get(EXPERIMENT_ID)
 
 
 def _study_of(job: Job) -> tuple[optuna.Study, StudySpec]:
@@ -126,17 +121,16 @@ def _study_of(job: Job) -> tuple[optuna.Study, StudySpec]:
     """
     study = join_study(job.study_name, job.optuna_storage)
     if SPEC not in study.user_attrs:
-        raise InputError(
-            f'study "{job.study_name}" is not ready to be joined: it was begun elsewhere and has no spec yet'
-        )
+        raise InputError(f'study "{job.study_name}" cannot be joined yet: it was begun elsewhere and has no spec yet')
     spec = StudySpec.model_validate(study.user_attrs[SPEC])
     equip(study, spec.search_settings)
     return study, spec
 
 
-def _joined(job: Job, data: Mapping[str, str], own: Mapping[str, Any]) -> tuple[optuna.Study, RecordedObjective]:
-    study, spec = _study_of(job)
-    spec = spec.model_copy(update={**own, **({"domains": dict(data)} if data else {})})
+def _objective_of(job: Job, study: optuna.Study, spec: StudySpec, data: Mapping[str, str]) -> RecordedObjective:
+    """The objective of a study on the ratings of this process."""
+    if data:
+        spec = spec.model_copy(update={"domains": dict(data)})
     domains = read_data(spec)
     if identity_of(spec, domains) != study.user_attrs[IDENTITY]:
         raise InputError(
@@ -147,4 +141,4 @@ def _joined(job: Job, data: Mapping[str, str], own: Mapping[str, Any]) -> tuple[
     job.make_folders()
     job.watcher.on_begin(domains)
     keeper = FileKeeper(reporter=job.reporter)
-    return study, given.prepare().objective(NullTracker().start_study(job.study_name, params={}), keeper)
+    return given.prepare().objective(NullTracker().start_study(job.study_name, params={}), keeper)

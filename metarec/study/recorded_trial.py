@@ -1,7 +1,8 @@
-"""One trial on record: its parameters are drawn and evaluated, and the result is kept. Names and tags of its run."""
+"""A recorded trial: its parameters, its evaluation, its result, and the name and tags of its run."""
 
 from __future__ import annotations
 
+import copy
 import math
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
@@ -37,32 +38,32 @@ __all__ = [
 ]
 
 METRIC = "validation_unit_rmse"
-"""What a study minimises: the RMSE on the unit scale over all query rows of the target's validation users."""
+"""The first objective: the RMSE on the unit scale over all query rows of the target's validation users."""
 
 SECONDS = "seconds_per_prediction"
-"""What it may minimise besides."""
+"""The optional second objective."""
 
 METRICS = (METRIC, SECONDS)
-"""A trial's values, in this order; of a study with one objective only the first."""
+"""A trial's values, in this order; a study with one objective has the first only."""
 
 RUN_ID = "run_id"
 """An attribute of a trial: its run."""
 
 EXPERIMENT_ID = "experiment_id"
-"""An attribute of a study: the experiment of its run, which stands there, too."""
+"""An attribute of a study: the experiment of its run."""
 
 CURVES = "curves"
-"""An attribute of a trial: name -> a number for each epoch. It is with Optuna because that everybody can reach."""
+"""An attribute of a trial: name -> a number for each epoch. Every process can read Optuna's storage."""
 
 CURVE = "val_rmse"
-"""The metric of a run that Optuna knows, too, epoch by epoch: as the best so far."""
+"""The metric of a run that Optuna also has for each epoch, as the best so far."""
 
 
 def facts_of(study: optuna.Study) -> list[TrialFacts]:
-    """What Optuna knows of every trial that was begun, to compare with the runs."""
+    """The state of every begun trial in Optuna, to compare with the runs."""
     by_epoch = tells_epochs(study.pruner)
-    known = study.user_attrs.get(SPEC)
-    spec = None if known is None else StudySpec.model_validate(known)
+    content = study.user_attrs.get(SPEC)
+    spec = None if content is None else StudySpec.model_validate(content)
     begun = [trial for trial in study.get_trials(deepcopy=False) if trial.state != TrialState.WAITING]
     return [_facts(trial, trial.intermediate_values if by_epoch else {}, spec) for trial in begun]
 
@@ -97,9 +98,8 @@ class TrialResult(NamedTuple):
     """The result of a trial.
 
     Attributes:
-        error: the metric METRIC. files: kept with the trial.
-        predict_one: adapts to the validation user of this number, as to a new user, and returns how many ratings it
-            predicted.
+        error: the metric METRIC. files: of the trial.
+        predict_one: adapts to one validation user, by number, and returns the number of predictions.
     """
 
     error: float
@@ -108,11 +108,11 @@ class TrialResult(NamedTuple):
 
 
 NO_STRATEGY = "none"
-"""The strategy where nothing is transferred."""
+"""The strategy tag of a study without transfer."""
 
 
 def trial_label(spec: StudySpec, params: Mapping[str, Any]) -> str:
-    """Behind a trial's number: its network or strategy, the engine, and what it chose among names.
+    """The label of a trial: its network or strategy, the engine, and its categorical parameters.
 
     >>> trial_label(StudySpec(fusion={"network": "attention"}), {"inner_lr": 0.1, "combine": "product"})
     'attention/batched product'
@@ -122,7 +122,7 @@ def trial_label(spec: StudySpec, params: Mapping[str, Any]) -> str:
 
 
 def study_tags(spec: StudySpec) -> dict[str, str]:
-    """The tags of a study's own run; of several strategies all are named."""
+    """The tags of a study's own run, with all its strategies."""
     searched = spec.transfer.strategies if spec.transfer is not None else [NO_STRATEGY]
     return {
         "domain": spec.target or NO_STRATEGY,
@@ -133,19 +133,19 @@ def study_tags(spec: StudySpec) -> dict[str, str]:
 
 
 def trial_tags(spec: StudySpec, params: Mapping[str, Any]) -> dict[str, str]:
-    """The tags of a trial's run, beside ``state``, which its record knows."""
+    """The tags of a trial's run; its record adds ``state``."""
     return {**study_tags(spec), "strategy": params.get(STRATEGY, NO_STRATEGY)}
 
 
 class RecordedObjective(Objective):
-    """What Optuna minimises in a study, one trial at a time, and its record.
+    """The objective of a study, which also records each trial.
 
-    A trial ends in two steps, so that being killed between them makes no difference: what it found is on record before
-    Optuna is told its value, and the record is closed, by :meth:`ended`, after Optuna knows. So a trial that counts is
-    whole, and one that does not is never closed as complete.
+    A trial ends in two steps, so that a kill between them does no harm. Its result is recorded before Optuna has its
+    value, and :meth:`ended` closes the record afterwards. So a trial that counts is recorded completely, and no other
+    trial is closed as complete.
 
     Args:
-        spec: the study. run: its record. keeper: of the trials' files; by default one that keeps them at once.
+        spec: the study. run: its record. keeper: of the trials' files; by default one that writes them at once.
     """
 
     def __init__(self, spec: StudySpec, run: StudyRun | None, keeper: FileKeeper | None = None) -> None:
@@ -174,17 +174,17 @@ class RecordedObjective(Objective):
             trial.set_user_attr(REASON, str(reason))
             raise
         except BaseException as error:
-            # Nobody is told of this end, so it is recorded here.
+            # Optuna does not report this end, so it is recorded here.
             with self._open.pop(trial.number):
                 raise error
         self._note_run(trial, record)
         if math.isnan(result.error):
-            # Optuna will call it failed, and without a reason it would not count, and be drawn for ever.
+            # Optuna marks it as failed. Without a reason it would not count and would be drawn again for ever.
             trial.set_user_attr(REASON, "its value is not a number")
         return values
 
     def ended(self, trial: FrozenTrial) -> None:
-        """Close the record of a trial that this objective has run, as Optuna knows it."""
+        """Close the record of a trial of this objective with its state in Optuna."""
         record = self._open.pop(trial.number, None)
         if record is None:
             return
@@ -205,16 +205,18 @@ class RecordedObjective(Objective):
     @property
     @abstractmethod
     def users(self) -> int:
-        """How many validation users there are."""
+        """The number of validation users."""
 
-    @abstractmethod
     def recorded_by(self, run: StudyRun | None) -> Self:
-        """The same objective, recorded by another run, in this process alone."""
+        """The same objective with another run as its record, in this process alone."""
+        other = copy.copy(self)
+        other.run, other.keeper, other._open = run, FileKeeper(reporter=self.keeper.reporter), {}
+        return other
 
     @abstractmethod
     def value_of(self, params: Mapping[str, Any]) -> float:
-        """The error of a configuration, computed anew and without a record."""
+        """The error of a configuration, computed without a record."""
 
     @abstractmethod
     def _evaluate(self, trial: optuna.Trial, params: Mapping[str, Any], record: TrialRun) -> TrialResult:
-        """What comes of a trial with these parameters."""
+        """The result of a trial with these parameters."""

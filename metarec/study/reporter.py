@@ -1,4 +1,4 @@
-"""What a study hands to its reports. The default reporter writes none, so that a study needs no pictures."""
+"""The interface of a study to its reports. The default reporter writes nothing."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Reporter:
     """
 
     def prepare(self) -> None:
-        """Import what :meth:`report` needs. A thread does it while the bases are fitted."""
+        """Import the libraries of :meth:`report`, in a thread while the bases are fitted."""
 
     def description(self, spec: StudySpec, domains: Mapping[str, Domain], name: str) -> str:
         """The description of the study's run while the search runs, in Markdown."""
@@ -34,4 +34,4 @@ class Reporter:
         """Draw the pictures of a trial into the folder of its files."""
 
     def report(self, run: StudyRun, spec: StudySpec, result: StudyResult, domains: Mapping[str, Domain]) -> None:
-        """Write the report of a finished study beside its predictions and to its run."""
+        """Write the report of a finished study to the folder of its predictions and to its run."""

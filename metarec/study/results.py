@@ -1,8 +1,8 @@
-"""What a study hands back."""
+"""The result of a study."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,14 +16,22 @@ from metarec.search import error_of
 from metarec.study.recorded_trial import METRIC, RUN_ID, SECONDS
 from metarec.study.transfer_spec import STRATEGY
 
-__all__ = ["DomainResult", "FrontLine", "StrategyLine", "StudyResult", "microseconds"]
+__all__ = ["DomainResult", "FrontLine", "StrategyLine", "StudyResult", "complete_trials", "microseconds", "state_of"]
 
-STATES = {TrialState.COMPLETE: "complete", TrialState.PRUNED: "pruned", TrialState.FAIL: "failed"}
+
+def state_of(trial: FrozenTrial) -> str:
+    """A trial's state: "complete", "pruned" or "failed"."""
+    return "failed" if trial.state == TrialState.FAIL else trial.state.name.lower()
+
+
+def complete_trials(trials: Iterable[FrozenTrial]) -> list[FrozenTrial]:
+    """The complete trials, in their order."""
+    return [trial for trial in trials if trial.state == TrialState.COMPLETE]
 
 
 @dataclass(frozen=True)
 class DomainResult:
-    """What came out on the test users of one domain; models in the order of the table."""
+    """The scores and gains of all models on the test users of one domain."""
 
     scores: Mapping[str, Scores]
     gains: Mapping[str, Gain]
@@ -31,7 +39,7 @@ class DomainResult:
 
 
 class StrategyLine(NamedTuple):
-    """How a transfer strategy did in a search: the number and the value of its best trial, of so many that ended."""
+    """A transfer strategy in a search: its complete trials, and the number and value of the best one."""
 
     strategy: str
     trials: int
@@ -40,12 +48,12 @@ class StrategyLine(NamedTuple):
 
 
 def microseconds(seconds: float) -> str:
-    """A short time, to be read."""
+    """A short time for people to read."""
     return f"{seconds * 1e6:,.0f} µs"
 
 
 class FrontLine(NamedTuple):
-    """A trial that no other beats in both: its error on validation users, and the seconds that a prediction takes."""
+    """A trial of the Pareto front: its error on validation users, and the seconds of a prediction."""
 
     trial: int
     error: float
@@ -58,10 +66,10 @@ class StudyResult:
 
     Attributes:
         best: the trial with the best network. test: domain -> scores of all models on its test users.
-        settings: domain -> model -> what it chose on validation users; of metarec the weights of its members.
-        engines: side by side; empty for a study of transfer.
-        model: by which what it proposes is loaded; None where no model is kept.
-        insight: what there is to know of the target's test users, and of the best network.
+        settings: domain -> model -> its settings that validation users chose; for metarec the weights of its members.
+        engines: their comparison; empty for a study of transfer.
+        model: the URI of the proposed model; None where no model is kept.
+        insight: about the target's test users and the best network.
     """
 
     name: str
@@ -80,15 +88,15 @@ class StudyResult:
 
     @property
     def members(self) -> Mapping[str, float]:
-        """What metarec is made of on the target: the weight of each trial's network and of each stacker."""
+        """The weights of the members on the target: networks of trials, and stackers."""
         return self.settings[self.target][METAREC]
 
     @property
     def strategies(self) -> list[StrategyLine]:
-        """The transfer strategies that were tried, best first; none where no strategy was searched."""
+        """The searched transfer strategies, the best first."""
         lines: dict[str, StrategyLine] = {}
-        complete = [trial for trial in self.trials if trial.state == TrialState.COMPLETE and STRATEGY in trial.params]
-        for trial in sorted(complete, key=lambda trial: (error_of(trial), trial.number)):
+        searched = (trial for trial in complete_trials(self.trials) if STRATEGY in trial.params)
+        for trial in sorted(searched, key=lambda trial: (error_of(trial), trial.number)):
             name = trial.params[STRATEGY]
             best = lines.get(name, StrategyLine(name, 0, trial.number, error_of(trial)))
             lines[name] = best._replace(trials=best.trials + 1)
@@ -96,7 +104,7 @@ class StudyResult:
 
     @property
     def front(self) -> list[FrontLine]:
-        """The Pareto front, least error first; empty where there is but one objective."""
+        """The Pareto front, the smallest error first; empty for a single objective."""
         lines: list[FrontLine] = []
         for line in sorted(self.timed, key=lambda line: (line.error, line.seconds)):
             if not lines or line.seconds < lines[-1].seconds:
@@ -105,12 +113,12 @@ class StudyResult:
 
     @property
     def timed(self) -> list[FrontLine]:
-        """Error and seconds of every complete trial that has both."""
-        complete = [trial for trial in self.trials if trial.state == TrialState.COMPLETE and len(trial.values) > 1]
-        return [FrontLine(trial.number, *map(float, trial.values)) for trial in complete]
+        """Error and seconds of every complete trial with both objectives."""
+        timed = (trial for trial in complete_trials(self.trials) if len(trial.values) > 1)
+        return [FrontLine(trial.number, *map(float, trial.values)) for trial in timed]
 
     def _run_of(self, trial: FrozenTrial) -> str | None:
-        # A store that does not answer at the end may have answered while the trial ran.
+        # The store may have answered during the trial, even if it does not answer at the end.
         return self.run_ids.get(trial.number, trial.user_attrs.get(RUN_ID))
 
     def to_json(self) -> dict[str, Any]:
@@ -122,7 +130,7 @@ class StudyResult:
             "trials": [
                 {
                     "number": trial.number,
-                    "state": STATES.get(trial.state, trial.state.name.lower()),
+                    "state": state_of(trial),
                     "value": error_of(trial) if trial.state == TrialState.COMPLETE else None,
                     "params": trial.params,
                     "run_id": self._run_of(trial),
@@ -136,10 +144,14 @@ class StudyResult:
                 "params": self.best.params,
                 "run_id": self._run_of(self.best),
             },
-            **self._front_json(),
+            **(
+                {"front": [{"number": line.trial, "value": line.error, SECONDS: line.seconds} for line in self.front]}
+                if self.timed
+                else {}
+            ),
             "target": self.target,
             "test": {
-                domain: {model: row._asdict() for model, row in result.scores.items()}
+                domain: {model: row.to_json() for model, row in result.scores.items()}
                 for domain, result in self.test.items()
             },
             "gains": {
@@ -151,9 +163,3 @@ class StudyResult:
             "predictions": str(self.predictions),
             "model": self.model,
         }
-
-    def _front_json(self) -> dict[str, Any]:
-        """Of a study with two objectives its front."""
-        if not self.timed:
-            return {}
-        return {"front": [{"number": line.trial, "value": line.error, SECONDS: line.seconds} for line in self.front]}

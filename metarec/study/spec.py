@@ -1,4 +1,4 @@
-"""What a study is: a YAML file, checked, with every key reachable by ``--set``."""
+"""The spec of a study: a checked YAML file; ``--set`` can change every key."""
 
 from __future__ import annotations
 
@@ -28,21 +28,23 @@ SIMULATED = "simulated"
 
 STUDIES = Path(metarec.__file__).parent.parent / "studies"
 
+COLUMNS = ("user", "item", "rating", "timestamp", "domain")
+
 
 class _Part(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class FusionSpec(_Part):
-    """Which fusion network, and what of it the search does not decide."""
+    """The fusion network, and its options that are not searched."""
 
     network: str = "gated"
     "Name of a fusion network."
     options: dict[str, Any] = Field(default_factory=dict)
-    "Arguments of its constructor. One that would be searched is fixed by standing here."
+    "Arguments of its constructor. An argument given here is not searched."
 
     def check(self) -> None:
-        """Build the smallest such network, so that a wrong option is found before anything is fitted."""
+        """Build the smallest such network, which checks the options before anything is fitted."""
         kind: type[FusionNetwork] = NETWORKS.get(self.network)
         if not (isinstance(kind, type) and issubclass(kind, FusionNetwork)):
             raise InputError(
@@ -56,9 +58,9 @@ class TrainingSpec(_Part):
     """The outer loop."""
 
     epochs: int = Field(60, ge=1)
-    "Passes over the train users, at most."
+    "The most passes over the train users."
     batch_size: int = Field(128, ge=1)
-    "Users a step."
+    "Users in a step."
     patience: int = Field(12, ge=1)
     "Epochs without progress on the validation users before it stops."
     first_order: bool = False
@@ -66,24 +68,24 @@ class TrainingSpec(_Part):
 
 
 class StudySpec(_Part):
-    """Everything that a study depends on but the ratings themselves."""
+    """All settings of a study; only the ratings are separate."""
 
     name: str = Field("study", pattern=r"^[\w .-]+$")
-    "What the study is called; the default for --study-name begins with it."
+    "The name of the study, with which the default of --study-name begins."
     description: str = ""
     "One sentence for the run's page."
     domains: str | dict[str, str] = SIMULATED
     "The simulated world, or name: path of each domain's ratings (--data NAME=PATH)."
     target: str | None = None
-    "The domain that the search is for; with one domain it is that one."
+    "The domain of the search; a single domain is the target."
     scale: str | dict[str, str] | None = None
-    "LOW,HIGH of all domains, or by domain; inferred from the ratings where it is not given."
+    "LOW,HIGH of all domains, or by domain; by default inferred from the ratings."
     columns: dict[str, str] = Field(default_factory=dict)
     "Unusual column names: user, item, rating or timestamp: the name in the file."
     seed: int = Field(0, ge=0)
     "Of the split, the draws, the bases, the networks and the search."
     trials: int = Field(20, ge=1)
-    "How many trials the study has in all."
+    "The total number of trials."
     workers: int = Field(1, ge=1)
     "Processes that run trials."
     timeout: float | None = Field(None, gt=0)
@@ -92,25 +94,25 @@ class StudySpec(_Part):
     bases: dict[str, dict[str, Any]] = Field(default_factory=lambda: _without_options(BASES.builtins()))
     "Base recommenders: a list of names, or name: options. By default all of metarec's own."
     baselines: list[str] = Field(default_factory=STACKERS.builtins)
-    "The classical ways of combining, which stand in the table beside metarec."
+    "Stackers to compare with, which are also members of the fusion."
     fusion: FusionSpec = FusionSpec()
     transfer: TransferSpec | None = None
-    "Where it is given, trials are transfer strategies. `pruner`, and folds and fractions of `episodes`, do not count."
+    "With it, trials are transfer strategies. `pruner`, and folds and fractions of `episodes`, are not used."
     engine: str = "batched"
-    "Who computes the meta-gradient: batched, learn2learn or higher."
+    "The engine of the meta-gradient: batched, learn2learn or higher."
     training: TrainingSpec = TrainingSpec()
     sampler: Literal["tpe", "gp", "random"] = "tpe"
-    "How configurations are drawn: tree-structured Parzen estimators, a Gaussian process, or blindly."
+    "How configurations are drawn: tree-structured Parzen estimators, a Gaussian process, or at random."
     pruner: Literal["median", "hyperband", "wilcoxon", "none"] = "median"
-    "Which trials end early: behind the median, by Hyperband, or behind the best in Wilcoxon's test over users."
+    "Which trials end early: below the median, by Hyperband, or worse than the best in Wilcoxon's test over users."
     objectives: list[Literal["error", "seconds"]] = ["error"]
-    "What is minimised: the validation error, and with it the seconds that a prediction takes."
+    "The validation error, and optionally the seconds of a prediction; both are minimised."
     warm_start: list[str] = []
     "Names of earlier studies in the same storage, on any domain, whose best configurations are tried first."
     defaults: dict[str, Any] = Field(default_factory=dict)
-    "Trial 0, and what a parameter is that is not searched."
+    "Values of trial 0 and of parameters that are not searched."
     search: dict[str, Limits] = Field(default_factory=dict)
-    "Parameter: its range, in place of the usual one. A parameter is fixed by a range of one value."
+    "Parameter: a range in place of the usual one. A range of one value fixes the parameter."
 
     @model_validator(mode="before")
     @classmethod
@@ -131,17 +133,17 @@ class StudySpec(_Part):
     @field_validator("defaults")
     @classmethod
     def _defaults_are_typed(cls, value: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
-        # YAML reads 1e-3 as text; whatever a default is given as, it is of the parameter's type.
+        # YAML reads 1e-3 as text, so values are converted to the parameter's type.
         fusion, transfer = info.data.get("fusion"), info.data.get("transfer")
-        known: dict[str, Parameter] = {}
-        # A network that is not there is told as such, further down.
+        parameters: dict[str, Parameter] = {}
+        # The check of the network reports an unknown one.
         with suppress(InputError):
-            known = _parameters(fusion, transfer) if fusion else {}
+            parameters = _parameters(fusion, transfer) if fusion else {}
         typed = {}
         for name, given in value.items():
-            kind = type(known[name].default) if name in known else type(given)
+            kind = type(parameters[name].default) if name in parameters else type(given)
             try:
-                # Every text is true to bool.
+                # bool() of any text is True.
                 typed[name] = given if kind is bool else kind(given)
             except (TypeError, ValueError):
                 raise ValueError(f"{name} must be of type {kind.__name__} but got {given!r}") from None
@@ -168,7 +170,7 @@ class StudySpec(_Part):
             raise InputError(f"objectives must be [error] or [error, seconds] but got {self.objectives}")
         if len(self.objectives) > 1 and self.pruner != "none":
             raise InputError(
-                f"several objectives need pruner: none, for no trial is behind in all, but got {self.pruner}"
+                f"several objectives need pruner: none, because no trial is worse in all of them, but got {self.pruner}"
             )
         self._check_parameters()
         for parameter, value in self.trial_zero.items():
@@ -178,29 +180,26 @@ class StudySpec(_Part):
                     f"change search.{parameter} or defaults.{parameter}"
                 )
         for column in self.columns:
-            if column not in ("user", "item", "rating", "timestamp", "domain"):
-                raise InputError(
-                    f'columns: unknown column "{column}"; '
-                    f"{suggest(column, ['user', 'item', 'rating', 'timestamp', 'domain'])}"
-                )
+            if column not in COLUMNS:
+                raise InputError(f'columns: unknown column "{column}"; {suggest(column, COLUMNS)}')
         return self
 
     def _check_parameters(self) -> None:
-        """The parameters that are named in `search` and `defaults`, and the choices among their values."""
-        known = _parameters(self.fusion, self.transfer)
+        """Check the names of parameters in `search` and `defaults`, and the choices of categorical ones."""
+        parameters = _parameters(self.fusion, self.transfer)
         for key in ("defaults", "search"):
             for parameter in getattr(self, key):
-                if parameter not in known:
+                if parameter not in parameters:
                     raise InputError(
                         f'{key}: unknown parameter "{parameter}" of the network {self.fusion.network}; '
-                        f"{suggest(parameter, known)}"
+                        f"{suggest(parameter, parameters)}"
                     )
                 if parameter in self.fusion.options:
                     raise InputError(
                         f"{key}.{parameter}: fusion.options.{parameter} already fixes it; remove one of them"
                     )
         for parameter, limits in self.search.items():
-            usual = known[parameter].range
+            usual = parameters[parameter].range
             if isinstance(usual, IntRange) and isinstance(limits, RealRange):
                 raise InputError(f"search.{parameter} must be whole numbers, as first and last, but got {limits}")
             if not isinstance(usual, Choice):
@@ -219,12 +218,12 @@ class StudySpec(_Part):
 
     @property
     def space(self) -> dict[str, Limits]:
-        """The range of every parameter, usual or given, but for those that ``fusion.options`` fixes."""
+        """The range of every parameter that ``fusion.options`` does not fix."""
         return {name: self.search.get(name, usual.range) for name, usual in self._searched.items()}
 
     @property
     def trial_zero(self) -> dict[str, Any]:
-        """The default configuration. A parameter whose range is one value has no other default."""
+        """The default configuration. A range of one value is its parameter's default."""
         values = {}
         for name, usual in self._searched.items():
             only = self.space[name].only()
@@ -240,7 +239,7 @@ class StudySpec(_Part):
 
     @property
     def first_trials(self) -> list[dict[str, Any]]:
-        """What is tried before anything is drawn: the default configuration, and with it each other strategy once."""
+        """The first trials: the default configuration, and the same with each other strategy."""
         first = self.trial_zero
         names = self.space.get(STRATEGY)
         others = [name for name in names.choices if name != first[STRATEGY]] if isinstance(names, Choice) else []
@@ -248,10 +247,10 @@ class StudySpec(_Part):
 
 
 def find_spec(name: str) -> Path:
-    """The file of a spec: a path, or the name of one in ``studies/``, here or beside the package.
+    """The file of a spec: a path, or the name of a file in ``studies/``, here or of the package.
 
     Raises:
-        InputError: there is none; the near miss is suggested.
+        InputError: there is no such file; the closest name is suggested.
     """
     path = Path(name)
     if path.suffix in (".yaml", ".yml") or path.parent != Path():
@@ -268,7 +267,7 @@ def load_spec(name: str, overrides: Mapping[str, Any], assignments: Sequence[str
     """Read a spec by name or path.
 
     Args:
-        overrides: keys that the command line's own options replace, such as ``trials``.
+        overrides: keys that options of the command line replace, such as ``trials``.
         assignments: ``KEY=VALUE`` of ``--set``; KEY is a path such as ``training.epochs``, VALUE is read as YAML.
 
     Raises:
@@ -314,19 +313,18 @@ def _assign(content: dict[str, Any], assignment: str) -> None:
             inner = _without_options(inner)
         if inner is not None and not isinstance(inner, dict):
             raise InputError(f'--set {key}: "{parent}" holds {inner!r}, which has no keys')
-        # A copy: the mapping may come from the defaults of another call.
+        # A copy, because the mapping may come from the defaults of another call.
         place[parent] = dict(inner or {})
         place = place[parent]
     place[last] = value
 
 
 def _explain(error: ValidationError) -> str:
-    """The first problem in one line, with the near miss where a key is unknown."""
+    """The first problem in one line, with the closest name for an unknown key."""
     first = error.errors()[0]
     where = ".".join(str(part) for part in first["loc"] if part not in ("RealRange", "IntRange", "Choice"))
     if first["type"] == "extra_forbidden":
-        known = _fields(first["loc"][:-1])
-        return f'unknown key "{where}"; {suggest(str(first["loc"][-1]), known)}'
+        return f'unknown key "{where}"; {suggest(str(first["loc"][-1]), _fields(first["loc"][:-1]))}'
     problem = first["msg"].removeprefix("Value error, ")
     if not where:
         return problem
@@ -345,6 +343,6 @@ def _fields(path: Sequence[int | str]) -> list[str]:
     model: Any = StudySpec
     for part in path:
         field = model.model_fields.get(str(part)) if isinstance(model, type) and issubclass(model, BaseModel) else None
-        # Of a part that may be missing, the part.
+        # The model of an optional part is that of the part.
         model = next(iter(get_args(field.annotation)), field.annotation) if field else None
     return list(model.model_fields) if isinstance(model, type) and issubclass(model, BaseModel) else []

@@ -53,7 +53,7 @@ class Outcome(NamedTuple):
         settings: domain -> model -> its settings that validation users chose; for metarec the weights of its members.
         rows: one for each test query, a column for each model.
         engines: the engines side by side; empty where no engine was compared.
-        insight: what is known of the target's test users and of the best network.
+        insight: about the target's test users and the best network.
         keep: None where no model is kept.
     """
 

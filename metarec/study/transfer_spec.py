@@ -1,4 +1,4 @@
-"""What a study is told that searches transfer strategies."""
+"""The part of a spec for a study of transfer strategies."""
 
 from __future__ import annotations
 
@@ -16,35 +16,27 @@ STRATEGY = "strategy"
 """The parameter of a trial that names its strategy."""
 
 SAFE = "auto"
-"""What trial 0 tries where it is among the strategies: the one that is proposed to whoever cannot compare."""
+"""The strategy of trial 0, if it is among the strategies. It is proposed where strategies cannot be compared."""
 
 
 class TransferSpec(BaseModel):
-    """The target has a few known users, and each trial is a strategy that carries to it what other domains know."""
+    """The target has a few train users, and each trial is a strategy of transfer from other domains to it."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     regime: Literal["everything", "labels"] = "everything"
-    "What there is little of: everything, so that the bases know the few users alone, or only labels for the fusion."
+    "The scarce data: everything, so that the bases learn from the few users alone, or only labels for the fusion."
     target_users: int = Field(20, ge=2)
-    "How many users of the target are known."
+    "The number of train users of the target."
     strategies: list[str] = Field(
-        [
-            SAFE,
-            "scratch",
-            "zero_shot",
-            "model_agnostic",
-            "gradient_based",
-            "feature_alignment",
-            "prototype_based",
-        ],
+        [SAFE, "scratch", "zero_shot", "model_agnostic", "gradient_based", "feature_alignment", "prototype_based"],
         min_length=1,
     )
     "Names of strategies: the usual range of the parameter strategy."
 
     @field_validator("strategies")
     @classmethod
-    def _are_known(cls, value: list[str]) -> list[str]:
+    def _check_names(cls, value: list[str]) -> list[str]:
         for place, name in enumerate(value):
             STRATEGIES.check(name)
             if name in value[:place]:
@@ -52,9 +44,9 @@ class TransferSpec(BaseModel):
         return value
 
     def parameters_of(self, network: str) -> dict[str, Parameter]:
-        """The strategy, and what of a fusion network may be searched beside it.
+        """The strategy and the searched parameters of a fusion network.
 
-        Defaults are those of :class:`~metarec.transfer.TransferSettings`, so that trial 0 is what a comparison shows.
+        Defaults are those of :class:`~metarec.transfer.TransferSettings`, so that trial 0 equals a comparison's cell.
         """
         usual = TransferSettings()
         defaults = usual.model_dump()
@@ -62,7 +54,7 @@ class TransferSpec(BaseModel):
             defaults |= usual.options
         first = SAFE if SAFE in self.strategies else self.strategies[0]
         return {
-            STRATEGY: Parameter(first, Choice(choices=list(self.strategies)), "how what other domains know is carried"),
+            STRATEGY: Parameter(first, Choice(choices=list(self.strategies)), "how other domains help the target"),
             **{
                 name: parameter._replace(default=defaults.get(name, parameter.default))
                 for name, parameter in parameters_of(network).items()

@@ -1,4 +1,4 @@
-"""What a trial keeps beside its numbers, and how it is kept while the next trial trains."""
+"""The files of a trial, which are written while the next trial trains."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from concurrent.futures import CancelledError, Executor, Future, ThreadPoolExecu
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Any, Self
 
 import numpy as np
 import pandas as pd
@@ -22,47 +22,53 @@ __all__ = ["FileKeeper", "Files", "TrialFiles"]
 logger = logging.getLogger(__name__)
 
 
-class Files(Protocol):
-    """What a trial keeps, of whatever kind. It may be written by another process."""
-
-    def write(self, folder: Path, reporter: Reporter) -> None:
-        """Write the files; the reporter draws the pictures."""
-
-
 @dataclass(frozen=True)
-class TrialFiles:
-    """The files of a trial: its configuration and its validation predictions, and what its pictures are drawn from.
+class Files:
+    """The files of a trial of any kind; another process may write them.
 
     Attributes:
         configuration: plain values. predictions: a row for each query of the validation users.
-        curves: name -> a number for each epoch; best_epoch: the one that was kept.
-        weights: [R, A] of each base in each row; None where the network has none. base_names: the A names.
     """
 
     configuration: Mapping[str, Any]
     predictions: pd.DataFrame
+
+    def write(self, folder: Path, reporter: Reporter) -> None:
+        """Write the files; the reporter draws the pictures."""
+        (folder / "configuration.yaml").write_text(yaml.safe_dump(self.configuration, sort_keys=False))
+        self.predictions.to_parquet(folder / "validation_predictions.parquet")
+
+
+@dataclass(frozen=True)
+class TrialFiles(Files):
+    """The files of a network's trial, with the data of its pictures.
+
+    Attributes:
+        curves: name -> a number for each epoch; best_epoch: the kept epoch.
+        weights: [R, A] of each base in each row; None for a network without weights. base_names: the A names.
+    """
+
     curves: Mapping[str, Sequence[float]]
     best_epoch: int
     weights: np.ndarray | None
     base_names: Sequence[str]
 
     def write(self, folder: Path, reporter: Reporter) -> None:
-        (folder / "configuration.yaml").write_text(yaml.safe_dump(self.configuration, sort_keys=False))
-        self.predictions.to_parquet(folder / "validation_predictions.parquet")
+        super().write(folder, reporter)
         reporter.draw_trial(self, folder)
 
 
 class FileKeeper:
-    """Keeps trials' files with their runs: another process writes them, a thread hands them to the run.
+    """Writes trials' files in another process, and sends them to their runs in a thread.
 
-    Use it in ``with``: when the block is left, however it ends, everything has been kept.
+    The end of its ``with`` block waits until all files are stored.
 
     Args:
-        processes: where files are written; None writes and keeps them at once, in this process.
+        processes: they write the files; None writes and stores them at once, in this process.
         reporter: draws the pictures.
 
     Raises:
-        TrackingError: on leaving the block, if the store failed; and whatever else went wrong in writing.
+        TrackingError: at the end of the block, if the store failed; errors in writing are raised there, too.
     """
 
     def __init__(self, processes: Executor | None = None, *, reporter: Reporter | None = None) -> None:
@@ -72,7 +78,7 @@ class FileKeeper:
         self._kept: list[Future[None]] = []
 
     def keep(self, files: Files, record: Run) -> None:
-        """See to it that these files are kept with this run."""
+        """Store these files with this run."""
         if self._processes is None or self._thread is None:
             with record.artifacts() as folder:
                 files.write(folder, self.reporter)
@@ -84,7 +90,7 @@ class FileKeeper:
             try:
                 processes.submit(files.write, folder, self.reporter).result()
             except (RuntimeError, CancelledError):
-                # Ctrl-C has ended the other processes. The trial is finished, and its files are kept all the same.
+                # Ctrl-C has ended the other processes. The files of the finished trial are still written.
                 files.write(folder, self.reporter)
 
     def __enter__(self) -> Self:
@@ -99,5 +105,5 @@ class FileKeeper:
         if problems and error is None:
             raise problems[0]
         for problem in problems:
-            # The error that is already on its way says more than this one.
+            # The error of the block is more informative than this one.
             logger.error("files of a trial could not be kept: %s", problem)

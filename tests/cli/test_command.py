@@ -1,4 +1,4 @@
-"""The command: whatever is wrong with the input is one line with the cure, exit code 2, and nothing is written."""
+"""The command: wrong input is one line with the cure and exit code 2, and nothing is written."""
 
 import gzip
 import os
@@ -35,7 +35,7 @@ GOOD = ratings()
 
 @pytest.fixture
 def here(tmp_path, monkeypatch):
-    """An empty folder to stand in, with one good file of ratings."""
+    """An empty working folder with one good file of ratings."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "good.csv").write_text(GOOD)
     return tmp_path
@@ -43,7 +43,7 @@ def here(tmp_path, monkeypatch):
 
 @pytest.fixture
 def refused(here, monkeypatch, capsys):
-    """Runs the command in this process and hands back the error line of a refusal."""
+    """Runs the command in this process and returns its error line."""
 
     def run(*arguments, out=None):
         before = {path: path.stat().st_mtime_ns for path in here.rglob("*")}
@@ -61,7 +61,7 @@ def refused(here, monkeypatch, capsys):
 
 
 def test_the_good_file_is_good(here, monkeypatch):
-    # Else the refusals below could be for another reason.
+    # Otherwise the errors below could have another reason.
     from metarec.study.networks import _stages as stages
 
     began = []
@@ -227,7 +227,7 @@ def test_an_output_folder_that_cannot_be_written(refused, out):
     assert "give another folder" in line
 
 
-def test_what_is_said_before_the_error_is_held_back_not_lost(here, monkeypatch, capsys):
+def test_messages_before_an_error_are_delayed_but_not_lost(here, monkeypatch, capsys):
     from metarec.study.networks import _stages as stages
 
     monkeypatch.setattr(sys, "argv", ["study", "--data", "m=good.csv", "--out", "runs"])

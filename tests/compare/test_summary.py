@@ -31,7 +31,7 @@ def made(plan, *, factor=lambda cell: 1.0, reasons=None):
         squared = np.random.default_rng([seed, shots]).gamma(2.0, size=USERS) * factor(cell)
         rmse = float(np.sqrt(squared.sum() / (4 * USERS)))
         users = [f"{seed}-{user}" for user in range(USERS)]
-        own = Scores(rmse, rmse / 2, rmse / 4, USERS, 4 * USERS)
+        own = Scores({"rmse": rmse, "mae": rmse / 2, "unit_rmse": rmse / 4}, USERS, 4 * USERS)
         results.append(CellResult(cell, plan.target, own, users, squared.tolist(), reasons or {}, 0.0, 1.0))
     return results
 

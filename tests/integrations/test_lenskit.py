@@ -1,4 +1,4 @@
-"""The scorer in LensKit's manner: LensKit's own component tests, and what it knows and does not know of a user."""
+"""The scorer for LensKit: LensKit's component tests, and the history behind each score."""
 
 import os
 from pathlib import Path
@@ -24,7 +24,7 @@ QUICK = {"bases": ["bias", "user-knn"], "folds": 2, "epochs": 2, "shots": [5, 20
 
 
 def ratings_of():
-    """Ratings with whole numbers as ids: real ones where there are some, else simulated ones."""
+    """Ratings with integers as ids: real ratings if available, else simulated ones."""
     if "METAREC_DATA" in os.environ:
         table = read_domain(Path(os.environ["METAREC_DATA"]) / "ml_latest_small").ratings
     else:
@@ -96,7 +96,7 @@ def test_its_defaults_are_a_studys_first_trial():
 
 
 def test_it_predicts_better_than_the_mean_rating(data):
-    """In LensKit's pipelines, by LensKit's metrics, on ratings that nobody was trained on."""
+    """In LensKit's pipelines, by LensKit's metrics, on held-out ratings."""
     from lenskit.basic import BiasScorer
 
     split = sample_users(data, 40, SampleN(5, rng=1), rng=1)
@@ -107,14 +107,14 @@ def test_it_predicts_better_than_the_mean_rating(data):
     ):
         pipeline = predict_pipeline(scorer, fallback=False)
         pipeline.train(split.train)
-        said = batch.predict(pipeline, split.test, n_jobs=1)
+        predictions = batch.predict(pipeline, split.test, n_jobs=1)
         analysis = RunAnalysis()
         analysis.add_metric(RMSE())
-        errors[name] = analysis.measure(said, split.test).list_summary().loc["RMSE", "mean"]
+        errors[name] = analysis.measure(predictions, split.test).list_summary().loc["RMSE", "mean"]
     assert errors["fusion"] < 0.97 * errors["mean"]
 
 
-def test_it_recommends_what_is_not_known_yet(data, scorer):
+def test_it_recommends_unrated_items(data, scorer):
     pipeline = topn_pipeline(scorer, n=7)
     pipeline.train(data, TrainingOptions(retrain=False))
     user = data.users.id(3)
@@ -128,52 +128,52 @@ def test_it_recommends_what_is_not_known_yet(data, scorer):
 def test_a_users_own_rating_of_an_item_has_no_effect_on_its_score(data, scorer, item):
     user = data.users.id(5)
     history = data.user_row(user)
-    asked = ItemList(history.ids()[[item]])
+    scored = ItemList(history.ids()[[item]])
     ratings = history.field("rating").copy()
     low, high = scorer.model_.maker.scale.low, scorer.model_.maker.scale.high
     scores = []
     for rating in (low, high):
         ratings[item] = rating
         own = ItemList(item_ids=history.ids(), rating=ratings)
-        scores.append([float(scorer(query, asked).scores()[0]) for query in (RecQuery(user, own), own)])
+        scores.append([float(scorer(query, scored).scores()[0]) for query in (RecQuery(user, own), own)])
     assert scores[0] == scores[1]
     # The planted fault: of an item in another part of the history the score does depend on that rating.
     other = ItemList(history.ids()[[(item + 1) % PARTS]])
-    said = []
+    predictions = []
     for rating in (low, high):
         ratings[item] = rating
-        said.append(float(scorer(ItemList(item_ids=history.ids(), rating=ratings), other).scores()[0]))
-    assert said[0] != said[1]
+        predictions.append(float(scorer(ItemList(item_ids=history.ids(), rating=ratings), other).scores()[0]))
+    assert predictions[0] != predictions[1]
 
 
-def test_what_is_known_of_a_user(data, scorer):
+def test_the_history_comes_from_the_query_or_from_the_training_data(data, scorer):
     user = data.users.id(0)
     history = data.user_row(user)
     items = ItemList([item for item in data.items.ids() if item not in set(history.ids())])
-    known = scorer(user, items).scores()
-    # A query that holds the training history says the same as the user's id.
-    np.testing.assert_array_equal(scorer(RecQuery(user, history), items).scores(), known)
-    # Without ratings it says nothing of its own.
-    np.testing.assert_array_equal(scorer(RecQuery(user, ItemList(history.ids())), items).scores(), known)
-    # Nobody, somebody unknown, and an empty history are all the same.
+    expected = scorer(user, items).scores()
+    # A query with the training history has the scores of the user's id.
+    np.testing.assert_array_equal(scorer(RecQuery(user, history), items).scores(), expected)
+    # A query without ratings uses the training history.
+    np.testing.assert_array_equal(scorer(RecQuery(user, ItemList(history.ids())), items).scores(), expected)
+    # No user, an unknown user, and an empty history have the same scores.
     cold = scorer(None, items).scores()
     np.testing.assert_array_equal(scorer("nobody", items).scores(), cold)
     np.testing.assert_array_equal(scorer(history[np.array([], dtype=int)], items).scores(), cold)
-    assert not np.array_equal(cold, known)
-    # An item or a rating that is not known does not count.
+    assert not np.array_equal(cold, expected)
+    # An unknown item or a missing rating is ignored.
     ids, ratings = history.ids().tolist(), history.field("rating").tolist()
     more = ItemList([*ids, "no such item"], rating=[*ratings, ratings[0]])
     np.testing.assert_array_equal(scorer(more, items).scores(), scorer(ItemList(ids, rating=ratings), items).scores())
 
 
 def test_the_bases_that_serve_a_user_have_not_seen_the_user(data, scorer):
-    """Else `user-knn` would find the user, who rated every item just as the network has to learn it."""
-    everybody = set(scorer.model_.fitted_on)
-    assert everybody == set(data.users.ids())
+    """Otherwise `user-knn` would find the user's own ratings, which are the targets."""
+    users = set(scorer.model_.fitted_on)
+    assert users == set(data.users.ids())
     for user, fold in scorer._fold_of.items():
         assert all(user not in recommender.fitted_on for recommender in scorer._without[fold])
-    assert set().union(*(own[0].fitted_on for own in scorer._without)) == everybody
-    # The planted fault: bases fitted on everybody are much too good on what a known user has rated.
+    assert set().union(*(own[0].fitted_on for own in scorer._without)) == users
+    # The planted fault: bases fitted on all users have much too small errors on a user's own ratings.
     column = list(scorer.model_.maker.bases).index("user-knn")
     users = list(scorer._fold_of)[:20]
     errors = []
@@ -200,8 +200,8 @@ def test_a_seed_gives_equal_models(data, scorer):
     assert not np.array_equal(one, other)
 
 
-def test_who_is_held_out_is_held_out_after_few_ratings_and_after_many():
-    """Some users have too few ratings for the larger episodes: to split anew would mix learning and stopping."""
+def test_held_out_users_are_the_same_for_all_numbers_of_shots():
+    """Some users have too few ratings for the larger episodes; another split would mix train and held-out users."""
     world = simulate_domains(seed=3, num_users=60, num_items=80, ratings_per_user=30)["movies"]
     few = world.ratings["user"].isin(sorted(world.ratings["user"].unique())[::2])
     kept = ~few | (world.ratings.groupby("user").cumcount() < 12)
@@ -216,7 +216,7 @@ def test_who_is_held_out_is_held_out_after_few_ratings_and_after_many():
         for shots in (5, 20)
     }
     assert set(anew[20].validation.users) & set(anew[5].train.users)
-    # Of so many ratings there is nobody.
+    # No user has so many ratings.
     assert list(FusionScorer(**{**QUICK, "shots": [5, 150]})._episodes(domain, {"bias": {}}, 0)) == [5]
 
 
@@ -230,7 +230,7 @@ def test_a_long_history_is_cut_to_its_latest_ratings(data, scorer):
     np.testing.assert_array_equal(short(user, items).scores(), scorer(RecQuery(user, history[latest]), items).scores())
 
 
-def test_attributes_of_items_are_learned_from():
+def test_attributes_of_items_are_used():
     movies = simulate_domains(seed=2, num_users=60, num_items=80, ratings_per_user=30)["movies"]
     builder = DatasetBuilder("movies")
     ids = movies.items["item"].to_numpy()
@@ -246,7 +246,7 @@ def test_attributes_of_items_are_learned_from():
         builder.add_scalar_attribute("item", name, ids, movies.items[name].to_numpy())
     scorer = trained(builder.build(), bases=["bias", "content"])
     assert list(scorer.model_.maker.bases) == ["bias", "content"]
-    # One that nobody has rated is in the training data all the same.
+    # An unrated item can be in the training data.
     assert np.isfinite(scorer("nobody", ItemList(["new", ids[0]])).scores()).all()
 
 
@@ -263,7 +263,7 @@ def test_attributes_of_items_are_learned_from():
         ({"shots": [100]}, "users have the 105 ratings that an episode needs"),
     ],
 )
-def test_what_is_wrong_is_said(data, settings, problem):
+def test_wrong_arguments_are_refused(data, settings, problem):
     with pytest.raises(InputError, match=problem):
         trained(data, **settings)
 
@@ -273,7 +273,7 @@ def test_a_dataset_without_ratings_is_refused(data):
         trained(from_interactions_df(frame(data)[["user_id", "item_id"]]))
 
 
-def test_a_history_that_is_wrong_is_refused(data, scorer):
+def test_a_wrong_history_is_refused(data, scorer):
     item, other = data.items.ids()[:2]
     for history in (ItemList([item], rating=[1e6]), ItemList([item, item], rating=[3.0, 3.0])):
         with pytest.raises(InputError, match=r"every rating must lie in|rates an item once"):

@@ -1,4 +1,4 @@
-"""The estimator in scikit-learn's manner: scikit-learn's own checks, and what it is for."""
+"""The estimator for scikit-learn: scikit-learn's checks, adaptation and combination."""
 
 import pickle
 
@@ -15,7 +15,7 @@ USERS, ROWS = 80, 24
 
 
 def world(seed=0):
-    """Each user is predicted well by one of two bases, and badly by the other: P [n, 3], y [n], whose row [n]."""
+    """One of two bases is accurate for each user, and the other is not: P [n, 3], y [n], users [n]."""
     random = np.random.default_rng(seed)
     truth = random.uniform(1, 5, (USERS, ROWS))
     good, bad, dull = (truth + random.normal(0, spread, truth.shape) for spread in (0.2, 1.5, 1.0))
@@ -24,8 +24,8 @@ def world(seed=0):
     return P.reshape(-1, 3), truth.ravel(), np.repeat(np.arange(USERS), ROWS)
 
 
-def rmse(said, y):
-    return float(np.sqrt(np.mean((said - y) ** 2)))
+def rmse(predictions, y):
+    return float(np.sqrt(np.mean((predictions - y) ** 2)))
 
 
 @parametrize_with_checks([FusionRegressor(epochs=30, random_state=0)])
@@ -39,7 +39,7 @@ def fitted():
     return FusionRegressor(inner_lr=0.3, inner_steps=3, random_state=0).fit(P, y, groups=whose)
 
 
-def test_a_users_own_rows_say_whom_to_trust(fitted):
+def test_a_users_own_rows_adapt_the_weights(fitted):
     P, y, whose = world(1)
     before, after = [], []
     for user in np.unique(whose)[:30]:
@@ -57,22 +57,22 @@ def test_without_groups_it_is_as_good_as_ridge():
     P, y, _ = world(1)
     P_then, y_then, _ = world()
     ridge = RidgeCV().fit(P_then, y_then).predict(P)
-    said = FusionRegressor(random_state=0).fit(P_then, y_then).predict(P)
+    predictions = FusionRegressor(random_state=0).fit(P_then, y_then).predict(P)
     assert rmse(ridge, y) < rmse(P.mean(1), y)
-    assert rmse(said, y) < 1.01 * rmse(ridge, y)
+    assert rmse(predictions, y) < 1.01 * rmse(ridge, y)
 
 
-def test_a_base_may_say_nothing(fitted):
+def test_a_base_may_predict_nan(fitted):
     P, y, whose = world(1)
     holes = np.random.default_rng(0).random(P.shape) < 0.3
     holes[0] = True
     P = np.where(holes, np.nan, P)
     model = clone(fitted).fit(P, y, groups=whose)
-    said = model.predict(P)
-    assert np.isfinite(said).all()
-    known = np.isfinite(P).any(1)
-    assert rmse(said[known], y[known]) < rmse(np.nanmean(P[known], axis=1), y[known])
-    # A base that is silent everywhere in a row has no weight there, whatever stands in its place.
+    predictions = model.predict(P)
+    assert np.isfinite(predictions).all()
+    available = np.isfinite(P).any(1)
+    assert rmse(predictions[available], y[available]) < rmse(np.nanmean(P[available], axis=1), y[available])
+    # A base without a prediction in a row has no weight there.
     assert model.adapt(P[:5], y[:5]).predict(P[:1]).shape == (1,)
 
 
@@ -86,9 +86,9 @@ def test_the_same_seed_gives_the_same_numbers_and_pickling_keeps_them(fitted):
 def test_predictions_are_clipped_to_the_scale():
     P, y, whose = world()
     model = FusionRegressor(epochs=2, scale=(2, 4), random_state=0).fit(P, y, groups=whose)
-    said = model.predict(P + 10)
-    assert said.min() >= 2
-    assert said.max() <= 4
+    predictions = model.predict(P + 10)
+    assert predictions.min() >= 2
+    assert predictions.max() <= 4
 
 
 @pytest.mark.parametrize(
@@ -101,7 +101,7 @@ def test_predictions_are_clipped_to_the_scale():
         ({"epochs": 0}, None, "epochs must be"),
     ],
 )
-def test_what_is_wrong_is_said(settings, groups, problem):
+def test_wrong_arguments_are_refused(settings, groups, problem):
     P, y, _ = world()
     with pytest.raises(InputError, match=problem):
         FusionRegressor(**settings).fit(P, y, groups=groups)

@@ -25,7 +25,7 @@ TRAINING = {"epochs": 15, "patience": 15}
 
 @dataclass
 class Kept:
-    """A finished study: its spec, its target, what came out, and where."""
+    """A finished study: its spec, its target, its result, and its folder."""
 
     spec: StudySpec
     domain: Domain
@@ -44,7 +44,7 @@ class Kept:
         return metarec.load(self.name, tracking_uri=self.uri)
 
     def test_users(self):
-        """user -> (the history that the study gave, the items that it asked for, when)."""
+        """user -> (the support history in the study, the query items, their time)."""
         roles = assign_roles({"movies": self.domain}, "movies", self.spec.episodes, self.spec.seed)
         return {
             cut.task.user: (
@@ -64,7 +64,7 @@ def few_threads():
 
 @pytest.fixture(scope="session")
 def kept(new_folder):
-    """The study whose model is looked at here."""
+    """The study of the tested model."""
     domain = simulate_domains(3, num_users=80, num_items=40, ratings_per_user=22)["movies"]
     spec = StudySpec.model_validate(
         {**TINY, "target": "movies", "bases": BASES, "baselines": BASELINES, "training": TRAINING}

@@ -1,4 +1,4 @@
-"""The fusion: its members, weights that never see a test rating, its state, and what a study proposes."""
+"""The fusion: its members, weights without test ratings, its state, and a study's proposal."""
 
 from dataclasses import replace
 from types import SimpleNamespace
@@ -50,7 +50,7 @@ def test_it_is_a_convex_combination_of_its_members(episodes, fusion):
 
 
 def test_on_validation_users_it_is_no_worse_than_its_best_member(episodes, fusion):
-    """The pull towards equal weights costs next to nothing."""
+    """The penalty towards equal weights costs almost nothing."""
     query = episodes.validation.batch.query
     rows, truth = query.mask.numpy(), query.targets.numpy()
 
@@ -68,7 +68,7 @@ def test_test_ratings_change_nothing(episodes, fusion):
     np.testing.assert_array_equal(again.predict(other.test), fusion.predict(episodes.test))
 
 
-def test_weights_that_are_chosen_on_test_users_are_noticed(episodes, monkeypatch):
+def test_weights_chosen_on_test_users_are_detected(episodes, monkeypatch):
     """The planted fault: the test above must be able to fail."""
     honest = Fusion._weigh
 
@@ -85,7 +85,7 @@ def test_the_same_seed_makes_the_same_fusion_and_another_seed_another(episodes, 
     assert not np.array_equal(other.predict(episodes.test), fusion.predict(episodes.test))
 
 
-def test_members_that_are_trained_already_are_taken_as_they_are(episodes, fusion):
+def test_given_members_are_not_trained_again(episodes, fusion):
     learner = NETWORK.build(Shape.of(episodes.train.batch), 7)
     other = Fusion(CONFIG).fit(episodes, networks={"network": learner}, stackers={"ridge": fusion.stackers["ridge"]})
     assert other.networks["network"] is learner
@@ -135,7 +135,7 @@ def test_a_wrong_configuration_is_refused(wrong, message):
         FusionConfig(**wrong)
 
 
-def test_several_domains_are_learned_from_together(world):
+def test_several_domains_are_trained_on_together(world):
     settings = EpisodeSettings(shots=4, max_query=10, folds=2)
     domains = {name: world[name] for name in ("movies", "books")}
     both = build_episodes(domains, "movies", settings, {"bias": {}, "item-knn": {}})

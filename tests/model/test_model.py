@@ -1,4 +1,4 @@
-"""The model is what the study has scored, it is loaded without running anything, and it is used in three lines."""
+"""The model equals what the study has scored, and it is loaded without executing files."""
 
 import hashlib
 import json
@@ -20,7 +20,7 @@ from metarec.ratings import Domain
 
 
 def files_of(kept):
-    """Where the registered model's files are."""
+    """The folder of the registered model's files."""
     client = MlflowClient(tracking_uri=kept.uri, registry_uri=kept.uri)
     version = client.get_model_version_by_alias("metarec-kept", "champion")
     return Path(version.source.removeprefix("file://"))
@@ -38,7 +38,7 @@ def test_the_model_predicts_what_the_study_has_scored(kept, recommender):
     scored = pd.read_parquet(kept.result.predictions).set_index(["user", "item"])["metarec"]
     users = kept.test_users()
     histories, items, times = map(list, zip(*users.values(), strict=True))
-    # The study knows when a query was rated; a model that is asked now does not, and its clock stands still.
+    # The study has the times of the queries; the model predicts at a fixed time.
     new = recommender.maker.users(histories)
     episodes = new.episodes(items, times)
     predictions = episodes.scale.to_ratings(recommender.fusion.adapt(new.support).predict(episodes).clip(0, 1))
@@ -47,7 +47,7 @@ def test_the_model_predicts_what_the_study_has_scored(kept, recommender):
         np.testing.assert_allclose(row[: len(own)], scored.loc[user].loc[own], rtol=0, atol=1e-4)
 
 
-def test_bases_never_saw_those_who_were_scored(kept, recommender):
+def test_bases_are_fitted_without_validation_and_test_users(kept, recommender):
     users = set(kept.test_users())
     assert users
     assert not users & recommender.fitted_on
@@ -55,7 +55,7 @@ def test_bases_never_saw_those_who_were_scored(kept, recommender):
     assert recommender.fitted_on < set(recommender.users)
 
 
-def test_every_member_has_a_weight_and_together_they_are_whole(recommender):
+def test_every_member_has_a_weight_and_their_sum_is_one(recommender):
     fusion = recommender.fusion
     assert set(fusion.weights) == set(fusion.networks) | set(fusion.stackers)
     assert sum(fusion.weights.values()) == pytest.approx(1.0)
@@ -81,13 +81,13 @@ def test_adapt_predict_recommend(recommender, kept):
     assert len(user.recommend(10**6)) == len(recommender.items) - 5
 
 
-def test_what_a_user_rated_changes_what_is_predicted(recommender):
+def test_a_history_changes_the_predictions(recommender):
     items = recommender.items
     low, high = (recommender.adapt(pd.DataFrame({"item": items[:6], "rating": [r] * 6})) for r in (1.0, 5.0))
     assert low.predict(items[6:]).mean() < high.predict(items[6:]).mean()
 
 
-def test_a_known_user_is_served_from_the_ratings_that_are_kept(recommender, kept):
+def test_a_user_of_the_model_is_served_from_the_kept_ratings(recommender, kept):
     name = recommender.users[3]
     rated = kept.domain.ratings[kept.domain.ratings["user"] == name]
     by_hand = recommender.adapt(rated.drop(columns="user")).predict(recommender.items)
@@ -96,14 +96,14 @@ def test_a_known_user_is_served_from_the_ratings_that_are_kept(recommender, kept
         recommender.user("nobody")
 
 
-def test_nobody_is_served_too_and_so_are_unknown_items(recommender, empty_history):
-    nobody = recommender.adapt(empty_history)
-    assert len(nobody.recommend(3)) == 3
-    assert nobody.predict(["never seen"]).between(1, 5).all()
-    assert nobody.predict([]).empty
+def test_an_empty_history_and_unknown_items_have_predictions(recommender, empty_history):
+    empty = recommender.adapt(empty_history)
+    assert len(empty.recommend(3)) == 3
+    assert empty.predict(["never seen"]).between(1, 5).all()
+    assert empty.predict([]).empty
 
 
-def test_many_at_once_are_served_as_one_by_one(recommender):
+def test_many_users_together_have_the_predictions_of_each_user(recommender):
     histories = [recommender.history_of(user) for user in recommender.users[:4]] + [
         History(np.array([], object), np.zeros(0))
     ]
@@ -113,14 +113,14 @@ def test_many_at_once_are_served_as_one_by_one(recommender):
     assert recommender.predict([], []) == []
 
 
-def test_of_a_long_history_the_latest_ratings_are_looked_at(recommender, kept):
-    longest = 4 * kept.spec.episodes.shots
-    assert recommender.longest == longest
+def test_a_longer_history_is_cut_to_its_latest_ratings(recommender, kept):
+    max_history = 4 * kept.spec.episodes.shots
+    assert recommender.max_history == max_history
     items = recommender.items
     long = pd.DataFrame({"item": items[:36], "rating": 3.0, "timestamp": np.arange(36.0)}).sample(
         frac=1, random_state=1
     )
-    latest = long[long["timestamp"] >= 36 - longest]
+    latest = long[long["timestamp"] >= 36 - max_history]
     whole, part = recommender.adapt(long), recommender.adapt(latest)
     pd.testing.assert_series_equal(whole.predict(items), part.predict(items))
     assert not set(whole.recommend(100)["item"]) & set(long["item"])
@@ -151,7 +151,7 @@ def test_recommending_nothing_is_refused(recommender, empty_history):
 # --- files -----------------------------------------------------------------------------------------------------------
 
 
-def test_the_registry_knows_the_champion(kept):
+def test_the_registry_has_the_champion(kept):
     client = MlflowClient(tracking_uri=kept.uri, registry_uri=kept.uri)
     version = client.get_model_version_by_alias("metarec-kept", "champion")
     assert version.run_id == kept.result.run_id
@@ -182,8 +182,8 @@ def data_files(folder):
     return sorted(path.name for path in (folder / "data" / "metarec").iterdir())
 
 
-def test_every_file_is_guarded(copy):
-    """Whichever byte of whichever file is turned, the model is refused."""
+def test_a_changed_file_is_refused(copy):
+    """The model is refused after a change of any byte of any file."""
     inner = copy / "data" / "metarec"
     for name in data_files(copy):
         whole = (inner / name).read_bytes()
@@ -196,7 +196,7 @@ def test_every_file_is_guarded(copy):
     metarec.load(str(copy))
 
 
-def test_a_file_more_or_less_is_refused(copy):
+def test_an_additional_or_missing_file_is_refused(copy):
     inner = copy / "data" / "metarec"
     (inner / "more.npz").write_bytes(b"")
     with pytest.raises(InputError, match=r"more\.npz: not the file that was written"):
@@ -208,13 +208,13 @@ def test_a_file_more_or_less_is_refused(copy):
 
 
 def with_digests(inner):
-    """Write the list of digests anew, as somebody would who has changed a file and knows how this works."""
+    """Rewrite the list of digests, as after a deliberate change of a file."""
     names = [path for path in sorted(inner.iterdir()) if path.name != "digests.json"]
     digests = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in names}
     (inner / "digests.json").write_text(json.dumps(digests))
 
 
-def test_who_writes_the_digests_anew_does_not_get_past_the_registry(kept):
+def test_rewritten_digests_are_refused_by_the_registry(kept):
     folder = files_of(kept)
     inner = folder / "data" / "metarec"
     before = {path: path.read_bytes() for path in [*inner.iterdir(), folder / "MLmodel"]}
@@ -242,13 +242,13 @@ def test_who_writes_the_digests_anew_does_not_get_past_the_registry(kept):
         ("runs:/0123/model", "runs:/0123/model: cannot be loaded"),
     ],
 )
-def test_what_is_not_there_is_said_in_a_line(kept, uri, rule):
-    with pytest.raises(InputError, match=rule) as told:
+def test_a_missing_model_is_one_line(kept, uri, rule):
+    with pytest.raises(InputError, match=rule) as raised:
         metarec.load(uri, tracking_uri=kept.uri)
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(raised.value)
 
 
-def test_a_folder_that_is_no_model_is_said(tmp_path):
+def test_a_folder_without_a_model_is_refused(tmp_path):
     with pytest.raises(InputError, match=r"not a model of metarec, which has a file digests\.json"):
         metarec.load(str(tmp_path))
 
@@ -270,7 +270,7 @@ def test_an_array_of_objects_is_never_written_or_read(tmp_path):
 
 
 class Plugged:
-    """A base that says the mean of the item, plus what it is told; it keeps no state."""
+    """A base that predicts the item's mean plus a constant; it has no state."""
 
     name = "plugged"
     more = 0.0
@@ -289,7 +289,7 @@ def test_a_base_without_a_state_is_fitted_again_and_compared(recommender, tmp_pa
     bases = {**recommender.maker.bases, "bias": Plugged().fit(domain)}
     maker = type(recommender.maker)(**{**recommender.maker.__dict__, "bases": bases})
     model = FusedRecommender(
-        maker, recommender.fusion, "movies", recommender.ratings, recommender.fitted_on, recommender.longest
+        maker, recommender.fusion, "movies", recommender.ratings, recommender.fitted_on, recommender.max_history
     )
     options = {name: {"epochs": 2} if name == "autoencoder" else {} for name in bases}
     digest = save_model(model, tmp_path / "m", options, seed=0)

@@ -1,4 +1,4 @@
-"""Batch scoring: the command predicts what the model predicts, and says what is wrong in a line."""
+"""Batch scoring: the command has the model's predictions, and prints wrong input in one line."""
 
 import subprocess
 import sys
@@ -28,7 +28,7 @@ def histories(recommender):
     return pd.DataFrame({"user": "new", "item": recommender.items[20:26], "rating": [1.0, 5.0, 2.0, 4.0, 3.0, 3.5]})
 
 
-def test_every_row_has_what_the_model_says(recommender, rows, histories, empty_history):
+def test_every_row_has_the_models_prediction(recommender, rows, histories, empty_history):
     shuffled = rows.sample(frac=1, random_state=0).reset_index(drop=True)
     predicted, counts = predict_table(recommender, shuffled, histories)
     pd.testing.assert_frame_equal(predicted.drop(columns="prediction"), shuffled)
@@ -40,12 +40,12 @@ def test_every_row_has_what_the_model_says(recommender, rows, histories, empty_h
     assert counts == {
         "users with a history given": 1,
         "known users": 3,
-        "users of whom nothing is known": 1,
-        "rows with an item that nobody has rated": 0,
+        "users without ratings": 1,
+        "rows with an unrated item": 0,
     }
 
 
-def test_what_is_given_counts_before_what_is_kept(recommender, rows, histories):
+def test_given_histories_replace_the_kept_ratings(recommender, rows, histories):
     user = recommender.users[0]
     given = histories.assign(user=user)
     predicted, _ = predict_table(recommender, rows[rows["user"] == user], given)
@@ -67,8 +67,8 @@ def test_the_command(kept, recommender, rows, histories, tmp_path):
     assert ran.returncode == 0, ran.stderr
     assert ran.stdout == ""
     assert ran.stderr == (
-        "20 predictions in out.parquet: 1 users with a history given, 3 known users, 1 users of whom nothing is "
-        "known, 0 rows with an item that nobody has rated\n"
+        "20 predictions in out.parquet: 1 users with a history given, 3 known users, 1 users without ratings, "
+        "0 rows with an unrated item\n"
     )
     expected, _ = predict_table(recommender, rows, histories)
     pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "out.parquet"), expected)
@@ -82,7 +82,7 @@ def test_the_command(kept, recommender, rows, histories, tmp_path):
         (pd.DataFrame({"user": ["a", None], "item": ["x", "y"]}), "row 1 has no user"),
     ],
 )
-def test_what_cannot_be_scored_is_said_in_a_line(tmp_path, monkeypatch, table, rule):
+def test_a_wrong_table_is_one_line(tmp_path, monkeypatch, table, rule):
     monkeypatch.chdir(tmp_path)
     if table is None:
         (tmp_path / "rows.parquet").write_text("junk")

@@ -1,4 +1,4 @@
-"""``mlflow models serve``: every kind of user is answered, what is wrong is a clear 4xx, and the server stays up."""
+"""``mlflow models serve``: every kind of user has predictions, and a wrong request is a clear 4xx."""
 
 import json
 import os
@@ -89,12 +89,12 @@ HISTORY = [{"item": "m001", "rating": 4.0}, {"item": "m002", "rating": 1.5}]
 
 @pytest.mark.slow
 def test_two_hundred_requests_of_each_kind(server, recommender):
-    """Known users, new ones with a history, and users of whom nothing is known; each is told what the model says."""
+    """Users of the model, new users with a history, and users without ratings have the model's predictions."""
     users, items = recommender.users, recommender.items
     by_hand = recommender.adapt(pd.DataFrame(HISTORY))
-    nobody = recommender.adapt(pd.DataFrame(HISTORY).iloc[:0])
+    empty = recommender.adapt(pd.DataFrame(HISTORY).iloc[:0])
     known = {user: recommender.user(user).predict(items) for user in users[:10]}
-    new, cold = by_hand.predict(items), nobody.predict(items)
+    new, cold = by_hand.predict(items), empty.predict(items)
     for number in range(REQUESTS):
         user, item = users[number % 10], items[number % len(items)]
         for row, expected in (
@@ -107,7 +107,7 @@ def test_two_hundred_requests_of_each_kind(server, recommender):
             assert answer["predictions"] == [{"prediction": pytest.approx(expected, abs=1e-4)}]
 
 
-def test_kinds_may_be_mixed_and_the_order_stays(server, recommender):
+def test_kinds_of_rows_can_be_mixed_in_any_order(server, recommender):
     items = recommender.items
     rows = [
         {"item": items[0], "user": recommender.users[0], "history": None},
@@ -118,10 +118,12 @@ def test_kinds_may_be_mixed_and_the_order_stays(server, recommender):
     status, answer = server.ask(records(*rows))
     assert status == 200, answer
     one = recommender.user(recommender.users[0])
-    told = [line["prediction"] for line in answer["predictions"]]
-    assert told[0] == pytest.approx(one.predict([items[0]]).iloc[0], abs=1e-4)
-    assert told[1] == pytest.approx(recommender.adapt(pd.DataFrame(HISTORY)).predict([items[1]]).iloc[0], abs=1e-4)
-    assert told[3] == pytest.approx(one.predict([items[3]]).iloc[0], abs=1e-4)
+    predictions = [line["prediction"] for line in answer["predictions"]]
+    assert predictions[0] == pytest.approx(one.predict([items[0]]).iloc[0], abs=1e-4)
+    assert predictions[1] == pytest.approx(
+        recommender.adapt(pd.DataFrame(HISTORY)).predict([items[1]]).iloc[0], abs=1e-4
+    )
+    assert predictions[3] == pytest.approx(one.predict([items[3]]).iloc[0], abs=1e-4)
 
 
 MALFORMED = {
@@ -147,15 +149,15 @@ MALFORMED = {
 
 
 @pytest.mark.parametrize("what", MALFORMED)
-def test_what_is_wrong_is_a_clear_4xx(server, what):
+def test_a_wrong_request_is_a_clear_4xx(server, what):
     status, answer = server.ask(MALFORMED[what])
     assert 400 <= status < 500, (status, answer)
-    assert len(answer) > 20, "it says what is wrong"
+    assert len(answer) > 20, "the answer has the reason"
     assert server.ask(records({"item": "m001"}))[0] == 200
 
 
 def test_brackets_that_never_close_do_not_bring_the_server_down(server):
-    """MLflow reads the request before any model does, and answers a megabyte of these with a 500 of its own."""
+    """MLflow parses the request before the model, and answers a megabyte of brackets with its own 500."""
     status, _ = server.ask(b"[" * 2**20)
     assert status >= 400
     assert server.ask(records({"item": "m001"}))[0] == 200
@@ -166,7 +168,7 @@ def test_an_unknown_kind_of_content_is_a_4xx(server):
     assert server.ask(records({"item": "m001"}))[0] == 200
 
 
-def test_a_rule_is_named(server):
+def test_a_wrong_rating_names_the_rule(server):
     _, answer = server.ask(MALFORMED["a rating outside the scale"])
     assert "row 0: every rating must lie in 0.5..5 but the history holds 50" in answer
     _, answer = server.ask(MALFORMED["an unknown item"])
@@ -192,17 +194,17 @@ def test_pyfunc_answers_as_the_server_does(kept, recommender):
         model.predict(pd.DataFrame({"item": ["never seen"]}))
 
 
-def test_long_histories_that_differ_in_their_middle_are_two(recommender):
-    """Rows of one history are adapted to together; numpy would write both of these alike."""
+def test_long_histories_that_differ_in_the_middle_are_different(recommender):
+    """Rows with the same history share one adaptation; numpy abbreviates both of these histories alike."""
     served, items = ServedModel(recommender), recommender.items
 
     def history(rating):
-        said = [(f"x{number:04}", 3.0) for number in range(1200)]
-        said[600:640] = [(item, rating) for item in items]
+        rated = [(f"x{number:04}", 3.0) for number in range(1200)]
+        rated[600:640] = [(item, rating) for item in items]
         return np.array(
             [
                 {"item": item, "rating": value, "timestamp": number + 5000.0 * (600 <= number < 640)}
-                for number, (item, value) in enumerate(said)
+                for number, (item, value) in enumerate(rated)
             ],
             dtype=object,
         )

@@ -1,4 +1,4 @@
-"""The pictures say what the numbers say, and survive the numbers of a bad day."""
+"""The pictures of a study show the given numbers, also degenerate ones."""
 
 import math
 import subprocess
@@ -10,8 +10,6 @@ import pytest
 from matplotlib.figure import Figure
 
 from metarec.report.figures.figures import (
-    TableRow,
-    TimedTrial,
     TrialPoint,
     base_weights,
     learning_curve,
@@ -20,6 +18,7 @@ from metarec.report.figures.figures import (
     save,
     search_history,
 )
+from metarec.study.results import FrontLine
 
 nan = math.nan
 
@@ -44,22 +43,17 @@ def test_learning_curve_draws_each_series_and_the_kept_epoch():
     assert texts(figure) == ["train losses", "val losses", "kept: epoch 2"]
 
 
-def test_the_front_is_numbered_and_what_is_far_above_is_counted():
-    trials = [
-        TimedTrial(3, 0.171, 6e-5, best=True),
-        TimedTrial(4, 0.174, 1e-5, best=True),
-        TimedTrial(5, 0.175, 7e-5, best=False),
-        TimedTrial(1, 0.404, 4e-5, best=False),
-    ]
-    figure = pareto_front(trials)
-    beaten, front = figure.axes[0].get_lines()
-    assert list(beaten.get_ydata()) == [0.175]
+def test_the_front_is_numbered_and_trials_far_above_it_are_counted():
+    front = [FrontLine(3, 0.171, 6e-5), FrontLine(4, 0.174, 1e-5)]
+    figure = pareto_front([*front, FrontLine(5, 0.175, 7e-5), FrontLine(1, 0.404, 4e-5)], front)
+    dominated, front = figure.axes[0].get_lines()
+    assert list(dominated.get_ydata()) == [0.175]
     assert list(front.get_xdata()) == pytest.approx([10, 60])
     assert texts(figure)[:2] == ["trial 4", "trial 3"]
     assert figure.axes[0].get_legend().get_title().get_text() == "1 more above"
 
 
-def test_base_weights_puts_the_most_trusted_base_on_top():
+def test_base_weights_puts_the_largest_mean_weight_on_top():
     weights = np.array([[0.1, 0.7, 0.2], [0.3, 0.5, 0.2], [nan, nan, nan]])
     figure = base_weights(weights, ["bias", "item-knn", "content"])
     assert y_labels(figure)[-1] == "item-knn"
@@ -68,17 +62,16 @@ def test_base_weights_puts_the_most_trusted_base_on_top():
         base_weights(weights, ["bias", "item-knn"])
 
 
-def test_model_comparison_sorts_and_says_the_distance_to_the_best_single():
-    rows = [TableRow("best-single", 1.0), TableRow("ridge", 1.1), TableRow("metarec", 0.95), TableRow("gbm", nan)]
-    figure = model_comparison(rows, domain="movies")
+def test_model_comparison_is_sorted_and_shows_the_distance_to_the_best_single():
+    rmse = {"best-single": 1.0, "ridge": 1.1, "metarec": 0.95, "gbm": nan}
+    figure = model_comparison(rmse, domain="movies")
     assert y_labels(figure) == ["ridge", "best-single", "metarec"]
     assert texts(figure) == ["1.1000  (+10.0%)", "1.0000", "0.9500  (−5.0%)"]
     bold = [label.get_text() for label in figure.axes[0].get_yticklabels() if label.get_fontweight() == "bold"]
     assert bold == ["metarec"]
 
 
-@pytest.mark.parametrize(("direction", "expected"), [("minimize", [3.0, 2.0, 2.0]), ("maximize", [3.0, 3.0, 4.0])])
-def test_search_history_follows_the_best_complete_trial(direction, expected):
+def test_search_history_follows_the_best_complete_trial():
     trials = [
         TrialPoint(3, 4.0, "complete"),
         TrialPoint(0, 3.0, "complete"),
@@ -87,14 +80,14 @@ def test_search_history_follows_the_best_complete_trial(direction, expected):
         TrialPoint(4, None, "failed"),
         TrialPoint(5, nan, "failed"),
     ]
-    figure = search_history(trials, direction=direction)
+    figure = search_history(trials, metric="error")
     (best,) = figure.axes[0].get_lines()
-    assert list(best.get_ydata()) == [*expected, expected[-1]]
+    assert list(best.get_ydata()) == [3.0, 2.0, 2.0, 2.0]
     assert best.get_xdata()[-1] == 5
     assert texts(figure) == ["best so far", "complete", "pruned (last value)", "failed or no value"]
 
 
-BAD_DAYS = {
+DEGENERATE = {
     "one epoch": lambda: learning_curve({"train_losses": [0.5], "val_losses": [0.6]}, best_epoch=0),
     "no epoch": lambda: learning_curve({"train_losses": []}),
     "no series": lambda: learning_curve({}),
@@ -105,22 +98,24 @@ BAD_DAYS = {
     "no rows": lambda: base_weights(np.empty((0, 2)), ["a", "b"]),
     "no bases": lambda: base_weights(np.empty((0, 0)), []),
     "a base of NaN": lambda: base_weights(np.array([[0.2, nan], [0.3, nan]]), ["a", "b"]),
-    "no models": lambda: model_comparison([]),
-    "one model": lambda: model_comparison([TableRow("metarec", 0.9)]),
-    "NaN models": lambda: model_comparison([TableRow("metarec", nan)]),
-    "perfect": lambda: model_comparison([TableRow("metarec", 0.0), TableRow("best-single", 0.0)]),
-    "no front": lambda: pareto_front([]),
-    "a front of one": lambda: pareto_front([TimedTrial(0, 0.3, 1e-5, best=True)]),
-    "no trials": lambda: search_history([]),
-    "one trial": lambda: search_history([TrialPoint(7, 0.3, "complete")]),
-    "all failed": lambda: search_history([TrialPoint(0, None, "failed"), TrialPoint(1, math.inf, "failed")]),
-    "all pruned": lambda: search_history([TrialPoint(0, 0.3, "pruned")]),
+    "no models": lambda: model_comparison({}, domain="x"),
+    "one model": lambda: model_comparison({"metarec": 0.9}, domain="x"),
+    "NaN models": lambda: model_comparison({"metarec": nan}, domain="x"),
+    "perfect": lambda: model_comparison({"metarec": 0.0, "best-single": 0.0}, domain="x"),
+    "no front": lambda: pareto_front([], []),
+    "a front of one": lambda: pareto_front([FrontLine(0, 0.3, 1e-5)], [FrontLine(0, 0.3, 1e-5)]),
+    "no trials": lambda: search_history([], metric="error"),
+    "one trial": lambda: search_history([TrialPoint(7, 0.3, "complete")], metric="error"),
+    "all failed": lambda: search_history(
+        [TrialPoint(0, None, "failed"), TrialPoint(1, math.inf, "failed")], metric="error"
+    ),
+    "all pruned": lambda: search_history([TrialPoint(0, 0.3, "pruned")], metric="error"),
 }
 
 
 @pytest.mark.filterwarnings("error")
-@pytest.mark.parametrize("draw", BAD_DAYS.values(), ids=BAD_DAYS.keys())
-def test_any_day_gives_a_picture_of_the_same_width(draw):
+@pytest.mark.parametrize("draw", DEGENERATE.values(), ids=DEGENERATE.keys())
+def test_degenerate_numbers_give_a_picture_of_the_same_width(draw):
     figure = draw()
     assert isinstance(figure, Figure)
     png = BytesIO()
@@ -128,7 +123,7 @@ def test_any_day_gives_a_picture_of_the_same_width(draw):
     assert int.from_bytes(png.getvalue()[16:20], "big") == 800
 
 
-@pytest.mark.parametrize("draw", BAD_DAYS.values(), ids=BAD_DAYS.keys())
+@pytest.mark.parametrize("draw", DEGENERATE.values(), ids=DEGENERATE.keys())
 def test_a_picture_is_saved_as_matplotlib_saves_it(draw, tmp_path):
     draw().savefig(tmp_path / "usual.png")
     save(draw(), tmp_path / "ours.png")

@@ -1,4 +1,4 @@
-"""The pictures of a finished study say what the numbers say, and survive the numbers of a bad day."""
+"""The pictures of a finished study show the given numbers, also degenerate ones."""
 
 import math
 from io import BytesIO
@@ -49,7 +49,7 @@ def test_the_best_trials_are_drawn_together():
     assert [text.get_text() for text in train.get_legend().get_texts()] == ["trial 3", "trial 0"]
 
 
-def test_a_gain_is_hollow_where_its_interval_holds_zero():
+def test_a_gain_is_hollow_if_its_interval_holds_zero():
     figure = gains_forest({"mean": Gain(2, 1, 3), "ridge": Gain(1, -1, 3)}, domain="movies", n_users=60)
     (axes,) = figure.axes
     assert [label.get_text() for label in axes.get_yticklabels()] == ["ridge", "mean"]
@@ -65,25 +65,25 @@ def test_a_small_segment_is_marked():
     assert labels == ["activity: middle, n = 20", "activity: low, n = 20 (too few)"]
 
 
-def test_confidences_that_are_right_lie_on_the_diagonal():
-    said = np.linspace(0, 1, 200)
-    figure = calibration(said, said, np.arange(200) % 3)
+def test_calibrated_confidences_lie_on_the_diagonal():
+    confidence = np.linspace(0, 1, 200)
+    figure = calibration(confidence, confidence, np.arange(200) % 3)
     (axes,) = figure.axes
     curve = axes.containers[0][0]
     assert np.allclose(curve.get_xdata(orig=False), curve.get_ydata(orig=False))
     assert len(curve.get_ydata(orig=False)) == 10
 
 
-def test_the_interval_of_a_confidence_knows_that_a_users_answers_are_alike():
-    said, users = np.full(300, 0.5), np.repeat(np.arange(10), 30)
-    came = np.random.default_rng(0).uniform(size=10)[users]
-    figure = calibration(said, came, users, bins=1)
+def test_the_interval_of_a_confidence_is_clustered_by_user():
+    confidence, users = np.full(300, 0.5), np.repeat(np.arange(10), 30)
+    rightness = np.random.default_rng(0).uniform(size=10)[users]
+    figure = calibration(confidence, rightness, users, bins=1)
     (bar,) = figure.axes[0].containers[0][2][0].get_segments()
-    usual = 2 * 1.96 * came[::30].std() / np.sqrt(10)
+    usual = 2 * 1.96 * rightness[::30].std() / np.sqrt(10)
     assert bar[1][1] - bar[0][1] == pytest.approx(usual)
 
 
-def test_only_what_was_varied_is_drawn():
+def test_only_varied_parameters_are_drawn():
     figure = slices(TRIED)
     assert [axes.get_title(loc="left") for axes in figure.axes] == ["rate", "steps", "loss"]
     assert figure.axes[0].get_xscale() == "log"
@@ -99,11 +99,11 @@ def test_the_best_strategy_is_on_top():
     assert axes.texts[-1].get_text() == "0.2000 (2)"
 
 
-BAD_DAYS = {
+DEGENERATE = {
     "no curves": lambda: learning_curves({}),
     "NaN curves": lambda: learning_curves({"trial 0": {"train_losses": [nan], "val_rmse": [math.inf]}}),
     "one epoch": lambda: learning_curves({"trial 0": {"train_losses": [1.0], "val_rmse": [0.2]}}),
-    "nothing mattered": lambda: importances({}, trials=3),
+    "no importance": lambda: importances({}, trials=3),
     "one importance": lambda: importances({"rate": 1.0}, trials=12),
     "zero importance": lambda: importances({"rate": 0.0, "steps": nan}, trials=12),
     "no trials": lambda: slices([]),
@@ -133,8 +133,8 @@ BAD_DAYS = {
 
 
 @pytest.mark.filterwarnings("error")
-@pytest.mark.parametrize("draw", BAD_DAYS.values(), ids=BAD_DAYS.keys())
-def test_any_day_gives_a_picture_of_the_same_width(draw):
+@pytest.mark.parametrize("draw", DEGENERATE.values(), ids=DEGENERATE.keys())
+def test_degenerate_numbers_give_a_picture_of_the_same_width(draw):
     png = BytesIO()
     draw().savefig(png, format="png")
     assert int.from_bytes(png.getvalue()[16:20], "big") == 800

@@ -1,4 +1,4 @@
-"""The page of a study has everything in it, and nothing that is not its own."""
+"""The page of a study is complete and loads nothing from elsewhere."""
 
 import json
 import os
@@ -12,12 +12,11 @@ from metarec.cli import study as command
 from metarec.errors import InputError
 from metarec.evaluation.metrics import Gain
 from metarec.ratings import Domain
-from metarec.report import StudyReporter
+from metarec.report import StudyReporter, write_report
+from metarec.report.description import final_description
 from metarec.report.findings import importances_of, study_of, verdict
 from metarec.report.interactive import search_page
 from metarec.report.page import report_page
-from metarec.report.reporting import write_report
-from metarec.report.story import story
 from metarec.study.job import Job, run_study
 from metarec.tracking import TAG_LENGTH, MlflowTracker
 from tests.support.studies import runs_of, tiny_spec
@@ -42,12 +41,12 @@ def kept(folder, name="tiny study"):
 
 
 def loads(page):
-    """Everything that a browser would fetch."""
+    """All addresses that a browser would load."""
     found = re.findall(r"""(?:src|href)\s*=\s*["']?([^"'\s>]+)|url\(([^)]+)\)|@import\s+(\S+)""", page)
     return ["".join(parts) for parts in found if not "".join(parts).startswith("data:")]
 
 
-def test_a_study_keeps_its_report_here_and_with_its_run(finished):
+def test_a_study_writes_its_report_to_its_folder_and_its_run(finished):
     _, _, folder = finished
     client, (parent,), _ = runs_of(folder)
     names = {entry.path for entry in client.list_artifacts(parent.info.run_id)}
@@ -81,7 +80,7 @@ def test_the_command_writes_the_same_page_again(finished, monkeypatch, capsys, t
     assert page.read_text() == before
     assert str(page) in capsys.readouterr().out
 
-    # Elsewhere nothing is on the disk: the files are those of the run.
+    # In another folder the files come from the run.
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     os.link(folder / "optuna.journal", elsewhere / "optuna.journal")
@@ -89,7 +88,7 @@ def test_the_command_writes_the_same_page_again(finished, monkeypatch, capsys, t
     assert write_report(Job(elsewhere, "tiny study", tracker=tracker)).read_text() == before
 
 
-def test_what_is_not_there_is_said(finished, tmp_path):
+def test_a_missing_study_or_a_missing_report_is_an_input_error(finished, tmp_path):
     _, _, folder = finished
     with pytest.raises(InputError, match='--study-name "none" is not in the storage'):
         write_report(Job(folder, "none"))
@@ -115,7 +114,7 @@ def test_names_from_the_data_are_escaped(world, tmp_path, monkeypatch):
     assert (tmp_path / "artifacts" / "s&<i>" / "report" / "test_<b>x.png").is_file()
 
 
-def test_the_page_of_the_search_needs_no_network(finished):
+def test_the_page_of_the_search_needs_no_network_access(finished):
     _, result, _ = finished
     page = search_page(result.trials, "</title><b>")
     assert "&lt;/title&gt;&lt;b&gt;" in page
@@ -125,32 +124,32 @@ def test_the_page_of_the_search_needs_no_network(finished):
     assert len(page) < 8_000_000
 
 
-def test_the_description_answers_in_order_and_fits(finished):
+def test_the_sections_of_the_description_are_in_order_and_fit_the_limit(finished):
     _, result, folder = finished
     _, (parent,), _ = runs_of(folder)
-    told = parent.data.tags["mlflow.note.content"]
-    heads = ["What was searched", "What won", "By how much, and is it significant?", "What mattered", "What it cost"]
-    places = [told.index(f"### {head}\n") for head in heads]
+    text = parent.data.tags["mlflow.note.content"]
+    heads = ["Data", "Result", "Comparison with other models", "Parameter importance", "Cost"]
+    places = [text.index(f"### {head}\n") for head in heads]
     assert places == sorted(places)
-    assert len(told) <= TAG_LENGTH
-    assert "python -m metarec.study study.yaml" in told
-    assert "3 complete trials are too few to tell" in told.replace("3 Complete", "3 complete")
-    assert f"| {result.test['movies'].gains['bias']} |" in told
+    assert len(text) <= TAG_LENGTH
+    assert "python -m metarec.study study.yaml" in text
+    assert "3 complete trials are too few to tell" in text.replace("3 Complete", "3 complete")
+    assert f"| {result.test['movies'].gains['bias']} |" in text
     sure = [gain for gain in result.test["movies"].gains.values() if gain.low <= 0 <= gain.high]
-    assert ("no significant difference" in told) == bool(sure)
+    assert ("no significant difference" in text) == bool(sure)
 
     findings, _ = kept(folder)
     long = {**findings, "tables": [{**findings["tables"][0], "domain": f"domain {i}"} for i in range(40)]}
-    assert len(story(long)) <= TAG_LENGTH
-    assert story(long).endswith("The rest is in `report.html`, among the artifacts.")
+    assert len(final_description(long)) <= TAG_LENGTH
+    assert final_description(long).endswith("The rest is in `report.html`, among the artifacts.")
 
 
-def test_a_difference_is_significant_where_its_interval_leaves_zero_out():
-    said = [verdict(Gain(1.0, low, high)) for low, high in ((0.5, 2), (-2, -0.5), (-1, 2), (0.0, 2))]
-    assert said == ["better", "worse", "no significant difference", "no significant difference"]
+def test_a_difference_is_significant_if_its_interval_excludes_zero():
+    found = [verdict(Gain(1.0, low, high)) for low, high in ((0.5, 2), (-2, -0.5), (-1, 2), (0.0, 2))]
+    assert found == ["better", "worse", "no significant difference", "no significant difference"]
 
 
-def test_importances_are_told_of_enough_trials_only(finished):
+def test_importances_need_enough_trials(finished):
     import optuna
     from optuna.distributions import FloatDistribution
 
@@ -166,11 +165,11 @@ def test_importances_are_told_of_enough_trials_only(finished):
     ]
     shares = importances_of(trials)["shares"]
     assert shares["matters"] > 0.8
-    assert importances_of([*trials[:1] * 12])["reason"] == "all trials came to the same error"
+    assert importances_of([*trials[:1] * 12])["reason"] == "all trials have the same error"
     assert len(study_of(trials).trials) == 12
 
 
-def test_a_picture_that_is_gone_is_left_out(finished, tmp_path):
+def test_a_missing_picture_is_left_out(finished, tmp_path):
     _, _, folder = finished
     findings, _ = kept(folder)
     page = report_page(findings, tmp_path)

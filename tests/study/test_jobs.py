@@ -1,4 +1,4 @@
-"""Studies as jobs: joined from elsewhere, killed, repaired, on a full disk, and repeated trial by trial."""
+"""Jobs on a study: workers, a kill, a repair, a full disk, and a replay of trials."""
 
 import os
 import re
@@ -49,9 +49,9 @@ def test_every_trial_of_several_processes_has_its_value_again(study, place, monk
             assert replay_trial(job_in(study), {}, trial.number).value == trial.value
 
 
-def test_the_command_says_whether_a_trial_is_the_same_again(study, place):
-    told = ended(begun(place, "replay", "--study-name", "s", "--trial", "0", "--out", str(study)))
-    assert told.splitlines()[-1].endswith(": equal")
+def test_the_command_prints_whether_a_trial_is_equal(study, place):
+    output = ended(begun(place, "replay", "--study-name", "s", "--trial", "0", "--out", str(study)))
+    assert output.splitlines()[-1].endswith(": equal")
     # With other ratings it is not the same study.
     other = simulate_domains(1, num_users=60, num_items=40, ratings_per_user=20)["movies"]
     other.ratings.to_csv(place / "other.csv", index=False)
@@ -60,7 +60,7 @@ def test_the_command_says_whether_a_trial_is_the_same_again(study, place):
 
 
 def test_a_worker_elsewhere_needs_the_urls_and_the_data_alone(study, place, tmp_path, monkeypatch):
-    """Another folder stands for another machine; the trials that are wanted grow meanwhile."""
+    """Another folder represents another machine; the number of trials grows meanwhile."""
     monkeypatch.chdir(place)
     spec = load_spec("job.yaml", {"trials": 7, "domains": {"movies": "movies.csv"}})
     shared = join_study("s", str(study / "optuna.journal"))
@@ -73,7 +73,7 @@ def test_a_worker_elsewhere_needs_the_urls_and_the_data_alone(study, place, tmp_
     monkeypatch.chdir(place)
     found = audit("s", str(study / "optuna.journal"), sqlite_uri(study / "mlflow.db"))
     assert (found["counted"], found["wrong"]) == (7, [])
-    # Whoever began it scores all of them; the networks that it does not have are learned again.
+    # The first process scores all trials; it trains missing networks again.
     domains = read_data(spec)
     result = run_study(spec, domains, job_in(study))
     assert len(result.trials) == 7
@@ -89,9 +89,9 @@ def test_a_killed_command_is_repaired_and_goes_on(place, tmp_path):
     time.sleep(1.5)
     os.killpg(command.pid, signal.SIGKILL)
     command.wait()
-    told = ended(begun(place, "repair", "--study-name", "s", "--out", str(tmp_path)))
-    assert "had lost its process: ended, to be tried again" in told
-    assert "the run of study s was left open: ended as interrupted" in told
+    output = ended(begun(place, "repair", "--study-name", "s", "--out", str(tmp_path)))
+    assert "had lost its process: ended, to be tried again" in output
+    assert "the run of study s was left open: ended as interrupted" in output
     assert ended(begun(place, "repair", "--study-name", "s", "--out", str(tmp_path))) == "all is right\n"
     ended(begun(place, *options, *slow, "--out", str(tmp_path), "--trials", "2"))
     assert audit("s", str(tmp_path / "optuna.journal"), sqlite_uri(tmp_path / "mlflow.db"))["wrong"] == []
@@ -99,7 +99,7 @@ def test_a_killed_command_is_repaired_and_goes_on(place, tmp_path):
 
 @pytest.fixture
 def small_disk(tmp_path):
-    """A small file system of its own, and what makes it larger."""
+    """A small file system, and a function that enlarges it."""
     disk = tmp_path / "disk"
     disk.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", "size=300m", "tmpfs", str(disk)]
@@ -111,7 +111,7 @@ def small_disk(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kilobytes", [900, 1400, 2000])
-def test_a_full_disk_is_said_and_nothing_half_written_is_in_the_way(place, small_disk, kilobytes):
+def test_a_full_disk_is_reported_and_leaves_no_partial_files(place, small_disk, kilobytes):
     disk, enlarge = small_disk
     subprocess.run(["mount", "-o", f"remount,size={kilobytes}k", str(disk)], check=True)
     options = [
@@ -126,11 +126,11 @@ def test_a_full_disk_is_said_and_nothing_half_written_is_in_the_way(place, small
         f"{disk}/runs",
     ]
     command = begun(place, *options)
-    told, _ = command.communicate(timeout=300)
-    # 2, if there was not even room for the store of runs.
-    assert command.returncode in (1, 2), told
-    assert "Traceback" not in told
-    assert re.match("error: .*(No space left|disk is full)", told.splitlines()[-1]), told
+    output, _ = command.communicate(timeout=300)
+    # The code is 2 if there was no space for the store of runs.
+    assert command.returncode in (1, 2), output
+    assert "Traceback" not in output
+    assert re.match("error: .*(No space left|disk is full)", output.splitlines()[-1]), output
     enlarge()
     ended(begun(place, *options))
     found = audit("s", str(disk / "runs" / "optuna.journal"), sqlite_uri(disk / "runs" / "mlflow.db"))
@@ -138,16 +138,16 @@ def test_a_full_disk_is_said_and_nothing_half_written_is_in_the_way(place, small
 
 
 @pytest.mark.slow
-def test_a_read_only_disk_is_said_at_once(place, small_disk):
+def test_a_read_only_disk_is_reported_at_once(place, small_disk):
     disk, _ = small_disk
     subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
     options = ["job.yaml", "--data", "movies=movies.csv", "--study-name", "s"]
-    told = ended(begun(place, *options, "--out", str(disk / "runs")), 2)
-    assert "cannot be written: Read-only file system; give another folder" in told
+    output = ended(begun(place, *options, "--out", str(disk / "runs")), 2)
+    assert "cannot be written: Read-only file system; give another folder" in output
 
 
-def test_a_folder_that_cannot_be_written_is_said_at_once(place, tmp_path):
+def test_an_unwritable_folder_is_reported_at_once(place, tmp_path):
     (tmp_path / "file").write_text("")
     options = ["job.yaml", "--data", "movies=movies.csv", "--study-name", "s"]
-    told = ended(begun(place, *options, "--out", str(tmp_path / "file" / "runs")), 2)
-    assert "cannot be written: Not a directory; give another folder" in told
+    output = ended(begun(place, *options, "--out", str(tmp_path / "file" / "runs")), 2)
+    assert "cannot be written: Not a directory; give another folder" in output

@@ -1,4 +1,4 @@
-"""The main job as a whole: its contract, its record, and what it must never do."""
+"""The main job as a whole: its contract, its record, and its independence of test ratings."""
 
 import json
 import logging
@@ -38,7 +38,7 @@ MODELS = {METAREC, "bias", "item-knn", *BASELINES}
 
 @pytest.fixture(autouse=True)
 def without_engine_check(monkeypatch):
-    """It takes as long as all else together; the study of `finished` has it."""
+    """The check takes half of the time; the study of `finished` includes it."""
     monkeypatch.setattr("metarec.study.networks._stages.check_engines", lambda *_, **__: [])
 
 
@@ -51,20 +51,20 @@ def predictions(result):
 
 def test_the_contract_of_json(finished):
     spec, result, _ = finished
-    told = json.loads(json.dumps(result.to_json()))
-    assert set(told) >= {"study", "metric", "direction", "trials", "best", "test", "predictions"}
-    assert (told["study"], told["direction"]) == ("tiny study", "minimize")
-    assert [trial["number"] for trial in told["trials"]] == [0, 1, 2]
-    for trial in told["trials"]:
+    output = json.loads(json.dumps(result.to_json()))
+    assert set(output) >= {"study", "metric", "direction", "trials", "best", "test", "predictions"}
+    assert (output["study"], output["direction"]) == ("tiny study", "minimize")
+    assert [trial["number"] for trial in output["trials"]] == [0, 1, 2]
+    for trial in output["trials"]:
         assert set(trial) == {"number", "state", "value", "params", "run_id", "duration_s"}
         assert trial["state"] == "complete"
         assert set(trial["params"]) == set(spec.space)
         assert 0 < trial["value"] < 1
         assert trial["duration_s"] > 0
-    best = min(told["trials"], key=lambda trial: trial["value"])
-    assert told["best"] == {key: best[key] for key in ("number", "value", "params", "run_id")}
-    assert list(told["test"]) == ["movies", "books"]
-    for table in told["test"].values():
+    best = min(output["trials"], key=lambda trial: trial["value"])
+    assert output["best"] == {key: best[key] for key in ("number", "value", "params", "run_id")}
+    assert list(output["test"]) == ["movies", "books"]
+    for table in output["test"].values():
         assert set(table) == MODELS
         assert all(set(row) == {"rmse", "mae", "unit_rmse", "n_users", "n_ratings"} for row in table.values())
         assert len({(row["n_users"], row["n_ratings"]) for row in table.values()}) == 1
@@ -119,7 +119,7 @@ def test_the_engines_agree(finished):
     assert all(check.milliseconds > 0 for check in result.engines)
 
 
-def test_a_trials_file_holds_all_that_it_learned(movies, tmp_path, monkeypatch):
+def test_the_file_of_a_trial_has_all_learned_weights_and_rates(movies, tmp_path, monkeypatch):
     kept = []
     original = objective_module.NetworkObjective.files
 
@@ -136,7 +136,7 @@ def test_a_trials_file_holds_all_that_it_learned(movies, tmp_path, monkeypatch):
     assert set(weights) == set(learner.state_dict())
     assert all(torch.equal(weights[name], value) for name, value in learner.state_dict().items())
 
-    # And what scores test users has them: with a rate of nearly nothing it would not adapt.
+    # The network that scores test users uses these rates; with a rate near 0 it would not adapt.
     torch.save({**weights, "log_rates": weights["log_rates"] - 20}, tmp_path / "artifacts/s/networks/trial-0.pt")
     other = predictions(run_study(spec, movies, Job(tmp_path, "s")))
     assert not np.allclose(other[METAREC], before[METAREC], atol=1e-6)
@@ -169,12 +169,13 @@ def test_mlflow_holds_one_parent_with_its_trials(finished):
     assert names >= {"study.yaml", "test_predictions.parquet", "test_movies.png", "test_books.png", "search.png"}
     for domain, table in result.test.items():
         for model, row in table.scores.items():
-            assert parent.data.metrics[f"test/{domain}/{model}/rmse"] == pytest.approx(row.rmse)
+            for metric, value in row.values.items():
+                assert parent.data.metrics[f"test/{domain}/{model}/{metric}"] == pytest.approx(value)
     assert parent.data.metrics["engine/higher/gradient_difference"] < 1e-4
     assert parent.data.params["training.epochs"] == str(spec.training.epochs)
 
 
-def test_runs_are_filtered_by_tags_and_say_what_they_are_of(finished, world):
+def test_runs_can_be_filtered_by_tags(finished, world):
     _, result, folder = finished
     client, (parent,), children = runs_of(folder)
     tags = {"domain": "movies", "strategy": "none", "fusion": "attention", "engine": "batched", "state": "complete"}
@@ -190,7 +191,7 @@ def test_runs_are_filtered_by_tags_and_say_what_they_are_of(finished, world):
     assert profile["ratings"] == len(world["books"].ratings)
 
 
-def test_what_optuna_knows_names_a_run_as_its_trial_does(finished):
+def test_the_label_of_a_run_is_the_same_from_optuna_and_from_its_trial(finished):
     import optuna
 
     from metarec.search.storage import open_storage
@@ -204,7 +205,7 @@ def test_what_optuna_knows_names_a_run_as_its_trial_does(finished):
         assert fact.tags.items() <= child.data.tags.items()
 
 
-def test_the_artifacts_are_true(finished):
+def test_the_artifacts_match_the_result(finished):
     spec, result, folder = finished
     client, (parent,), children = runs_of(folder)
     stored = Path(client.download_artifacts(parent.info.run_id, "test_predictions.parquet"))
@@ -215,7 +216,7 @@ def test_the_artifacts_are_true(finished):
         path = client.download_artifacts(child.info.run_id, "configuration.yaml")
         assert yaml.safe_load(Path(path).read_text())["parameters"] == trial.params
         rows = pd.read_parquet(client.download_artifacts(child.info.run_id, "validation_predictions.parquet"))
-        unit_rmse = scores(rows, 4.5)[METAREC].unit_rmse
+        unit_rmse = scores(rows, 4.5)[METAREC].values["unit_rmse"]
         assert unit_rmse == pytest.approx(trial.value, rel=1e-5)
         assert not set(rows["user"]) & set(predictions(result)["user"])
 
@@ -223,18 +224,18 @@ def test_the_artifacts_are_true(finished):
 # --- honest numbers --------------------------------------------------------------------------------------------------
 
 
-def test_inverting_what_test_users_are_asked_moves_no_prediction(movies, tmp_path):
+def test_inverted_query_ratings_of_test_users_change_no_prediction(movies, tmp_path):
     spec = tiny_spec(trials=2, target="movies", baselines=sorted(BASELINES))
     domain = movies["movies"]
     roles = assign_roles(movies, "movies", spec.episodes, spec.seed)
     tasks = cut_tasks(domain, roles, spec.episodes, spec.seed)
     support = {(task.user, item) for task, *_ in tasks for item in task.support_items}
     ratings = domain.ratings.copy()
-    asked = [
+    used = [
         roles.roles.get(user) == "test" and (user, item) not in support
         for user, item in zip(ratings["user"], ratings["item"], strict=True)
     ]
-    ratings.loc[asked, "rating"] = domain.scale.low + domain.scale.high - ratings.loc[asked, "rating"]
+    ratings.loc[used, "rating"] = domain.scale.low + domain.scale.high - ratings.loc[used, "rating"]
     inverted = Domain("movies", ratings, domain.scale, items=domain.items)
 
     before = predictions(run_study(spec, movies, Job(tmp_path / "before", "a")))
@@ -255,8 +256,8 @@ def test_the_same_seed_gives_the_same_predictions_and_another_does_not(movies, t
 
 
 @pytest.mark.slow
-def test_other_processes_change_nothing(world, finished, new_folder):
-    """Baselines are fitted, and files are written, by others while the search runs: the same comes out."""
+def test_other_processes_do_not_change_the_result(world, finished, new_folder):
+    """Other processes fit baselines and write files during the search; the result is the same."""
     spec, alone, folder = finished
     domains = {name: world[name] for name in ("movies", "books")}
     other = new_folder()
@@ -282,7 +283,7 @@ def test_other_processes_change_nothing(world, finished, new_folder):
 # --- continuing ------------------------------------------------------------------------------------------------------
 
 
-def test_a_continued_study_runs_what_is_missing(movies, new_folder):
+def test_a_continued_study_runs_the_missing_trials(movies, new_folder):
     folder = new_folder()
     first = run_study(tiny_spec(trials=2), movies, reported(folder, "s"))
     second = run_study(tiny_spec(trials=5), movies, reported(folder, "s"))
@@ -297,13 +298,13 @@ def test_a_continued_study_runs_what_is_missing(movies, new_folder):
     _, parents, children = runs_of(folder)
     assert (len(parents), len(children)) == (1, 5)
     assert {run.info.status for run in [*parents, *children]} == {"FINISHED"}
-    # There is nothing left to run, and the result is the same.
+    # No trial is missing, and the result is the same.
     third = run_study(tiny_spec(trials=5), movies, Job(folder, "s"))
     again, before = third.to_json()["trials"], second.to_json()["trials"]
     assert [{**trial, "run_id": None} for trial in again] == [{**trial, "run_id": None} for trial in before]
-    # Without a store a run's id is known from the trial, if the store had answered before the trial was over.
-    for trial, known in zip(again, before, strict=True):
-        assert trial["run_id"] in (known["run_id"], None)
+    # Without a store, the trial has the id of its run if the store had answered before the end of the trial.
+    for trial, earlier in zip(again, before, strict=True):
+        assert trial["run_id"] in (earlier["run_id"], None)
     assert third.to_json()["test"] == second.to_json()["test"]
 
 
@@ -320,12 +321,12 @@ def test_continuing_with_other_data_or_settings_is_refused(movies, world, tmp_pa
     assert sorted(tmp_path.rglob("*")) == before
 
 
-# --- trials that do not come to a good end ---------------------------------------------------------------------------
+# --- trials that fail or are stopped ---------------------------------------------------------------------------
 
 
 @pytest.fixture
 def not_finite(monkeypatch):
-    """Makes the loss of some trials not finite, by the value of their outer rate."""
+    """Makes the loss of trials with some outer rates infinite or NaN."""
     original = MetaLearningTrainer.fit
 
     def plant(wrong):
@@ -344,13 +345,13 @@ def test_a_loss_that_is_not_finite_ends_the_trial_not_the_study(movies, new_fold
     folder = new_folder()
     result = run_study(tiny_spec(), movies, reported(folder, "s"))
     assert [trial.state for trial in result.trials] == [TrialState.FAIL, TrialState.COMPLETE, TrialState.COMPLETE]
-    told = result.to_json()["trials"][0]
-    assert (told["state"], told["value"]) == ("failed", None)
+    output = result.to_json()["trials"][0]
+    assert (output["state"], output["value"]) == ("failed", None)
     _, (parent,), children = runs_of(folder)
     assert [child.info.status for child in children] == ["FAILED", "FINISHED", "FINISHED"]
     assert parent.info.status == "FINISHED"
     assert "the meta-loss" in children[0].data.tags["metarec.reason"]
-    assert told["run_id"] == children[0].info.run_id
+    assert output["run_id"] == children[0].info.run_id
 
 
 def test_a_study_of_failures_only_fails(movies, new_folder, not_finite):
@@ -416,7 +417,7 @@ def test_ctrl_c_puts_a_trial_back(movies, new_folder, monkeypatch):
     _, (parent,), children = runs_of(folder)
     assert (parent.info.status, [child.info.status for child in children]) == ("KILLED", ["FINISHED", "KILLED"])
     result = run_study(tiny_spec(), movies, reported(folder, "s"))
-    # Three in all that ended by themselves; the interrupted parameters are tried again.
+    # Three trials ended by themselves; the interrupted parameters are tried again.
     assert [trial.state for trial in result.trials] == [TrialState.COMPLETE] * 3
     assert calls[2] == calls[1]
     _, (parent,), children = runs_of(folder)
@@ -428,18 +429,18 @@ def test_ctrl_c_puts_a_trial_back(movies, new_folder, monkeypatch):
 
 
 @pytest.mark.parametrize("engine", ["higher", "learn2learn"])
-def test_a_study_runs_wholly_on_another_engine(movies, tmp_path, monkeypatch, engine):
-    asked = []
+def test_a_study_uses_one_engine_only(movies, tmp_path, monkeypatch, engine):
+    used = []
     original = network_config.make_engine
 
     def make_engine(name, *args, **kwargs):
-        asked.append(name)
+        used.append(name)
         return original(name, *args, **kwargs)
 
     monkeypatch.setattr(network_config, "make_engine", make_engine)
     changes = {"trials": 1, "training": {"epochs": 2}, "episodes": {**TINY["episodes"], "max_query": 5}}
     other = run_study(tiny_spec(engine=engine, **changes), movies, Job(tmp_path / engine, "s"))
-    assert set(asked) == {engine}
+    assert set(used) == {engine}
     batched = run_study(tiny_spec(**changes), movies, Job(tmp_path / "batched", "s"))
     assert other.best.value == pytest.approx(batched.best.value, abs=1e-3)
 
@@ -461,7 +462,7 @@ def test_two_workers_run_the_trials_of_one_study(movies, new_folder):
 @pytest.mark.slow
 @pytest.mark.parametrize(("presses", "second"), [(1, "FINISHED"), (2, "KILLED")])
 def test_ctrl_c_on_the_command_and_going_on(tiny_command, presses, second):
-    """Once lets the running trial end, twice does not."""
+    """One Ctrl-C lets the running trial end, two do not."""
     arguments, folder = tiny_command
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "COLUMNS": "200"}
     whole = [sys.executable, "-u", "-m", "metarec.study", *arguments]
@@ -477,17 +478,17 @@ def test_ctrl_c_on_the_command_and_going_on(tiny_command, presses, second):
                 break
         time.sleep(0.3)
         for _ in range(presses):
-            # As a terminal does, to the whole group.
+            # A terminal sends the signal to the whole group.
             os.killpg(study.pid, signal.SIGINT)
             time.sleep(0.3)
         rest, printed = study.stderr.read(), study.stdout.read()
         study.wait(60)
-    told = "".join(lines) + rest
-    assert study.returncode == 130, told
-    assert "Traceback" not in told
+    output = "".join(lines) + rest
+    assert study.returncode == 130, output
+    assert "Traceback" not in output
     assert printed == ""
     assert "--study-name s" in rest
-    assert "Ctrl-C once more stops now" in rest
+    assert "a second Ctrl-C stops now" in rest
     _, (parent,), children = runs_of(folder)
     assert parent.info.status == "KILLED"
     assert [child.info.status for child in children] == ["FINISHED", second]
@@ -503,7 +504,7 @@ def test_ctrl_c_on_the_command_and_going_on(tiny_command, presses, second):
 
 
 def test_ctrl_c_before_anything_has_begun(tiny_command):
-    """Workers' libraries are being imported by then, and a traceback of that would help nobody."""
+    """The signal meets the import of workers' libraries, which must not print a traceback."""
     arguments, _ = tiny_command
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     whole = [sys.executable, "-m", "metarec.study", *arguments]
@@ -513,29 +514,29 @@ def test_ctrl_c_before_anything_has_begun(tiny_command):
         server = Path(f"/proc/{study.pid}/task/{study.pid}/children")
         for _ in range(600):
             time.sleep(0.05)
-            # Its first children are the one that keeps track of resources, and the server of workers.
+            # Its first children are the resource tracker and the server of workers.
             if len(server.read_text().split()) >= 2:
                 break
         time.sleep(0.1)
         os.killpg(study.pid, signal.SIGINT)
-        # Until the last process that could still say something has ended.
-        told, printed = study.stderr.read(), study.stdout.read()
+        # This waits for the last process with the same output.
+        errors, printed = study.stderr.read(), study.stdout.read()
         study.wait(60)
-    assert study.returncode == 130, told
-    assert (told, printed) == ("", "")
+    assert study.returncode == 130, errors
+    assert (errors, printed) == ("", "")
 
 
 # --- the command's own output ----------------------------------------------------------------------------------------
 
 
-def test_the_command_prints_the_table_and_says_where_the_runs_are(tiny_command, monkeypatch, capsys):
+def test_the_command_prints_the_table_and_the_address_of_the_runs(tiny_command, monkeypatch, capsys):
     arguments, folder = tiny_command
     monkeypatch.setattr(sys, "argv", ["study", *arguments, "--trials", "1", "--json", "out.json"])
     monkeypatch.setattr(command, "cores", lambda: 1)
     command.main()
     printed = capsys.readouterr()
-    told = json.loads(Path("out.json").read_text())
-    for model, row in told["test"]["movies"].items():
+    output = json.loads(Path("out.json").read_text())
+    for model, row in output["test"]["movies"].items():
         assert re.search(rf"│ {model} +│ +{row['rmse']:.4f} │ +{row['mae']:.4f} │", printed.out), model
     *_, where, opened, address, own = printed.out.strip().splitlines()
     assert 'model: metarec.load("models:/metarec-' in printed.out
@@ -557,14 +558,13 @@ def frame(**models):
 
 def test_scores_by_hand():
     (row,) = scores(frame(metarec=[2.0, 2.0, 2.0]), span=4.0).values()
-    assert row.rmse == pytest.approx(math.sqrt((1 + 0 + 4) / 3))
-    assert row.mae == pytest.approx(1.0)
-    assert row.unit_rmse == pytest.approx(row.rmse / 4)
+    rmse = math.sqrt((1 + 0 + 4) / 3)
+    assert row.values == pytest.approx({"rmse": rmse, "mae": 1.0, "unit_rmse": rmse / 4})
     assert (row.n_users, row.n_ratings) == (2, 3)
 
 
 def test_gains_by_hand():
-    # Half of the other's error everywhere: 50 percent, however users are drawn.
+    # Half of the other's error everywhere is 50 percent in every resample.
     rows = frame(metarec=[1.5, 2.5, 4.5], other=[2.0, 3.0, 5.0], same=[1.5, 2.5, 4.5], worse_ours=[1.25, 2.25, 4.25])
     table = gains(rows)
     assert table["other"] == pytest.approx(Gain(50.0, 50.0, 50.0))
@@ -572,13 +572,13 @@ def test_gains_by_hand():
     assert table["worse_ours"] == pytest.approx(Gain(-100.0, -100.0, -100.0))
 
 
-def test_the_interval_of_a_gain_draws_users_not_rows():
+def test_the_interval_of_a_gain_resamples_users_not_rows():
     rng = np.random.default_rng(0)
     users = np.repeat(np.arange(30), 20)
     noise = rng.normal(size=(2, 600))
     rows = pd.DataFrame({"domain": "d", "user": users, "item": np.tile(np.arange(20), 30), "rating": 3.0})
     rows["metarec"], rows["equal"] = rows["rating"] + noise[0], rows["rating"] + noise[1]
-    # What helps is one effect per user: few independent observations, so a wide interval.
+    # The gain is one effect per user: few independent observations give a wide interval.
     helped = np.repeat(rng.normal(1.0, 0.5, 30), 20)
     rows["by_user"] = rows["rating"] + noise[0] * np.abs(helped)
     table = gains(rows, seed=1)
@@ -592,7 +592,7 @@ def test_the_interval_of_a_gain_draws_users_not_rows():
     assert width == pytest.approx(high - low, rel=0.2)
 
 
-def test_a_base_that_cannot_say_is_scored_by_the_fallback_on_the_same_rows(world, tmp_path):
+def test_a_base_without_a_prediction_is_scored_by_the_fallback_on_the_same_rows(world, tmp_path):
     # An item that only test users rated is unknown to every base.
     from metarec.episodes import build_episodes
     from metarec.evaluation.metrics import base_unit_predictions, prediction_rows
@@ -603,14 +603,14 @@ def test_a_base_that_cannot_say_is_scored_by_the_fallback_on_the_same_rows(world
     ratings = domain.ratings.copy()
     test = ratings["user"].map(roles.roles) == "test"
     last = ratings[test].sort_values("timestamp").groupby("user").tail(1).index
-    ratings.loc[last, "item"] = "nobody knows"
+    ratings.loc[last, "item"] = "unseen"
     changed = Domain("movies", ratings, domain.scale)
     settings = spec.episodes.model_copy(update={"max_query": 40})
     episodes = build_episodes({"movies": changed}, "movies", settings, spec.bases)["movies"].test
     unit = base_unit_predictions(episodes)
     rows = prediction_rows(episodes, {METAREC: unit["bias"], **unit})
-    unknown = rows[rows["item"] == "nobody knows"]
-    assert len(unknown) == test[test].index.size - len(ratings[test & (ratings["item"] != "nobody knows")])
+    unknown = rows[rows["item"] == "unseen"]
+    assert len(unknown) == test[test].index.size - len(ratings[test & (ratings["item"] != "unseen")])
     assert np.isfinite(rows[["bias", "item-knn"]]).all(axis=None)
     assert {row.n_ratings for row in scores(rows, 4.5).values()} == {len(rows)}
 

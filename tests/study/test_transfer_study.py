@@ -1,4 +1,4 @@
-"""A study of transfer: strategies are trials, compared on validation users, and test users move nothing."""
+"""A study of transfer: strategies are trials, compared on validation users, without test users."""
 
 import hashlib
 import io
@@ -19,7 +19,7 @@ from metarec.evaluation.metrics import KEYS, METAREC, base_unit_predictions, sco
 from metarec.study.data import identity_of
 from metarec.study.job import Job, run_study
 from metarec.study.spec import StudySpec, load_spec
-from metarec.study.transfer import Known, TransferObjective, transfer_settings
+from metarec.study.transfer import TransferObjective, TrialData, transfer_settings
 from metarec.study.transfer import _objective as transfer_objective
 from metarec.transfer import TransferRounds, TransferSettings, predict_round
 from metarec.transfer.rounds import REGIMES
@@ -54,7 +54,7 @@ def done(world, new_folder):
 
 @pytest.fixture(scope="module")
 def given(world):
-    """The round that the study searches in."""
+    """The round of the study."""
     spec = small_spec()
     rounds = TransferRounds(world, [4], spec.episodes, bases=spec.bases)
     return rounds.round("movies", shots=4, target_users=8, number=spec.seed)
@@ -65,20 +65,22 @@ def given(world):
 
 def test_the_contract_of_json(done):
     result, _ = done
-    told = json.loads(json.dumps(result.to_json()))
-    assert (told["study"], told["metric"], told["direction"]) == ("s", "validation_unit_rmse", "minimize")
+    output = json.loads(json.dumps(result.to_json()))
+    assert (output["study"], output["metric"], output["direction"]) == ("s", "validation_unit_rmse", "minimize")
     # The default configuration first, and every other strategy with the same network.
-    assert [trial["params"]["strategy"] for trial in told["trials"]] == STRATEGIES
-    networks = [{key: value for key, value in trial["params"].items() if key != "strategy"} for trial in told["trials"]]
+    assert [trial["params"]["strategy"] for trial in output["trials"]] == STRATEGIES
+    networks = [
+        {key: value for key, value in trial["params"].items() if key != "strategy"} for trial in output["trials"]
+    ]
     assert all(network == networks[0] for network in networks)
-    assert {trial["state"] for trial in told["trials"]} == {"complete"}
-    assert all(0 < trial["value"] < 1 for trial in told["trials"])
-    best = min(told["trials"], key=lambda trial: trial["value"])
-    assert told["best"] == {key: best[key] for key in ("number", "value", "params", "run_id")}
-    assert set(told["test"]) == {"movies"}
-    assert set(told["test"]["movies"]) == MODELS
-    assert told["engines"] == []
-    assert told["members"] == {"movies": {f"trial {best['number']}": 1.0}}
+    assert {trial["state"] for trial in output["trials"]} == {"complete"}
+    assert all(0 < trial["value"] < 1 for trial in output["trials"])
+    best = min(output["trials"], key=lambda trial: trial["value"])
+    assert output["best"] == {key: best[key] for key in ("number", "value", "params", "run_id")}
+    assert set(output["test"]) == {"movies"}
+    assert set(output["test"]["movies"]) == MODELS
+    assert output["engines"] == []
+    assert output["members"] == {"movies": {f"trial {best['number']}": 1.0}}
 
 
 def test_the_table_is_that_of_the_predictions(done, given, world):
@@ -97,23 +99,23 @@ def test_the_table_is_that_of_the_predictions(done, given, world):
         assert row["n_ratings"] == len(rows)
 
 
-def test_metarec_is_the_best_trials_strategy_as_a_comparison_has_it(done, given):
+def test_metarec_is_the_best_trials_strategy_with_a_comparisons_predictions(done, given):
     result, _ = done
     rows = pd.read_parquet(result.predictions)
     settings = transfer_settings(small_spec(), result.best.params)
-    said = predict_round(result.best.params["strategy"], given, settings, 0)
-    expected = given.scale.to_ratings(said.predictions[given.test.batch.query.mask.numpy()])
+    predicted = predict_round(result.best.params["strategy"], given, settings, 0)
+    expected = given.scale.to_ratings(predicted.predictions[given.test.batch.query.mask.numpy()])
     np.testing.assert_allclose(rows[METAREC], expected, atol=1e-9)
 
 
 @pytest.mark.parametrize("strategy", ["scratch", "zero_shot"])
-def test_a_strategy_says_what_it_says_in_a_comparison(given, strategy):
-    """Without sources it sees the target plain, with them on the common scale."""
+def test_a_strategy_has_the_predictions_of_a_comparison(given, strategy):
+    """Without sources it reads the target on its own scale, with sources on the common scale."""
     spec = small_spec()
     params = {**spec.trial_zero, "strategy": strategy}
-    fitted = TransferObjective(spec, Known.of(given), None).fit(params)
-    said = predict_round(strategy, given, transfer_settings(spec, params), 0)
-    np.testing.assert_array_equal(fitted.predict(given.test, given.plain_test), said.predictions)
+    fitted = TransferObjective(spec, TrialData.of(given), None).fit(params)
+    predicted = predict_round(strategy, given, transfer_settings(spec, params), 0)
+    np.testing.assert_array_equal(fitted.predict(given.test, given.plain_test), predicted.predictions)
 
 
 def test_the_terminal_has_strategies_in_the_place_of_engines(done):
@@ -145,10 +147,10 @@ def test_trials_are_runs_with_their_strategy_and_its_reasons(done, given):
         assert yaml.safe_load(files["configuration.yaml"].read_text())["parameters"] == trial.params
         assert bool(json.loads(files["reasons.json"].read_text())) == (trial.params["strategy"] in STRATEGIES[::3])
         rows = pd.read_parquet(files["validation_predictions.parquet"])
-        assert scores(rows, 4.5)[METAREC].unit_rmse == pytest.approx(trial.value, rel=1e-5)
+        assert scores(rows, 4.5)[METAREC].values["unit_rmse"] == pytest.approx(trial.value, rel=1e-5)
         assert set(rows["user"]) == set(given.validation.users)
     description = parent.data.tags["mlflow.note.content"]
-    assert "8 users of it are known (everything)" in description
+    assert "It has 8 train users (everything)" in description
     assert "### Strategies" in description
     assert "### Engines" not in description
     assert parent.data.metrics["test/movies/metarec/rmse"] == result.test["movies"].scores[METAREC].rmse
@@ -159,37 +161,37 @@ def test_trials_are_runs_with_their_strategy_and_its_reasons(done, given):
 
 
 @pytest.mark.parametrize("regime", REGIMES)
-def test_a_trial_is_handed_no_test_user(regime, world):
+def test_the_data_of_a_trial_has_no_test_user(regime, world):
     spec = small_spec()
     rounds = TransferRounds(world, [4], spec.episodes, bases={"bias": {}})
     given = rounds.round("movies", shots=4, target_users=8, regime=regime)
-    known = Known.of(given)
-    tested, validated = set(given.test.users), set(known.validation.users)
+    data = TrialData.of(given)
+    tested, validated = set(given.test.users), set(data.validation.users)
     assert tested
     assert validated
-    assert list(known.validation.users) == list(known.plain_validation.users)
+    assert list(data.validation.users) == list(data.plain_validation.users)
     assert not tested & validated
-    assert not (tested | validated) & set(known.few.users)
-    for episodes in (known.few, known.plain_few, known.validation, known.plain_validation):
+    assert not (tested | validated) & set(data.few.users)
+    for episodes in (data.few, data.plain_few, data.validation, data.plain_validation):
         assert not tested & set(episodes.users)
-    for source in known.sources.values():
+    for source in data.sources.values():
         assert not tested & {*source.train.users, *source.validation.users, *source.test.users}
 
 
 @pytest.fixture
 def inverted(world, given):
-    """The world with every rating that test users of the target are asked about turned over."""
-    asked = {
+    """The world with inverted query ratings of the target's test users."""
+    queried = {
         (user, item) for user, items in zip(given.test.users, given.test.query_items, strict=True) for item in items
     }
     movies = world["movies"]
     ratings = movies.ratings.copy()
-    rows = [pair in asked for pair in zip(ratings["user"], ratings["item"], strict=True)]
+    rows = [pair in queried for pair in zip(ratings["user"], ratings["item"], strict=True)]
     ratings.loc[rows, "rating"] = movies.scale.low + movies.scale.high - ratings.loc[rows, "rating"]
     return {**world, "movies": replace(movies, ratings=ratings)}
 
 
-def test_inverting_what_test_users_are_asked_moves_no_trial_and_no_prediction(done, inverted, tmp_path):
+def test_inverted_query_ratings_of_test_users_change_no_trial_and_no_prediction(done, inverted, tmp_path):
     before, _ = done
     after = run_study(small_spec(), inverted, Job(tmp_path, "s"))
     assert [trial.value for trial in after.trials] == [trial.value for trial in before.trials]
@@ -199,13 +201,13 @@ def test_inverting_what_test_users_are_asked_moves_no_trial_and_no_prediction(do
     pd.testing.assert_frame_equal(one.drop(columns="rating"), other.drop(columns="rating"), check_exact=True)
 
 
-def test_a_study_that_judges_on_test_users_is_seen(inverted, world, tmp_path, monkeypatch):
-    """The planted fault: by the test above it would be found."""
+def test_trials_that_are_scored_on_test_users_are_detected(inverted, world, tmp_path, monkeypatch):
+    """The planted fault, which the test above would detect."""
 
     def peeking(given):
-        return Known(given.sources, given.few, given.plain_few, given.test, given.plain_test)
+        return TrialData(given.sources, given.few, given.plain_few, given.test, given.plain_test)
 
-    monkeypatch.setattr(transfer_objective.Known, "of", peeking)
+    monkeypatch.setattr(transfer_objective.TrialData, "of", peeking)
     values = [
         run_study(small_spec(trials=1), domains, Job(tmp_path / name, "s")).best.value
         for name, domains in (("as it is", world), ("inverted", inverted))
@@ -230,7 +232,7 @@ def test_a_continued_study_runs_what_is_missing_and_refuses_another(done, world,
             run_study(small_spec(transfer=transfer), world, job)
 
 
-def test_studies_that_were_begun_before_there_were_these_keys_go_on(world):
+def test_studies_without_the_new_keys_can_continue(world):
     spec = small_spec(transfer=None)
     settings = spec.model_dump(mode="json")
     new = {"transfer", "sampler", "objectives", "warm_start"}
@@ -244,7 +246,7 @@ def test_studies_that_were_begun_before_there_were_these_keys_go_on(world):
     assert identity_of(spec.model_copy(update={"objectives": ["error", "seconds"]}), world) != before
 
 
-def test_strategies_are_timed_where_that_is_an_objective(world, tmp_path):
+def test_strategies_are_timed_if_seconds_are_an_objective(world, tmp_path):
     spec = small_spec(trials=2, objectives=["error", "seconds"], pruner="none")
     result = run_study(spec, world, Job(tmp_path, "s"))
     assert [line.trial for line in result.timed] == [0, 1]
@@ -281,7 +283,7 @@ def test_two_workers_run_the_trials_of_one_study(done, world, new_folder):
 # --- what is searched ------------------------------------------------------------------------------------------------
 
 
-def test_trial_zero_is_what_a_comparison_shows():
+def test_trial_zero_equals_a_cell_of_a_comparison():
     spec = StudySpec(transfer={}, training={"patience": TransferSettings().patience})
     assert spec.trial_zero["strategy"] == "auto"
     assert transfer_settings(spec, spec.trial_zero) == TransferSettings()
@@ -320,7 +322,7 @@ def test_the_weights_of_the_loss_change_a_trial(given):
     options = {"hidden_dim": 8, "meta_hidden_dim": 8}
     spec = small_spec(fusion={"network": "attention", "options": options})
     params = {**spec.trial_zero, "strategy": "zero_shot", "loss": "fusion"}
-    objective = TransferObjective(spec, Known.of(given), None)
+    objective = TransferObjective(spec, TrialData.of(given), None)
     one, other = (
         objective.fit({**params, "confidence_weight": weight}).predict(given.validation, given.plain_validation)
         for weight in (0.001, 1.0)
@@ -337,7 +339,7 @@ def test_the_strategies_of_a_search_can_be_fewer():
 
 
 @pytest.mark.parametrize(
-    ("assignment", "said"),
+    ("assignment", "message"),
     [
         ("transfer.strategies=[protoype_based]", 'unknown strategy "protoype_based"; did you mean "prototype_based"?'),
         ("transfer.strategies=[auto, auto]", 'strategy "auto" is named twice'),
@@ -351,25 +353,25 @@ def test_the_strategies_of_a_search_can_be_fewer():
         ("transfer=null", 'search: unknown parameter "strategy"'),
     ],
 )
-def test_a_wrong_spec_is_one_line(assignment, said):
+def test_a_wrong_spec_is_one_line(assignment, message):
     others = ["search.strategy={choices: [auto]}"] if assignment == "transfer=null" else []
     with pytest.raises(InputError) as raised:
         load_spec("transfer", {}, [*others, assignment])
-    assert said in str(raised.value)
+    assert message in str(raised.value)
     assert "\n" not in str(raised.value)
 
 
-def test_input_that_cannot_be_searched_is_one_line_and_nothing_is_written(world, tmp_path):
+def test_wrong_domains_are_one_line_and_nothing_is_written(world, tmp_path):
     spec, movies = small_spec, {"movies": world["movies"]}
     many = {**SMALL["transfer"], "target_users": 50}
-    for wrong, domains, said in (
+    for wrong, domains, message in (
         (spec(transfer=many), world, 'domain "movies": of its .* users .* but got 50'),
         (spec(), movies, "transfer needs at least two domains but got movies; give the ratings of another"),
         (spec(target=None), movies, "transfer needs at least two domains"),
         (spec(target="movie"), world, 'did you mean "movies"'),
         (spec(bases=["content"]), _without_items(world), "none of content has something to learn from"),
     ):
-        with pytest.raises(InputError, match=said) as raised:
+        with pytest.raises(InputError, match=message) as raised:
             run_study(wrong, domains, Job(tmp_path / "runs", "s"))
         assert "\n" not in str(raised.value)
     assert not (tmp_path / "runs").exists()
@@ -379,7 +381,7 @@ def _without_items(world):
     return {name: replace(domain, items=None) if name == "books" else domain for name, domain in world.items()}
 
 
-def test_a_base_that_not_every_domain_can_have_is_left_out(world, tmp_path, caplog):
+def test_a_base_that_needs_missing_item_features_is_left_out(world, tmp_path, caplog):
     spec = small_spec(trials=1, bases=["bias", "content"], baselines=["mean"])
     result = run_study(spec, _without_items(world), Job(tmp_path, "s"))
     assert set(result.test["movies"].scores) == {METAREC, "bias", "mean"}

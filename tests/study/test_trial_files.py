@@ -1,4 +1,4 @@
-"""The files of a trial are kept, whoever writes them and whatever happens meanwhile."""
+"""The files of a trial are written, by any process and after any interruption."""
 
 import multiprocessing
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
@@ -25,7 +25,7 @@ NAMES = ["base_weights.png", "configuration.yaml", "learning_curve.png", "valida
 
 
 class Record:
-    """A run that keeps what it is handed in a folder."""
+    """A run with its artifacts in a folder."""
 
     def __init__(self, folder):
         self.folder = folder
@@ -60,7 +60,7 @@ def test_another_process_writes_the_same(at_once, tmp_path):
 
 
 def kill_and_interrupt(processes, records):
-    """What Ctrl-C does to the main process, after it has ended the others."""
+    """Ctrl-C in the main process, after the end of the others."""
     with FileKeeper(processes, reporter=StudyReporter()) as keeper:
         processes.submit(abs, 1).result()
         for process in processes._processes.values():
@@ -71,8 +71,8 @@ def kill_and_interrupt(processes, records):
         raise KeyboardInterrupt
 
 
-def test_they_are_kept_when_the_processes_are_gone(at_once, tmp_path):
-    """The trial is in the study already when Ctrl-C ends the processes, and nobody would make its files again."""
+def test_files_are_written_after_the_processes_have_ended(at_once, tmp_path):
+    """The trial is already in the study when Ctrl-C ends the processes, so its files must be written."""
     records = [Record(tmp_path / "a"), Record(tmp_path / "b")]
     with (
         ProcessPoolExecutor(1, multiprocessing.get_context("forkserver")) as processes,
@@ -93,11 +93,11 @@ def keep_and_divide(processes, divisor):
         1 / divisor
 
 
-def test_an_error_in_writing_comes_out_at_the_end(caplog):
+def test_an_error_in_writing_is_raised_at_the_end(caplog):
     with ThreadPoolExecutor(1) as processes:
         with pytest.raises(OSError, match="no space left"):
             keep_and_divide(processes, 1)
-        # And does not hide what went wrong before.
+        # It does not hide an earlier error.
         with pytest.raises(ZeroDivisionError):
             keep_and_divide(processes, 0)
     assert "no space left" in caplog.text

@@ -1,4 +1,4 @@
-"""The study's command as a process of its own."""
+"""The study's command as a separate process."""
 
 import os
 import subprocess
@@ -27,10 +27,10 @@ def begun(place, *options, **changes):
 
 
 def ended(process, code=0):
-    told, _ = process.communicate(timeout=300)
-    assert process.returncode == code, told
-    assert "Traceback" not in told
-    return told
+    output, _ = process.communicate(timeout=300)
+    assert process.returncode == code, output
+    assert "Traceback" not in output
+    return output
 
 
 def soon(happens):

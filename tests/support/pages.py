@@ -22,7 +22,7 @@ class Block(NamedTuple):
     """A fenced block of a page.
 
     Attributes:
-        shown: the block of text that follows at once, which is what this one prints; None where there is none.
+        shown: the text block directly after it, its expected output; None if there is none.
     """
 
     page: str
@@ -32,7 +32,7 @@ class Block(NamedTuple):
 
 
 def blocks_of(page: str) -> list[Block]:
-    """All blocks of a page but those that show what the one before prints."""
+    """All blocks of a page except those with the output of the block before."""
     found = re.findall(r"^```(\w*)\n(.*?)^```$(?:\n\n```text\n(.*?)^```$)?", PAGES[page], re.MULTILINE | re.DOTALL)
     return [Block(page, language, code, shown or None) for language, code, shown in found]
 
@@ -53,7 +53,7 @@ def lines_of(block: Block) -> list[str]:
 
 
 def missing_lines(shown: str, printed: str) -> list[str]:
-    """The lines of a page that a program did not print, whatever its numbers and widths. `…` stands for anything."""
+    """The lines of a page that a program did not print, ignoring numbers and widths. `…` matches anything."""
     there = {_plain(line) for line in printed.splitlines()}
     return [line for line in shown.splitlines() if line.strip() != "…" and _plain(line) not in there]
 

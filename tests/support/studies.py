@@ -46,7 +46,7 @@ def opened(spec, name, storage, identity="identity", first=None):
 
 
 def warm_started(spec, name, storage):
-    """The first trials of a study, as the job asks for them."""
+    """The first trials of a study, as in the job."""
     return first_trials(spec.warm_start, spec.first_trials, spec.space, name=name, storage=storage)
 
 

@@ -1,7 +1,7 @@
-"""What somebody sees in a browser: MLflow's own pages, on the store that the quickstart leaves behind.
+"""MLflow's pages in a browser, on the store of the quickstart.
 
-Each page is waited for, looked at for what must be there, for errors in the console and for what does not fit, and kept
-as a picture in the folder that METAREC_SCREENSHOTS names.
+Each test waits for a page, checks its text, its console and its width, and saves a screenshot in the folder that
+METAREC_SCREENSHOTS names.
 """
 
 import json
@@ -30,7 +30,7 @@ pytestmark = [
 
 WIDTH, HEIGHT = 1400, 1000
 
-# What MLflow's pages ask of other machines, which need not be reached, and of a server that has no users.
+# MLflow's pages send requests to other machines, which may be unreachable, and to a server without users.
 NOT_OURS = re.compile(r"https?://(?!127\.0\.0\.1)|/users/current - Failed to load resource: .* 404")
 
 
@@ -57,7 +57,7 @@ def runs(store):
 
 @pytest.fixture(scope="module")
 def address(store):
-    """Of ``mlflow ui`` on it."""
+    """The address of ``mlflow ui`` on the store."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -83,7 +83,7 @@ def address(store):
 
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory):
-    """A headless chromium that keeps what its console says."""
+    """A headless chromium that keeps its console messages."""
     from selenium import webdriver
 
     options = webdriver.ChromeOptions()
@@ -107,7 +107,7 @@ def browser(tmp_path_factory):
 
 @pytest.fixture
 def look(browser, address, tmp_path):
-    """Opens a page, waits until the words are there, checks it, and keeps a picture."""
+    """Opens a page, waits for the words, checks the page, and saves a screenshot."""
     kept = Path(os.environ.get("METAREC_SCREENSHOTS") or tmp_path)
     kept.mkdir(parents=True, exist_ok=True)
 
@@ -118,8 +118,8 @@ def look(browser, address, tmp_path):
         text = waited_for(browser, words, within)
         time.sleep(0.5)
         browser.save_screenshot(str(kept / f"{name}.png"))
-        said = [line for line in browser.get_log("browser") if line["level"] == "SEVERE"]
-        assert not [line["message"] for line in said if not NOT_OURS.search(line["message"])]
+        errors = [line for line in browser.get_log("browser") if line["level"] == "SEVERE"]
+        assert not [line["message"] for line in errors if not NOT_OURS.search(line["message"])]
         wide = browser.execute_script("return document.documentElement.scrollWidth")
         assert wide <= browser.execute_script("return window.innerWidth"), "the page is wider than its window"
         return text
@@ -145,7 +145,7 @@ def waited_for(browser, words, within):
         time.sleep(0.25)
     browser.switch_to.default_content()
     missing = [word for word in words if word not in text]
-    raise AssertionError(f"{missing} not on the page, which says: {text[:2000]}")
+    raise AssertionError(f"{missing} not on the page: {text[:2000]}")
 
 
 def page_of(run, tab=""):
@@ -157,13 +157,13 @@ def test_the_experiment_lists_the_study(look, runs):
     look("experiment", f"experiments/{parent.info.experiment_id}/runs?workflowType=machine_learning", "quickstart")
 
 
-def test_the_study_s_page_says_what_came_out(look, runs):
+def test_the_page_of_a_study_shows_its_description(look, runs):
     parent, _ = runs
-    text = look("study", page_of(parent), "What was searched", "What won", "best-single", "metarec-quickstart")
+    text = look("study", page_of(parent), "Data", "Result", "best-single", "metarec-quickstart")
     assert "movies" in text
 
 
-def test_a_trial_s_page_says_what_it_was(look, runs):
+def test_the_page_of_a_trial_shows_its_parameters_and_value(look, runs):
     _, children = runs
     look("trial", page_of(children[0]), "validation_unit_rmse", "inner_lr", children[0].info.run_name)
 
@@ -189,9 +189,9 @@ def test_a_picture_is_previewed(look, runs, browser):
 def test_the_report_is_previewed(look, runs):
     parent, _ = runs
     path = page_of(parent, "/artifacts/report.html")
-    look("report", path, "best-single", "By how much, and is it significant?", within="iframe")
+    look("report", path, "best-single", "Comparison with other models", within="iframe")
 
 
-def test_the_registered_model_is_there(look, runs):
+def test_the_registry_shows_the_model(look, runs):
     look("model", "models/metarec-quickstart", "metarec-quickstart", "champion")
     look("version", "models/metarec-quickstart/versions/1", "Inputs (3)", "Outputs (1)", "champion", "quickstart")

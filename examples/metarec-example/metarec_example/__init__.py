@@ -1,1 +1,1 @@
-"""What a plug-in package for metarec looks like: a module for each thing that it brings."""
+"""A plug-in package for metarec, with one module for each plug-in."""

@@ -1,4 +1,4 @@
-"""A fusion network: the mean of the recommenders, and what a linear map of all features says beyond it."""
+"""A fusion network: the mean of the recommenders plus a bounded linear map of all features."""
 
 from collections.abc import Mapping
 from typing import Any, ClassVar
@@ -13,17 +13,17 @@ __all__ = ["TiltedMean"]
 
 
 class TiltedMean(FusionNetwork):
-    """Starts as the mean of the recommenders that say something, and learns a tilt, squeezed to at most `most`.
+    """Starts as the mean of the available predictions, and learns a correction of at most `most`.
 
     Args:
-        num_algorithms: A, how many recommenders there are.
+        num_algorithms: A, the number of recommenders.
         feature_dim: F, features of each; context_dim: C, context features.
-        most: how far a prediction may be from the mean, on the unit scale.
+        most: the largest distance of a prediction from the mean, on the unit scale.
     """
 
-    # What `adapted: head` changes for a user.
+    # The layers that `adapted: head` adapts.
     last_layers: ClassVar[tuple[str, ...]] = ("tilt",)
-    # What a study searches beside what it searches of every network; an option that is not here keeps its default.
+    # The options that a study searches; an option that is not here keeps its default.
     searched: ClassVar[Mapping[str, Any]] = {
         "most": Parameter(0.3, RealRange(low=0.05, high=0.5, log=True), "how far from the mean"),
     }
@@ -36,10 +36,10 @@ class TiltedMean(FusionNetwork):
         nn.init.zeros_(self.tilt.bias)
 
     def fuse(self, inputs: FusionInputs) -> FusionOutput:
-        """One prediction per row, whatever the leading axes."""
-        says = inputs.predictions.isfinite()
-        weights = says / says.sum(-1, keepdim=True).clamp(min=1)
-        # NaN has to go before it is multiplied: 0 * NaN is NaN, and so is its gradient.
-        mean = (weights * torch.where(says, inputs.predictions, 0.0)).sum(-1)
+        """One prediction per row, for any leading axes."""
+        available = inputs.predictions.isfinite()
+        weights = available / available.sum(-1, keepdim=True).clamp(min=1)
+        # NaN is replaced before the product, because 0 * NaN and its gradient are NaN.
+        mean = (weights * torch.where(available, inputs.predictions, 0.0)).sum(-1)
         features = torch.cat([inputs.algorithm_features.flatten(-2), inputs.context], dim=-1)
         return FusionOutput(mean + self.most * torch.tanh(self.tilt(features).squeeze(-1)), weights)

@@ -1,4 +1,4 @@
-"""A base recommender: what an item's ratings have in their middle."""
+"""A base recommender: the median of an item's ratings."""
 
 from typing import Self
 
@@ -12,7 +12,7 @@ __all__ = ["ItemMedian"]
 
 
 class ItemMedian:
-    """Predicts an item's median rating, moved by how far the user's ratings lie from the medians of what they rated.
+    """Predicts an item's median rating plus the user's mean deviation from the medians of the rated items.
 
     Args:
         least: an item with fewer ratings has no median.
@@ -31,12 +31,12 @@ class ItemMedian:
         return self
 
     def predict(self, history: pd.DataFrame, items: np.ndarray) -> np.ndarray:
-        """[n] in the domain's units; NaN for an item without a median: metarec then leans on the other recommenders."""
-        apart = history["rating"].to_numpy() - self.medians.reindex(history["item"]).to_numpy()
-        known = apart[np.isfinite(apart)]
-        shift = known.sum() / (len(known) + 5)  # a few ratings say little about a user
+        """[n] in the domain's units; NaN for an item without a median, where metarec uses the other recommenders."""
+        deviations = history["rating"].to_numpy() - self.medians.reindex(history["item"]).to_numpy()
+        deviations = deviations[np.isfinite(deviations)]
+        shift = deviations.sum() / (len(deviations) + 5)  # shrunk towards 0 for users with few ratings
         return self.medians.reindex(items).to_numpy(dtype=np.float64) + shift
 
     def evidence(self, history: pd.DataFrame, items: np.ndarray) -> np.ndarray:
-        """[n] optional: how much a prediction rests on; here, how many of the user's ratings could be compared."""
+        """[n] optional: the evidence of each prediction; here the user's number of items with a median."""
         return np.full(len(items), float(history["item"].isin(self.medians.index).sum()))

@@ -1,4 +1,4 @@
-"""A transfer strategy: what the sources teach, moved by how far off it is among the target's few users."""
+"""A transfer strategy: a model of the sources plus its mean error on the target's few users."""
 
 from typing import Any, ClassVar
 
@@ -10,25 +10,25 @@ from metarec.transfer import Sources, TransferredModel, TransferStrategy
 __all__ = ["SourcesThenShift"]
 
 PENALTY = 50
-"""So many rows' worth is the belief that there is nothing to move."""
+"""The weight of a prior shift of 0, in rows."""
 
 
 class SourcesThenShift(TransferStrategy):
-    """Learns on all sources, and adds the mean error on the few known users, shrunk towards 0."""
+    """Trains on all sources, and adds the mean error on the few train users, shrunk towards 0."""
 
     name: ClassVar[str] = "sources_then_shift"
     needs_sources: ClassVar[bool] = True
 
     def _fit(self, sources: Sources, target: Episodes) -> TransferredModel:
-        # Learned once for all strategies that ask for the same settings and seed.
-        taught = sources.teach(self.settings, self.seed)
+        # It is trained once for all strategies with the same settings and seed.
+        source_model = sources.teach(self.settings, self.seed)
         query = target.batch.query
-        errors = (query.targets.numpy() - taught.predict(target))[query.mask.numpy()]
-        return Shifted(taught, float(errors.sum() / (len(errors) + PENALTY)))
+        errors = (query.targets.numpy() - source_model.predict(target))[query.mask.numpy()]
+        return Shifted(source_model, float(errors.sum() / (len(errors) + PENALTY)))
 
 
 class Shifted(TransferredModel):
-    """A model, and what is added to all that it says."""
+    """A model with a constant added to its predictions."""
 
     def __init__(self, model: TransferredModel, shift: float) -> None:
         self._model = model
@@ -38,5 +38,5 @@ class Shifted(TransferredModel):
         return np.clip(self._model.predict(episodes) + self._shift, 0, 1)
 
     def reasons(self) -> dict[str, Any]:
-        """Kept with every trial and every cell of a comparison."""
+        """Recorded with every trial and every cell of a comparison."""
         return {"shift": self._shift}

@@ -1,4 +1,4 @@
-"""What all pictures have in common: their size, their colours, and how they are saved."""
+"""The size, colours and layout of all pictures, and how they are saved."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ __all__ = [
 _WIDTH = 8.0
 _DPI = 100
 
-# Okabe and Ito's colours, which people with any colour vision can tell apart.
+# Okabe and Ito's colours, which are distinct for any colour vision.
 BLUE = "#0072b2"
 ORANGE = "#d55e00"
 GREEN = "#009e73"
@@ -53,7 +53,7 @@ def side_by_side(titles: list[str], *, height: float) -> tuple[Figure, list[Axes
 
 
 def grid(titles: list[str], *, columns: int, height: float) -> tuple[Figure, list[Axes]]:
-    """An empty picture with so many panels in a row, each with a title and `height` inches high."""
+    """An empty picture with `columns` panels in a row, each with a title and `height` inches high."""
     layout = ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.12)
     rows = -(-len(titles) // columns)
     figure = Figure(figsize=(_WIDTH, height * rows), dpi=_DPI, layout=layout, facecolor="white")
@@ -71,14 +71,14 @@ def grid(titles: list[str], *, columns: int, height: float) -> tuple[Figure, lis
 
 
 def nothing(figure: Figure, axes: Axes, why: str) -> Figure:
-    """The picture that says why there is nothing to draw."""
+    """A picture with the reason why there is nothing to draw."""
     axes.set_axis_off()
     axes.text(0.5, 0.5, why, ha="center", va="center", transform=axes.transAxes, color=GREY, fontsize=12)
     return figure
 
 
 def save(figure: Figure, path: Path) -> None:
-    """Write the figure as PNG: the file that ``savefig`` writes, which lays it out once more than it needs."""
+    """Write the figure as PNG. The file equals that of ``savefig``, which does the layout twice."""
     drawn = figure.canvas
     assert isinstance(drawn, FigureCanvasAgg)
     drawn.print_png(str(path))

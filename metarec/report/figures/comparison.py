@@ -17,28 +17,28 @@ from metarec.transfer.competitors import ORACLE, baselines
 __all__ = ["gain_over_scratch", "similarity"]
 
 SPREAD = 0.5
-"""How far the strategies of one number of shots are drawn apart, where numbers of shots are 1 apart."""
+"""The width over which the strategies of one number of shots are spread; numbers of shots are 1 apart."""
 
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">")
 
 
 def gain_over_scratch(comparison: Comparison) -> Figure:
-    """A panel for each number of known users: by how much strategies are better than scratch, by number of shots.
+    """The gain of each strategy over scratch by number of shots, with a panel for each number of train users.
 
-    Strategies that use the sources have a colour and 95 % intervals; the baselines, which know the few users alone,
-    are thin grey lines, and only as far as they come near.
+    Strategies that use the sources have colours and 95 % intervals. The baselines, which learn from the few users
+    alone, are thin grey lines; they do not set the limits of the axis.
     """
     settings = comparison.settings()
     shown = [name for name in comparison.plan.strategies if name not in (SCRATCH, *baselines())]
     grey = [name for name in comparison.plan.strategies if name in baselines()]
     titles = [f"{comparison.plan.target}: gain over scratch, {setting}" for setting in settings]
-    # The legend takes the same height however many panels there are.
+    # The legend has the same height for any number of panels.
     figure, made = panels(titles, height=3.3 + 1.3 / len(titles))
     if not shown and not grey:
-        return nothing(figure, made[0], "nothing but scratch was computed")
+        return nothing(figure, made[0], "only scratch was computed")
     for axes, setting in zip(made, settings, strict=True):
         _draw_panel(axes, comparison, setting, shown, grey)
-    made[-1].set_xlabel("shots: ratings that are known of each test user")
+    made[-1].set_xlabel("shots: support ratings of each test user")
     handles, labels = made[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False)
     return figure
@@ -79,7 +79,7 @@ def _draw_panel(axes: Axes, comparison: Comparison, setting: Setting, shown: lis
             label=name.replace("_", " "),
         )
     if shown:
-        # A baseline that fails must not make everything else a flat line.
+        # A baseline with a large error must not flatten the other lines.
         values = np.concatenate([_gains(lines[name]) for name in shown])
         low, high = min(0.0, float(values.min())), max(0.0, float(values.max()))
         margin = 0.08 * (high - low) or 1.0
@@ -87,18 +87,18 @@ def _draw_panel(axes: Axes, comparison: Comparison, setting: Setting, shown: lis
     axes.set_xticks(places, [str(shots) for shots in comparison.plan.shots])
     axes.set_xlim(-0.5, len(places) - 0.5)
     axes.yaxis.set_major_locator(MaxNLocator(nbins=7))
-    axes.set_ylabel("less RMSE than scratch, %")
+    axes.set_ylabel("reduction of RMSE against scratch, %")
 
 
 def _gains(lines: list[Line]) -> np.ndarray:
-    """[shots, 3] the gain, and where its interval begins and ends."""
+    """[shots, 3] the gain and the ends of its interval."""
     return np.array([line.gain for line in lines], dtype=float)
 
 
 def similarity(table: Mapping[str, Mapping[str, float]]) -> Figure:
-    """How alike every two domains are, as a heat map with its numbers; `table`: domain -> domain -> in [0, 1]."""
+    """The similarity of every two domains as a heat map with numbers; `table`: domain -> domain -> in [0, 1]."""
     names = list(table)
-    figure, axes = canvas("How alike the domains are", height=2.2 + 0.62 * max(len(names), 2))
+    figure, axes = canvas("Similarity of domains", height=2.2 + 0.62 * max(len(names), 2))
     values = np.array([[table[a][b] for b in names] for a in names])
     image = axes.imshow(values, cmap="Blues", vmin=0, vmax=1, aspect="auto")
     axes.grid(visible=False)
@@ -109,6 +109,6 @@ def similarity(table: Mapping[str, Mapping[str, float]]) -> Figure:
         axes.text(
             column, row, f"{value:.2f}", ha="center", va="center", fontsize=11, color="white" if value > 0.6 else INK
         )
-    axes.set_xlabel("mean of what ratings, errors of the bases, and users have in common; 1 is the same")
+    axes.set_xlabel("mean similarity of ratings, errors of the bases, and users; 1 is the same")
     figure.colorbar(image, ax=axes, shrink=0.9)
     return figure

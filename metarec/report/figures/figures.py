@@ -1,7 +1,7 @@
 """The pictures of a study, as matplotlib figures without any global state.
 
-Each function returns a :class:`matplotlib.figure.Figure` that is 800 pixels wide at its own resolution, for
-:func:`save`. Numbers that are not finite leave gaps; where nothing is left to draw, the figure says so.
+Each function returns a :class:`matplotlib.figure.Figure`, 800 pixels wide at its own resolution, for :func:`save`.
+Numbers that are not finite leave gaps; a figure without data gives the reason.
 """
 
 from __future__ import annotations
@@ -10,16 +10,16 @@ import math
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import cycle
 
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from metarec.report.figures.canvas import BLUE, COLOURS, GREEN, GREY, INK, ORANGE, canvas, nothing, save
+from metarec.study.results import FrontLine
 
 __all__ = [
-    "TableRow",
-    "TimedTrial",
     "TrialPoint",
     "base_weights",
     "learning_curve",
@@ -31,40 +31,22 @@ __all__ = [
 
 
 @dataclass(frozen=True)
-class TableRow:
-    """One model's line of the test table: its RMSE in the domain's own units."""
-
-    model: str
-    rmse: float
-
-
-@dataclass(frozen=True)
 class TrialPoint:
-    """One trial of a search; `value` is None where it got none; `state` is "complete", "pruned" or "failed"."""
+    """One trial of a search; `value` may be None; `state` is "complete", "pruned" or "failed"."""
 
     number: int
     value: float | None
     state: str
 
 
-@dataclass(frozen=True)
-class TimedTrial:
-    """A complete trial's error, the seconds that a prediction of it takes, and whether it is on the Pareto front."""
-
-    number: int
-    error: float
-    seconds: float
-    best: bool
-
-
 def learning_curve(history: Mapping[str, Sequence[float]], best_epoch: int | None = None) -> Figure:
     """One line per series of `history`, over epochs counted from 0, with the epoch that was kept marked."""
     figure, axes = canvas("Learning curve", height=4.5)
     drawn = 0
-    for (name, values), colour in zip(history.items(), _cycle(len(history)), strict=True):
+    for (name, values), colour in zip(history.items(), cycle(COLOURS), strict=False):
         numbers = _gaps(values)
         if np.isfinite(numbers).any():
-            # A lone epoch between gaps is no line, so every short series shows its points.
+            # A single epoch between gaps makes no line, so short series show their points.
             marker = "o" if np.isfinite(numbers).sum() <= 30 else None
             label = name.replace("_", " ")
             axes.plot(numbers, color=colour, marker=marker, markersize=4, linewidth=1.8, label=label)
@@ -83,10 +65,10 @@ def learning_curve(history: Mapping[str, Sequence[float]], best_epoch: int | Non
 
 
 def base_weights(weights: np.ndarray, base_names: Sequence[str]) -> Figure:
-    """How much the fusion trusts each base: the spread of its weight over rows, the most trusted on top.
+    """The distribution of each base's weight over rows, with the largest mean weight on top.
 
     Args:
-        weights: [R, A] the weight of each base in each row; NaN where a row does not count.
+        weights: [R, A] the weight of each base in each row; NaN leaves a row out.
         base_names: the A names.
     """
     weights = np.asarray(weights, dtype=float)
@@ -131,23 +113,23 @@ def base_weights(weights: np.ndarray, base_names: Sequence[str]) -> Figure:
     return figure
 
 
-def model_comparison(rows: Sequence[TableRow], *, domain: str = "") -> Figure:
+def model_comparison(rmse: Mapping[str, float], *, domain: str) -> Figure:
     """The RMSE of each model on the test users, the best on top, with its distance to the best single base."""
-    title = f"RMSE on test users: {domain}" if domain else "RMSE on test users"
-    figure, axes = canvas(title, height=1.7 + 0.38 * max(len(rows), 3))
-    shown = sorted((row for row in rows if math.isfinite(row.rmse)), key=lambda row: row.rmse, reverse=True)
+    figure, axes = canvas(f"RMSE on test users: {domain}", height=1.7 + 0.38 * max(len(rmse), 3))
+    finite = ((model, value) for model, value in rmse.items() if math.isfinite(value))
+    shown = sorted(finite, key=lambda pair: pair[1], reverse=True)
     if not shown:
         return nothing(figure, axes, "no model with a finite RMSE")
-    reference = next((row.rmse for row in shown if row.model == "best-single"), None)
-    for place, row in enumerate(shown):
-        ours = row.model == "metarec"
-        colour = ORANGE if ours else INK if row.model == "best-single" else GREY
+    reference = dict(shown).get("best-single")
+    for place, (model, value) in enumerate(shown):
+        ours = model == "metarec"
+        colour = ORANGE if ours else INK if model == "best-single" else GREY
         if reference is not None:
-            axes.plot([reference, row.rmse], [place, place], color=colour, alpha=0.5, linewidth=1.6)
-        axes.scatter(row.rmse, place, color=colour, s=90 if ours else 48, zorder=3)
-        text = f"{row.rmse:.4f}"
-        if reference and row.model != "best-single":
-            text += f"  ({row.rmse / reference - 1:+.1%})".replace("-", "−")
+            axes.plot([reference, value], [place, place], color=colour, alpha=0.5, linewidth=1.6)
+        axes.scatter(value, place, color=colour, s=90 if ours else 48, zorder=3)
+        text = f"{value:.4f}"
+        if reference and model != "best-single":
+            text += f"  ({value / reference - 1:+.1%})".replace("-", "−")
         axes.annotate(
             text,
             (1.01, place),
@@ -159,9 +141,9 @@ def model_comparison(rows: Sequence[TableRow], *, domain: str = "") -> Figure:
         )
     if reference is not None:
         axes.axvline(reference, color=INK, linestyle="--", linewidth=1, zorder=1)
-    axes.set_yticks(range(len(shown)), [_short(row.model) for row in shown])
-    for label, row in zip(axes.get_yticklabels(), shown, strict=True):
-        label.set_fontweight("bold" if row.model == "metarec" else "normal")
+    axes.set_yticks(range(len(shown)), [_short(model) for model, _ in shown])
+    for label, (model, _) in zip(axes.get_yticklabels(), shown, strict=True):
+        label.set_fontweight("bold" if model == "metarec" else "normal")
     axes.set_ylim(-0.6, len(shown) - 0.4)
     axes.xaxis.set_major_locator(MaxNLocator(nbins=6))
     axes.margins(x=0.06)
@@ -170,7 +152,7 @@ def model_comparison(rows: Sequence[TableRow], *, domain: str = "") -> Figure:
     return figure
 
 
-def search_history(trials: Sequence[TrialPoint], *, metric: str = "value", direction: str = "minimize") -> Figure:
+def search_history(trials: Sequence[TrialPoint], *, metric: str) -> Figure:
     """The value of each trial, the best so far, and which trials were pruned or failed."""
     figure, axes = canvas("Search", height=4.5)
     if not trials:
@@ -179,26 +161,25 @@ def search_history(trials: Sequence[TrialPoint], *, metric: str = "value", direc
     numbers = np.array([trial.number for trial in trials])
     values = _gaps([math.nan if trial.value is None else trial.value for trial in trials])
     states = np.array([trial.state for trial in trials])
-    known = np.isfinite(values)
-    complete = known & (states == "complete")
-    pruned = known & (states == "pruned")
+    finite = np.isfinite(values)
+    complete = finite & (states == "complete")
+    pruned = finite & (states == "pruned")
     if complete.any():
-        best = np.minimum if direction == "minimize" else np.maximum
-        so_far = best.accumulate(values[complete])
+        so_far = np.minimum.accumulate(values[complete])
         steps = np.append(numbers[complete], numbers[-1])
         axes.step(steps, np.append(so_far, so_far[-1]), where="post", color=GREEN, label="best so far")
     for group, name, colour, marker in (
         (complete, "complete", BLUE, "o"),
         (pruned, "pruned (last value)", GREY, "v"),
-        (known & ~complete & ~pruned, "failed (last value)", ORANGE, "x"),
+        (finite & ~complete & ~pruned, "failed (last value)", ORANGE, "x"),
     ):
         if group.any():
             axes.scatter(numbers[group], values[group], color=colour, marker=marker, s=42, zorder=3, label=name)
-    if not known.all():
-        # They have no height, so they stand on the axis.
+    if not finite.all():
+        # Trials without a value stand on the axis.
         axes.scatter(
-            numbers[~known],
-            np.zeros((~known).sum()),
+            numbers[~finite],
+            np.zeros((~finite).sum()),
             transform=axes.get_xaxis_transform(),
             color=ORANGE,
             marker="x",
@@ -207,10 +188,10 @@ def search_history(trials: Sequence[TrialPoint], *, metric: str = "value", direc
             zorder=4,
             label="failed or no value",
         )
-    if not known.any():
+    if not finite.any():
         axes.set_yticks([])
     axes.set_xlabel("trial")
-    axes.set_ylabel(metric.replace("_", " "))
+    axes.set_ylabel(metric)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     if len(trials) == 1:
         axes.set_xlim(trials[0].number - 0.5, trials[0].number + 0.5)
@@ -218,23 +199,23 @@ def search_history(trials: Sequence[TrialPoint], *, metric: str = "value", direc
     return figure
 
 
-def pareto_front(trials: Sequence[TimedTrial]) -> Figure:
-    """Error against seconds: the trials that no other beats in both are joined and numbered.
+def pareto_front(trials: Sequence[FrontLine], front: Sequence[FrontLine]) -> Figure:
+    """Error against seconds of all trials; those of the Pareto front are joined and numbered.
 
-    Trials far above them are only counted: drawn, they would flatten what there is to see.
+    Trials far above the front are only counted, because they would flatten the picture.
     """
     figure, axes = canvas("Error and time", height=4.5)
     if not trials:
         return nothing(figure, axes, "no complete trial")
-    front = sorted((trial for trial in trials if trial.best), key=lambda trial: trial.seconds)
+    front = sorted(front, key=lambda line: line.seconds)
     low, high = front[-1].error, front[0].error
     top = high + max(4 * (high - low), 0.02 * high)
-    others = [trial for trial in trials if not trial.best and trial.error <= top]
+    others = [line for line in trials if line not in front and line.error <= top]
     if others:
-        axes.plot(*_places(others), color=GREY, marker="o", linestyle="", markersize=6, label="beaten in both")
+        axes.plot(*_places(others), color=GREY, marker="o", linestyle="", markersize=6, label="dominated")
     axes.plot(*_places(front), color=ORANGE, marker="o", markersize=7, drawstyle="steps-post", label="Pareto front")
-    for trial in front:
-        axes.annotate(f"trial {trial.number}", (1e6 * trial.seconds, trial.error), (6, 6), textcoords="offset points")
+    for line in front:
+        axes.annotate(f"trial {line.trial}", (1e6 * line.seconds, line.error), (6, 6), textcoords="offset points")
     axes.set_xlabel("microseconds of a processor for a prediction")
     axes.set_ylabel("validation RMSE (unit scale)")
     axes.margins(x=0.12, y=0.12)
@@ -243,17 +224,13 @@ def pareto_front(trials: Sequence[TimedTrial]) -> Figure:
     return figure
 
 
-def _places(trials: Sequence[TimedTrial]) -> tuple[list[float], list[float]]:
-    return [1e6 * trial.seconds for trial in trials], [trial.error for trial in trials]
+def _places(trials: Sequence[FrontLine]) -> tuple[list[float], list[float]]:
+    return [1e6 * line.seconds for line in trials], [line.error for line in trials]
 
 
 def _gaps(values: Sequence[float]) -> np.ndarray:
     numbers = np.asarray(values, dtype=float)
     return np.where(np.isfinite(numbers), numbers, np.nan)
-
-
-def _cycle(count: int) -> list[str]:
-    return [COLOURS[index % len(COLOURS)] for index in range(count)]
 
 
 def _short(name: str) -> str:

@@ -1,6 +1,6 @@
-"""Pictures of what the winner does: whom it trusts, whether rightly, for whom it helps, and by how much.
+"""Pictures of the best network: gains, segments of users, base weights and calibration.
 
-As in :mod:`metarec.report.figures.figures`: each is 800 pixels wide, and says so where there is nothing to draw.
+They follow the rules of :mod:`metarec.report.figures.figures`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ MARKERS = "osD^vPX*"
 
 
 def gains_forest(gains: Mapping[str, Gain], *, domain: str, n_users: int) -> Figure:
-    """metarec's gain over every other model with its 95 % interval; filled where the interval does not hold 0."""
+    """metarec's gain over every other model with its 95 % interval; a filled mark if the interval excludes 0."""
     title = f"metarec's gain on test users: {domain} (n = {n_users} users)"
     figure, axes = canvas(title, height=1.7 + 0.34 * max(len(gains), 3))
     shown = [(name, gain) for name, gain in gains.items() if np.isfinite(gain).all()]
@@ -42,7 +42,7 @@ def gains_forest(gains: Mapping[str, Gain], *, domain: str, n_users: int) -> Fig
             fontsize=9,
             color=_colour(gain),
         )
-    axes.set_xlabel("lower RMSE than this model by … % (line: 95 % paired bootstrap over users; hollow: holds 0)")
+    axes.set_xlabel("reduction of RMSE against this model, % (line: 95 % paired bootstrap over users; hollow: holds 0)")
     return figure
 
 
@@ -53,7 +53,7 @@ def segments(table: pd.DataFrame) -> Figure:
         table: as :func:`~metarec.evaluation.segments.segment_table` makes it.
     """
     if table.empty:
-        return nothing(*canvas("Segments of test users", height=3), "no segments: nothing tells these users apart")
+        return nothing(*canvas("Segments of test users", height=3), "no segments")
     reference = table["reference"].iloc[0]
     figure, (left, right) = side_by_side(["RMSE by segment", f"gain over {reference}"], height=1.9 + 0.36 * len(table))
     labels = []
@@ -77,12 +77,11 @@ def segments(table: pd.DataFrame) -> Figure:
 
 
 def weights_against(pictured: Sequence[tuple[str, str, pd.DataFrame]], bases: Sequence[str]) -> Figure:
-    """The mean weight of each base along something, a panel each.
+    """The mean weight of each base along a feature of users or items, with a panel for each feature.
 
     Args:
-        pictured: title, the axis' name, and a table whose index is what stands on the axis (text), with the columns
-            ``BASE`` and ``BASE ±``: the mean, and half the width of its 95 % interval. An empty table says that there
-            is nothing to draw.
+        pictured: title, name of the axis, and a table. Its index (text) stands on the axis, and its columns ``BASE``
+            and ``BASE ±`` are the mean and half the width of its 95 % interval. An empty table leaves its panel empty.
     """
     figure, axes = panels([title for title, _, _ in pictured] or [""], height=2.6)
     if not bases or all(table.empty for _, _, table in pictured):
@@ -91,14 +90,14 @@ def weights_against(pictured: Sequence[tuple[str, str, pd.DataFrame]], bases: Se
         return nothing(figure, axes[0], "no weights")
     for one, (_, label, table) in zip(axes, pictured, strict=True):
         if table.empty:
-            nothing(figure, one, "cannot be told from these ratings")
+            nothing(figure, one, "not available from these ratings")
             continue
         places = np.arange(len(table))
         for number, base in enumerate(bases):
-            # Apart, so that one interval does not hide another.
-            apart = places + 0.4 * (number / max(len(bases) - 1, 1) - 0.5) * min(1.0, len(bases) / 6)
+            # The offset keeps one interval from hiding another.
+            offset = places + 0.4 * (number / max(len(bases) - 1, 1) - 0.5) * min(1.0, len(bases) / 6)
             one.errorbar(
-                apart,
+                offset,
                 table[base],
                 yerr=table[f"{base} ±"],
                 color=COLOURS[number % len(COLOURS)],
@@ -121,29 +120,29 @@ def weights_against(pictured: Sequence[tuple[str, str, pd.DataFrame]], bases: Se
 
 
 def calibration(confidence: np.ndarray, rightness: np.ndarray, users: np.ndarray, *, bins: int = 10) -> Figure:
-    """What the network says of the bases against what came true, in bins of equally many answers.
+    """The network's confidences in the bases against their rightness, in bins of equal size.
 
     Args:
-        confidence, rightness: [R] of a base in a row each; NaN where a base did not say.
-        users: [R] whose row it is: answers to one user are not independent, which widens the intervals.
+        confidence, rightness: [R] one base in one row each; NaN where a base makes no prediction.
+        users: [R] the user of each row. Rows of one user are not independent, which widens the intervals.
     """
-    known = np.isfinite(confidence) & np.isfinite(rightness)
+    valid = np.isfinite(confidence) & np.isfinite(rightness)
     figure, axes = canvas(
-        f"Calibration of confidences (n = {known.sum()} answers, {len(set(users[known]))} users)", height=4.8
+        f"Calibration of confidences (n = {valid.sum()} predictions, {len(set(users[valid]))} users)", height=4.8
     )
-    if not known.any():
+    if not valid.any():
         return nothing(figure, axes, "no confidences")
-    order = np.argsort(confidence[known], kind="stable")
-    parts = np.array_split(np.flatnonzero(known)[order], min(bins, len(order)))
+    order = np.argsort(confidence[valid], kind="stable")
+    parts = np.array_split(np.flatnonzero(valid)[order], min(bins, len(order)))
     x, y = ([float(values[part].mean()) for part in parts] for values in (confidence, rightness))
     spread = [1.96 * _clustered_error(rightness[part], users[part]) for part in parts]
-    axes.plot([0, 1], [0, 1], color=GREY, linestyle="--", linewidth=1, label="as sure as right")
+    axes.plot([0, 1], [0, 1], color=GREY, linestyle="--", linewidth=1, label="perfect calibration")
     axes.errorbar(
-        x, y, yerr=spread, color=BLUE, marker="o", linewidth=1.6, label="tenths of the answers; 95 % over users"
+        x, y, yerr=spread, color=BLUE, marker="o", linewidth=1.6, label="tenths of the predictions; 95 % over users"
     )
     axes.set_xlim(-0.02, 1.02)
     axes.set_ylim(-0.02, 1.02)
-    axes.set_xlabel("confidence in a base, predicted")
+    axes.set_xlabel("predicted confidence in a base")
     axes.set_ylabel("1 − its error / the largest base's error")
     axes.legend(frameon=False, loc="upper left")
     return figure

@@ -1,6 +1,6 @@
-"""Pictures of a search: how its best trials learned, which parameters mattered, and the strategies side by side.
+"""Pictures of a search: learning curves, parameter importance, slices, parallel coordinates and strategies.
 
-As in :mod:`metarec.report.figures.figures`: each is 800 pixels wide, and says so where there is nothing to draw.
+They follow the rules of :mod:`metarec.report.figures.figures`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ __all__ = ["Tried", "importances", "learning_curves", "parallel_coordinates", "s
 
 METRIC = "validation RMSE (unit scale)"
 
-# Dark is good: it is also the one of matplotlib's maps that is made for people of any colour vision.
+# Dark is good. The map is made for any colour vision.
 COLOUR_MAP = "cividis"
 
 
@@ -35,10 +35,10 @@ class Tried(NamedTuple):
 
 
 def learning_curves(curves: Mapping[str, Mapping[str, Sequence[float]]]) -> Figure:
-    """Training loss and validation RMSE of several trials over one another.
+    """Training loss and validation RMSE of several trials.
 
     Args:
-        curves: what a trial is called -> series -> a number for each epoch, from 0.
+        curves: name of a trial -> series -> a number for each epoch, from 0.
     """
     wanted = [("train", "Training: loss of each epoch", "loss"), ("val", "Validation: RMSE of each epoch", METRIC)]
     figure, axes = panels([title for _, title, _ in wanted], height=3.3)
@@ -68,16 +68,16 @@ def _series(series: Mapping[str, Sequence[float]], start: str) -> Sequence[float
 
 
 def importances(shares: Mapping[str, float], *, trials: int) -> Figure:
-    """How much of the differences among trials each parameter explains, the most important on top."""
-    figure, axes = canvas(f"What mattered (n = {trials} trials)", height=1.6 + 0.36 * max(len(shares), 3))
+    """The share of the variance among trials that each parameter explains, the most important on top."""
+    figure, axes = canvas(f"Parameter importance (n = {trials} trials)", height=1.6 + 0.36 * max(len(shares), 3))
     shown = sorted(((name, share) for name, share in shares.items() if math.isfinite(share)), key=lambda pair: pair[1])
     if not shown:
-        return nothing(figure, axes, f"it cannot be told from {trials} complete trials")
+        return nothing(figure, axes, f"not available from {trials} complete trials")
     axes.barh([name for name, _ in shown], [share for _, share in shown], color=BLUE, height=0.6)
     for place, (_, share) in enumerate(shown):
         axes.annotate(f" {share:.0%}", (share, place), va="center", color=INK, fontsize=9)
     axes.set_xlim(0, max(share for _, share in shown) * 1.12 or 1)
-    axes.set_xlabel("share of the variance of the error that it explains (fANOVA)")
+    axes.set_xlabel("share of the explained variance of the error (fANOVA)")
     return figure
 
 
@@ -85,7 +85,7 @@ def slices(trials: Sequence[Tried]) -> Figure:
     """The error of each trial against each parameter that was varied."""
     names = _varied(trials)
     if not names:
-        return nothing(*canvas("The error against each parameter", height=3), "no parameter was varied")
+        return nothing(*canvas("Error against each parameter", height=3), "no parameter was varied")
     figure, axes = grid(names, columns=3, height=2.5)
     for one, name in zip(axes, names, strict=True):
         own = [trial for trial in trials if name in trial.params and math.isfinite(trial.error)]
@@ -96,7 +96,7 @@ def slices(trials: Sequence[Tried]) -> Figure:
             one.set_xlim(-0.5, len(labels) - 0.5)
         elif _is_log([trial.params[name] for trial in own]):
             one.set_xscale("log")
-            # Over less than two decades they would be written over one another.
+            # Over less than two decades the labels would overlap.
             one.xaxis.set_minor_formatter(NullFormatter())
         one.tick_params(labelsize=8)
         one.yaxis.set_major_locator(MaxNLocator(nbins=4))
@@ -105,7 +105,7 @@ def slices(trials: Sequence[Tried]) -> Figure:
 
 
 def parallel_coordinates(trials: Sequence[Tried]) -> Figure:
-    """Every trial as a line through its parameters; the better, the darker."""
+    """Every trial as a line through its parameters; better trials are darker."""
     names = _varied(trials)
     figure, axes = canvas("Trials through their parameters", height=4.6)
     finite = sorted((trial for trial in trials if math.isfinite(trial.error)), key=lambda trial: -trial.error)
@@ -137,9 +137,9 @@ def parallel_coordinates(trials: Sequence[Tried]) -> Figure:
 
 
 def strategies(trials: Mapping[str, Sequence[float]]) -> Figure:
-    """The errors of each strategy's trials, the best strategy on top. They are of validation users."""
+    """The errors of each strategy's trials on validation users, the best strategy on top."""
     count = sum(map(len, trials.values()))
-    figure, axes = canvas(f"Strategies side by side (n = {count} trials)", height=1.6 + 0.4 * max(len(trials), 3))
+    figure, axes = canvas(f"Strategies (n = {count} trials)", height=1.6 + 0.4 * max(len(trials), 3))
     finite = {name: [error for error in errors if math.isfinite(error)] for name, errors in trials.items()}
     shown = sorted(((name, errors) for name, errors in finite.items() if errors), key=lambda pair: -min(pair[1]))
     if not shown:
@@ -151,7 +151,7 @@ def strategies(trials: Mapping[str, Sequence[float]]) -> Figure:
         _beside(axes, f"{min(errors):.4f} ({len(errors)})", place)
     axes.set_yticks(range(len(shown)), [name.replace("_", " ") for name, _ in shown])
     axes.set_ylim(-0.6, len(shown) - 0.4)
-    axes.set_xlabel(f"{METRIC}; orange: the best trial, its error at the right, and how many there are")
+    axes.set_xlabel(f"{METRIC}; orange: the best trial; right: its error and the number of trials")
     return figure
 
 
@@ -166,7 +166,7 @@ def _varied(trials: Sequence[Tried]) -> list[str]:
 
 
 def _places(values: Sequence[Any]) -> tuple[list[float], list[str] | None]:
-    """Where values stand on an axis, and what the places are called where they are choices."""
+    """The places of values on an axis; for choices also the labels of the places."""
     if all(isinstance(value, int | float) and not isinstance(value, bool) for value in values):
         return [float(value) for value in values], None
     labels = sorted({str(value) for value in values})

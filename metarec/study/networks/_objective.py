@@ -67,29 +67,25 @@ class NetworkObjective(RecordedObjective):
         self.validation = validation
         self.networks = networks
 
-    def recorded_by(self, run: StudyRun | None) -> NetworkObjective:
-        keeper = FileKeeper(reporter=self.keeper.reporter)
-        return NetworkObjective(self.spec, self.train, self.validation, run, self.networks, keeper)
-
     @property
     def users(self) -> int:
         return len(self.validation)
 
     def fit(self, params: Mapping[str, Any], on_epoch: OnEpoch | None = None) -> TrainedNetwork:
-        """Meta-learn the network of these parameters, and stop by the validation users."""
+        """Meta-learn the network of these parameters with early stopping on the validation users."""
         train = [episodes.batch for episodes in self.train.values()]
         config = network_config(self.spec, params)
         return config.fit(train, [self.validation.batch], seed=self.spec.seed, on_epoch=on_epoch)
 
     def weights(self, number: int) -> Path:
-        """The file of a finished trial's network, with its inner rates where they are learned."""
+        """The file of a finished trial's network, with its inner rates if they are learned."""
         return self.networks / f"trial-{number}.pt"
 
     def network(self, trial: FrozenTrial) -> MetaLearner:
-        """The network of a finished trial: from its file, or learned again where the file is missing."""
+        """The network of a finished trial: from its file, or trained again if the file is missing."""
         weights = self.weights(trial.number)
         if not weights.exists():
-            logger.warning("the network of trial %d is not in %s; it is learned again", trial.number, weights.parent)
+            logger.warning("the network of trial %d is not in %s; it is trained again", trial.number, weights.parent)
             return self.fit(trial.params).learner
         learner = network_config(self.spec, trial.params).build(Shape.of(self.validation.batch), self.spec.seed)
         learner.load_state_dict(torch.load(weights, weights_only=True))
@@ -115,7 +111,7 @@ class NetworkObjective(RecordedObjective):
         return TrialResult(error, self.files(learner, params, curves), predict_one)
 
     def files(self, learner: MetaLearner, params: Mapping[str, Any], curves: Mapping[str, list[float]]) -> TrialFiles:
-        """The files that the trial keeps beside its numbers."""
+        """The files of the trial."""
         validation = self.validation
         output = learner.adapt(validation.batch.support).fuse(validation.batch.query)
         unit = {METAREC: output.prediction.detach().numpy(), **base_unit_predictions(validation)}
@@ -132,17 +128,17 @@ class NetworkObjective(RecordedObjective):
 
 def _predict_one(learner: MetaLearner, batch: EpisodeBatch, user: int) -> int:
     """Adapt to one user and predict; returns the number of predictions."""
-    support, query = batch.select(torch.tensor([user]))
-    known, asked = int(support.mask.sum()), int(query.mask.sum())
-    # Padding is at the end, and a single user has none.
-    learner.adapt(FusionInputs(*(tensor[:, :known] for tensor in support))).predict(
-        FusionInputs(*(tensor[:, :asked] for tensor in query))
+    # Padding is at the end of the rows; a single user needs none.
+    support, query = (
+        FusionInputs(*(tensor[:, : int(part.mask.sum())] for tensor in part))
+        for part in batch.select(torch.tensor([user]))
     )
-    return asked
+    learner.adapt(support).predict(query)
+    return query.mask.shape[1]
 
 
 def _save(learner: MetaLearner, path: Path) -> None:
-    """Write the weights whole or not at all. A full disk is an OSError, which torch's own writing hides."""
+    """Write the weights completely or not at all. A full disk raises OSError, which torch.save to a path hides."""
     content = io.BytesIO()
     torch.save(learner.state_dict(), content)
     write_whole(path, content.getvalue())

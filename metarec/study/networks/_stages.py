@@ -76,7 +76,7 @@ class PreparedNetworks(Prepared):
     """The episodes of a study of fusion networks.
 
     Attributes:
-        domains, bases: what the episodes were made from; a model can be kept only where both are known.
+        domains, bases: what the episodes were made from; a model can be kept only with both.
     """
 
     spec: StudySpec
@@ -99,7 +99,7 @@ class PreparedNetworks(Prepared):
         return SearchedNetworks(self, objective, ranked(complete)[:MEMBERS], dict(stackers))
 
     def _fit_stackers(self, processes: Executor | None) -> Iterator[tuple[str, dict[str, Stacker]]]:
-        """Each domain's name and stackers. Without other processes they are fitted when they are asked for."""
+        """Each domain's name and stackers. Without other processes they are fitted lazily."""
         able = {name: domain for name, domain in self.episodes.items() if len(domain.train) and len(domain.validation)}
         sides = [domain.train for domain in able.values()], [domain.validation for domain in able.values()]
         mapped = processes.map if processes else map
@@ -154,20 +154,20 @@ class SearchedNetworks(Searched):
         )
 
     def _serving(self) -> tuple[TaskMaker, frozenset[str]]:
-        """The bases as they predicted for the test users, and the users that they were fitted on."""
+        """The bases that predicted for the test users, and the users on which they were fitted."""
         prepared, spec = self.prepared, self.prepared.spec
         target = spec.target or ""
         standards = prepared.episodes[target].standards
         assert standards is not None, "these episodes were made from ratings"
         outside = assign_roles(prepared.domains, target, spec.episodes, spec.seed).held_out(None)
-        known = prepared.domains[target].without(outside)
-        maker = TaskMaker.fit(known, prepared.bases, standards, seed=spec.seed)
-        return maker, frozenset(known.ratings["user"].unique())
+        train = prepared.domains[target].without(outside)
+        maker = TaskMaker.fit(train, prepared.bases, standards, seed=spec.seed)
+        return maker, frozenset(train.ratings["user"].unique())
 
     def _keep(self, maker: TaskMaker, fitted_on: frozenset[str], fusion: Fusion, folder: Path) -> str:
         spec, domain = self.prepared.spec, self.prepared.domains[self.prepared.spec.target or ""]
-        longest = LOOKS_BACK * max(spec.episodes.shots, 1)
-        recommender = FusedRecommender(maker, fusion, domain.name, domain.ratings, fitted_on, longest)
+        max_history = LOOKS_BACK * max(spec.episodes.shots, 1)
+        recommender = FusedRecommender(maker, fusion, domain.name, domain.ratings, fitted_on, max_history)
         bases = self.prepared.bases
         save = partial(save_model, recommender, bases=bases, seed=spec.seed, items=domain.items)
         return write_mlflow_model(folder, recommender, save)

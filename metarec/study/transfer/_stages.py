@@ -19,7 +19,7 @@ from metarec.ratings import Domain
 from metarec.study.results import DomainResult
 from metarec.study.spec import StudySpec
 from metarec.study.stages import Outcome, Prepared, RunTrials, Searched, StudyInput, Workspace, member_name, ranked
-from metarec.study.transfer._objective import Known, TransferObjective
+from metarec.study.transfer._objective import TransferObjective, TrialData
 from metarec.study.trial_files import FileKeeper
 from metarec.tracking import StudyRun
 from metarec.transfer import Round, TransferRounds, TransferSettings, predict_round
@@ -33,9 +33,9 @@ class TransferInput(StudyInput):
     """The input of a study of transfer strategies, in one round of the target.
 
     See :class:`~metarec.transfer.TransferRounds`. A trial learns from the sources and from a few users of the target,
-    and is scored on the target's validation users. Somebody who knows only a few users does not have these: such a
-    study compares strategies, for research, and its result on one domain is a guess for the next. The strategy
-    ``auto`` decides for one domain, from its few users alone.
+    and is scored on the target's validation users. An application with only a few users does not have validation
+    users: such a study compares strategies, for research, and its result on one domain is a guess for the next. The
+    strategy ``auto`` decides for one domain, from its few users alone.
     """
 
     def __init__(self, spec: StudySpec, domains: Mapping[str, Domain], workspace: Workspace) -> None:
@@ -89,7 +89,7 @@ class TransferInput(StudyInput):
 
 @dataclass(frozen=True)
 class PreparedRound(Prepared):
-    """One round of the target, and the target's table."""
+    """One round of the target, and the target's domain."""
 
     spec: StudySpec
     round: Round
@@ -97,7 +97,7 @@ class PreparedRound(Prepared):
     workspace: Workspace
 
     def objective(self, run: StudyRun | None, keeper: FileKeeper) -> TransferObjective:
-        return TransferObjective(self.spec, Known.of(self.round), run, keeper)
+        return TransferObjective(self.spec, TrialData.of(self.round), run, keeper)
 
     def search(
         self, run_trials: RunTrials, *, run: StudyRun | None, keeper: FileKeeper, processes: Executor | None = None
@@ -110,8 +110,8 @@ class PreparedRound(Prepared):
 class SearchedStrategies(Searched):
     """The best trial.
 
-    Its strategy is proposed alone: a combination of trials would need the validation users for its weights. Baselines
-    are fitted on the few users. Only the target is scored, and no engine is compared.
+    Its strategy is proposed alone, because the weights of a combination would need the validation users. Baselines are
+    fitted on the few users. Only the target is scored, and no engine is compared.
     """
 
     prepared: PreparedRound
@@ -121,7 +121,7 @@ class SearchedStrategies(Searched):
     def score(self) -> Outcome:
         spec, given, domain = self.prepared.spec, self.prepared.round, self.prepared.domain
         self.prepared.workspace.on_stage("scoring the best trial and the baselines on the test users")
-        # The baselines need of the settings only the folds of the few users.
+        # The folds of the few users are the only settings that baselines need.
         baselines = {name: predict_round(name, given, TransferSettings(), spec.seed) for name in spec.baselines}
         rows = prediction_rows(
             given.plain_test,

@@ -58,7 +58,7 @@ def test_scores_are_means_over_the_seeds_and_pairs_are_means_of_squared_errors()
 
     section = compare({"only": outcome(errors, users=12)})["only"]
     ours = section.scores["metarec"]
-    assert (ours.rmse, ours.mae, ours.unit_rmse) == pytest.approx((1.5, 1.5, 1.5 / 4))
+    assert ours.values == pytest.approx({"rmse": 1.5, "mae": 1.5, "unit_rmse": 1.5 / 4})
     assert section.spread["rmse"] == pytest.approx(math.sqrt(0.5))
     assert [row["rmse"] for row in section.by_seed] == pytest.approx([1.0, 2.0])
     # Squared errors of 1 and 4 are 2.5 on average, against 4.

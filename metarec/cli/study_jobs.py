@@ -1,4 +1,4 @@
-"""``python -m metarec.study worker``, ``repair``, ``replay``, ``report``: what else there is to do with a study.
+"""``python -m metarec.study worker``, ``repair``, ``replay`` and ``report``: further jobs on a study.
 
 Only typer is imported here, so that ``--help`` answers at once.
 """
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from metarec.cli.command import check_name, check_storage, cores, named_paths, tell_interrupted
+from metarec.cli.command import check_name, check_storage, cores, echo_interrupted, named_paths
 
 if TYPE_CHECKING:
     from metarec.study.job import Job
@@ -26,9 +26,9 @@ Storage = Annotated[str | None, typer.Option(metavar="URL", help="Its Optuna sto
 TrackingUri = Annotated[str | None, typer.Option(metavar="URI", help="Its MLflow store; else the one in --out.")]
 Data = Annotated[
     list[str] | None,
-    typer.Option(metavar="NAME=PATH", help="Ratings of a domain, where they are not where they were; may be repeated."),
+    typer.Option(metavar="NAME=PATH", help="Ratings of a domain whose path has changed; may be repeated."),
 ]
-Out = Annotated[Path, typer.Option(metavar="DIR", help="Where cache/ goes, and what else is kept here.")]
+Out = Annotated[Path, typer.Option(metavar="DIR", help="The folder for cache/ and the other files of a study.")]
 
 
 @app.command()
@@ -41,7 +41,7 @@ def worker(
     timeout: Annotated[float | None, typer.Option(metavar="S", help="Seconds after which no new trial begins.")] = None,
     out: Out = Path("mlruns"),
 ) -> None:
-    """Run trials of a study that was begun elsewhere, until it has as many as are wanted.
+    """Run trials of a study that was begun elsewhere, until it has its number of trials.
 
     Exit codes: 0 done; 2 bad input; 130 interrupted, to be continued with the same command.
     """
@@ -51,19 +51,16 @@ def worker(
         try:
             ended = run_worker(job, named_paths(data or []), workers=workers, timeout=timeout)
         except KeyboardInterrupt:
-            tell_interrupted("--study-name", study_name)
+            echo_interrupted("--study-name", study_name)
             raise
     typer.echo(f'study "{study_name}": {ended} trials ended while this worker was here')
 
 
 @app.command()
 def repair(
-    study_name: StudyName,
-    storage: Storage = None,
-    tracking_uri: TrackingUri = None,
-    out: Out = Path("mlruns"),
+    study_name: StudyName, storage: Storage = None, tracking_uri: TrackingUri = None, out: Out = Path("mlruns")
 ) -> None:
-    """Make Optuna and MLflow agree after an accident, and say what was done.
+    """Make Optuna and MLflow agree after an accident, and list the repairs.
 
     Exit codes: 0 done; 2 bad input.
     """
@@ -83,7 +80,7 @@ def replay(
     data: Data = None,
     out: Out = Path("mlruns"),
 ) -> None:
-    """Compute the value of a trial once more, and compare.
+    """Compute the value of a trial again, and compare.
 
     Exit codes: 0 the same value to the last bit; 1 another one; 2 bad input.
     """
@@ -102,12 +99,9 @@ def replay(
 
 @app.command()
 def report(
-    study_name: StudyName,
-    storage: Storage = None,
-    tracking_uri: TrackingUri = None,
-    out: Out = Path("mlruns"),
+    study_name: StudyName, storage: Storage = None, tracking_uri: TrackingUri = None, out: Out = Path("mlruns")
 ) -> None:
-    """Write the report of a finished study, one page, from what the study kept; nothing is computed again.
+    """Write the page of a finished study again from its files; nothing is computed.
 
     Exit codes: 0 done; 2 bad input.
     """
@@ -120,13 +114,13 @@ def report(
 
 @contextmanager
 def _job(name: str, storage: str | None, out: Path, tracking_uri: str | None, *, tracked: bool) -> Iterator[Job]:
-    """The job that takes part in a study, and what it says on the way."""
+    """A job on an existing study, with its terminal output."""
     check_name("--study-name", name)
     check_storage(storage)
     from rich.console import Console
 
     from metarec.cli.study_tables import TerminalWatcher
-    from metarec.cli.terminal import telling
+    from metarec.cli.terminal import library_messages
     from metarec.report import StudyReporter
     from metarec.study.job import Job
     from metarec.tracking import MlflowTracker, NullTracker, check_uri, sqlite_uri
@@ -136,13 +130,5 @@ def _job(name: str, storage: str | None, out: Path, tracking_uri: str | None, *,
         check_uri(uri)
     tracker = MlflowTracker(uri, out / "artifacts", spool=out / "spool") if tracked else NullTracker()
     errors = Console(stderr=True)
-    with telling(errors) as messages, TerminalWatcher(errors, messages) as watcher:
-        yield Job(
-            out,
-            name,
-            storage=storage,
-            tracker=tracker,
-            reporter=StudyReporter(),
-            jobs=cores(),
-            watcher=watcher,
-        )
+    with library_messages(errors) as messages, TerminalWatcher(errors, messages) as watcher:
+        yield Job(out, name, storage=storage, tracker=tracker, reporter=StudyReporter(), jobs=cores(), watcher=watcher)

@@ -1,0 +1,135 @@
+"""The report of a study: the descriptions of its run, the pictures of its trials, and its pages."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from importlib import import_module
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import yaml
+
+from metarec.errors import InputError
+from metarec.ratings import Domain
+from metarec.report.description import final_description, running_description
+from metarec.report.findings import Findings, findings_of, segments_of
+from metarec.report.interactive import search_page
+from metarec.report.page import report_page
+from metarec.search.trials import join_study
+from metarec.study.job import Job
+from metarec.study.recorded_trial import RUN_ID
+from metarec.study.reporter import Reporter
+from metarec.study.results import StudyResult
+from metarec.study.spec import StudySpec
+from metarec.study.trial_files import TrialFiles
+from metarec.tracking import StudyRun
+
+__all__ = ["StudyReporter", "write_report"]
+
+REPORT, SEARCH, FINDINGS = "report.html", "search.html", "findings.json"
+"""Files of a study's run."""
+
+FOLDER = "report"
+"""The folder with the report's files, inside the study's own folder."""
+
+
+class StudyReporter(Reporter):
+    """Writes descriptions, pictures and pages."""
+
+    def prepare(self) -> None:
+        import_module("metarec.report.pictures")
+
+    def description(self, spec: StudySpec, domains: Mapping[str, Domain], name: str) -> str:
+        return running_description(spec, domains, name)
+
+    def draw_trial(self, files: TrialFiles, folder: Path) -> None:
+        # It imports matplotlib, which nothing needs before the first trial has ended.
+        from metarec.report.figures import figures
+
+        figures.save(figures.learning_curve(files.curves, files.best_epoch), folder / "learning_curve.png")
+        if files.weights is not None:
+            figures.save(figures.base_weights(files.weights, files.base_names), folder / "base_weights.png")
+
+    def report(self, run: StudyRun, spec: StudySpec, result: StudyResult, domains: Mapping[str, Domain]) -> None:
+        folder = result.predictions.parent / FOLDER
+        findings = _write_findings(folder, spec, result, domains)
+        run.describe(final_description(findings))
+        with run.artifacts() as kept:
+            (kept / "chosen_settings.yaml").write_text(
+                yaml.safe_dump(_plain({domain: dict(chosen) for domain, chosen in result.settings.items()}))
+            )
+            (kept / "test_predictions.parquet").write_bytes(result.predictions.read_bytes())
+            (kept / SEARCH).write_text(search_page(result.trials, result.name), encoding="utf-8")
+            (kept / REPORT).write_text(report_page(findings, folder), encoding="utf-8")
+            shutil.copy(kept / REPORT, folder.parent)
+            shutil.copytree(folder, kept, dirs_exist_ok=True)
+
+
+def write_report(job: Job) -> Path:
+    """Write the page of a finished study to the study's own folder. Nothing is computed again.
+
+    The page is made from ``report/`` in that folder, or else from the same files among the run's artifacts.
+
+    Raises:
+        InputError: there is no such study, it is not finished, or neither place has its files.
+    """
+    kept = job.folder / FOLDER
+    if (kept / FINDINGS).is_file():
+        return _write_page(job, _read(kept), kept)
+    study = join_study(job.study_name, job.optuna_storage)
+    run_id = study.user_attrs.get(RUN_ID)
+    with TemporaryDirectory(prefix="metarec-report-") as place:
+        fetched = Path(place)
+        if run_id is None or not job.tracker.fetch(run_id, FINDINGS, fetched):
+            raise InputError(
+                f'study "{job.study_name}" has no {FINDINGS}, neither in {kept} nor with its run: a report needs '
+                "the files of a finished study; finish the study, or give its --out or --tracking-uri"
+            )
+        findings = _read(fetched)
+        for picture in findings["pictures"]:
+            job.tracker.fetch(run_id, picture["file"], fetched)
+        return _write_page(job, findings, fetched)
+
+
+def _write_page(job: Job, findings: Findings, folder: Path) -> Path:
+    job.folder.mkdir(parents=True, exist_ok=True)
+    page = job.folder / REPORT
+    page.write_text(report_page(findings, folder), encoding="utf-8")
+    return page
+
+
+def _write_findings(folder: Path, spec: StudySpec, result: StudyResult, domains: Mapping[str, Domain]) -> Findings:
+    """Write the report's files to `folder`: ``findings.json``, the segments, and the pictures."""
+    from metarec.report.pictures import draw
+
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    segments = segments_of(spec, result)
+    findings = findings_of(spec, result, domains, segments)
+    segments.to_csv(folder / "segments.csv", index=False)
+    findings["pictures"] = [picture._asdict() for picture in draw(result, findings, folder)]
+    # It is written last: where this file exists, all files exist.
+    (folder / FINDINGS).write_text(json.dumps(findings, indent=1, default=_plain) + "\n", encoding="utf-8")
+    return findings
+
+
+def _read(folder: Path) -> Findings:
+    path = folder / FINDINGS
+    try:
+        findings: Findings = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InputError(f"{path} is not JSON ({error}); remove it to use the file of the study's run") from None
+    return findings
+
+
+def _plain(value: object) -> object:
+    """A value without numpy's types, for JSON and YAML."""
+    if isinstance(value, dict):
+        return {str(key): _plain(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(inner) for inner in value]
+    if hasattr(value, "item"):
+        return value.item()
+    return value if isinstance(value, str | int | float | bool | None) else str(value)
