@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from scipy.stats import wilcoxon
 
-from benchmarks.common.statistics import Outcome, compare, gather, holm, signed_rank
+from benchmarks.common.statistics import SetPredictions, compare, gather, holm, signed_rank
 from metarec.evaluation.metrics import gains, squared_errors
 
 OURS = ["metarec 0", "metarec 1"]
@@ -27,7 +27,7 @@ def outcome(errors, *, users=200, rows=10, seed=0, ndcg=None):
     names = [f"u{user}" for user in range(users)]
     table = pd.DataFrame(0.9, index=pd.Index(names, name="user"), columns=models) if ndcg is None else ndcg
     ours = [model for model in models if model.startswith("metarec")]
-    return Outcome(whole, table, 4.0, ours, [model for model in models if model not in ours])
+    return SetPredictions(whole, table, 4.0, ours, [model for model in models if model not in ours])
 
 
 def test_holm_by_hand():
@@ -81,7 +81,7 @@ def test_pairs_are_of_each_users_mean_not_sum():
         }
     )
     ndcg = pd.DataFrame(0.5, index=pd.Index(["a", "b"], name="user"), columns=["metarec 0", "other"])
-    section = compare({0: Outcome(rows, ndcg, 4.0, ["metarec 0"], ["other"])})[0]
+    section = compare({0: SetPredictions(rows, ndcg, 4.0, ["metarec 0"], ["other"])})[0]
     assert section.rmse["other"].effect == pytest.approx((1 - 2) / 3)
 
 
@@ -175,7 +175,7 @@ def test_ndcg_is_compared_by_user_and_users_without_one_are_left_out():
     table = made.ndcg.copy()
     table["metarec 0"], table["metarec 1"], table["other"] = 0.6, 0.8, 0.65
     table.iloc[0] = np.nan
-    section = compare({0: Outcome(made.rows, table, 4.0, OURS, ["other"])})[0]
+    section = compare({0: SetPredictions(made.rows, table, 4.0, OURS, ["other"])})[0]
     assert section.n_ranked == 29
     assert section.ndcg == pytest.approx({"metarec": 0.7, "other": 0.65})
     assert section.by_ndcg["other"].difference == pytest.approx(0.05)
