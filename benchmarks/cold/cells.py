@@ -16,7 +16,7 @@ from benchmarks.cold.ranking import ndcg_by_user
 from benchmarks.common.cells import Cell, CellResult, Store, code_digest
 from benchmarks.common.folders import ROOT
 from benchmarks.common.sets import RatingSet
-from benchmarks.common.statistics import Outcome, gather
+from benchmarks.common.statistics import SetPredictions, gather
 from metarec.bases import BASES, applicable_bases
 from metarec.episodes import DomainEpisodes, Episodes, EpisodeSettings
 from metarec.evaluation.metrics import KEYS, METAREC, base_unit_predictions, prediction_rows
@@ -31,8 +31,8 @@ __all__ = [
     "bases_of",
     "cells_of",
     "folds_of",
-    "outcome_of",
     "predict_cell",
+    "set_predictions",
 ]
 
 BASELINES = "baselines"
@@ -167,8 +167,8 @@ def _rows(episodes: Episodes, unit: Mapping[str, np.ndarray]) -> pd.DataFrame:
     return rows
 
 
-def outcome_of(store: Store, cells: Sequence[Cell], shots: int, scale: RatingScale) -> Outcome:
-    """All folds of one set after a number of shots, from finished cells."""
+def set_predictions(store: Store, cells: Sequence[Cell], shots: int, scale: RatingScale) -> SetPredictions:
+    """The predictions of all folds of one set after a number of shots, from finished cells."""
     chosen = [cell for cell in cells if cell.key["shots"] == shots]
     results = list(zip(chosen, _loaded(store, chosen), strict=True))
     stacked = [result for cell, result in results if cell.key["model"] == BASELINES]
@@ -184,7 +184,7 @@ def outcome_of(store: Store, cells: Sequence[Cell], shots: int, scale: RatingSca
     rows, names = whole("rows", KEYS)
     ndcg, _ = whole("ndcg", ["user"])
     notes = stacked[0].notes
-    return Outcome(rows, ndcg.set_index("user"), scale.span, names, notes["baselines"], notes["bases"])
+    return SetPredictions(rows, ndcg.set_index("user"), scale.span, names, notes["baselines"], notes["bases"])
 
 
 def folds_of(plan: Plan, domain: Domain, *, jobs: int = 1, on_progress: Any = None) -> Any:

@@ -48,7 +48,7 @@ def run(
     Raises:
         InputError: an option, or a set, is wrong or missing.
     """
-    from benchmarks.cold.cells import Plan, cells_of, folds_of, outcome_of, predict_cell
+    from benchmarks.cold.cells import Plan, cells_of, folds_of, predict_cell, set_predictions
     from benchmarks.common.cells import run_cells, state_of
     from benchmarks.common.sets import FOLDER, find_sets
     from benchmarks.common.statistics import compare
@@ -78,12 +78,12 @@ def run(
             board.say("interrupted; the same command goes on from here")
             raise
         board.say("comparing")
-        outcomes = {
-            (name, number): outcome_of(plan.store, cells[name], number, domain.scale)
+        predicted = {
+            (name, number): set_predictions(plan.store, cells[name], number, domain.scale)
             for name, domain in domains.items()
             for number in plan.shots
         }
-        _write(plan, domains, cells, compare(outcomes), out, target, arguments, start)
+        _write(plan, domains, cells, compare(predicted), out, target, arguments, start)
         board.say(f"report: {out / 'cold_users.md'}, {out / 'cold_users.png'}, {target}")
 
 

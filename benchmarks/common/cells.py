@@ -1,8 +1,8 @@
 """Cells: pieces of a long run that are computed once, kept on disk, and shared by processes.
 
-A cell is named by its key and stands for everything that its result depends on, by its facts: the data, the settings,
-the code. Its frames are written first and its record last, which holds their checksums: a cell without a whole record,
-or with a frame that is not the one written, does not count and is computed again.
+A cell is named by its key. Its facts are everything that its result depends on: the data, the settings, the code. Its
+frames are written first and its record last, with their checksums: a cell without a whole record, or with a changed
+frame, is computed again.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ class Cell:
     'films/fold-0.shots-5'
 
     Attributes:
-        key: what tells it from the other cells of a run, in the order of its name; the first value is a folder.
-        facts: what its result depends on besides, as values that JSON knows.
+        key: identifies it among the cells of a run, in the order of its name; the first value is a folder.
+        facts: what else its result depends on, as JSON values.
     """
 
     key: Mapping[str, Any]
@@ -58,7 +58,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class CellResult:
-    """What a cell found: tables, notes for the report as values that JSON knows, and how long it took."""
+    """The result of a cell: tables, notes for the report as JSON values, and the seconds that it took."""
 
     frames: Mapping[str, pd.DataFrame]
     notes: Mapping[str, Any]
@@ -72,7 +72,7 @@ class Store:
     folder: Path
 
     def load(self, cell: Cell) -> CellResult | None:
-        """The result; None where the cell is not there, is half-written, or is not what was written."""
+        """The result; None if the cell is missing, half-written or damaged."""
         record = self._record(cell)
         if record is None:
             return None
@@ -80,11 +80,11 @@ class Store:
         return CellResult(frames, record["notes"], record["seconds"])
 
     def finished(self, cell: Cell) -> bool:
-        """Whether `load` would find it."""
+        """Whether `load` returns a result."""
         return self._record(cell) is not None
 
     def save(self, cell: Cell, result: CellResult) -> None:
-        """Write a result so that it is there whole or not at all."""
+        """Write a result, whole or not at all."""
         sums = {}
         for name, frame in result.frames.items():
             path = self._frame(cell, name)
@@ -101,7 +101,7 @@ class Store:
         _write(self._path(cell), json.dumps(record, indent=1, default=_plain).encode())
 
     def why_stale(self, cell: Cell) -> list[str]:
-        """What has changed since the newest result under the cell's name; empty where there is none.
+        """What has changed since the newest result of the cell's name; empty if there is none.
 
         Each line names a fact with its old and its new value: ``code.bases: 1f3a… -> 9c0d…``.
         """
@@ -135,7 +135,7 @@ class Store:
 
 
 def state_of(name: str, cells: Sequence[Cell], missing: Sequence[Cell], store: Store) -> str:
-    """How many cells are there, and what makes others stale, each reason once; in one line that begins with a name."""
+    """A line that begins with a name: the number of finished cells, and each reason why others are stale."""
     reasons: dict[str, int] = {}
     stale = 0
     for cell in missing:
@@ -158,14 +158,14 @@ def run_cells(
     on_done: Callable[[Cell, float], None] | None = None,
     together: Callable[[Cell], Hashable] | None = None,
 ) -> None:
-    """Compute cells and keep each one as soon as it is there.
+    """Compute cells and save each one as soon as it is finished.
 
     Args:
-        compute: from a cell to its result; with more than one job it must be picklable.
+        compute: from a cell to its result; picklable if there is more than one job.
         jobs: worker processes, each on one thread.
-        on_done: called with each cell and its seconds when it, and those that are computed with it, are finished.
-        together: cells with the same value are computed by one process, one after the other, so that it need not make
-            twice what they share; by default each is on its own.
+        on_done: called with each cell and its seconds when it and the cells of its group are finished.
+        together: cells with the same value are a group, which one process computes one after the other, so that it
+            makes what they share only once; by default each cell is a group.
     """
     groups: dict[Hashable, list[Cell]] = {}
     for place, cell in enumerate(cells):
@@ -182,13 +182,13 @@ Group = Sequence[Cell]
 def _worked(
     work: Callable[[Group], list[float]], groups: Sequence[Group], jobs: int
 ) -> Iterator[tuple[Group, list[float]]]:
-    """Each group of cells and their seconds, in the order in which they come to their end."""
+    """Each group of cells and their seconds, in the order in which they end."""
     if jobs == 1:
         yield from ((group, work(group)) for group in groups)
         return
     ahead = iter(groups)
     with worker_pool(jobs) as pool:
-        # Only as many as the workers can hold: a pool that ends with cancelled calls says so in a traceback.
+        # Only as many as the workers can hold: a pool that ends with cancelled calls prints a traceback.
         running = {pool.submit(work, group): group for group in islice(ahead, jobs + 1)}
         while running:
             for future in wait(running, return_when=FIRST_COMPLETED).done:
@@ -198,7 +198,7 @@ def _worked(
 
 
 def code_digest(root: Path, parts: Sequence[str]) -> dict[str, str]:
-    """A short hash of each part: a Python file below `root`, or a folder with all that are in it."""
+    """A short hash of each part: a Python file below `root`, or all Python files in a folder."""
     return {part: _hash_of(root, root / part) for part in parts}
 
 
@@ -223,10 +223,10 @@ def _work(compute: Callable[[Cell], CellResult], store: Store, cell: Cell) -> fl
 
 
 def _plain(value: Any) -> Any:
-    # Settings that were chosen from arrays are numpy's numbers.
+    # Settings that were chosen from arrays are numpy scalars.
     if isinstance(value, np.generic | np.ndarray):
         return value.tolist()
-    raise TypeError(f"a note must be something that JSON knows but is {type(value).__name__}")
+    raise TypeError(f"a note must be a JSON value but is {type(value).__name__}")
 
 
 def _read(path: Path) -> dict[str, Any] | None:
@@ -239,7 +239,7 @@ def _read(path: Path) -> dict[str, Any] | None:
 
 def _write(path: Path, content: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    # One name, so that what an interrupted write leaves is overwritten by the next.
+    # A fixed name, so that the next write overwrites the rest of an interrupted one.
     temporary = path.with_name(path.name + ".part")
     with temporary.open("wb") as file:
         file.write(content)

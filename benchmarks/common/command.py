@@ -1,4 +1,4 @@
-"""How the commands of this folder end where they cannot go on."""
+"""How the benchmark commands end at an error."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ INTERRUPTED = 130
 
 @contextmanager
 def ending_plainly(after_interruption: str = "the same command goes on from here") -> Iterator[None]:
-    """What the user can mend, and Ctrl-C, end the command with one line and an exit code."""
+    """An InputError or Ctrl-C ends the command with one line and an exit code."""
     try:
         yield
     except InputError as error:

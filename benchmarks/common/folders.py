@@ -1,4 +1,4 @@
-"""The folders that benchmarks read and write, wherever they are started."""
+"""The folders that benchmarks read and write."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ ROOT = Path(__file__).parents[2]
 """The checkout."""
 
 WORK = ROOT / "benchmarks" / "work"
-"""Finished cells and predictions, which are not committed."""
+"""Finished cells and predictions; not committed."""
 
 RESULTS = ROOT / "benchmarks" / "results"
-"""Reports, which are committed."""
+"""Reports; committed."""

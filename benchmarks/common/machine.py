@@ -1,4 +1,4 @@
-"""What a report says about where its numbers come from."""
+"""The command, code and machine that the numbers of a report come from."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ __all__ = ["describe_run"]
 
 
 def describe_run(module: str, arguments: Sequence[str], libraries: Sequence[str], root: Path) -> dict[str, Any]:
-    """The command, date, commit, versions and machine, as values that JSON knows; nothing that names a person.
+    """The command, date, commit, versions and machine, as JSON values without personal data.
 
     Args:
-        module: what ``python -m`` runs; arguments: what followed it.
-        libraries: whose versions count.
+        module: the module of ``python -m``; arguments: those of the command.
+        libraries: distributions whose versions are listed.
         root: the folder of the repository.
     """
     return {
@@ -39,7 +39,7 @@ def describe_run(module: str, arguments: Sequence[str], libraries: Sequence[str]
 
 
 def _commit(root: Path) -> str:
-    """The commit, with + where files that git follows differ from it; "unknown" outside of a repository."""
+    """The commit, with + if tracked files differ from it; "unknown" outside of a repository."""
     try:
         commit = _git(root, "rev-parse", "HEAD")
         changed = _git(root, "status", "--porcelain", "--untracked-files=no")

@@ -1,4 +1,4 @@
-"""Where the rating sets of the benchmarks are."""
+"""The rating sets of the benchmarks, and their folders."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ FOLDER = "METAREC_DATA"
 
 @dataclass(frozen=True)
 class RatingSet:
-    """A set by its name, and the path that `read_domain` understands."""
+    """The name of a set, and its path for `read_domain`."""
 
     name: str
     path: str
@@ -38,15 +38,15 @@ class RatingSet:
 
 
 def find_sets(names: Sequence[str], data: Path | None, ml100k: Path | None) -> list[RatingSet]:
-    """The sets that are asked for.
+    """The sets of these names.
 
     Args:
         names: some of `SETS`, or a category of ciao, as in ``ciao-10``; ``ciao`` alone is its largest.
-        data: the folder that holds a folder for each set but MovieLens-100K.
+        data: the folder with a folder for each set except MovieLens-100K.
         ml100k: the folder of MovieLens-100K's atomic files.
 
     Raises:
-        InputError: a name that is unknown, or a set that is not there.
+        InputError: a name is unknown, or a set is missing.
     """
     for name in names:
         if name not in SETS and not name.startswith(f"{CIAO}-"):
@@ -57,12 +57,12 @@ def find_sets(names: Sequence[str], data: Path | None, ml100k: Path | None) -> l
 
 
 def largest_domain(path: Path) -> str:
-    """The value of the column `domain` with the most ratings; of equals the first in the alphabet."""
+    """The value of the column `domain` with the most ratings; of equal ones the first in the alphabet."""
     return largest_domains(path, 1)[0]
 
 
 def largest_domains(path: Path, count: int | None = None) -> list[str]:
-    """So many values of the column `domain` (by default all), those with the most ratings first."""
+    """The first `count` values of the column `domain` (all by default), those with the most ratings first."""
     counts = pd.read_csv(path, usecols=["domain"], dtype=str)["domain"].value_counts()
     return sorted(map(str, counts.index), key=lambda name: (-counts[name], name))[:count]
 
@@ -78,8 +78,8 @@ def _find(name: str, data: Path | None, ml100k: Path | None) -> RatingSet:
         others = ",".join(other for other in SETS if other not in (name, of))
         raise InputError(f"{name}: {where}; name its folder with {option}, or leave it out, as in --sets {others}")
     if of == CIAO:
-        known = largest_domains(folder / "ratings.csv.gz")
-        if category and category not in known:
-            raise InputError(f'--sets: {CIAO} has no category "{category}"; {suggest(category, known)}')
-        return RatingSet(name, f"{folder}#{category or known[0]}")
+        categories = largest_domains(folder / "ratings.csv.gz")
+        if category and category not in categories:
+            raise InputError(f'--sets: {CIAO} has no category "{category}"; {suggest(category, categories)}')
+        return RatingSet(name, f"{folder}#{category or categories[0]}")
     return RatingSet(name, str(folder))

@@ -5,15 +5,15 @@ seeds, with their standard deviation. In every paired comparison a user's square
 so is a user's nDCG; that is the error to expect of one training, not that of an ensemble.
 
 Tests. The Wilcoxon signed-rank test (two-sided) is over users: on the differences of their mean squared errors, and on
-those of their nDCG. It asks whether more users, and by more, are better off; the gain in RMSE asks about the sum of
-all errors. A verdict needs both to point the same way; where they do not and the test is significant, it says "mixed".
+those of their nDCG. It tests whether more users are better off, and by more; the gain in RMSE is about the sum of all
+errors. The verdict is "mixed" where the test is significant and the two point in opposite directions.
 
 Correction. Holm's, over one family for each measure: every baseline of every set after every number of shots of the
-report. That is the strictest family there is. To be *better* takes the corrected p; to be *worse* the uncorrected one
-is enough: the correction may hide a gain, never a loss.
+report. That is the strictest family there is. *Better* needs the corrected p; *worse* needs only the uncorrected one:
+the correction may hide a gain, never a loss.
 
-The best baseline of a set and a number of shots is the one with the lowest RMSE on these very test users: the hardest
-opponent, chosen with hindsight, against us.
+The best baseline of a set and a number of shots is the one with the lowest RMSE on the test users themselves: the
+hardest opponent, chosen with hindsight.
 """
 
 from __future__ import annotations
@@ -25,27 +25,38 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 from scipy.stats import rankdata, wilcoxon
+from statsmodels.stats.multitest import multipletests
 
 from metarec.evaluation.metrics import METAREC, Gain, Scores, paired_gains, scores, squared_errors
 
-__all__ = ["Comparison", "Outcome", "Section", "SignedRank", "compare", "gather", "holm", "signed_rank", "verdict"]
+__all__ = [
+    "Comparison",
+    "Section",
+    "SetPredictions",
+    "SignedRank",
+    "compare",
+    "gather",
+    "holm",
+    "signed_rank",
+    "verdict",
+]
 
 LEVEL = 0.05
 
-# Means over seeds differ from their members in the last bits only; such differences are none.
-_NOTHING = 1e-12
+# The mean of equal numbers differs from them in the last bits only; smaller differences count as zero.
+_ZERO = 1e-12
 
 
 @dataclass(frozen=True)
-class Outcome:
+class SetPredictions:
     """The predictions for all test users of one set after one number of shots.
 
     Attributes:
-        rows: domain, user, item, rating, and a column for each model; metarec's are those of `ours`.
-        ndcg: one line a user, the same models.
+        rows: domain, user, item, rating, and a column for each model.
+        ndcg: one row a user, the same models.
         span: width of the rating scale.
         ours: metarec's columns, one for each training seed.
-        baselines: the tuned ways of combining; bases: the single recommenders.
+        baselines: the tuned combiners; bases: the single recommenders.
     """
 
     rows: pd.DataFrame
@@ -57,7 +68,7 @@ class Outcome:
 
 
 class SignedRank(NamedTuple):
-    """A Wilcoxon test: two-sided p, and the matched-pairs rank-biserial correlation (-1..1; above 0: we are better)."""
+    """A Wilcoxon test: two-sided p, and the matched-pairs rank-biserial correlation (-1..1; above 0: ours wins)."""
 
     p: float
     effect: float
@@ -108,7 +119,7 @@ class Section:
         return min(self.baselines, key=lambda name: (self.scores[name].rmse, name))
 
     def to_json(self) -> dict[str, Any]:
-        """All of it as values that JSON knows."""
+        """The section as JSON values."""
         kinds = {METAREC: METAREC, **dict.fromkeys(self.baselines, "baseline"), **dict.fromkeys(self.bases, "base")}
         ours = self.scores[METAREC]
         return {
@@ -131,14 +142,14 @@ class Section:
 def gather(
     baselines: Sequence[pd.DataFrame], ours: Mapping[int, Sequence[pd.DataFrame]], on: Sequence[str]
 ) -> tuple[pd.DataFrame, list[str]]:
-    """One frame of all folds from those of the cells, and the names of metarec's columns in it.
+    """One frame of all folds, and the names of metarec's columns in it.
 
     Args:
-        baselines: a frame for each fold; ours: seed -> the same with the column metarec.
-        on: columns that must be the same in both, row by row.
+        baselines: a frame for each fold; ours: seed -> frames with the column metarec.
+        on: columns that are equal in both, row by row.
 
     Raises:
-        ValueError: frames that are not about the same rows: they come from different episodes.
+        ValueError: the frames have different rows, so they come from different episodes.
     """
     whole = pd.concat(baselines, ignore_index=True)
     names = []
@@ -151,20 +162,20 @@ def gather(
     return whole, names
 
 
-def compare(outcomes: Mapping[Any, Outcome], *, seed: int = 0) -> dict[Any, Section]:
+def compare(sets: Mapping[Any, SetPredictions], *, seed: int = 0) -> dict[Any, Section]:
     """The numbers of every set and number of shots (the keys), corrected over all of them.
 
     Args:
         seed: of the bootstrap.
     """
-    found = {key: _measured(outcome, seed) for key, outcome in outcomes.items()}
-    family = [(key, name) for key, outcome in outcomes.items() for name in outcome.baselines]
-    corrected: dict[Any, dict[str, tuple[float, float]]] = {key: {} for key in outcomes}
+    found = {key: _measured(one, seed) for key, one in sets.items()}
+    family = [(key, name) for key, one in sets.items() for name in one.baselines]
+    corrected: dict[Any, dict[str, tuple[float, float]]] = {key: {} for key in sets}
     by_error = holm([found[key].tests[name][0].p for key, name in family])
     by_rank = holm([found[key].tests[name][1].p for key, name in family])
     for (key, name), *both in zip(family, by_error, by_rank, strict=True):
         corrected[key][name] = (float(both[0]), float(both[1]))
-    return {key: _section(outcome, found[key], corrected[key]) for key, outcome in outcomes.items()}
+    return {key: _section(one, found[key], corrected[key]) for key, one in sets.items()}
 
 
 def holm(p: Sequence[float] | np.ndarray) -> np.ndarray:
@@ -173,20 +184,16 @@ def holm(p: Sequence[float] | np.ndarray) -> np.ndarray:
     >>> [round(float(value), 3) for value in holm([0.01, 0.04, 0.03])]
     [0.03, 0.06, 0.06]
     """
-    values = np.asarray(p, dtype=float)
-    order = np.argsort(values, kind="stable")
-    stepped = np.minimum(1.0, np.maximum.accumulate(values[order] * np.arange(len(values), 0, -1)))
-    corrected = np.empty_like(values)
-    corrected[order] = stepped
+    corrected: np.ndarray = multipletests(p, method="holm")[1] if len(p) else np.empty(0)
     return corrected
 
 
 def signed_rank(advantage: np.ndarray) -> SignedRank:
-    """Wilcoxon's test of paired differences, above 0 where we are better; where all are zero, p is 1.
+    """Wilcoxon's test of paired differences, above 0 where ours is better; where all are zero, p is 1.
 
-    Zero differences are dropped, as Wilcoxon did.
+    Zero differences are dropped, as in Wilcoxon's paper.
     """
-    kept = advantage[np.abs(advantage) > _NOTHING]
+    kept = advantage[np.abs(advantage) > _ZERO]
     if not len(kept):
         return SignedRank(1.0, 0.0)
     ranks = rankdata(np.abs(kept))
@@ -203,13 +210,13 @@ class _Measured(NamedTuple):
     tests: dict[str, tuple[SignedRank, SignedRank]]
 
 
-def _measured(outcome: Outcome, seed: int) -> _Measured:
-    ours, baselines = list(outcome.ours), list(outcome.baselines)
-    every = scores(outcome.rows, outcome.span)
-    squared = squared_errors(outcome.rows)
-    counts = outcome.rows.groupby("user", sort=False).size()
+def _measured(predicted: SetPredictions, seed: int) -> _Measured:
+    ours, baselines = list(predicted.ours), list(predicted.baselines)
+    every = scores(predicted.rows, predicted.span)
+    squared = squared_errors(predicted.rows)
+    counts = predicted.rows.groupby("user", sort=False).size()
     mean_squared = squared.div(counts, axis=0)
-    ranked = outcome.ndcg.dropna()
+    ranked = predicted.ndcg.dropna()
     means = ranked.mean()
     tests = {
         name: (
@@ -221,7 +228,7 @@ def _measured(outcome: Outcome, seed: int) -> _Measured:
     by_seed = [{**every[name].values, "ndcg": means[name]} for name in ours]
     mean = {measure: float(np.mean([row[measure] for row in by_seed])) for measure in by_seed[0]}
     some = every[ours[0]]
-    others = [*baselines, *outcome.bases]
+    others = [*baselines, *predicted.bases]
     return _Measured(
         {
             METAREC: Scores({name: mean[name] for name in some.values}, some.n_users, some.n_ratings),
@@ -235,9 +242,9 @@ def _measured(outcome: Outcome, seed: int) -> _Measured:
     )
 
 
-def _section(outcome: Outcome, found: _Measured, corrected: Mapping[str, tuple[float, float]]) -> Section:
+def _section(predicted: SetPredictions, found: _Measured, corrected: Mapping[str, tuple[float, float]]) -> Section:
     rmse, by_ndcg = {}, {}
-    for name in outcome.baselines:
+    for name in predicted.baselines:
         gain, (by_error, by_rank) = found.gains[name], found.tests[name]
         p_error, p_rank = corrected[name]
         ahead = found.ndcg[METAREC] - found.ndcg[name]
@@ -262,15 +269,15 @@ def _section(outcome: Outcome, found: _Measured, corrected: Mapping[str, tuple[f
         found.n_ranked,
         found.by_seed,
         spread,
-        tuple(outcome.baselines),
-        tuple(outcome.bases),
+        tuple(predicted.baselines),
+        tuple(predicted.bases),
         rmse,
         by_ndcg,
     )
 
 
 def verdict(difference: float, test: SignedRank, p_holm: float) -> str:
-    """better, worse, mixed or "no difference", as the head of this module says."""
+    """better, worse, mixed or "no difference"; the module's docstring defines them."""
     if test.p >= LEVEL:
         return "no difference"
     if difference < 0 and test.effect < 0:

@@ -1,4 +1,4 @@
-"""What a benchmark shows while it runs, on stderr."""
+"""The progress of a benchmark on stderr."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["Board"]
 
 
 class Board:
-    """Lines that stay, and one line of progress where there is a terminal. Use it as a context."""
+    """Permanent lines, and one progress line if stderr is a terminal. A context manager."""
 
     def __init__(self) -> None:
         self._progress = progress_line(Console(stderr=True))
@@ -27,11 +27,11 @@ class Board:
         self._progress.stop()
 
     def say(self, line: str) -> None:
-        """A line that stays."""
+        """Print a permanent line."""
         self._progress.console.print(Text(line), soft_wrap=True)
 
     def show(self, done: int, total: int, what: str) -> None:
-        """So much of a stage is done."""
+        """Show that `done` of `total` steps of a stage are done."""
         if self._task is None or total != self._total:
             if self._task is not None:
                 self._progress.remove_task(self._task)

@@ -1,4 +1,4 @@
-"""Whether a study's two memories, Optuna's and MLflow's, agree, whatever happened to who wrote them."""
+"""Checks that the records of a study in Optuna and in MLflow agree."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ENDED = {TrialState.COMPLETE: "FINISHED", TrialState.PRUNED: "KILLED", TrialStat
 
 
 def audit(name: str, storage: str, tracking_uri: str) -> dict[str, Any]:
-    """What is in both stores, and under ``wrong`` each thing that should not be.
+    """The content of both stores, and under ``wrong`` each disagreement.
 
     Every trial that counts has one run, in the state that the trial has, with the trial's value and all its epochs. No
     run is left open, no trial has two runs, and no run is complete whose trial is not.
@@ -54,8 +54,8 @@ def audit(name: str, storage: str, tracking_uri: str) -> dict[str, Any]:
             wrong.append(f"trial {trial.number} has no run")
         else:
             wrong += [f"trial {trial.number}: {what}" for what in _differences(client, trial, own[0])]
-    unknown = sorted(set(children) - {trial.number for trial in trials})
-    wrong += [f"there is a run of trial {number}, which does not exist" for number in unknown]
+    extra = sorted(set(children) - {trial.number for trial in trials})
+    wrong += [f"there is a run of trial {number}, which does not exist" for number in extra]
     return {
         "trials": dict(Counter(trial.state.name.lower() for trial in trials)),
         "counted": len(counted),
@@ -70,7 +70,7 @@ def _is_complete(run: Any) -> bool:
 
 
 def _differences(client: Any, trial: Any, run: Any) -> list[str]:
-    """What a run does not say as its trial does."""
+    """Differences between a trial and its run."""
     found = []
     if run.info.status != ENDED[trial.state]:
         found.append(f"is {trial.state.name.lower()}, its run {run.info.status}")

@@ -1,8 +1,8 @@
-"""Whose time it is: every moment of every process of a study, by the innermost named function that runs in it.
+"""Measures a study: each moment of each process is the time of the innermost running function of `TARGETS`.
 
 :func:`start` is called when the interpreter starts (see :func:`environment`), before anything of the study is imported,
-so the study is run as it is. What is named here is wrapped as soon as its module has been imported; imports are timed
-where Python does them. Each process leaves a file when it ends. Only the standard library is imported.
+so the code of the study is unchanged. The functions are wrapped as soon as their module is imported; imports are timed
+inside Python's import system. Each process writes a file when it ends. Only the standard library is imported.
 """
 
 from __future__ import annotations
@@ -118,11 +118,11 @@ TARGETS: Mapping[str, Mapping[str, Label]] = {
         "TerminalWatcher.on_trial": "report",
     },
 }
-"""Module -> function or Class.method -> whose time it is. What runs inside of one and is named itself counts there."""
+"""Module -> function or Class.method -> label of its time, without the time of other targets that it calls."""
 
 
 class Segment(NamedTuple):
-    """A stretch of one thread's time: from `start` to `end` on the machine's monotonic clock, and its CPU seconds."""
+    """An interval of one thread: from `start` to `end` on the machine's monotonic clock, and its CPU seconds."""
 
     label: str
     start: float
@@ -131,7 +131,7 @@ class Segment(NamedTuple):
 
 
 class Timeline(NamedTuple):
-    """One thread's segments, without gaps. `main` says whether it is its process's first thread."""
+    """The segments of one thread, without gaps. `main`: whether it is the first thread of its process."""
 
     process: int
     main: bool
@@ -145,14 +145,14 @@ class Clock:
         self.begin()
 
     def begin(self) -> None:
-        """Forget everything: this moment is the first, in this thread."""
+        """Start anew in this thread, without the earlier timelines."""
         self._local = threading.local()
         self._timelines: list[Timeline] = []
         self._stack()
 
     @contextmanager
     def during(self, label: str) -> Iterator[None]:
-        """The block's time is the label's, but for what is another's inside of it."""
+        """Count the time of the block to the label, except for inner blocks."""
         stack = self._stack()
         self._mark(stack[-1])
         stack.append(label)
@@ -162,7 +162,7 @@ class Clock:
             self._mark(stack.pop())
 
     def timelines(self) -> list[Timeline]:
-        """Everything up to now; of other threads up to their latest mark."""
+        """The timelines up to now; those of other threads up to their latest mark."""
         self._mark(self._stack()[-1])
         return self._timelines
 
@@ -178,7 +178,7 @@ class Clock:
         return stack
 
     def _mark(self, label: str) -> None:
-        """All since the latest mark was the label's."""
+        """Count the time since the latest mark to the label."""
         own = self._local
         wall, cpu = time.perf_counter(), time.thread_time()
         segments: list[Segment] = own.segments
@@ -190,7 +190,7 @@ class Clock:
         own.wall, own.cpu = wall, cpu
 
     def wrap(self, function: Callable[..., Any], label: Label) -> Callable[..., Any]:
-        """The same function, its time the label's."""
+        """The function, with its time counted to the label."""
 
         @functools.wraps(function)
         def timed(*args: Any, **options: Any) -> Any:
@@ -200,21 +200,21 @@ class Clock:
         return timed
 
     def wrap_targets(self, module: ModuleType) -> None:
-        """Wrap what is named in this module.
+        """Wrap the targets in this module.
 
         Raises:
-            AttributeError: it is not there any more.
+            AttributeError: a target does not exist.
         """
         for path, label in TARGETS.get(module.__name__, {}).items():
             *parents, name = path.split(".")
             owner: Any = module
             for parent in parents:
                 owner = getattr(owner, parent)
-            # A method that a class inherits is its parent's to name.
+            # An inherited method is a target of the class that defines it.
             setattr(owner, name, self.wrap(vars(owner)[name], label))
 
     def watch_imports(self) -> None:
-        """Time the imports of modules that are not there yet, and wrap what is named in them."""
+        """Time the imports of new modules, and wrap the targets in them."""
         bootstrap: Any = importlib._bootstrap
         find_and_load = bootstrap._find_and_load
 
@@ -230,12 +230,12 @@ class Clock:
 
 
 def start() -> None:
-    """Begin to measure this process, if the environment names a folder for it."""
+    """Start to measure this process, if the environment names a folder for its file."""
     if FOLDER not in os.environ:
         return
     folder = Path(os.environ[FOLDER])
     clock = Clock()
-    # Registered first, so that it runs after everything else that waits for the end.
+    # Registered first, so that it runs last.
     atexit.register(_write, clock, folder)
     os.register_at_fork(after_in_child=clock.begin)
     os._exit = _writing_before(os._exit, clock, folder)  # type: ignore[assignment]
@@ -248,7 +248,7 @@ def _write(clock: Clock, folder: Path) -> None:
 
 
 def _writing_before(leave: Callable[[int], Any], clock: Clock, folder: Path) -> Callable[[int], Any]:
-    """The end of a forked process, which runs nothing that was registered for the end."""
+    """`os._exit` of a forked process, which runs no atexit handlers."""
 
     def write_and_leave(status: int) -> Any:
         _write(clock, folder)
@@ -258,12 +258,12 @@ def _writing_before(leave: Callable[[int], Any], clock: Clock, folder: Path) -> 
 
 
 def environment(folder: Path, root: Path) -> dict[str, str]:
-    """The environment in which every Python process measures itself, and leaves its file in `folder`.
+    """The environment in which every Python process measures itself and writes its file into `folder`.
 
     Args:
         root: the folder of the repository.
     """
-    # Python imports a module of this name, if there is one, whenever it starts.
+    # Python imports a module of this name at its start.
     site = folder / "site"
     site.mkdir(parents=True)
     (site / "sitecustomize.py").write_text(f"from {__spec__.name} import start\n\nstart()\n", encoding="utf-8")

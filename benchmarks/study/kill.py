@@ -1,7 +1,7 @@
-"""``python -m benchmarks.study.kill``: processes of a study are killed again and again, and nothing is lost or twice.
+"""``python -m benchmarks.study.kill``: kill the processes of a study and check that no trial is lost or duplicated.
 
-Two workers run a study on simulated ratings. At random moments one of them, or the whole command, gets SIGKILL; the
-command is started again, until so many were killed and so many trials are complete. Then Optuna's storage and MLflow's
+Two workers run a study on simulated ratings. At random moments one of them, or the whole command, gets SIGKILL, and the
+command is started again, until enough were killed and enough trials are complete. Then Optuna's storage and MLflow's
 store are compared, trial by trial.
 """
 
@@ -41,14 +41,14 @@ pruner: none
 """
 
 LONGEST_S = 12.0
-"""After the last kill, or the start of the command, the next one comes at the latest."""
+"""Longest time between two kills, or between the start of the command and a kill."""
 
 
 def run(storage: str, kills: int, trials: int, workers: int, seed: int, folder: Path) -> dict[str, Any]:
-    """Kill until it is enough, let the study end, and compare the stores.
+    """Kill often enough, let the study end, and compare the stores.
 
     Args:
-        storage: one of `STORAGES`. kills, trials: how many at least. folder: for the study, new.
+        storage: one of `STORAGES`. kills, trials: least numbers. folder: of the study, new.
     """
     from benchmarks.study.audit import audit
     from metarec.ratings import simulate_domains
@@ -77,10 +77,10 @@ def run(storage: str, kills: int, trials: int, workers: int, seed: int, folder: 
             if command.returncode == 0:
                 if sum(killed.values()) >= kills:
                     break
-                # It came to its end between two kills.
+                # The study ended between two kills.
                 wanted += 10
             elif sum(killed.values()) == before:
-                # Without one of its processes it may end with an error, and goes on the next time.
+                # After a kill the command may end with an error; the next start resumes the study.
                 raise RuntimeError(f"the study ended with {command.returncode}; see {folder / 'log'}")
         found = audit(NAME, url or str(folder / "runs" / "optuna.journal"), sqlite_uri(folder / "runs" / "mlflow.db"))
     return {
@@ -107,7 +107,7 @@ def _storage(storage: str, folder: Path) -> Iterator[str | None]:
 
 @contextmanager
 def _started(folder: Path, options: list[str]) -> Iterator[subprocess.Popen[bytes]]:
-    """The command, in a process group of its own; whatever is left of it at the end is killed."""
+    """The command, in its own process group, which is killed at the end."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     whole = [sys.executable, "-m", "metarec.study", "killed.yaml", "--data", "movies=movies.csv", *options]
     with (folder / "log").open("ab") as log:
@@ -119,7 +119,7 @@ def _started(folder: Path, options: list[str]) -> Iterator[subprocess.Popen[byte
 
 
 def _waits(command: subprocess.Popen[bytes], seconds: float) -> bool:
-    """Whether it still runs after so long."""
+    """Whether it still runs after these seconds."""
     try:
         command.wait(seconds)
     except subprocess.TimeoutExpired:
@@ -128,14 +128,14 @@ def _waits(command: subprocess.Popen[bytes], seconds: float) -> bool:
 
 
 def _kill_something(command: subprocess.Popen[bytes], draw: random.Random) -> str:
-    """Kill one of its processes, or the command with all of them; which kind it was."""
+    """Kill one of its processes, or the command with all of them; returns the kind."""
     try:
         own = psutil.Process(command.pid)
-        # The server that processes are forked from is no worker.
+        # The fork server is not a worker.
         others = [other for other in own.children(recursive=True) if other.ppid() != command.pid]
     except psutil.NoSuchProcess:
         others = []
-    # The command lives longer than its workers, and would be killed far more often than they are.
+    # With equal chances the command, which lives longer, would be killed far more often than the workers.
     if others and draw.random() < 0.9:
         with suppress(psutil.NoSuchProcess):
             draw.choice(others).kill()
@@ -155,7 +155,7 @@ def main(
     kills: Annotated[int, typer.Option(metavar="N", min=0, help="How many processes or commands are killed.")] = 50,
     trials: Annotated[int, typer.Option(metavar="N", min=1, help="How many trials are to be complete.")] = 40,
     workers: Annotated[int, typer.Option(metavar="N", min=1, help="Processes that run trials.")] = 2,
-    seed: Annotated[int, typer.Option(metavar="N", min=0, help="Of the moments and of who is killed.")] = 0,
+    seed: Annotated[int, typer.Option(metavar="N", min=0, help="Seed of the moments and of the killed processes.")] = 0,
     work: Annotated[Path, typer.Option(metavar="DIR", help="Where the studies go; a new folder.")] = WORK / "kill",
     out: Annotated[Path, typer.Option(metavar="DIR", help="Where the report goes.")] = RESULTS,
     json_file: Annotated[

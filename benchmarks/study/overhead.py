@@ -1,7 +1,7 @@
-"""``python -m benchmarks.study.overhead``: what Optuna and MLflow cost, beside the trials themselves.
+"""``python -m benchmarks.study.overhead``: the cost of Optuna and MLflow besides the trials themselves.
 
-Two parts. *share*: whose the processor's time is in trials of the quickstart, of all threads, so that what is sent to
-MLflow meanwhile counts, too. *growth*: a study of many trials that do nothing, and what each hundred of them took.
+Two parts. *share*: the CPU time of trials of the quickstart by label, of all threads, including the one that sends to
+MLflow. *growth*: a study of many trials that do nothing, and the time of each hundred of them.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ __all__ = ["growth", "main", "share"]
 
 BLOCK = 100
 
-WHO = ("Optuna", "MLflow")
-"""How labels begin that are not the trial's own."""
+OVERHEAD = ("Optuna", "MLflow")
+"""The first words of the labels that are overhead."""
 
 
 def share(rounds: int, work: Path) -> dict[str, Any]:
-    """Searches of the quickstart, and whose the time of its trials is.
+    """Run searches of the quickstart and measure the time of their trials.
 
     Args:
-        rounds: how many. work: a folder for bases' predictions and the studies.
+        rounds: number of searches. work: a folder for bases' predictions and the studies.
 
     Returns:
-        by label the seconds of a trial, of the processor and of all threads; and how much Optuna and MLflow add.
+        The CPU seconds of a trial by label, of all threads; and the share that Optuna and MLflow add.
     """
 
     from benchmarks.study.clock import TARGETS, Clock
@@ -68,14 +68,14 @@ def share(rounds: int, work: Path) -> dict[str, Any]:
             recorded = objective.recorded_by(run)
             clock.begin()
             run_trials(study, recorded, lambda trial: None)
-            # What is still to be sent is a trial's, too.
+            # The time of what is still to be sent counts, too.
             run.flush(60)
             timelines = clock.timelines()
         seconds: dict[str, float] = {}
         for timeline in timelines:
             for segment in timeline.segments:
                 seconds[segment.label] = seconds.get(segment.label, 0.0) + segment.cpu / len(study.trials)
-        # In the first round things are imported and opened.
+        # The first round imports modules and opens stores.
         if number:
             found.append(seconds)
     labels = sorted({label for seconds in found for label in seconds})
@@ -84,22 +84,24 @@ def share(rounds: int, work: Path) -> dict[str, Any]:
         "rounds": rounds,
         "seconds_a_trial": medians,
         "added": {
-            who: median(sum(part for label, part in one.items() if label.startswith(who)) / _own(one) for one in found)
-            for who in WHO
+            name: median(
+                sum(part for label, part in one.items() if label.startswith(name)) / _own(one) for one in found
+            )
+            for name in OVERHEAD
         },
     }
 
 
 def _own(seconds: Mapping[str, float]) -> float:
     """The seconds of the trials themselves."""
-    return sum(part for label, part in seconds.items() if not label.startswith(WHO))
+    return sum(part for label, part in seconds.items() if not label.startswith(OVERHEAD))
 
 
 def growth(trials: int, work: Path) -> dict[str, Any]:
-    """A study of trials that do nothing.
+    """Run a study of trials that do nothing.
 
     Args:
-        trials: how many. work: a folder for it.
+        trials: their number. work: a folder for the study.
     """
     import pandas as pd
 
@@ -175,7 +177,7 @@ def main(
         }
         target.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
         added = report["share"]["added"]
-        typer.echo(", ".join(f"{who} {part:+.1%}" for who, part in added.items()) + " to a trial of the quickstart")
+        typer.echo(", ".join(f"{name} {part:+.1%}" for name, part in added.items()) + " to a trial of the quickstart")
         grown = report["growth"]
         blocks = grown["milliseconds_by_block"]
         typer.echo(

@@ -1,9 +1,9 @@
 """``python -m benchmarks.study.profile``: where the time of a whole study goes.
 
-The real command, ``python -m metarec.study``, runs in a process of its own, on a new folder, so that nothing is cached.
-A clock is laid around what it calls (see ``benchmarks/study/clock.py``), and every moment from the start of the
-process to its end belongs to one row of the table. What a study is there for are meta-steps and base recommenders; all
-else is outside. With --against, another checkout runs in turn with this one, round after round, for a before and after.
+The real command, ``python -m metarec.study``, runs in its own process and in a new folder, so that nothing is cached.
+A clock measures the functions that it calls (see ``benchmarks/study/clock.py``), and each moment from the start of the
+process to its end belongs to one row of the table. Meta-steps and base recommenders are the work itself; all else is
+outside. With --against, another checkout runs in turn with this one, for a before and after.
 """
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ def profile_study(study: Sequence[str], root: Path) -> tuple[Profile, str]:
 
 
 def _without_clock(study: Sequence[str], root: Path) -> float:
-    """Seconds that the same takes when nobody measures."""
+    """Seconds of the same study without the clock."""
     with tempfile.TemporaryDirectory(prefix="metarec-profile-") as folder:
         started = time.perf_counter()
         _, ended = _run_study([*study, "--out", f"{folder}/runs"], root, {**os.environ, "PYTHONPATH": str(root)})
@@ -124,17 +124,17 @@ def _run_study(arguments: Sequence[str], root: Path, environment: dict[str, str]
     )
     assert process.stderr is not None
     with ThreadPoolExecutor(1) as reader:
-        # What it says ends when the last of its own processes has ended, which is later than its own end.
-        said = reader.submit(process.stderr.read)
+        # The pipe is closed when the last of its child processes has ended, which is later than its own end.
+        errors = reader.submit(process.stderr.read)
         code = process.wait()
         ended = time.perf_counter()
     if code:
-        raise StudyFailed(f"the study ended with exit code {code}: {said.result().strip().split(chr(10))[-1]}")
+        raise StudyFailed(f"the study ended with exit code {code}: {errors.result().strip().split(chr(10))[-1]}")
     return process.pid, ended
 
 
 def shown(arguments: Sequence[str]) -> list[str]:
-    """Arguments as they may stand in a report: the folder of the ratings by the name of its variable."""
+    """The arguments for a report, with the folder of the ratings replaced by the name of its variable."""
     data = os.environ.get("METAREC_DATA")
     return [argument.replace(data, "$METAREC_DATA") if data else argument for argument in arguments]
 

@@ -1,4 +1,4 @@
-"""Real servers for a while: PostgreSQL and MLflow, each on a free port of loopback, and stopped at the end."""
+"""Temporary PostgreSQL and MLflow servers, each on a free port of loopback."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ START_S = 60.0
 
 
 def free_port() -> int:
-    """A port of loopback that nothing listens to."""
+    """A port of loopback that no process listens to."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         port: int = listener.getsockname()[1]
@@ -33,13 +33,13 @@ def free_port() -> int:
 
 
 def _program(name: str) -> str | None:
-    # Debian keeps a server's programs out of the PATH.
+    # Debian installs server programs outside of the PATH.
     versions = sorted(Path("/usr/lib/postgresql").glob(f"*/bin/{name}"), reverse=True)
     return shutil.which(name) or (str(versions[0]) if versions else None)
 
 
 def postgres_missing() -> str | None:
-    """Why no PostgreSQL can be started here; None where it can."""
+    """Why PostgreSQL cannot be started here; None if it can."""
     if _program("initdb") is None or _program("pg_ctl") is None:
         return "PostgreSQL's initdb and pg_ctl are not installed"
     if os.geteuid() == 0 and _ordinary_user() is None:
@@ -53,9 +53,9 @@ def _ordinary_user() -> str | None:
 
 
 class Postgres:
-    """A PostgreSQL of its own, with one database, for whoever connects from this machine.
+    """A temporary PostgreSQL server with one database, open to this machine.
 
-    In ``with`` it is started, and stopped and forgotten at the end.
+    A context manager that starts it, and stops and deletes it at the end.
     """
 
     def __init__(self) -> None:
@@ -63,7 +63,7 @@ class Postgres:
         self.url = f"postgresql+psycopg://metarec@127.0.0.1:{self.port}/postgres"
 
     def __enter__(self) -> Self:
-        # Not below a folder that only its maker may enter: it runs as an ordinary user.
+        # Not below a private folder, because the server runs as another user.
         self._folder = Path(mkdtemp(prefix="metarec-postgres-"))
         if os.geteuid() == 0:
             shutil.chown(self._folder, _ordinary_user() or "nobody")
@@ -78,19 +78,19 @@ class Postgres:
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def start(self) -> None:
-        """Start it, and wait until it answers."""
+        """Start the server and wait until it answers."""
         options = f"-p {self.port} -c listen_addresses=127.0.0.1 -c unix_socket_directories= -c fsync=off"
         self._run("pg_ctl", "-D", "data", "-l", "log", "-w", "-t", str(int(START_S)), "-o", options, "start")
 
     def stop(self) -> None:
-        """Stop it at once: whoever is connected is thrown out."""
+        """Stop the server at once and close all connections."""
         self._run("pg_ctl", "-D", "data", "-m", "immediate", "stop")
 
     def _run(self, program: str, *arguments: str) -> None:
         found = _program(program)
         assert found is not None, f"{program} is not installed"
         user: dict[str, Any] = {"user": _ordinary_user()} if os.geteuid() == 0 else {}
-        # The server keeps what it inherits open; its messages go to a file, and nobody waits for them.
+        # The server keeps inherited pipes open, so its messages go to a file.
         with (self._folder / "messages").open("ab") as messages:
             subprocess.run([found, *arguments], cwd=self._folder, stdout=messages, stderr=messages, check=True, **user)
 
@@ -98,7 +98,7 @@ class Postgres:
 class MlflowServer:
     """``mlflow server`` on a SQLite store, which may be killed and started again.
 
-    In ``with`` it is started, and stopped at the end.
+    A context manager that starts it, and stops it at the end.
 
     Args:
         folder: for its database and artifacts.
@@ -121,7 +121,7 @@ class MlflowServer:
         self.kill()
 
     def start(self) -> None:
-        """Start it, and wait until it answers.
+        """Start the server and wait until it answers.
 
         Raises:
             RuntimeError: it does not answer.
@@ -148,7 +148,7 @@ class MlflowServer:
         raise RuntimeError(f"mlflow server did not answer within {START_S:.0f} s; see {self._folder / 'log'}")
 
     def kill(self) -> None:
-        """Kill it and all its processes at once."""
+        """Kill the server and all its processes."""
         if self._process is not None:
             os.killpg(self._process.pid, 9)
             self._process.wait()
@@ -156,15 +156,15 @@ class MlflowServer:
 
 
 class Proxy:
-    """Hands each request on to a server of this machine, or answers it with an error of its own while it is broken.
+    """Forwards each request to a server of this machine, or answers it with an error while it is broken.
 
-    In ``with`` it is started, and stopped at the end.
+    A context manager that starts it, and stops it at the end.
 
     Args:
         port: the server's.
 
     Attributes:
-        broken: whether it answers 500. refused: how many requests it has answered so.
+        broken: whether it answers 500. refused: number of these answers.
     """
 
     def __init__(self, port: int) -> None:
@@ -173,7 +173,7 @@ class Proxy:
         proxy = self
 
         class Handler(BaseHTTPRequestHandler):
-            def _hand_on(self) -> None:
+            def _forward(self) -> None:
                 content = self.rfile.read(int(self.headers.get("Content-Length", 0)))
                 if proxy.broken:
                     proxy.refused += 1
@@ -183,7 +183,7 @@ class Proxy:
                 try:
                     server.request(self.command, self.path, content, dict(self.headers))
                     answer = server.getresponse()
-                    said = answer.read()
+                    body = answer.read()
                 except OSError:
                     self.send_error(502)
                     return
@@ -193,11 +193,11 @@ class Proxy:
                 for name, value in answer.getheaders():
                     if name.lower() not in ("transfer-encoding", "content-length", "connection"):
                         self.send_header(name, value)
-                self.send_header("Content-Length", str(len(said)))
+                self.send_header("Content-Length", str(len(body)))
                 self.end_headers()
-                self.wfile.write(said)
+                self.wfile.write(body)
 
-            do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = _hand_on  # the names of the base class
+            do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = _forward  # the names of the base class
 
             def log_message(self, format: str, *args: Any) -> None:
                 pass

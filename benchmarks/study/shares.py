@@ -1,4 +1,4 @@
-"""From the timelines of a study's processes to the shares of its time."""
+"""The shares of a study's time, from the timelines of its processes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["Profile", "Share", "profile_of", "typical"]
 START = "starting Python"
 EXIT = "ending Python"
 INSIDE = (META_STEPS, BASES)
-"""What a study is there for. The base recommenders are their fits and their predictions."""
+"""The work of a study itself. Base recommenders are their fits and their predictions."""
 
 
 class Share(NamedTuple):
@@ -54,7 +54,7 @@ class Profile(NamedTuple):
         }
 
     def to_json(self) -> dict[str, Any]:
-        """Everything, as values that JSON knows."""
+        """The whole profile as JSON values."""
         rows = {label: {"wall_s": share.wall, "cpu_s": share.cpu} for label, share in self.rows.items()}
         largest = dict(sorted(self.imports.items(), key=lambda pair: -pair[1])[:20])
         return {**self.summary(), "rows": rows, "largest_imports_s": largest}
@@ -63,8 +63,8 @@ class Profile(NamedTuple):
 def profile_of(timelines: Sequence[Timeline], process: int, started: float, ended: float, cpu: float) -> Profile:
     """The profile of the study whose main process is `process`, which was started and ended at these moments.
 
-    Its first thread decides whose a moment is. While that waits for the processes that fit the bases, the moment is
-    the bases' if one of those fits or predicts, and nobody's but the waiting's if they all do something else.
+    A moment counts to the label of its first thread. While this thread waits for the processes that fit the bases, the
+    moment counts to the bases if one of those processes fits or predicts, and to the waiting otherwise.
     """
     (main,) = (timeline.segments for timeline in timelines if timeline.process == process and timeline.main)
     fitting = _union(
@@ -97,7 +97,7 @@ def profile_of(timelines: Sequence[Timeline], process: int, started: float, ende
 
 
 def typical(profiles: Sequence[Profile]) -> Profile:
-    """The profile of median length, the shorter of the two in the middle."""
+    """The profile of median length; of two in the middle the shorter one."""
     return sorted(profiles, key=lambda profile: profile.wall)[(len(profiles) - 1) // 2]
 
 
@@ -106,7 +106,7 @@ def _row(label: str) -> str:
 
 
 def _union(segments: Iterable[Segment]) -> list[tuple[float, float]]:
-    """The stretches in which at least one of the segments is."""
+    """The intervals covered by at least one segment."""
     merged: list[tuple[float, float]] = []
     for start, end in sorted((segment.start, segment.end) for segment in segments):
         if merged and start <= merged[-1][1]:

@@ -1,4 +1,4 @@
-"""What a search minimises, as far as the processes that run its trials have to know it."""
+"""The objective of a search: the part that the processes running its trials need."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from metarec.tracking import StudyRun
 __all__ = ["REASON", "Objective", "SearchSettings", "error_of"]
 
 REASON = "reason"
-"""An attribute of a trial: why it has no value. A failed trial without a reason was killed."""
+"""The trial attribute that says why a trial has no value. A failed trial without it was killed or interrupted."""
 
 
 class SearchSettings(NamedTuple):
     """How a search draws its trials and which it stops early.
 
     Attributes:
-        trials: how many trials the study has in all.
+        trials: number of trials of the study.
         sampler: a name of :data:`~metarec.search.sampling.SAMPLERS`; pruner: one of
             :data:`~metarec.search.pruning.PRUNERS`.
-        epochs: the most that a trial has. seed: the study's. objectives: how many values a trial has.
+        epochs: most epochs of a trial. seed: the study's. objectives: number of values of a trial.
     """
 
     trials: int
@@ -36,10 +36,10 @@ class SearchSettings(NamedTuple):
 
 
 class Objective(ABC):
-    """A function of a trial, with a record of each.
+    """A function of a trial that records each trial in the tracking store.
 
     Attributes:
-        run: the record of its study; None in a copy for another process.
+        run: the record of the study; None in a copy for another process.
     """
 
     run: StudyRun | None
@@ -55,11 +55,11 @@ class Objective(ABC):
 
     @abstractmethod
     def ended(self, trial: FrozenTrial) -> None:
-        """Close the record of a trial that this objective has run, in the state that Optuna knows."""
+        """Close the record of a trial that this objective has run, in its state in Optuna."""
 
     @abstractmethod
     def recorded_by(self, run: StudyRun | None) -> Self:
-        """The same objective with another record, for one process."""
+        """A copy of the objective with another record, for one process."""
 
 
 def error_of(trial: FrozenTrial) -> float:

@@ -1,4 +1,4 @@
-"""How a search draws: samplers by name, begun anew with each trial."""
+"""Samplers by name, seeded anew for each trial."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from optuna.trial import FrozenTrial, TrialState
 __all__ = ["SAMPLERS", "SeededByTrial"]
 
 SAMPLERS: Mapping[str, Callable[[int], BaseSampler]] = {
-    # Running trials count as bad ones, so that processes do not draw the same.
+    # With constant_liar running trials count as bad ones, so that processes do not draw the same.
     "tpe": lambda seed: TPESampler(seed=seed, multivariate=True, constant_liar=True),
     "gp": lambda seed: GPSampler(seed=seed),
     "random": lambda seed: RandomSampler(seed=seed),
 }
-"""Name -> makes the sampler that a seed begins."""
+"""Name -> function from a seed to the sampler."""
 
 
 class SeededByTrial(BaseSampler):
-    """A sampler that begins anew with each trial, seeded by the study's seed and the trial's number.
+    """A new sampler for each trial, seeded by the study's seed and the trial's number.
 
-    So what is drawn depends on the trials before and not on who draws: a study that goes on does not draw its first
-    trials again, and no two processes draw the same.
+    So a draw depends on the trials before it and not on the process: a resumed study does not draw its first trials
+    again, and no two processes draw the same.
 
     Args:
         name: one of :data:`SAMPLERS`. seed: the study's.
@@ -45,9 +45,9 @@ class SeededByTrial(BaseSampler):
         self._now.before_trial(study, trial)
 
     def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        # A new sampler would go through all trials for it, each time; this one remembers what it has seen.
-        known = self._space.calculate(study)
-        return {name: distribution for name, distribution in known.items() if not distribution.single()}
+        # A new sampler would go through all trials for it; this one keeps what it has calculated.
+        space = self._space.calculate(study)
+        return {name: distribution for name, distribution in space.items() if not distribution.single()}
 
     def sample_relative(
         self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]

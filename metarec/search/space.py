@@ -1,4 +1,4 @@
-"""The parameters of a trial and their ranges: those of every trial, and those of its network."""
+"""The search space: the parameters of every trial, and those of its network."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ COMMON_PARAMETERS: Mapping[str, Parameter] = {
 
 
 def own_parameters(network: str) -> Mapping[str, Parameter]:
-    """The options of this network that a study searches, beside those of every trial.
+    """The options of this network that a study searches, besides the parameters of every trial.
 
     Raises:
         InputError: an unknown network, or a network whose `searched` names something that is not one of its options.

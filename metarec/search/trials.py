@@ -1,4 +1,4 @@
-"""Running trials: up to a number in all, by however many processes, resumable."""
+"""Running the trials of a study, up to a number in all, in any number of processes; a study can be resumed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from metarec.meta import NonFiniteLossError
 from metarec.search.objective import REASON, Objective, SearchSettings
 from metarec.search.pruning import PRUNERS
 from metarec.search.sampling import SeededByTrial
-from metarec.search.storage import end_stale_trials, open_storage, reaching
+from metarec.search.storage import end_stale_trials, open_storage, queued_params, reaching
 from metarec.threads import one_thread
 
 __all__ = [
@@ -34,19 +34,19 @@ IDENTITY = "identity"
 "A study attribute: the hash of everything that its trials depend on."
 
 SPEC = "spec"
-"Another one: what a process that joins from elsewhere needs."
+"A study attribute: what a process that joins from elsewhere needs."
 
 WANTED = "trials"
-"Another one: how many trials there are to be in all."
+"A study attribute: the number of trials in all."
 
 WAIT_S = 0.5
-"How often it is looked whether the last trials, which others run, have ended."
+"Pause between two checks whether the last trials, which other processes run, have ended."
 
 OnTrial = Callable[[FrozenTrial], None]
 
 
 class _Superfluous(Exception):
-    """Others have begun as many trials as are wanted."""
+    """Other processes have begun as many trials as the study has."""
 
 
 def open_study(
@@ -58,13 +58,13 @@ def open_study(
     first_trials: Sequence[Mapping[str, Any]],
     spec: Mapping[str, Any] = MappingProxyType({}),
 ) -> optuna.Study:
-    """The study of this name: a new one whose first trials wait, or the one begun before.
+    """A new study whose first trials are enqueued, or the existing study of this name.
 
     Args:
         storage: the path of a journal file, or the URL of a database.
-        identity: a hash of everything that trials depend on; a study goes on only with the same.
+        identity: a hash of everything that trials depend on; a study is resumed only with the same.
         first_trials: the configurations that a new study tries before any is drawn.
-        spec: what a process that joins the study needs, as values that JSON knows.
+        spec: what a process that joins the study needs, as JSON values.
 
     Raises:
         InputError: a study of this name was made from other data or settings, or the storage does not answer.
@@ -75,12 +75,12 @@ def open_study(
         study = optuna.create_study(
             study_name=name, storage=backend, load_if_exists=True, directions=["minimize"] * settings.objectives
         )
-        known = study.user_attrs.get(IDENTITY)
-    if known is None:
+        stored = study.user_attrs.get(IDENTITY)
+    if stored is None:
         study.set_user_attr(IDENTITY, identity)
         for params in first_trials:
             study.enqueue_trial(dict(params))
-    elif known != identity:
+    elif stored != identity:
         raise InputError(
             f'study "{name}" was begun with other data or settings, so its trials cannot be compared; '
             "give another --study-name, or the spec and data that it was begun with"
@@ -92,39 +92,39 @@ def open_study(
 
 
 def join_study(name: str, storage: str) -> optuna.Study:
-    """A study that another process has begun. It draws and prunes only after :func:`equip`.
+    """A study that another process has begun. Call :func:`equip` before it draws trials.
 
     Raises:
-        InputError: there is none of this name, or the storage does not answer.
+        InputError: there is no study of this name, or the storage does not answer.
     """
     quieten_optuna()
     backend = open_storage(storage, _try_again)
     with reaching(storage):
         names = optuna.get_all_study_names(backend)
     if name not in names:
-        known = ", ".join(names) or "no study yet"
-        raise InputError(f'--study-name "{name}" is not in the storage, which has {known}; begin it, or give another')
+        stored = ", ".join(names) or "no study yet"
+        raise InputError(f'--study-name "{name}" is not in the storage, which has {stored}; begin it, or give another')
     return optuna.load_study(study_name=name, storage=backend)
 
 
 def equip(study: optuna.Study, settings: SearchSettings) -> None:
-    """Give a study its sampler and its pruner, which no storage keeps."""
+    """Set the sampler and the pruner, which no storage keeps."""
     study.sampler = SeededByTrial(settings.sampler, settings.seed)
     study.pruner = PRUNERS[settings.pruner](settings.epochs)
 
 
 def counted_trials(study: optuna.Study) -> list[FrozenTrial]:
-    """The trials that count towards the study's number: all that ended by themselves."""
+    """The trials that count towards the study's number: those that ended by themselves."""
     return [trial for trial in study.get_trials(deepcopy=False) if _counts(trial)]
 
 
 def wanted_trials(study: optuna.Study) -> int:
-    """How many trials the study is to have in all."""
+    """The number of trials of the study."""
     return int(study.user_attrs[WANTED])
 
 
 def _counts(trial: FrozenTrial) -> bool:
-    # Who fails by itself says why. Who was killed or interrupted could not, or it was not the trial's fault.
+    # A trial that fails because of its parameters has a reason; a killed or interrupted one has none.
     failed = trial.state == TrialState.FAIL and REASON in trial.user_attrs
     return failed or trial.state in (TrialState.COMPLETE, TrialState.PRUNED)
 
@@ -137,28 +137,28 @@ def run_trials(
     deadline: float = float("inf"),
     stopping: Callable[[], bool] = lambda: False,
 ) -> int:
-    """Run trials until the study has as many as are wanted, whoever runs them.
+    """Run trials until the study has all its trials, together with other processes.
 
     A trial whose process is gone is ended, and its configuration tried again.
 
     Args:
-        on_trial: hears of each trial that this process has ended.
+        on_trial: called with each trial that this process has ended.
         deadline: a time of `time.monotonic` after which no trial begins.
-        stopping: asked before each trial whether to stop.
+        stopping: called before each trial; True stops.
 
     Returns:
-        How many trials this process has run.
+        The number of trials that this process has run.
     """
     done = 0
 
-    def told(_: optuna.Study, trial: FrozenTrial) -> None:
+    def ended(_: optuna.Study, trial: FrozenTrial) -> None:
         nonlocal done
         objective.ended(trial)
         if _counts(trial):
             done += 1
             on_trial(trial)
 
-    # Once for all trials: it looks for all libraries with threads each time.
+    # Once for all trials, because it searches all loaded libraries for thread pools.
     with one_thread():
         while not stopping() and time.monotonic() < deadline:
             trials = study.get_trials(deepcopy=False)
@@ -168,7 +168,7 @@ def run_trials(
             if counted >= wanted:
                 break
             if counted + running >= wanted:
-                # The last ones are others'; should one of them die, its configuration is to be tried again.
+                # Other processes run the last trials. If one dies, its configuration is tried again.
                 time.sleep(WAIT_S)
                 end_stale_trials(study)
                 continue
@@ -177,10 +177,10 @@ def run_trials(
                     _checked(study, objective, wanted),
                     n_trials=1,
                     catch=(NonFiniteLossError, _Superfluous),
-                    callbacks=[told],
+                    callbacks=[ended],
                 )
             except AssertionError as error:
-                # Where the end of a trial cannot be written Optuna asserts that it was, and hides the reason.
+                # Optuna asserts that the end of a trial was written, which hides why it could not be.
                 if isinstance(error.__context__, OSError):
                     raise error.__context__ from None
                 raise
@@ -188,13 +188,13 @@ def run_trials(
 
 
 def quieten_optuna() -> None:
-    # It warns of every failed trial, with a traceback, after Ctrl-C too; the trial's run says why it failed.
+    # Optuna logs each failed trial with a traceback, after Ctrl-C too; the trial's run holds the reason.
     optuna.logging.set_verbosity(optuna.logging.ERROR)
 
 
 def _checked(study: optuna.Study, objective: Objective, wanted: int) -> Callable[[optuna.Trial], Sequence[float]]:
     def run(trial: optuna.Trial) -> Sequence[float]:
-        # Several may have seen the last place free. Numbers are given out one by one, so they agree on who has it.
+        # Several processes may have begun the last trial. All agree that the one with the lowest number counts.
         before = study.get_trials(deepcopy=False)[: trial.number]
         if sum(_counts(other) or other.state == TrialState.RUNNING for other in before) >= wanted:
             raise _Superfluous
@@ -203,7 +203,7 @@ def _checked(study: optuna.Study, objective: Objective, wanted: int) -> Callable
         except (optuna.TrialPruned, NonFiniteLossError):
             raise
         except BaseException:
-            # Ctrl-C or a broken store says nothing about these parameters.
+            # Ctrl-C or a broken store is not the fault of these parameters.
             _try_again(study, study.get_trials(deepcopy=False)[trial.number])
             raise
 
@@ -211,9 +211,7 @@ def _checked(study: optuna.Study, objective: Objective, wanted: int) -> Callable
 
 
 def _try_again(study: optuna.Study, trial: FrozenTrial) -> None:
-    params: dict[str, Any] = trial.params
-    if not params:
-        # It did not come to draw them. A configuration that waited for it is known all the same.
-        params = trial.system_attrs.get("fixed_params", {})
+    # A trial that was enqueued may have died before it drew its parameters.
+    params = trial.params or queued_params(trial)
     if params:
         study.enqueue_trial(params, user_attrs={"again": trial.number})

@@ -1,7 +1,7 @@
-"""What a new study tries before it draws: its default, and what was best in earlier studies, on whatever domain.
+"""The first trials of a new study: its default configuration, and the best ones of earlier studies on any domain.
 
 Good rates and widths of one domain are often good on the next one (Feurer, Springenberg and Hutter 2015, "Initializing
-Bayesian hyperparameter optimization via meta-learning"). Values are never carried over, only configurations: errors of
+Bayesian hyperparameter optimization via meta-learning"). Only configurations are carried over, not values: errors of
 different domains cannot be compared.
 """
 
@@ -24,10 +24,10 @@ from metarec.search.storage import open_storage, reaching
 __all__ = ["best_configurations", "first_trials"]
 
 COUNT = 5
-"""How many earlier configurations are tried, of all earlier studies together."""
+"""Most configurations from all earlier studies together."""
 
 APART = 0.1
-"""By so much of a range two of them must differ in some parameter: the best trials of one search are much alike."""
+"""Two of them differ in some parameter by this part of its range: the best trials of a search resemble each other."""
 
 
 def first_trials(
@@ -42,8 +42,8 @@ def first_trials(
 
     Args:
         earlier: names of earlier studies. own: the configurations of the new one; the first is its default.
-        space: the range of each parameter. name: the new study's; a study that is not new has its first trials already.
-        storage: the path of a journal file, or the URL of a database, which holds the earlier studies too.
+        space: the range of each parameter. name: of the new study; an existing study has its first trials already.
+        storage: the path of a journal file, or the URL of a database, that holds all these studies.
 
     Raises:
         InputError: an earlier study is not there, or has no complete trial.
@@ -79,11 +79,11 @@ def best_configurations(
 ) -> list[dict[str, Any]]:
     """At most five configurations in this space: the best of each study in turn, then each second best, and so on.
 
-    What lies outside of a range is moved to its end, and what an earlier study did not have is as usual. One that is
-    much like another is passed over.
+    A value outside a range is moved to its end. A parameter that an earlier study did not have gets its default. A
+    configuration that resembles another is left out.
 
     Args:
-        earlier: of each study its complete trials. usual: the default configuration. but: those that are tried anyway.
+        earlier: the complete trials of each study. usual: the default configuration. but: those that are tried anyway.
     """
     ranked = [sorted(trials, key=lambda trial: (error_of(trial), trial.number)) for trials in earlier]
     chosen: list[dict[str, Any]] = []

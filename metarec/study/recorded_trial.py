@@ -15,7 +15,7 @@ from optuna.trial import FrozenTrial, TrialState
 from metarec.evaluation.latency import seconds_per_prediction
 from metarec.meta import NonFiniteLossError
 from metarec.search import REASON, Objective, SearchSettings, error_of, suggest_parameters
-from metarec.search.pruning import tells_epochs
+from metarec.search.pruning import reports_epochs
 from metarec.search.trials import SPEC
 from metarec.study.spec import StudySpec
 from metarec.study.transfer_spec import STRATEGY
@@ -61,7 +61,7 @@ CURVE = "val_rmse"
 
 def facts_of(study: optuna.Study) -> list[TrialFacts]:
     """The state of every begun trial in Optuna, to compare with the runs."""
-    by_epoch = tells_epochs(study.pruner)
+    by_epoch = reports_epochs(study.pruner)
     content = study.user_attrs.get(SPEC)
     spec = None if content is None else StudySpec.model_validate(content)
     begun = [trial for trial in study.get_trials(deepcopy=False) if trial.state != TrialState.WAITING]

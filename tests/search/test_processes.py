@@ -1,4 +1,4 @@
-"""Workers of one machine: what they are handed, and what they hand back."""
+"""Trials in worker processes of one machine."""
 
 from metarec.search.runners.processes import run_in_processes
 from metarec.study.trial_files import FileKeeper
@@ -6,7 +6,7 @@ from metarec.tracking import NullTracker
 from tests.support.studies import opened, prepared, tiny_spec
 
 
-def test_workers_map_the_tensors_of_an_objective_and_do_not_copy_them(movies, tmp_path):
+def test_workers_share_the_tensors_of_an_objective(movies, tmp_path):
     spec = tiny_spec(target="movies")
     run = NullTracker().start_study("s", params={})
     objective = prepared(spec, movies, tmp_path).objective(run, FileKeeper())
@@ -19,9 +19,9 @@ def test_workers_map_the_tensors_of_an_objective_and_do_not_copy_them(movies, tm
     assert not any(tensor.is_shared() for tensor in tensors)
     journal = str(tmp_path / "optuna.journal")
     study = opened(spec, "s", journal)
-    told = []
-    run_in_processes(2, study, objective, NullTracker(), journal, lambda trial: told.append(trial.number))
-    assert sorted(told) == [0, 1, 2]
-    # They lie in memory of the operating system's now, which each worker maps.
+    reported = []
+    run_in_processes(2, study, objective, NullTracker(), journal, lambda trial: reported.append(trial.number))
+    assert sorted(reported) == [0, 1, 2]
+    # They are in shared memory, which each worker maps.
     assert all(tensor.is_shared() for tensor in tensors)
     assert [trial.value for trial in study.trials] == [objective.value_of(trial.params) for trial in study.trials]

@@ -1,4 +1,4 @@
-"""What pruners are told, whom they give up, and that they change nothing else."""
+"""Pruners: the values that trials report, the trials that are stopped, and nothing else that changes."""
 
 import optuna
 import pytest
@@ -23,7 +23,7 @@ def episodes(movies, new_folder):
 
 
 class Off:
-    """A learner that is off by about so much for each user."""
+    """A learner whose predictions are off by about `error` for each user."""
 
     def __init__(self, error, spread, seed):
         self.error, self.spread = error, spread
@@ -41,8 +41,8 @@ def study_with(pruner):
     return optuna.create_study(pruner=PRUNERS[pruner](EPOCHS))
 
 
-def told(study, validation, error, pruner="wilcoxon", epochs=EPOCHS, spread=0.001):
-    """One trial whose users are off by about so much: after how many epochs it ended."""
+def epochs_until_end(study, validation, error, pruner="wilcoxon", epochs=EPOCHS, spread=0.001):
+    """Run a trial whose predictions are off by about `error`; the number of its epochs."""
     trial = study.ask()
     learner = Off(error, spread, trial.number)
     progress = progress_of(trial, pruner, validation, epochs=EPOCHS, seed=0)
@@ -57,47 +57,47 @@ def told(study, validation, error, pruner="wilcoxon", epochs=EPOCHS, spread=0.00
     return epochs
 
 
-def test_wilcoxon_gives_up_who_is_worse_on_the_same_users(episodes):
+def test_wilcoxon_stops_a_trial_that_is_worse_on_the_same_users(episodes):
     validation = episodes["movies"].validation
     study = study_with("wilcoxon")
-    # The first one ends early, and all of its users are known nevertheless.
-    assert told(study, validation, 0.2, epochs=7) == 7
+    # The first one ends early, and still reports all of its users.
+    assert epochs_until_end(study, validation, 0.2, epochs=7) == 7
     assert set(study.trials[0].intermediate_values) == set(range(len(validation)))
-    assert WARM_UP < told(study, validation, 0.25) < EPOCHS
-    assert told(study, validation, 0.1) == EPOCHS
+    assert WARM_UP < epochs_until_end(study, validation, 0.25) < EPOCHS
+    assert epochs_until_end(study, validation, 0.1) == EPOCHS
     users = study.trials[1].intermediate_values
     assert 1 < len(users) < len(validation)
     assert all(abs(error - 0.25) < 0.01 for error in users.values())
 
 
-def test_wilcoxon_keeps_who_is_no_worse(episodes):
+def test_wilcoxon_keeps_a_trial_that_is_no_worse(episodes):
     validation = episodes["movies"].validation
     study = study_with("wilcoxon")
-    ends = [told(study, validation, 0.2, spread=0.05) for _ in range(20)]
-    # One in ten is given up for nothing, at its threshold; more, because it is asked again and again.
+    ends = [epochs_until_end(study, validation, 0.2, spread=0.05) for _ in range(20)]
+    # Its threshold stops one equal trial in ten by chance; more, because it is tested after each epoch.
     assert ends.count(EPOCHS) >= 10
 
 
-def test_the_median_looks_at_epochs(episodes):
+def test_the_median_compares_epochs(episodes):
     validation = episodes["movies"].validation
     study = study_with("median")
-    assert [told(study, validation, error, "median") for error in (0.2, 0.21, 0.22, 0.23)] == [EPOCHS] * 4
-    assert told(study, validation, 0.3, "median") == WARM_UP
-    assert told(study, validation, 0.1, "median") == EPOCHS
+    assert [epochs_until_end(study, validation, error, "median") for error in (0.2, 0.21, 0.22, 0.23)] == [EPOCHS] * 4
+    assert epochs_until_end(study, validation, 0.3, "median") == WARM_UP
+    assert epochs_until_end(study, validation, 0.1, "median") == EPOCHS
 
 
 def test_hyperband_gives_most_of_its_epochs_to_the_best(episodes):
     validation = episodes["movies"].validation
     study = study_with("hyperband")
     errors = torch.rand(30, generator=torch.Generator().manual_seed(0)).tolist()
-    ends = [told(study, validation, error, "hyperband") for error in errors]
+    ends = [epochs_until_end(study, validation, error, "hyperband") for error in errors]
     assert min(ends) < EPOCHS
     best = sorted(range(30), key=errors.__getitem__)
     assert sum(ends[place] for place in best[:10]) > sum(ends[place] for place in best[-10:])
 
 
 @pytest.mark.parametrize("pruner", PRUNERS)
-def test_what_a_trial_learns_does_not_depend_on_who_looks_on(episodes, tmp_path, pruner):
+def test_training_does_not_depend_on_the_pruner(episodes, tmp_path, pruner):
     training = {"epochs": 8, "patience": 8}
     spec = tiny_spec(target="movies", pruner=pruner, training=training)
     run = NullTracker().start_study("s", params={})
@@ -119,7 +119,7 @@ def timed(movies, new_folder):
     return run_study(spec, movies, reported(folder, "timed")), folder
 
 
-def test_the_front_is_what_nothing_beats_in_both(timed):
+def test_no_trial_beats_one_of_the_front_in_both_objectives(timed):
     result, _ = timed
     front = {line.trial for line in result.front}
     assert front

@@ -1,4 +1,4 @@
-"""Samplers, what earlier studies are good for, and what is drawn where there are two objectives."""
+"""Samplers, the first trials from earlier studies, and studies of two objectives."""
 
 import hypothesis.strategies as st
 import optuna
@@ -25,8 +25,8 @@ USUAL = {"rate": 0.1, "steps": 1, "loss": "mse"}
 
 @pytest.mark.parametrize("objectives", [["error"], ["error", "seconds"]], ids=" ".join)
 @pytest.mark.parametrize("sampler", SAMPLERS)
-def test_what_is_drawn_depends_on_the_trials_before_and_not_on_who_draws(tmp_path, sampler, objectives, monkeypatch):
-    # A time that is not measured, so that it is the same again.
+def test_a_draw_depends_on_the_trials_before_it_and_not_on_the_process(tmp_path, sampler, objectives, monkeypatch):
+    # Not measured, so that both studies have the same times.
     monkeypatch.setattr("metarec.study.recorded_trial.seconds_per_prediction", lambda answer, users: 1.0 / users)
     spec = SPEC.model_copy(update={"sampler": sampler, "objectives": objectives})
     drawn = []
@@ -40,13 +40,13 @@ def test_what_is_drawn_depends_on_the_trials_before_and_not_on_who_draws(tmp_pat
     assert len({str(params) for params in drawn[0]}) == 13
 
 
-def test_samplers_draw_otherwise_once_they_have_seen_enough(tmp_path):
+def test_samplers_learn_from_earlier_trials(tmp_path):
     drawn = {}
     for sampler in SAMPLERS:
         spec = SPEC.model_copy(update={"sampler": sampler, "trials": 24})
         study = opened(spec, "s", str(tmp_path / sampler), "identity")
         run_trials(study, Plain(spec), ignored)
-        # The value is the outer rate: whoever learns from what was seen goes to its lower end.
+        # The value is the outer rate, so a sampler that learns draws from its lower end.
         drawn[sampler] = sorted(trial.params["outer_lr"] for trial in study.trials[12:])[6]
     assert drawn["tpe"] < drawn["random"] / 2
     assert drawn["gp"] < drawn["random"] / 2
@@ -72,7 +72,7 @@ def test_the_best_of_each_earlier_study_come_in_turn_and_fit_the_new_space():
     assert best_configurations([one, other], SPACE, USUAL) == [
         {"rate": 1.0, "steps": 3, "loss": "mse"},
         {"rate": 0.002, "steps": 1, "loss": "mse"},
-        # The second of the first study is at the same place after all, so its third comes.
+        # The second of the first study is moved to the same place, so its third comes.
         {"rate": 0.5, "steps": 0, "loss": "mae"},
     ]
 
@@ -91,15 +91,15 @@ trials_of_a_study = st.lists(
 
 @settings(deadline=None, max_examples=50)
 @given(st.lists(trials_of_a_study, max_size=3))
-def test_what_is_carried_over_lies_in_the_space_and_apart(earlier):
+def test_configurations_that_are_carried_over_lie_in_the_space_and_apart(earlier):
     chosen = best_configurations(earlier, SPACE, USUAL, but=[USUAL])
     assert len(chosen) <= COUNT
     for params in chosen:
         assert params.keys() == SPACE.keys()
         assert all(SPACE[name].holds(value) for name, value in params.items())
-    everyone = [USUAL, *chosen]
-    for place, params in enumerate(everyone):
-        for other in everyone[:place]:
+    everything = [USUAL, *chosen]
+    for place, params in enumerate(everything):
+        for other in everything[:place]:
             assert max(abs(SPACE[name].place(params[name]) - SPACE[name].place(other[name])) for name in SPACE) >= APART
 
 
@@ -114,7 +114,7 @@ def test_a_study_tries_first_what_was_best_in_another(tmp_path):
     assert study.trials[0].params == spec.trial_zero
     best = sorted(before.trials, key=lambda trial: trial.value)[0]
     assert study.trials[1].params == best.params
-    # A study that goes on has had them.
+    # A resumed study has tried them already.
     assert warm_started(spec, "books", journal) == spec.first_trials
     begun = len(study.trials)
     opened(spec, "books", journal, "books", warm_started(spec, "books", journal))
@@ -144,7 +144,7 @@ def test_an_earlier_study_that_is_not_there_is_named(tmp_path):
         ({"objectives": ["error", "seconds"], "pruner": "median"}, "several objectives need pruner: none"),
     ],
 )
-def test_what_cannot_be_searched_is_refused(changes, problem):
+def test_an_impossible_search_is_refused(changes, problem):
     with pytest.raises(ValueError, match=problem):
         StudySpec(bases={"bias": {}}, **changes)
 
@@ -152,18 +152,18 @@ def test_what_cannot_be_searched_is_refused(changes, problem):
 def test_a_trial_of_two_objectives_has_two_values(tmp_path):
     spec = SPEC.model_copy(update={"objectives": ["error", "seconds"]})
     study = opened(spec, "s", str(tmp_path / "optuna.journal"), "identity")
-    asked = []
+    predicted = []
 
     class Slow(Plain):
         users = 3
 
         def _evaluate(self, trial, params, record):
             result = super()._evaluate(trial, params, record)
-            return result._replace(predict_one=lambda user: asked.append(user) or 2)
+            return result._replace(predict_one=lambda user: predicted.append(user) or 2)
 
     run_trials(study, Slow(spec), ignored)
     assert [trial.state for trial in study.trials] == [TrialState.COMPLETE] * 5
     assert all(
         error == trial.params["outer_lr"] and seconds > 0 for trial in study.trials for error, seconds in [trial.values]
     )
-    assert set(asked) == {0, 1, 2}
+    assert set(predicted) == {0, 1, 2}

@@ -1,4 +1,4 @@
-"""How many trials a study has in all, whoever runs them, and what becomes of one whose process is gone."""
+"""The number of trials of a study in one process and in several, and trials whose process is gone."""
 
 import errno
 import multiprocessing
@@ -30,7 +30,7 @@ def ignored(trial):
 
 
 class Plain(RecordedObjective):
-    """A trial is over in a moment, and its value is its outer rate."""
+    """A trial takes no time, and its value is its outer rate."""
 
     def __init__(self, spec=SPEC, run=None, act=ignored):
         super().__init__(spec, run or NullTracker().start_study("s", params={}))
@@ -102,8 +102,8 @@ def test_several_processes_together_run_exactly_as_many(journal):
     assert len(set(drawn)) == 12
 
 
-def test_who_comes_too_late_for_the_last_place_gives_it_back(journal, monkeypatch):
-    """Two have seen the same place free: the numbers of their trials say who has it."""
+def test_of_two_processes_that_begin_the_last_trial_one_gives_way(journal, monkeypatch):
+    """The trial with the lower number counts."""
     study = begun(journal, trials=1)
     others = optuna.load_study(study_name="s", storage=study._storage)
     reached = []
@@ -175,7 +175,7 @@ def test_a_killed_trial_is_tried_again(journal, place):
     assert len(counted_trials(study)) == 4
 
 
-def test_an_end_that_cannot_be_written_says_why_and_the_trial_is_tried_again(journal, monkeypatch):
+def test_a_trial_whose_end_cannot_be_written_raises_the_reason_and_is_tried_again(journal, monkeypatch):
     """A disk that is full at the very end of a trial."""
     study = begun(journal, trials=1)
     storage = type(study._storage)
@@ -190,8 +190,8 @@ def test_an_end_that_cannot_be_written_says_why_and_the_trial_is_tried_again(jou
     with pytest.raises(OSError, match="No space left on device"):
         run_trials(study, Plain(), ignored)
     monkeypatch.undo()
-    # As if the process were gone: it let go of the trial's lock.
-    for lock in study._storage._held.values():
+    # As if the process were gone: it releases the trial's lock.
+    for lock in study._storage.held.values():
         lock.release()
     time.sleep(1.1)
     again = begun(journal, trials=1)
@@ -199,14 +199,14 @@ def test_an_end_that_cannot_be_written_says_why_and_the_trial_is_tried_again(jou
     assert states(again) == ["FAIL", "COMPLETE"]
 
 
-def test_nothing_begins_after_the_deadline_or_when_asked_to_stop(journal):
+def test_no_trial_begins_after_the_deadline_or_a_stop(journal):
     study = begun(journal)
     assert run_trials(study, Plain(), ignored, deadline=time.monotonic()) == 0
     seen = []
     assert run_trials(study, Plain(), seen.append, stopping=lambda: len(seen) == 2) == 2
 
 
-def test_only_what_was_begun_can_be_joined(journal):
+def test_only_an_existing_study_can_be_joined(journal):
     with pytest.raises(InputError, match='"s" is not in the storage, which has no study yet'):
         join_study("s", journal)
     begun(journal)
@@ -216,15 +216,15 @@ def test_only_what_was_begun_can_be_joined(journal):
         join_study("t", journal)
 
 
-def test_the_first_signal_asks_and_the_second_interrupts():
-    asked = []
-    with stopping_politely(lambda: asked.append(True)) as stopping:
+def test_the_first_signal_requests_a_stop_and_the_second_interrupts():
+    requests = []
+    with stopping_politely(lambda: requests.append(True)) as stopping:
         assert not stopping()
         signal.raise_signal(signal.SIGTERM)
         assert stopping()
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
-    assert asked == [True]
+    assert requests == [True]
     with pytest.raises(KeyboardInterrupt):
         signal.raise_signal(signal.SIGINT)
 

@@ -1,4 +1,4 @@
-"""What is searched: for each network its own, and nothing that the spec has fixed."""
+"""The search space: the parameters of each network, without those that the spec fixes."""
 
 import inspect
 from types import SimpleNamespace
@@ -42,7 +42,7 @@ def plugged_in(monkeypatch):
 
 @pytest.fixture(scope="module")
 def small_inputs():
-    """As much of episodes as a network's shape is read from."""
+    """The part of episodes that gives a network its shape."""
     shape = (1, 2)
     rows = FusionInputs(
         torch.rand(*shape, 3), torch.rand(*shape, 3, 4), torch.rand(*shape, 5), torch.rand(shape), torch.ones(shape) > 0
@@ -64,7 +64,7 @@ def test_every_default_lies_in_its_usual_range():
             assert parameter.range.holds(parameter.default), name
 
 
-def test_each_network_is_searched_for_its_own(plugged_in):
+def test_the_space_has_the_parameters_of_the_network(plugged_in):
     assert list(StudySpec().space) == [*COMMON, "hidden_dim", "dropout"]
     assert list(StudySpec(fusion={"network": "attention"}).space) == [*COMMON, *OF_ATTENTION]
     plain = StudySpec(fusion={"network": "only-a-bias", "options": {}})
@@ -113,7 +113,7 @@ def test_a_range_of_one_value_fixes_its_parameter():
         StudySpec(search={"loss": {"choices": ["mae"]}}, defaults={"loss": "mse"})
 
 
-def test_what_a_trial_says_is_what_is_built(small_inputs, plugged_in):
+def test_a_network_is_built_with_the_parameters_of_the_trial(small_inputs, plugged_in):
     plain = StudySpec(fusion={"network": "only-a-bias", "options": {}})
     params = {
         "inner_lr": 0.3,
@@ -129,7 +129,7 @@ def test_what_a_trial_says_is_what_is_built(small_inputs, plugged_in):
     assert isinstance(learner.network, OnlyABias)
 
 
-def test_ranges_know_their_only_value_and_what_they_hold():
+def test_only_value_and_members_of_a_range():
     assert RealRange(low=0.1, high=0.2).only() is None
     assert IntRange(first=0, last=0).only() == 0
     assert Choice(choices=[False]).only() is False

@@ -1,8 +1,6 @@
 """Where Optuna keeps a study: nothing is lost when a process, a disk or a database fails."""
 
-import inspect
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -18,8 +16,7 @@ from sqlalchemy.exc import OperationalError
 
 from benchmarks.study.servers import Postgres, postgres_missing
 from metarec.errors import InputError
-from metarec.search import storage as storage_module
-from metarec.search.storage import PatientDatabase, end_stale_trials, open_storage
+from metarec.search.storage import _database, _journal, end_stale_trials, open_storage
 from metarec.search.trials import quieten_optuna
 
 ROOT = Path(__file__).parents[2]
@@ -40,7 +37,7 @@ def study_in(storage, on_stale=None):
 
 
 def started(journal, body):
-    """Another process that has a trial running when it says so."""
+    """Another process, which is running a trial."""
     code = (
         "import optuna, sys, time\n"
         "from metarec.search.storage import open_storage\n"
@@ -69,7 +66,7 @@ def states(study):
 # --- a journal -------------------------------------------------------------------------------------------------------
 
 
-def test_a_trial_whose_process_was_killed_is_known_at_once_and_one_that_lives_is_left_alone(journal):
+def test_only_the_trial_of_a_killed_process_is_stale_and_at_once(journal):
     gone = []
     study = study_in(journal, lambda study, trial: gone.append(trial.number))
     with started(journal, "time.sleep(60)") as doomed, started(journal, "time.sleep(6)") as alive:
@@ -93,7 +90,7 @@ def test_a_trial_that_was_killed_before_it_had_a_lock_is_found_later(journal, mo
     study.ask()
     end_stale_trials(study)
     assert states(study) == [TrialState.RUNNING]
-    monkeypatch.setattr(storage_module, "UNLOCKED_S", 0.0)
+    monkeypatch.setattr(_journal, "UNLOCKED_S", 0.0)
     end_stale_trials(study)
     assert states(study) == [TrialState.FAIL]
 
@@ -127,7 +124,7 @@ def test_a_full_disk_leaves_no_half_line(journal, monkeypatch):
 
 
 def test_a_lock_dies_with_its_process(journal):
-    """Whoever is killed while writing does not keep others waiting."""
+    """A process that is killed while it writes does not block others."""
     study = study_in(journal)
     code = (
         "import os, signal, sys; from filelock import FileLock\n"
@@ -147,8 +144,7 @@ def test_a_journal_that_cannot_be_written(tmp_path):
 # --- a database ------------------------------------------------------------------------------------------------------
 
 
-def test_what_is_asked_waits_until_the_database_is_back(tmp_path, monkeypatch, caplog):
-    # As the storage itself is written, its methods are what waits.
+def test_a_call_waits_until_the_database_is_back(tmp_path, monkeypatch, caplog):
     calls = []
     original = optuna.storages.RDBStorage.set_trial_user_attr
 
@@ -158,7 +154,7 @@ def test_what_is_asked_waits_until_the_database_is_back(tmp_path, monkeypatch, c
             raise OperationalError("insert", {}, Exception("server closed the connection"))
         original(self, *args, **names)
 
-    monkeypatch.setattr(PatientDatabase, "set_trial_user_attr", storage_module._patient(sometimes))
+    monkeypatch.setattr(_database.PatientDatabase, "set_trial_user_attr", _database._patient(sometimes))
     storage = open_storage(f"sqlite:///{tmp_path / 'optuna.db'}")
     study = optuna.create_study(storage=storage)
     with caplog.at_level("INFO", logger="metarec"):
@@ -171,16 +167,7 @@ def test_what_is_asked_waits_until_the_database_is_back(tmp_path, monkeypatch, c
     ]
 
 
-def test_nothing_that_is_asked_of_a_database_is_left_out():
-    """What another version of Optuna asks besides would not wait."""
-    source = inspect.getsource(optuna.storages._cached_storage)
-    asked = set(re.findall(r"self\._backend\.(\w+)\(", source))
-    settings = {"get_heartbeat_interval", "get_heartbeat_stale_trial_callback"}
-    assert "_get_trials" in asked
-    assert {name for name in asked - settings if not hasattr(getattr(PatientDatabase, name), "__wrapped__")} == set()
-
-
-def test_what_the_database_refuses_is_not_tried_again(tmp_path):
+def test_a_call_that_the_database_refuses_is_not_tried_again(tmp_path):
     storage = open_storage(f"sqlite:///{tmp_path / 'optuna.db'}")
     study = optuna.create_study(storage=storage)
     trial = study.ask()
@@ -191,8 +178,8 @@ def test_what_the_database_refuses_is_not_tried_again(tmp_path):
     assert time.monotonic() - began < 1.0
 
 
-def test_a_value_that_was_understood_and_is_told_again_is_told(tmp_path):
-    """The connection broke after the database had it: no error, and no second trial."""
+def test_the_end_of_a_trial_may_be_sent_twice(tmp_path):
+    """The connection broke after the database had stored it: no error, and no second trial."""
     storage = open_storage(f"sqlite:///{tmp_path / 'optuna.db'}")
     study = optuna.create_study(storage=storage)
     trial = study.ask()
@@ -204,7 +191,7 @@ def test_a_value_that_was_understood_and_is_told_again_is_told(tmp_path):
         storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)
 
 
-def test_who_never_reached_a_database_does_not_wait_for_it():
+def test_a_database_that_was_never_reached_is_not_waited_for():
     began = time.monotonic()
     with pytest.raises(InputError, match="cannot be opened"):
         open_storage("postgresql+psycopg://nobody@127.0.0.1:1/nothing")

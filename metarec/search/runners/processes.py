@@ -1,4 +1,4 @@
-"""Trials in several processes of this machine, and how all of them stop."""
+"""Running trials in several processes of this machine, and stopping them."""
 
 from __future__ import annotations
 
@@ -21,39 +21,39 @@ from metarec.search.trials import OnTrial, counted_trials, equip, join_study, ru
 from metarec.tracking import Tracker
 from metarec.workers import end_with_parent, start_server
 
-__all__ = ["LOOK_S", "run_in_processes", "stopping_politely", "tell"]
+__all__ = ["POLL_S", "report_new", "run_in_processes", "stopping_politely"]
 
-LOOK_S = 0.2
-"How often the study is looked at for trials that have ended."
+POLL_S = 0.2
+"Pause between two checks for trials that have ended."
 
 MAX_KILLED = 5
-"So many workers may be killed before a trial ends; then something is wrong, such as too little memory."
+"Workers that may be killed before another trial ends. More mean a lasting cause, such as too little memory."
 
 
 @contextmanager
-def stopping_politely(on_asked: Callable[[], None]) -> Iterator[Callable[[], bool]]:
-    """While the block runs, the first Ctrl-C (or SIGTERM) only asks to stop; the second interrupts.
+def stopping_politely(on_stop: Callable[[], None]) -> Iterator[Callable[[], bool]]:
+    """While the block runs, the first Ctrl-C (or SIGTERM) only requests a stop; the second interrupts.
 
     Args:
-        on_asked: called when it is asked for the first time.
+        on_stop: called at the first request.
 
     Yields:
-        Whether it was asked.
+        A function that returns whether a stop was requested.
     """
-    asked = False
+    requested = False
 
-    def ask(_: int, __: FrameType | None) -> None:
-        nonlocal asked
-        if asked:
+    def request(_: int, __: FrameType | None) -> None:
+        nonlocal requested
+        if requested:
             raise KeyboardInterrupt
-        asked = True
-        on_asked()
+        requested = True
+        on_stop()
 
-    # Only the main thread is told of signals.
+    # Only the main thread can handle signals.
     signals = (signal.SIGINT, signal.SIGTERM) if threading.current_thread() is threading.main_thread() else ()
-    before = {number: signal.signal(number, ask) for number in signals}
+    before = {number: signal.signal(number, request) for number in signals}
     try:
-        yield lambda: asked
+        yield lambda: requested
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
@@ -70,10 +70,9 @@ def run_in_processes(
     deadline: float = float("inf"),
     stopping: Callable[[], bool] = lambda: False,
 ) -> None:
-    """Run trials in `count` processes, until the study has as many as are wanted, or all are to stop.
+    """Run trials in `count` processes, until the study has all its trials or is stopped.
 
-    Tensors of the objective are shared by all of them, not copied. A process that is killed is replaced, and its trial
-    tried again.
+    The processes share the tensors of the objective. A killed process is replaced, and its trial tried again.
 
     Raises:
         RuntimeError: every process ended with an error, or too many were killed.
@@ -82,7 +81,7 @@ def run_in_processes(
     start_server()
     context = multiprocessing.get_context("forkserver")
     stop = context.Event()
-    # A run's connection to its store stays in this process; each worker makes its own.
+    # Each worker makes its own connection to the tracking store.
     place = objective.run.run_id, objective.run.experiment_id
     arguments = (study.study_name, objective.recorded_by(None), tracker, place, storage, deadline, stop)
 
@@ -91,14 +90,14 @@ def run_in_processes(
         process.start()
         return process
 
-    told = {trial.number for trial in counted_trials(study)}
+    reported = {trial.number for trial in counted_trials(study)}
     crew, codes, killed = [start() for _ in range(count)], [], 0
     try:
         while crew:
-            wait([process.sentinel for process in crew], LOOK_S)
+            wait([process.sentinel for process in crew], POLL_S)
             if stopping():
                 stop.set()
-            if tell(study, told, on_trial):
+            if report_new(study, reported, on_trial):
                 killed = 0
             for process in [process for process in crew if not process.is_alive()]:
                 crew.remove(process)
@@ -108,7 +107,7 @@ def run_in_processes(
                     crew.append(start())
                 else:
                     codes.append(code)
-        tell(study, told, on_trial)
+        report_new(study, reported, on_trial)
     finally:
         for process in crew:
             process.terminate()
@@ -128,7 +127,7 @@ def _work(
     deadline: float,
     stop: Event,
 ) -> None:
-    # Ctrl-C reaches the whole process group. The parent is asked, and it says when to stop.
+    # Ctrl-C reaches the whole process group; the parent handles it and sets `stop`.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     end_with_parent()
     with importing():
@@ -139,10 +138,10 @@ def _work(
         run_trials(study, objective.recorded_by(run), lambda _: None, deadline=deadline, stopping=stop.is_set)
 
 
-def tell(study: optuna.Study, told: set[int], on_trial: OnTrial) -> int:
-    """Tell of the trials that have ended and are not told of yet; how many these are."""
-    new = [trial for trial in counted_trials(study) if trial.number not in told]
+def report_new(study: optuna.Study, reported: set[int], on_trial: OnTrial) -> int:
+    """Call `on_trial` with each trial that has ended and was not reported yet; the number of these trials."""
+    new = [trial for trial in counted_trials(study) if trial.number not in reported]
     for trial in new:
-        told.add(trial.number)
+        reported.add(trial.number)
         on_trial(trial)
     return len(new)

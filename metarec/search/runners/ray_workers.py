@@ -1,4 +1,4 @@
-"""Trials on a Ray cluster: the same as in processes, but Ray says where they are."""
+"""Running trials in workers of a Ray cluster."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import optuna
 from metarec.errors import InputError
 from metarec.importing import importing
 from metarec.search.objective import Objective
-from metarec.search.runners.processes import LOOK_S, tell
+from metarec.search.runners.processes import POLL_S, report_new
 from metarec.search.storage import end_stale_trials
 from metarec.search.trials import OnTrial, counted_trials, equip, join_study, run_trials
 from metarec.tracking import Tracker
@@ -23,23 +23,23 @@ from metarec.tracking import Tracker
 __all__ = ["LOCAL", "check_ray", "run_on_ray"]
 
 LOCAL = "local"
-"""In the place of an address: a cluster is started here, and stopped at the end."""
+"""Instead of an address: start a cluster on this machine, and stop it at the end."""
 
 ANSWER_S = 5.0
-"""How long a cluster's head may take to answer. Ray itself would wait for minutes."""
+"""How long the head of a cluster may take to answer. Ray itself would wait for minutes."""
 
 
 def check_ray(address: str) -> None:
-    """See that workers can be started there.
+    """Check that workers can be started at this address.
 
     Args:
         address: HOST:PORT of a cluster's head, or `LOCAL`.
 
     Raises:
-        InputError: Ray is not installed, the address is none, or nobody answers there.
+        InputError: Ray is not installed, the address is malformed, or the cluster does not answer.
     """
     try:
-        import ray  # noqa: F401  # only whether it is there
+        import ray  # noqa: F401  # only to see whether it is installed
     except ImportError:
         raise InputError('--ray needs Ray, which is not installed; install it: pip install "metarec[ray]"') from None
     if address == LOCAL:
@@ -66,10 +66,11 @@ def run_on_ray(
     deadline: float = float("inf"),
     stopping: Callable[[], bool] = lambda: False,
 ) -> None:
-    """Run trials in `count` workers of a Ray cluster, one core each, until the study has as many as are wanted.
+    """Run trials in `count` workers of a Ray cluster, one core each, until the study has all its trials.
 
-    Data and episodes go into Ray's object store, once for each machine. On other machines storage and tracking store
-    must be servers. What a trial learns is kept where it ran; whoever scores and does not have it learns it again.
+    Data and episodes go into Ray's object store, once for each machine. Workers on other machines need servers as
+    storage and tracking store. A trained network stays on the machine of its trial, and is trained again for scoring
+    on another one.
 
     Args:
         address: of the cluster's head, or `LOCAL`. The others are those of
@@ -81,32 +82,32 @@ def run_on_ray(
     """
     assert objective.run is not None
     ray = _connected(address, count)
-    told = {trial.number for trial in counted_trials(study)}
+    reported = {trial.number for trial in counted_trials(study)}
     problems: list[str] = []
     try:
         stop = ray.remote(num_cpus=0)(_Flag).remote()
         shared = ray.put(objective.recorded_by(None))
         work = ray.remote(num_cpus=1, max_retries=3)(_work)
         place = objective.run.run_id, objective.run.experiment_id
-        # On another machine another monotonic clock runs.
+        # Monotonic clocks of different machines cannot be compared.
         until = time.time() + deadline - time.monotonic()
         crew = [
             work.remote(shared, study.study_name, tracker, place, storage, until, stop, os.getcwd())
             for _ in range(count)
         ]
-        asked = False
+        stopped = False
         while crew:
-            ended, crew = ray.wait(crew, timeout=LOOK_S)
-            tell(study, told, on_trial)
-            if stopping() and not asked:
-                asked = True
+            ended, crew = ray.wait(crew, timeout=POLL_S)
+            report_new(study, reported, on_trial)
+            if stopping() and not stopped:
+                stopped = True
                 ray.get(stop.set.remote())
             for one in ended:
                 try:
                     ray.get(one)
                 except ray.exceptions.RayError as error:
                     problems.append(str(error).strip().splitlines()[-1])
-        tell(study, told, on_trial)
+        report_new(study, reported, on_trial)
     finally:
         ray.shutdown()
         end_stale_trials(study)
@@ -115,7 +116,7 @@ def run_on_ray(
 
 
 class _Flag:
-    """Whether all are to stop, for whoever asks."""
+    """A stop flag that all workers read."""
 
     def __init__(self) -> None:
         self._is_set = False
@@ -128,7 +129,7 @@ class _Flag:
 
 
 def _connected(address: str, count: int) -> Any:
-    # It reports its use to its makers, unless the user's environment says otherwise.
+    # Ray reports usage statistics to its makers by default.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     import ray
 
@@ -153,11 +154,11 @@ def _work(
     stop: Any,
     folder: str,
 ) -> int:
-    """A worker, which may be on another machine."""
+    """A worker, perhaps on another machine."""
     import ray
 
     if Path(folder).is_dir():
-        # Paths that were given may be relative to it.
+        # The storage and the store may be paths relative to it.
         os.chdir(folder)
 
     def stopping() -> bool:

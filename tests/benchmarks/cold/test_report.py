@@ -5,7 +5,7 @@ import pandas as pd
 
 from benchmarks.cold.picture import gains_picture
 from benchmarks.cold.report import markdown, sections_json
-from benchmarks.common.statistics import Outcome, compare
+from benchmarks.common.statistics import SetPredictions, compare
 
 RUN = {
     "command": "python -m benchmarks.cold",
@@ -33,7 +33,7 @@ def sections():
             {"metarec 0": 0.8, "mean": 0.7, "ridge": 0.8 / factor, "alone": 0.5},
             index=pd.Index(rows["user"].unique(), name="user"),
         )
-        result[name, 5] = Outcome(rows, ndcg, 4.0, ["metarec 0"], ["mean", "ridge"], ["alone"])
+        result[name, 5] = SetPredictions(rows, ndcg, 4.0, ["metarec 0"], ["mean", "ridge"], ["alone"])
     return compare(result)
 
 

@@ -1,4 +1,4 @@
-"""Cells on disk: whole or not at all, and never another's."""
+"""Cells on disk: whole or not at all, and never those of other facts."""
 
 import json
 import os
@@ -54,7 +54,7 @@ def test_why_a_cell_is_stale(store):
     assert store.why_stale(cell()) == []
     newer = cell(code={"bases": "b1", "fusion": "f2"}, shots=5)
     assert store.why_stale(newer) == ["code.fusion: f1 -> f2", "shots: not there -> 5"]
-    # Another fold's results say nothing about this one.
+    # Results of another fold do not count.
     assert store.why_stale(cell(1, data="d2")) == []
 
 
@@ -90,7 +90,7 @@ def test_an_interrupted_write_leaves_no_cell_and_the_next_one_cleans_up(store, m
     assert not list(store.folder.rglob("*.part"))
 
 
-def test_notes_that_json_does_not_know_are_refused(store):
+def test_notes_that_are_not_json_values_are_refused(store):
     with pytest.raises(TypeError, match="set"):
         store.save(cell(), CellResult({}, {"settings": {1, 2}}))
 
@@ -101,16 +101,16 @@ def test_a_run_keeps_what_came_before_an_error(store):
             raise RuntimeError("the third")
         return result()
 
-    cells, told = [cell(fold) for fold in range(4)], []
+    cells, reported = [cell(fold) for fold in range(4)], []
     with pytest.raises(RuntimeError, match="the third"):
-        run_cells(cells, compute, store, on_done=lambda one, seconds: told.append(one))
-    assert told == cells[:2]
+        run_cells(cells, compute, store, on_done=lambda one, seconds: reported.append(one))
+    assert reported == cells[:2]
     assert [store.finished(one) for one in cells] == [True, True, False, False]
     assert store.load(cells[0]).seconds < 2.0
 
 
 def test_cells_that_belong_together_are_computed_one_after_the_other(store):
-    computed, told = [], []
+    computed, reported = [], []
 
     def compute(one):
         computed.append(one.key["fold"])
@@ -121,10 +121,10 @@ def test_cells_that_belong_together_are_computed_one_after_the_other(store):
         cells,
         compute,
         store,
-        on_done=lambda one, seconds: told.append(one.key["fold"]),
+        on_done=lambda one, seconds: reported.append(one.key["fold"]),
         together=lambda one: one.key["fold"] % 2,
     )
-    assert computed == told == [0, 2, 1, 3]
+    assert computed == reported == [0, 2, 1, 3]
     assert all(store.finished(one) for one in cells)
 
 
@@ -143,7 +143,7 @@ def test_the_digest_of_code_follows_the_code(tmp_path):
     assert code_digest(tmp_path, parts)["later"] != before["later"]
 
 
-def test_a_record_says_what_a_cell_depends_on(store):
+def test_a_record_holds_key_and_facts(store):
     store.save(cell(), result())
     (record,) = store.folder.rglob("*.json")
     content = json.loads(record.read_text())
@@ -151,7 +151,7 @@ def test_a_record_says_what_a_cell_depends_on(store):
     assert content["facts"] == cell().facts
 
 
-def test_a_pool_that_fails_says_what_and_no_more(tmp_path):
+def test_a_failing_pool_shows_only_the_error(tmp_path):
     script = tmp_path / "fails.py"
     script.write_text(
         "from pathlib import Path\n"

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from scipy.stats import wilcoxon
 
-from benchmarks.common.statistics import Outcome, compare, gather, holm, signed_rank
+from benchmarks.common.statistics import SetPredictions, compare, gather, holm, signed_rank
 from metarec.evaluation.metrics import gains, squared_errors
 
 OURS = ["metarec 0", "metarec 1"]
@@ -27,7 +27,7 @@ def outcome(errors, *, users=200, rows=10, seed=0, ndcg=None):
     names = [f"u{user}" for user in range(users)]
     table = pd.DataFrame(0.9, index=pd.Index(names, name="user"), columns=models) if ndcg is None else ndcg
     ours = [model for model in models if model.startswith("metarec")]
-    return Outcome(whole, table, 4.0, ours, [model for model in models if model not in ours])
+    return SetPredictions(whole, table, 4.0, ours, [model for model in models if model not in ours])
 
 
 def test_holm_by_hand():
@@ -44,9 +44,9 @@ def test_the_signed_rank_by_hand():
     assert p == pytest.approx(wilcoxon([1.0, -2.0, 3.0, 4.0]).pvalue)
 
 
-def test_differences_that_are_none_do_not_count():
+def test_differences_of_zero_are_dropped():
     assert signed_rank(np.zeros(5)) == (1.0, 0.0)
-    # What is left of a mean of equal numbers in the last bit is no difference.
+    # The rounding error of a mean of equal numbers is not a difference.
     noise = np.full(300, (0.7 + 0.7 + 0.7) / 3 - 0.7) + 1e-16
     assert noise.any()
     assert signed_rank(noise) == (1.0, 0.0)
@@ -81,11 +81,11 @@ def test_pairs_are_of_each_users_mean_not_sum():
         }
     )
     ndcg = pd.DataFrame(0.5, index=pd.Index(["a", "b"], name="user"), columns=["metarec 0", "other"])
-    section = compare({0: Outcome(rows, ndcg, 4.0, ["metarec 0"], ["other"])})[0]
+    section = compare({0: SetPredictions(rows, ndcg, 4.0, ["metarec 0"], ["other"])})[0]
     assert section.rmse["other"].effect == pytest.approx((1 - 2) / 3)
 
 
-def test_the_study_and_the_benchmark_mean_the_same_by_a_gain():
+def test_study_and_benchmark_compute_the_same_gain():
     def errors(rng, user, n):
         return {"metarec 0": rng.normal(0, 1.0, n), "other": rng.normal(0, 1.1, n)}
 
@@ -119,7 +119,7 @@ def test_a_planted_better_model_is_found_and_a_worse_one_too():
     assert section.best_baseline == "better"
 
 
-def test_two_equal_models_are_not_told_apart():
+def test_two_equal_models_show_no_difference():
     def errors(rng, user, n):
         return {"metarec 0": rng.normal(0, 1, n), "equal": rng.normal(0, 1, n)}
 
@@ -175,7 +175,7 @@ def test_ndcg_is_compared_by_user_and_users_without_one_are_left_out():
     table = made.ndcg.copy()
     table["metarec 0"], table["metarec 1"], table["other"] = 0.6, 0.8, 0.65
     table.iloc[0] = np.nan
-    section = compare({0: Outcome(made.rows, table, 4.0, OURS, ["other"])})[0]
+    section = compare({0: SetPredictions(made.rows, table, 4.0, OURS, ["other"])})[0]
     assert section.n_ranked == 29
     assert section.ndcg == pytest.approx({"metarec": 0.7, "other": 0.65})
     assert section.by_ndcg["other"].difference == pytest.approx(0.05)
@@ -184,7 +184,7 @@ def test_ndcg_is_compared_by_user_and_users_without_one_are_left_out():
     assert section.rmse["other"].verdict == "no difference"
 
 
-def test_frames_about_other_rows_are_refused():
+def test_frames_with_other_rows_are_refused():
     base = pd.DataFrame({"user": ["a", "b"], "mean": [1.0, 2.0]})
     ours = pd.DataFrame({"user": ["a", "b"], "metarec": [3.0, 4.0]})
     whole, names = gather([base], {0: [ours]}, ["user"])

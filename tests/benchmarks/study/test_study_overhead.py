@@ -1,4 +1,4 @@
-"""What a study costs beside its trials: the benchmark runs, and nothing of what it counts is missing."""
+"""The overhead benchmark runs, and counts every trial and every second."""
 
 import json
 
@@ -18,8 +18,8 @@ def app():
 
 
 @pytest.mark.slow
-def test_every_trial_arrives_and_every_second_is_somebodys(app, tmp_path, monkeypatch):
-    # What it wraps stays wrapped in its process; here nothing else may see that.
+def test_every_trial_and_every_second_is_counted(app, tmp_path, monkeypatch):
+    # Wrapped functions stay wrapped in this process, which would affect other tests.
     monkeypatch.setattr("benchmarks.study.clock.Clock.wrap_targets", lambda clock, module: None)
     options = ["--rounds", "1", "--trials", "100", "--work", str(tmp_path / "work"), "--out", str(tmp_path)]
     found = CliRunner().invoke(app, options, catch_exceptions=False)
@@ -29,7 +29,7 @@ def test_every_trial_arrives_and_every_second_is_somebodys(app, tmp_path, monkey
     assert (grown["trials"], grown["recorded"], grown["waiting"]) == (100, 100, 0)
     assert len(grown["milliseconds_by_block"]) == 1
     assert grown["milliseconds_a_trial"] < 1000
-    # Nothing was wrapped, so all is anything else.
+    # Nothing was wrapped, so all time has the label of the rest.
     assert set(report["share"]["seconds_a_trial"]) == {"anything else"}
     assert report["share"]["added"] == {"Optuna": 0.0, "MLflow": 0.0}
     again = CliRunner().invoke(app, options)
@@ -37,6 +37,6 @@ def test_every_trial_arrives_and_every_second_is_somebodys(app, tmp_path, monkey
     assert "is there already; give a new folder" in again.output
 
 
-def test_what_is_not_the_trials_own_is_left_out():
+def test_overhead_is_not_part_of_the_trials_own_time():
     seconds = {"Optuna": 1.0, "MLflow: sending": 2.0, "MLflow: numbers": 3.0, "figures": 4.0, "anything else": 5.0}
     assert study_overhead._own(seconds) == 9.0

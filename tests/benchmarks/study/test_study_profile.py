@@ -1,4 +1,4 @@
-"""Every moment of a study belongs to one row, by hand and in a small real one; and the report says so."""
+"""Each moment of a study belongs to one row: by hand, in a small real study, and in the report."""
 
 import importlib
 import json
@@ -15,7 +15,7 @@ from benchmarks.study.shares import EXIT, START, profile_of, typical
 from tests.benchmarks.conftest import ROOT, write_set
 
 
-def test_what_is_inside_of_another_counts_once():
+def test_nested_blocks_are_counted_once():
     clock = Clock()
     with clock.during("outer"):
         time.sleep(0.02)
@@ -74,7 +74,7 @@ def test_the_typical_run_is_the_one_in_the_middle():
 
 
 @pytest.mark.parametrize("name", TARGETS)
-def test_what_is_measured_is_there(name):
+def test_every_target_exists(name):
     module = importlib.import_module(name)
     for path in TARGETS[name]:
         owner = module
@@ -94,7 +94,7 @@ def test_a_small_study(tmp_path):
     assert min(share.wall for share in profile.rows.values()) >= 0
     for label in ("base recommenders", "meta-steps", "validation passes", "imports", "baseline: mean", "figures"):
         assert profile.rows[label].wall > 0, label
-    # Whatever runs in threads that we do not know of is not much.
+    # Threads that libraries start use little time.
     assert sum(share.cpu for share in profile.rows.values()) == pytest.approx(profile.cpu, rel=0.2)
     assert "metarec" in json.loads(table)["small"]
     report = {
