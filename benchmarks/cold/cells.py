@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +13,14 @@ import pandas as pd
 
 from benchmarks.cold.baselines import Stacked
 from benchmarks.cold.ranking import ndcg_by_user
-from benchmarks.common.cells import Cell, CellResult, Store, code_digest
 from benchmarks.common.folders import ROOT
 from benchmarks.common.sets import RatingSet
 from benchmarks.common.statistics import Outcome, gather
 from metarec.bases import BASES, applicable_bases
+from metarec.cells import Cell, CellResult, CellStore
 from metarec.episodes import DomainEpisodes, Episodes, EpisodeSettings
 from metarec.evaluation.metrics import KEYS, METAREC, base_unit_predictions, prediction_rows
+from metarec.files import code_facts
 from metarec.ratings import Domain, RatingScale
 
 __all__ = [
@@ -95,9 +95,9 @@ class Plan:
     models: Models
 
     @property
-    def store(self) -> Store:
+    def store(self) -> CellStore:
         """The finished cells."""
-        return Store(self.work)
+        return CellStore(self.work)
 
 
 def bases_of(domain: Domain) -> dict[str, dict[str, Any]]:
@@ -113,13 +113,12 @@ def cells_of(plan: Plan, domain: Domain) -> list[Cell]:
         "shots": list(plan.shots),
         "folds": plan.folds,
         "bases": bases_of(domain),
-        "libraries": {name: version(name) for name in LIBRARIES},
     }
-    code = {group: code_digest(ROOT, parts) for group, parts in CODE.items()}
+    code = {group: code_facts(parts, LIBRARIES, ROOT) for group, parts in CODE.items()}
     return [
         Cell(
             {"set": domain.name, "fold": fold, "shots": shots, "model": group, "seed": seed},
-            facts | {"code": code[group]},
+            facts | code[group],
         )
         for fold in range(plan.folds)
         for shots in plan.shots
@@ -174,7 +173,7 @@ def _rows(episodes: Episodes, unit: Mapping[str, np.ndarray]) -> pd.DataFrame:
 
 def _stacked(plan: Plan, cell: Cell, scale: RatingScale) -> Stacked:
     """What the baselines of the same fold and shots said."""
-    facts = {**cell.facts, "code": code_digest(ROOT, CODE[BASELINES])}
+    facts = {**cell.facts, **code_facts(CODE[BASELINES], LIBRARIES, ROOT)}
     (result,) = _loaded(plan.store, [Cell({**cell.key, "model": BASELINES, "seed": 0}, facts)])
 
     def unit(frame: pd.DataFrame) -> dict[str, np.ndarray]:
@@ -183,7 +182,7 @@ def _stacked(plan: Plan, cell: Cell, scale: RatingScale) -> Stacked:
     return Stacked(unit(result.frames["validation"]), unit(result.frames["rows"]))
 
 
-def outcome_of(store: Store, cells: Sequence[Cell], shots: int, scale: RatingScale) -> Outcome:
+def outcome_of(store: CellStore, cells: Sequence[Cell], shots: int, scale: RatingScale) -> Outcome:
     """All folds of one set after a number of shots, from finished cells."""
     chosen = [cell for cell in cells if cell.key["shots"] == shots]
     results = list(zip(chosen, _loaded(store, chosen), strict=True))
@@ -231,7 +230,7 @@ def _episodes(plan: Plan, name: str, fold: int, shots: int) -> DomainEpisodes:
     return episodes
 
 
-def _loaded(store: Store, cells: Sequence[Cell]) -> Iterator[CellResult]:
+def _loaded(store: CellStore, cells: Sequence[Cell]) -> Iterator[CellResult]:
     for cell in cells:
         result = store.load(cell)
         if result is None:

@@ -97,7 +97,7 @@ def _run(
         from metarec.cli.compare_tables import TerminalWatcher, show_comparison, show_where
         from metarec.cli.terminal import telling
         from metarec.compare.job import Job, run_comparison
-        from metarec.compare.plan import Plan
+        from metarec.compare.plan import ComparisonPlan
         from metarec.ratings import read_domain, simulate_domains
         from metarec.report import ComparisonReporter
         from metarec.tracking import MlflowTracker, check_uri, sqlite_uri
@@ -110,7 +110,7 @@ def _run(
     check_uri(uri)
     chosen = competitors() if strategies == [ALL] else strategies
     regimes = REGIMES if regime == BOTH else (regime,)
-    plan = Plan(
+    plan = ComparisonPlan(
         target,
         chosen,
         shots,

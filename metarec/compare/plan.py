@@ -15,7 +15,7 @@ from metarec.transfer import TransferRounds, TransferSettings, competitors
 from metarec.transfer.competitors import check_competitors
 from metarec.transfer.rounds import REGIMES, Regime
 
-__all__ = ["SCRATCH", "Cell", "Plan", "RoundKey", "World"]
+__all__ = ["SCRATCH", "CellKey", "ComparisonPlan", "RoundKey", "World"]
 
 SCRATCH = "scratch"
 """What all gains are measured against: so it is always there."""
@@ -43,7 +43,7 @@ class RoundKey(NamedTuple):
         return f"{self.shots} shots, {users} users, seed {seed}{ending}"
 
 
-class Cell(NamedTuple):
+class CellKey(NamedTuple):
     """One competitor in one round."""
 
     strategy: str
@@ -52,9 +52,19 @@ class Cell(NamedTuple):
     def __str__(self) -> str:
         return f"{self.strategy}, {self.round}"
 
+    def facts(self) -> dict[str, Any]:
+        """Its parts by name, as JSON values."""
+        return {"strategy": self.strategy, "shots": self.round.shots, **self.round.world._asdict()}
+
+    @classmethod
+    def of(cls, facts: Mapping[str, Any]) -> CellKey:
+        """The inverse of `facts`."""
+        world = World(facts["regime"], facts["target_users"], facts["seed"])
+        return cls(facts["strategy"], RoundKey(world, facts["shots"]))
+
 
 @dataclass(frozen=True)
-class Plan:
+class ComparisonPlan:
     """What a comparison computes: every strategy for every number of shots and of known users, in rounds 0, 1, ….
 
     Args:
@@ -116,11 +126,11 @@ class Plan:
         """In the order of their work: those of one world together."""
         return [RoundKey(world, shots) for world in self.worlds() for shots in self.shots]
 
-    def cells_of(self, round_key: RoundKey) -> list[Cell]:
+    def cells_of(self, round_key: RoundKey) -> list[CellKey]:
         """In the order of the strategies."""
-        return [Cell(strategy, round_key) for strategy in self.strategies]
+        return [CellKey(strategy, round_key) for strategy in self.strategies]
 
-    def cells(self) -> list[Cell]:
+    def cells(self) -> list[CellKey]:
         """All, round by round."""
         return [cell for round_key in self.rounds() for cell in self.cells_of(round_key)]
 

@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from metarec.compare.cells import CellResult
-from metarec.compare.plan import SCRATCH, Plan
+from metarec.compare.cells import StrategyResult
+from metarec.compare.plan import SCRATCH, ComparisonPlan
 from metarec.evaluation.metrics import Gain, paired_gains
 from metarec.transfer.competitors import ORACLE
 from metarec.transfer.rounds import Regime
@@ -49,7 +49,7 @@ class Line(NamedTuple):
     n_users: int
 
 
-def lines(plan: Plan, results: Sequence[CellResult]) -> list[Line]:
+def lines(plan: ComparisonPlan, results: Sequence[StrategyResult]) -> list[Line]:
     """The summary of all cells, in the order of the plan.
 
     A gain compares the errors on the same rows: all rows of a test user, of all seeds (and numbers of shots) together,
@@ -66,7 +66,9 @@ def lines(plan: Plan, results: Sequence[CellResult]) -> list[Line]:
     return found
 
 
-def _lines_of(plan: Plan, setting: Setting, shots: int | None, results: Sequence[CellResult]) -> list[Line]:
+def _lines_of(
+    plan: ComparisonPlan, setting: Setting, shots: int | None, results: Sequence[StrategyResult]
+) -> list[Line]:
     squared = _squared(results)
     found = []
     for strategy in plan.strategies:
@@ -79,7 +81,7 @@ def _lines_of(plan: Plan, setting: Setting, shots: int | None, results: Sequence
     return found
 
 
-def _squared(results: Sequence[CellResult]) -> pd.DataFrame:
+def _squared(results: Sequence[StrategyResult]) -> pd.DataFrame:
     """Sums of squared errors: a line for each user who tested, a column for each strategy."""
     parts = [pd.DataFrame({"user": one.users, "strategy": one.cell.strategy, "sum": one.squared}) for one in results]
     return pd.concat(parts).pivot_table(index="user", columns="strategy", values="sum", aggfunc="sum")
@@ -102,9 +104,9 @@ class Comparison:
     """
 
     name: str
-    plan: Plan
+    plan: ComparisonPlan
     scale: str
-    results: Sequence[CellResult]
+    results: Sequence[StrategyResult]
     lines: Sequence[Line]
     similarity: Mapping[str, Mapping[str, float]]
     experiment_id: str | None = None

@@ -6,7 +6,7 @@ import pytest
 from mlflow import MlflowClient
 
 from metarec.compare.job import Job, run_comparison
-from metarec.compare.plan import Plan
+from metarec.compare.plan import ComparisonPlan
 from metarec.episodes import EpisodeSettings
 from metarec.ratings import simulate_domains
 from metarec.report import ComparisonReporter
@@ -27,7 +27,7 @@ TINY = {
 
 @pytest.fixture(scope="session")
 def tiny_plan():
-    return lambda **changes: Plan("movies", **{**TINY, **changes})
+    return lambda **changes: ComparisonPlan("movies", **{**TINY, **changes})
 
 
 @pytest.fixture(scope="session")

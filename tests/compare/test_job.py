@@ -9,9 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from metarec.cells import CellStore
+from metarec.compare import cells as cells_module
 from metarec.compare import job as job_module
+from metarec.compare.cells import StrategyResult, cells_on_disk
 from metarec.compare.job import Job, Watcher, run_comparison
-from metarec.compare.store import CellStore, digest_of
+from metarec.compare.plan import CellKey
 from metarec.errors import InputError
 from metarec.tracking import MlflowTracker, NullTracker
 from metarec.transfer import Sources, TransferRounds, predict_round
@@ -144,33 +147,48 @@ def test_an_error_in_a_worker_ends_the_comparison(folder, domains, tiny_plan):
         run_comparison(tiny_plan(fusion=broken), domains, Job(folder, "broken", jobs=2))
 
 
-def test_a_cell_is_found_by_those_alone_who_would_compute_the_same(domains, tiny_plan, tmp_path):
+def digests(plan, domains):
+    return {key: cell.digest for key, cell in cells_on_disk(plan, domains).items()}
+
+
+def test_a_cell_is_found_again_only_for_the_same_data_and_settings(domains, tiny_plan):
     plan = tiny_plan()
-    digest = digest_of(plan, domains)
+    own = digests(plan, domains)
+    assert len(set(own.values())) == len(plan.cells())
     books = domains["books"]
     ratings = books.ratings.copy()
     ratings.loc[0, "rating"] = 6 - ratings.loc[0, "rating"] if ratings.loc[0, "rating"] != 3 else 4
-    other = replace(books, ratings=ratings)
-    assert digest_of(plan, {**domains, "books": other}) != digest
-    changes = (
-        {"shots": [2, 3]},
-        {"bases": {"bias": {}}},
-        {"link_users": True},
-        {"fusion": plan.fusion.model_copy(update={"epochs": 4})},
-        {"episodes": plan.episodes.model_copy(update={"max_query": 9})},
-    )
-    assert len({digest_of(tiny_plan(**change), domains) for change in changes} | {digest}) == 6
-    # More of the same is no other work.
-    assert digest_of(tiny_plan(seeds=9, target_users=[6, 10], strategies=["mean"]), domains) == digest
-    store = CellStore(tmp_path, digest)
-    assert len({store.key(cell) for cell in plan.cells()}) == len(plan.cells())
+    others = [digests(plan, {**domains, "books": replace(books, ratings=ratings)})]
+    others += [
+        digests(tiny_plan(**change), domains)
+        for change in (
+            {"shots": [2, 3]},
+            {"bases": {"bias": {}}},
+            {"link_users": True},
+            {"fusion": plan.fusion.model_copy(update={"epochs": 4})},
+            {"episodes": plan.episodes.model_copy(update={"max_query": 9})},
+        )
+    ]
+    assert len(set().union(*(found.values() for found in [own, *others]))) == sum(map(len, [own, *others]))
+    # More rounds and other strategies do not change a cell.
+    wider = digests(tiny_plan(seeds=9, target_users=[6, 10], strategies=["mean"]), domains)
+    assert {key: wider[key] for key in own if key in wider} == {
+        key: digest for key, digest in own.items() if key.strategy in ("scratch", "mean")
+    }
+
+
+def test_a_cell_is_computed_again_when_the_code_of_its_plug_in_has_changed(domains, tiny_plan, monkeypatch):
+    before = digests(tiny_plan(), domains)
+    monkeypatch.setattr(cells_module.STRATEGIES, "code_of", lambda names: {"ridge": "new"} if "ridge" in names else {})
+    after = digests(tiny_plan(), domains)
+    assert {key.strategy for key in before if before[key] != after[key]} == {"ridge"}
 
 
 def test_a_damaged_cell_is_computed_again(finished, folder, domains, tiny_plan, computed, caplog):
     whole, _ = finished
     plan = tiny_plan(seeds=1)
     first = run_comparison(plan, domains, Job(folder, "s"))
-    damaged = next((folder / "artifacts" / "s" / "cells").glob("ridge-2-shots*.json"))
+    damaged = next((folder / "artifacts" / "s" / "cells").glob("ridge/shots-2.*seed-0*.json"))
     damaged.write_text(damaged.read_text()[:100])
     computed.clear()
     with caplog.at_level(logging.WARNING):
@@ -248,10 +266,11 @@ def test_both_regimes(domains, tiny_plan, folder):
     assert by_regime["everything", "mean", 2] != by_regime["labels", "mean", 2]
 
 
-def test_a_result_survives_its_file(finished, tmp_path):
+def test_a_result_survives_its_file(finished, domains, tiny_plan, tmp_path):
     comparison, _ = finished
-    store = CellStore(tmp_path, "digest")
+    store, cells = CellStore(tmp_path), cells_on_disk(tiny_plan(), domains)
     for result in comparison.results:
-        store.save(result)
-        assert dataclasses.asdict(store.load(result.cell)) == dataclasses.asdict(result)
-        assert CellStore(tmp_path, "another").load(result.cell) is None
+        cell = cells[result.cell]
+        store.save(cell, result.on_disk())
+        again = StrategyResult.from_disk(CellKey.of(cell.key), store.load(cell))
+        assert dataclasses.asdict(again) == dataclasses.asdict(result)
