@@ -119,12 +119,13 @@ def _run(
         regimes,  # type: ignore[arg-type]  # it checks them
         link_users=link_users,
     )
+    tracker = MlflowTracker(uri, out / "artifacts", spool=out / "spool")
     errors = Console(stderr=True)
     with telling(errors) as messages:
         domains = {own: read_domain(path, own) for own, path in paths.items()} if paths else simulate_domains(seed=0)
         try:
             with TerminalWatcher(errors, messages, len(plan.strategies)) as watcher:
-                job = Job(out, name, MlflowTracker(uri, out / "artifacts"), ComparisonReporter(), jobs, watcher)
+                job = Job(out, name, tracker, ComparisonReporter(), jobs, watcher)
                 comparison = run_comparison(plan, domains, job)
         except KeyboardInterrupt:
             tell_interrupted("--name", name)

@@ -49,7 +49,7 @@ class StrategyResult:
 
     def row(self) -> dict[str, Any]:
         """The contract of ``--json``."""
-        return {**self.cell.facts(), "target": self.target, **self.scores._asdict()}
+        return {"strategy": self.cell.strategy, "target": self.target, **self.cell.facts(), **self.scores._asdict()}
 
     def on_disk(self) -> CellResult:
         """The content of its files."""

@@ -1,4 +1,4 @@
-"""From a plan to a finished comparison: every cell on disk as soon as it is there, and on record."""
+"""From a plan to a finished comparison: every cell is kept on disk as soon as it is computed, and recorded."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Job:
         out: the folder for ``artifacts/`` and ``cache/`` (and ``mlflow.db``, by its tracker).
         name: a comparison of this name goes on.
         tracker: records the runs. reporter: writes descriptions, tables and pictures.
-        jobs: processes that compute rounds, and before that fit base recommenders. No number depends on it.
+        jobs: processes that fit base recommenders, then compute rounds. No number depends on it.
     """
 
     out: Path
@@ -59,27 +59,22 @@ class Job:
     watcher: Watcher = field(default_factory=Watcher)
 
     @property
-    def cells(self) -> Path:
-        """The folder of this comparison's cells."""
-        return self.out / "artifacts" / self.name / "cells"
-
-    @property
     def cache(self) -> Path:
-        """The folder of what base recommenders predict, for all jobs."""
+        """The folder of base predictions, shared by all jobs."""
         return self.out / "cache"
 
 
 def run_comparison(plan: ComparisonPlan, domains: Mapping[str, Domain], job: Job) -> Comparison:
-    """Compute the cells that are missing, and put all of them on record.
+    """Compute the cells that are missing, and record all of them.
 
-    Everything that can be wrong with the input is found before anything is written.
+    The input is checked before anything is written.
 
     Raises:
         InputError: the input is wrong.
     """
     plan.check(domains)
-    store, cells = CellStore(job.cells), cells_on_disk(plan, domains)
-    make_folders(job.out, job.cells, job.cache)
+    store, cells = CellStore(job.out / "artifacts" / job.name / "cells"), cells_on_disk(plan, domains)
+    make_folders(job.out, store.folder, job.cache)
     job.watcher.on_begin(domains)
     loaded = {key: result for key, cell in cells.items() if (result := store.load(cell)) is not None}
     missing = [key for key in cells if key not in loaded]
@@ -136,7 +131,7 @@ def run_comparison(plan: ComparisonPlan, domains: Mapping[str, Domain], job: Job
 
 
 def _get_ready(job: Job) -> None:
-    """What takes seconds and needs no episodes, done by a thread while the bases are fitted by other processes."""
+    """Steps that take seconds and need no episodes, for a thread while other processes fit the bases."""
     with importing():
         job.tracker.open()
         job.reporter.prepare()
@@ -145,10 +140,10 @@ def _get_ready(job: Job) -> None:
 def _fit_ahead(
     plan: ComparisonPlan, domains: Mapping[str, Domain], job: Job, missing: Collection[CellKey]
 ) -> dict[str, dict[str, float]]:
-    """Fit the bases of all worlds that something is missing in, so that workers find their predictions on disk.
+    """Fit the bases of all worlds with missing cells, so that workers find their predictions on disk.
 
     Returns:
-        how alike all domains are, as the first round with the most known users shows them.
+        the similarity of all domains in the first round with the most target users.
     """
     shown = World(plan.regimes[0], plan.target_users[-1], 0)
     wanted = {cell.round.world for cell in missing} | {shown}
@@ -163,7 +158,7 @@ def _fit_ahead(
 
 
 def _similarities(plan: ComparisonPlan, domains: Mapping[str, Domain], given: Round) -> dict[str, dict[str, float]]:
-    """Of every two domains by their train users, of the target by the few known users: no test user is among them."""
+    """The similarity of every two domains by their train users, of the target by its few users; without test users."""
     few = DomainEpisodes(given.few, given.few, given.few)
     # The few have no standards of their own, and parts that only some pairs have would not be comparable.
     sides = {**{name: replace(source, standards=None) for name, source in given.sources.items()}, plan.target: few}
@@ -175,8 +170,8 @@ class _Work:
 
     def __init__(self, plan: ComparisonPlan, domains: Mapping[str, Domain], cache: Path) -> None:
         self._plan, self._domains, self._cache = plan, domains, cache
-        self._maker: tuple[World, TransferRounds] | None = None
-        self._latest: tuple[RoundKey, Round] | None = None
+        self._makers: dict[World, TransferRounds] = {}
+        self._rounds: dict[RoundKey, Round] = {}
 
     def __call__(self, cell: Cell) -> CellResult:
         if parent_process() is not None:
@@ -185,11 +180,12 @@ class _Work:
         return compute_cell(CellKey.of(cell.key), self._plan, self._round).on_disk()
 
     def _round(self, key: RoundKey) -> Round:
-        if self._maker is None or self._maker[0] != key.world:
-            self._maker = key.world, self._plan.make_rounds(self._domains, self._cache)
-        if self._latest is None or self._latest[0] != key:
-            self._latest = key, _round(self._plan, self._maker[1], key)
-        return self._latest[1]
+        # Only the latest ones are kept.
+        if key.world not in self._makers:
+            self._makers = {key.world: self._plan.make_rounds(self._domains, self._cache)}
+        if key not in self._rounds:
+            self._rounds = {key: _round(self._plan, self._makers[key.world], key)}
+        return self._rounds[key]
 
 
 def _round(plan: ComparisonPlan, maker: TransferRounds, key: RoundKey) -> Round:

@@ -1,4 +1,4 @@
-"""The runs of a comparison: parameters of its own run, one run for each cell, and what a report is made of."""
+"""The records of a comparison: the parameters and metrics of its run, and the run of each cell."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Reporter:
     """Writes nothing. :class:`metarec.report.ComparisonReporter` writes descriptions, tables and pictures."""
 
     def prepare(self) -> None:
-        """Import what :meth:`report` needs. A thread does it while the bases are fitted."""
+        """Import the modules that :meth:`report` needs, in a thread while the bases are fitted."""
 
     def description(self, plan: ComparisonPlan, domains: Mapping[str, Domain], name: str) -> str:
         """The description of the comparison's run while cells are computed, in Markdown."""
@@ -32,7 +32,7 @@ class Reporter:
 
 
 def plan_params(plan: ComparisonPlan, domains: Mapping[str, Domain]) -> dict[str, Any]:
-    """What the comparison's own run is found by."""
+    """The parameters of the comparison's own run."""
     numbers = {
         "target": plan.target,
         "strategies": ", ".join(plan.strategies),

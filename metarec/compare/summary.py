@@ -19,13 +19,13 @@ __all__ = ["Comparison", "Line", "Setting", "best_of", "lines"]
 
 
 class Setting(NamedTuple):
-    """What one table is about: what there is little of, and of how many users."""
+    """The setting of one table: what is scarce in the target, and how many users it has."""
 
     regime: Regime
     target_users: int
 
     def __str__(self) -> str:
-        ending = "" if self.regime == "everything" else ", of whom only labels are few"
+        ending = "" if self.regime == "everything" else ", where only labels are few"
         return f"{self.target_users} known users{ending}"
 
 
@@ -82,13 +82,13 @@ def _lines_of(
 
 
 def _squared(results: Sequence[StrategyResult]) -> pd.DataFrame:
-    """Sums of squared errors: a line for each user who tested, a column for each strategy."""
+    """Sums of squared errors: a row for each test user, a column for each strategy."""
     parts = [pd.DataFrame({"user": one.users, "strategy": one.cell.strategy, "sum": one.squared}) for one in results]
     return pd.concat(parts).pivot_table(index="user", columns="strategy", values="sum", aggfunc="sum")
 
 
 def best_of(some: Sequence[Line]) -> str | None:
-    """The strategy with the lowest RMSE; the oracle knows what nobody can know and does not count."""
+    """The strategy with the lowest RMSE; the oracle, which has data that the others lack, does not count."""
     able = [line for line in some if line.strategy != ORACLE]
     return min(able, key=lambda line: line.rmse).strategy if able else None
 
@@ -99,7 +99,7 @@ class Comparison:
 
     Attributes:
         scale: of the target. results: every cell, in the order of the plan.
-        similarity: domain -> domain -> how alike they are, in [0, 1], without any test user of the first round.
+        similarity: domain -> domain -> similarity in [0, 1], without any test user of the first round.
         experiment_id, run_id: of the parent run, where there is one.
     """
 

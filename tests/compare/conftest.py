@@ -1,4 +1,4 @@
-"""Three tiny domains, a plan that takes seconds, and one comparison that has come to its end."""
+"""Three tiny domains, a plan that takes seconds, and one finished comparison."""
 
 import shutil
 
@@ -45,7 +45,7 @@ def finished(domains, tiny_plan, new_folder):
 
 @pytest.fixture
 def folder(finished, new_folder):
-    """A new folder, in which what the bases of the finished comparison predict is known already."""
+    """A new folder with the base predictions of the finished comparison."""
     made = new_folder()
     shutil.copytree(finished[1] / "cache", made / "cache")
     return made

@@ -1,4 +1,4 @@
-"""The table, the pictures and the reasons say what the cells say."""
+"""The table, the pictures and the reasons follow from the cells."""
 
 import csv
 import io
@@ -64,7 +64,7 @@ def test_means_over_seeds_and_gains_over_scratch(plan):
         assert found["mean", shots].gain == pytest.approx((-10, -10, -10))
 
 
-def test_a_user_is_drawn_with_all_rows(plan):
+def test_all_rows_of_a_user_are_drawn_together(plan):
     """The interval is as wide with each user's rows in two numbers of shots as with them in one."""
     half = {f"{seed}-{user}" for seed in range(3) for user in range(0, USERS, 2)}
 
@@ -81,7 +81,7 @@ def test_a_user_is_drawn_with_all_rows(plan):
     assert gain([0]).high - gain([0]).low > 1
 
 
-def test_the_best_is_one_that_can_be_had(plan):
+def test_the_best_strategy_is_not_the_oracle(plan):
     comparison = compared(plan, factor=by_strategy)
     (setting,) = comparison.settings()
     column = comparison.lines_of(setting, 5)
@@ -115,8 +115,8 @@ def test_the_file_of_the_table_can_be_read_again(plan):
 
 
 def test_gains_are_in_the_json_beside_the_rows(plan):
-    told = json.loads(json.dumps(compared(plan, factor=by_strategy).to_json()))
-    (gain,) = (one for one in told["gains"] if (one["strategy"], one["shots"]) == ("mean", 0))
+    content = json.loads(json.dumps(compared(plan, factor=by_strategy).to_json()))
+    (gain,) = (one for one in content["gains"] if (one["strategy"], one["shots"]) == ("mean", 0))
     assert (gain["target_users"], gain["percent"]) == (20, pytest.approx(-10))
 
 
@@ -129,7 +129,7 @@ REASONS = {
 }
 
 
-def test_reasons_are_told_whatever_they_are_made_of():
+def test_reasons_of_any_type_are_kept_and_shown():
     plan = ComparisonPlan("movies", ["mean"], [5], [20], 1)
     result = made(plan, reasons=plain(REASONS))[1]
     text = chosen_markdown([result, made(plan)[0]])
