@@ -14,22 +14,34 @@ from typing import Any
 import metarec
 from metarec.errors import InputError
 
-__all__ = ["content_key", "make_folders", "write_whole"]
+__all__ = ["code_facts", "content_key", "make_folders", "write_whole"]
 
 
-def content_key(facts: Mapping[str, Any], *, code: Sequence[str], libraries: Sequence[str]) -> str:
-    """A hash of `facts` (data and settings), of code, and of the versions of libraries.
+def content_key(facts: Mapping[str, Any]) -> str:
+    """A hash of `facts`, which are JSON values: what some content depends on."""
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:24]
+
+
+def code_facts(
+    parts: Sequence[str], libraries: Sequence[str], root: Path = Path(metarec.__file__).parent
+) -> dict[str, Any]:
+    """What content depends on that code computes: the code of `parts`, and the versions of the libraries it calls.
 
     Args:
-        code: patterns of files below this package's folder.
+        parts: Python files below `root`, and folders with all Python files in them.
         libraries: names of distributions.
     """
-    hashed = hashlib.sha256()
-    root = Path(metarec.__file__).parent
-    for path in sorted(path for pattern in code for path in root.glob(pattern)):
-        hashed.update(path.relative_to(root).as_posix().encode() + path.read_bytes())
-    whole = {**facts, "code": hashed.hexdigest(), "libraries": {name: version(name) for name in libraries}}
-    return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()[:24]
+    return {
+        "code": {part: _code_digest(root, root / part) for part in parts},
+        "libraries": {n: version(n) for n in libraries},
+    }
+
+
+def _code_digest(root: Path, part: Path) -> str:
+    digest = hashlib.sha256()
+    for path in [part] if part.is_file() else sorted(part.rglob("*.py")):
+        digest.update(path.relative_to(root).as_posix().encode() + path.read_bytes())
+    return digest.hexdigest()[:12]
 
 
 def write_whole(path: Path, content: bytes) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +12,14 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.cold.ranking import ndcg_by_user
-from benchmarks.common.cells import Cell, CellResult, Store, code_digest
 from benchmarks.common.folders import ROOT
 from benchmarks.common.sets import RatingSet
 from benchmarks.common.statistics import SetPredictions, gather
 from metarec.bases import BASES, applicable_bases
+from metarec.cells import Cell, CellResult, CellStore
 from metarec.episodes import DomainEpisodes, Episodes, EpisodeSettings
 from metarec.evaluation.metrics import KEYS, METAREC, base_unit_predictions, prediction_rows
+from metarec.files import code_facts
 from metarec.ratings import Domain, RatingScale
 
 __all__ = [
@@ -94,9 +94,9 @@ class Plan:
     models: Models
 
     @property
-    def store(self) -> Store:
+    def store(self) -> CellStore:
         """The finished cells."""
-        return Store(self.work)
+        return CellStore(self.work)
 
 
 def bases_of(domain: Domain) -> dict[str, dict[str, Any]]:
@@ -112,13 +112,12 @@ def cells_of(plan: Plan, domain: Domain) -> list[Cell]:
         "shots": list(plan.shots),
         "folds": plan.folds,
         "bases": bases_of(domain),
-        "libraries": {name: version(name) for name in LIBRARIES},
     }
-    code = {group: code_digest(ROOT, parts) for group, parts in CODE.items()}
+    code = {group: code_facts(parts, LIBRARIES, ROOT) for group, parts in CODE.items()}
     return [
         Cell(
             {"set": domain.name, "fold": fold, "shots": shots, "model": group, "seed": seed},
-            facts | {"code": code[group]},
+            facts | code[group],
         )
         for fold in range(plan.folds)
         for shots in plan.shots
@@ -167,7 +166,7 @@ def _rows(episodes: Episodes, unit: Mapping[str, np.ndarray]) -> pd.DataFrame:
     return rows
 
 
-def set_predictions(store: Store, cells: Sequence[Cell], shots: int, scale: RatingScale) -> SetPredictions:
+def set_predictions(store: CellStore, cells: Sequence[Cell], shots: int, scale: RatingScale) -> SetPredictions:
     """The predictions of all folds of one set after a number of shots, from finished cells."""
     chosen = [cell for cell in cells if cell.key["shots"] == shots]
     results = list(zip(chosen, _loaded(store, chosen), strict=True))
@@ -215,7 +214,7 @@ def _episodes(plan: Plan, name: str, fold: int, shots: int) -> DomainEpisodes:
     return episodes
 
 
-def _loaded(store: Store, cells: Sequence[Cell]) -> Iterator[CellResult]:
+def _loaded(store: CellStore, cells: Sequence[Cell]) -> Iterator[CellResult]:
     for cell in cells:
         result = store.load(cell)
         if result is None:

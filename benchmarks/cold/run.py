@@ -49,10 +49,11 @@ def run(
         InputError: an option, or a set, is wrong or missing.
     """
     from benchmarks.cold.cells import Plan, cells_of, folds_of, predict_cell, set_predictions
-    from benchmarks.common.cells import run_cells, state_of
+    from benchmarks.common.cells import state_of
     from benchmarks.common.sets import FOLDER, find_sets
     from benchmarks.common.statistics import compare
     from benchmarks.common.terminal import Board
+    from metarec.cells import run_cells
     from metarec.episodes import EpisodeSettings
 
     start = time.perf_counter()
@@ -96,10 +97,10 @@ class Counter:
         self._total = total
         self._done = 0
 
-    def __call__(self, cell: Any, seconds: float) -> None:
+    def __call__(self, cell: Any, result: Any) -> None:
         self._done += 1
         self._board.show(self._done, self._total, f"{self._name}: cells")
-        self._board.say(f"{cell.name}  {seconds:.1f} s")
+        self._board.say(f"{cell.name}  {result.seconds:.1f} s")
 
 
 def _write(

@@ -60,18 +60,17 @@ print(before, most())
 
 def run(rounds: int, seconds: float, work: Path, out: Path, target: Path, arguments: Sequence[str]) -> None:
     """Measure the cases that are missing, and write the report."""
-    from importlib.metadata import version
 
-    from benchmarks.common.cells import Cell, Store, code_digest, run_cells
     from benchmarks.common.machine import describe_run
     from benchmarks.common.terminal import Board
     from benchmarks.engines.cases import CASES
+    from metarec.cells import Cell, CellStore, run_cells
+    from metarec.files import code_facts
 
     root = ROOT
-    store = Store(work)
+    store = CellStore(work)
     facts = {
-        "code": code_digest(root, CODE),
-        "libraries": {name: version(name) for name in LIBRARIES},
+        **code_facts(CODE, LIBRARIES, root),
         "rounds": rounds,
         "seconds": seconds,
     }
@@ -112,15 +111,15 @@ def run(rounds: int, seconds: float, work: Path, out: Path, target: Path, argume
 def _case(case: Any, rounds: int, seconds: float, expected: Mapping[str, float], _: Any) -> Any:
     import pandas as pd
 
-    from benchmarks.common.cells import CellResult
     from benchmarks.engines.cases import flops_of, gemm_rate, measure
+    from metarec.cells import CellResult
 
     times = pd.DataFrame(measure(case, rounds=rounds, seconds=seconds, expected=expected))
     return CellResult({"times": times}, {"flops": flops_of(case), "gemm_flops": gemm_rate(case.threads)})
 
 
 def _memory(name: str, tasks: int, root: Path, _: Any) -> Any:
-    from benchmarks.common.cells import CellResult
+    from metarec.cells import CellResult
 
     command = [sys.executable, "-c", PEAK, name, str(tasks)]
     done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=root)

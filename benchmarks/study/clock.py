@@ -100,12 +100,11 @@ TARGETS: Mapping[str, Mapping[str, Label]] = {
         ("learning_curve", "base_weights", "model_comparison", "search_history", "save"), "figures"
     ),
     "metarec.tracking._mlflow": {"MlflowTracker.start_study": "MLflow: opening the store"},
-    "metarec.tracking._mlflow_runs": {"MlflowRun.write": "MLflow: numbers"},
     "metarec.tracking.spool._spooled_runs": {
         "SpooledStudyRun.start_trial": "MLflow: numbers",
         "SpooledStudyRun.reconcile": "MLflow: numbers",
         "SpooledStudyRun.run_ids": "MLflow: numbers",
-        "SpooledStudyRun.close": "MLflow: numbers",
+        "_SpooledParentRun.close": "MLflow: numbers",
         "SpooledTrialRun.log_epoch": "MLflow: numbers",
         "SpooledTrialRun.persist": "MLflow: numbers",
     },

@@ -10,18 +10,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from benchmarks.common.cells import Cell, CellResult, Store, code_digest
 from benchmarks.common.folders import ROOT
 from benchmarks.common.sets import RatingSet
 from benchmarks.transfer.hostile import HOSTILE, hostile_domain, largest_other
+from metarec.cells import Cell, CellResult, CellStore
 from metarec.episodes.settings import Progress
+from metarec.files import code_facts
 from metarec.meta import Shape
 from metarec.ratings import Domain
 from metarec.transfer import (
@@ -93,9 +93,9 @@ class TransferPlan:
     bases: tuple[str, ...] | None = None
 
     @property
-    def store(self) -> Store:
+    def store(self) -> CellStore:
         """The finished cells."""
-        return Store(self.work)
+        return CellStore(self.work)
 
 
 def make_rounds(
@@ -124,8 +124,7 @@ def facts_of(plan: TransferPlan, domains: Mapping[str, Domain], rounds: Transfer
         "episodes": rounds.settings.model_dump(exclude={"shots"}),
         "bases": list(rounds.bases),
         "fusion": repr(plan.settings),
-        "libraries": {name: version(name) for name in LIBRARIES},
-        "code": code_digest(ROOT, CODE),
+        **code_facts(CODE, LIBRARIES, ROOT),
     }
     return {part: {**shared, "competitors": _competing(part)} for part in PARTS}
 

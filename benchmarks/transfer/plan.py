@@ -6,9 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from benchmarks.common.cells import Cell
 from benchmarks.transfer.cells import LEAVE_ONE_OUT, OTHERS, PAIRS, PARTS, SHOTS, sources_of
 from benchmarks.transfer.hostile import HOSTILE, largest_other
+from metarec.cells import Cell
 from metarec.errors import InputError
 from metarec.ratings import Domain
 from metarec.transfer.rounds import FOLDS, REGIMES, Regime

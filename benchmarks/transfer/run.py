@@ -80,9 +80,10 @@ def run(plan: Any, request: Any, jobs: int, out: Path, json_file: Path, argument
 
 def _computed(plan: Any, request: Any, domains: Any, jobs: int, board: Any) -> Any:
     """All requested cells, after the missing ones are computed."""
-    from benchmarks.common.cells import run_cells, state_of
+    from benchmarks.common.cells import state_of
     from benchmarks.transfer.cells import compute_cell, facts_of, make_rounds, together
     from benchmarks.transfer.plan import cells_of, needs_of
+    from metarec.cells import run_cells
 
     rounds = make_rounds(plan, domains, jobs=jobs, on_progress=board.show)
     cells = cells_of(request, domains, facts_of(plan, domains, rounds))
@@ -98,11 +99,11 @@ def _computed(plan: Any, request: Any, domains: Any, jobs: int, board: Any) -> A
     del rounds
     done = 0
 
-    def on_done(cell: Any, seconds: float) -> None:
+    def on_done(cell: Any, result: Any) -> None:
         nonlocal done
         done += 1
         board.show(done, len(missing), "cells")
-        board.say(f"{cell.name}  {seconds:.1f} s")
+        board.say(f"{cell.name}  {result.seconds:.1f} s")
 
     run_cells(missing, partial(compute_cell, plan), plan.store, jobs=jobs, on_done=on_done, together=together)
     return cells

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from benchmarks.common.cells import Cell, Store
 from benchmarks.transfer.bars import (
     SCRATCH,
     WANTED,
@@ -21,6 +20,7 @@ from benchmarks.transfer.bars import (
 )
 from benchmarks.transfer.cells import HOSTILE_PART, LEAVE_ONE_OUT, PAIRS
 from benchmarks.transfer.statistics import Section, compare
+from metarec.cells import Cell, CellStore
 from metarec.transfer import STRATEGIES
 from metarec.transfer.competitors import baselines
 
@@ -33,7 +33,7 @@ CARRYING = tuple(name for name in STRATEGIES.names() if name not in CONTROLS)
 """The strategies that are compared with models without sources."""
 
 
-def load(store: Store, cells: Sequence[Cell]) -> list[tuple[FinishedCell, float]]:
+def load(store: CellStore, cells: Sequence[Cell]) -> list[tuple[FinishedCell, float]]:
     """The finished cells, and their seconds."""
     found = []
     for cell in cells:

@@ -75,7 +75,7 @@ def compare(
         from metarec.cli.compare_tables import TerminalWatcher, show_comparison, show_where
         from metarec.cli.terminal import library_messages
         from metarec.compare.job import Job, run_comparison
-        from metarec.compare.plan import Plan
+        from metarec.compare.plan import ComparisonPlan
         from metarec.ratings import read_domain, simulate_domains
         from metarec.report import ComparisonReporter
         from metarec.tracking import MlflowTracker, check_uri, sqlite_uri
@@ -86,7 +86,7 @@ def compare(
     check_json(json_file, out)
     uri = tracking_uri or sqlite_uri(out / "mlflow.db")
     check_uri(uri)
-    plan = Plan(
+    plan = ComparisonPlan(
         target,
         competitors() if strategies.strip() == ALL else [part.strip() for part in strategies.split(",")],
         *numbers,
@@ -94,12 +94,13 @@ def compare(
         REGIMES if regime == BOTH else (regime,),  # type: ignore[arg-type]  # it checks them
         link_users=link_users,
     )
+    tracker = MlflowTracker(uri, out / "artifacts", spool=out / "spool")
     errors = Console(stderr=True)
     with library_messages(errors) as messages:
         domains = {own: read_domain(path, own) for own, path in paths.items()} if paths else simulate_domains(seed=0)
         try:
             with TerminalWatcher(errors, messages, len(plan.strategies)) as watcher:
-                job = Job(out, name, MlflowTracker(uri, out / "artifacts"), ComparisonReporter(), jobs, watcher)
+                job = Job(out, name, tracker, ComparisonReporter(), jobs, watcher)
                 comparison = run_comparison(plan, domains, job)
         except KeyboardInterrupt:
             echo_interrupted("--name", name)

@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from metarec.cli.terminal import Messages, ProgressLine, show_runs
-from metarec.compare.cells import CellResult
+from metarec.compare.cells import StrategyResult
 from metarec.compare.job import Watcher
 from metarec.compare.plan import SCRATCH, RoundKey
 from metarec.compare.summary import Comparison, Setting, best_of
@@ -24,12 +24,12 @@ class TerminalWatcher(ProgressLine, Watcher):
     def __init__(self, console: Console, messages: Messages, cells_per_round: int) -> None:
         super().__init__(console, messages)
         self._cells_per_round = cells_per_round
-        self._rounds: defaultdict[RoundKey, list[CellResult]] = defaultdict(list)
+        self._rounds: defaultdict[RoundKey, list[StrategyResult]] = defaultdict(list)
 
     def on_stage(self, what: str, done: int, total: int) -> None:
         self._show(what, done, total)
 
-    def on_cell(self, result: CellResult, done: int, total: int) -> None:
+    def on_cell(self, result: StrategyResult, done: int, total: int) -> None:
         own = self._rounds[result.cell.round]
         own.append(result)
         if len(own) == self._cells_per_round:

@@ -1,4 +1,4 @@
-"""What is compared with what: the cells of a comparison, and the rounds that they are computed in."""
+"""The plan of a comparison: its cells, and the rounds that they are computed in."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from metarec.transfer import TransferRounds, TransferSettings, competitors
 from metarec.transfer.competitors import check_competitors
 from metarec.transfer.rounds import REGIMES, Regime
 
-__all__ = ["SCRATCH", "Cell", "Plan", "RoundKey", "World"]
+__all__ = ["SCRATCH", "CellKey", "ComparisonPlan", "RoundKey", "World"]
 
 SCRATCH = "scratch"
-"""What all gains are measured against: so it is always there."""
+"""The strategy that all gains are measured against; every plan has it."""
 
 MOST_SHOTS = 200
 
 
 class World(NamedTuple):
-    """What rounds of one size and number share; base recommenders are fitted once for all of them."""
+    """The rounds of one size and number, which share their base recommenders."""
 
     regime: Regime
     target_users: int
@@ -32,7 +32,7 @@ class World(NamedTuple):
 
 
 class RoundKey(NamedTuple):
-    """One round: all competitors see the same in it."""
+    """One round: all strategies see the same data in it."""
 
     world: World
     shots: int
@@ -43,8 +43,8 @@ class RoundKey(NamedTuple):
         return f"{self.shots} shots, {users} users, seed {seed}{ending}"
 
 
-class Cell(NamedTuple):
-    """One competitor in one round."""
+class CellKey(NamedTuple):
+    """One strategy in one round."""
 
     strategy: str
     round: RoundKey
@@ -52,17 +52,28 @@ class Cell(NamedTuple):
     def __str__(self) -> str:
         return f"{self.strategy}, {self.round}"
 
+    def facts(self) -> dict[str, Any]:
+        """Its parts by name, as JSON values."""
+        (regime, users, seed), shots = self.round
+        return {"strategy": self.strategy, "shots": shots, "target_users": users, "seed": seed, "regime": regime}
+
+    @classmethod
+    def of(cls, facts: Mapping[str, Any]) -> CellKey:
+        """The inverse of `facts`."""
+        world = World(facts["regime"], facts["target_users"], facts["seed"])
+        return cls(facts["strategy"], RoundKey(world, facts["shots"]))
+
 
 @dataclass(frozen=True)
-class Plan:
-    """What a comparison computes: every strategy for every number of shots and of known users, in rounds 0, 1, ….
+class ComparisonPlan:
+    """Every strategy for every number of shots and of target users, in rounds 0, 1, …
 
     Args:
-        target: the domain with few users.
+        target: the domain of which few users are available.
         strategies: names, see :func:`~metarec.transfer.competitors`; ``scratch`` is put first if it is missing.
         shots, target_users: numbers, each in increasing order and once.
         seeds: how many rounds of each kind. The first five test different users.
-        regimes: what there is little of in the target.
+        regimes: what is scarce in the target.
         fusion: how networks are made and trained. episodes: how episodes are cut; `shots` replaces its own number.
         bases: name -> options; None takes all built-in ones that have something to learn from in every domain.
         link_users: whether users with the same id in several domains are one person, see :class:`TransferRounds`.
@@ -104,7 +115,7 @@ class Plan:
         object.__setattr__(self, "regimes", tuple(dict.fromkeys(self.regimes)))
 
     def worlds(self) -> list[World]:
-        """In the order of their work."""
+        """In the order of the work."""
         return [
             World(regime, users, seed)
             for regime in self.regimes
@@ -113,19 +124,19 @@ class Plan:
         ]
 
     def rounds(self) -> list[RoundKey]:
-        """In the order of their work: those of one world together."""
+        """In the order of the work: those of one world together."""
         return [RoundKey(world, shots) for world in self.worlds() for shots in self.shots]
 
-    def cells_of(self, round_key: RoundKey) -> list[Cell]:
+    def cells_of(self, round_key: RoundKey) -> list[CellKey]:
         """In the order of the strategies."""
-        return [Cell(strategy, round_key) for strategy in self.strategies]
+        return [CellKey(strategy, round_key) for strategy in self.strategies]
 
-    def cells(self) -> list[Cell]:
+    def cells(self) -> list[CellKey]:
         """All, round by round."""
         return [cell for round_key in self.rounds() for cell in self.cells_of(round_key)]
 
     def make_rounds(self, domains: Mapping[str, Domain], cache: Path | None = None, jobs: int = 1) -> TransferRounds:
-        """What makes the rounds of one world. It remembers what it made, so each world gets one of its own."""
+        """The maker of the rounds of one world. It keeps what it has made, so each world gets its own."""
         return TransferRounds(
             domains,
             self.shots,
@@ -137,7 +148,7 @@ class Plan:
         )
 
     def check(self, domains: Mapping[str, Domain]) -> None:
-        """Find at once, before anything is computed, that these domains do not allow these rounds.
+        """Check that these domains allow these rounds.
 
         Raises:
             InputError: a domain that is not there, or too few users for a round.

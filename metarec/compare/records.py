@@ -1,4 +1,4 @@
-"""The runs of a comparison: parameters of its own run, one run for each cell, and what a report is made of."""
+"""The records of a comparison: the parameters and metrics of its run, and the run of each cell."""
 
 from __future__ import annotations
 
@@ -6,9 +6,8 @@ import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from metarec.compare.cells import CellResult
-from metarec.compare.plan import Plan
-from metarec.compare.store import plain
+from metarec.compare.cells import StrategyResult
+from metarec.compare.plan import ComparisonPlan
 from metarec.ratings import Domain
 from metarec.tracking import CellRecord, ComparisonRun
 
@@ -22,9 +21,9 @@ class Reporter:
     """Writes nothing. :class:`metarec.report.ComparisonReporter` writes descriptions, tables and pictures."""
 
     def prepare(self) -> None:
-        """Import what :meth:`report` needs. A thread does it while the bases are fitted."""
+        """Import the modules that :meth:`report` needs, in a thread while the bases are fitted."""
 
-    def description(self, plan: Plan, domains: Mapping[str, Domain], name: str) -> str:
+    def description(self, plan: ComparisonPlan, domains: Mapping[str, Domain], name: str) -> str:
         """The description of the comparison's run while cells are computed, in Markdown."""
         return ""
 
@@ -32,8 +31,8 @@ class Reporter:
         """Write the report of a finished comparison to its run."""
 
 
-def plan_params(plan: Plan, domains: Mapping[str, Domain]) -> dict[str, Any]:
-    """What the comparison's own run is found by."""
+def plan_params(plan: ComparisonPlan, domains: Mapping[str, Domain]) -> dict[str, Any]:
+    """The parameters of the comparison's own run."""
     numbers = {
         "target": plan.target,
         "strategies": ", ".join(plan.strategies),
@@ -58,11 +57,11 @@ def _metric(line: Line) -> str:
     return f"{regime}/{users} users/{line.shots} shots/{line.strategy}/rmse"
 
 
-def cell_record(key: str, result: CellResult) -> CellRecord:
+def cell_record(key: str, result: StrategyResult) -> CellRecord:
     """The child run of one cell."""
     row = result.row()
     names = ("strategy", "target", "shots", "target_users", "seed", "regime")
-    files = {"reasons.json": json.dumps(plain(result.reasons), indent=2) + "\n"} if result.reasons else {}
+    files = {"reasons.json": json.dumps(result.reasons, indent=2) + "\n"} if result.reasons else {}
     return CellRecord(
         key,
         str(result.cell),

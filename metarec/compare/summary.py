@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from metarec.compare.cells import CellResult
-from metarec.compare.plan import SCRATCH, Plan
+from metarec.compare.cells import StrategyResult
+from metarec.compare.plan import SCRATCH, ComparisonPlan
 from metarec.evaluation.metrics import Gain, paired_gains
 from metarec.transfer.competitors import ORACLE
 from metarec.transfer.rounds import Regime
@@ -19,13 +19,13 @@ __all__ = ["Comparison", "Line", "Setting", "best_of", "lines"]
 
 
 class Setting(NamedTuple):
-    """What one table is about: what there is little of, and of how many users."""
+    """The setting of one table: what is scarce in the target, and how many users it has."""
 
     regime: Regime
     target_users: int
 
     def __str__(self) -> str:
-        ending = "" if self.regime == "everything" else ", of whom only labels are few"
+        ending = "" if self.regime == "everything" else ", where only labels are few"
         return f"{self.target_users} known users{ending}"
 
 
@@ -49,7 +49,7 @@ class Line(NamedTuple):
     n_users: int
 
 
-def lines(plan: Plan, results: Sequence[CellResult]) -> list[Line]:
+def lines(plan: ComparisonPlan, results: Sequence[StrategyResult]) -> list[Line]:
     """The summary of all cells, in the order of the plan.
 
     A gain compares the errors on the same rows: all rows of a test user, of all seeds (and numbers of shots) together,
@@ -66,7 +66,9 @@ def lines(plan: Plan, results: Sequence[CellResult]) -> list[Line]:
     return found
 
 
-def _lines_of(plan: Plan, setting: Setting, shots: int | None, results: Sequence[CellResult]) -> list[Line]:
+def _lines_of(
+    plan: ComparisonPlan, setting: Setting, shots: int | None, results: Sequence[StrategyResult]
+) -> list[Line]:
     squared = _squared(results)
     found = []
     for strategy in plan.strategies:
@@ -81,14 +83,14 @@ def _lines_of(plan: Plan, setting: Setting, shots: int | None, results: Sequence
     return found
 
 
-def _squared(results: Sequence[CellResult]) -> pd.DataFrame:
-    """Sums of squared errors: a line for each user who tested, a column for each strategy."""
+def _squared(results: Sequence[StrategyResult]) -> pd.DataFrame:
+    """Sums of squared errors: a row for each test user, a column for each strategy."""
     parts = [pd.DataFrame({"user": one.users, "strategy": one.cell.strategy, "sum": one.squared}) for one in results]
     return pd.concat(parts).pivot_table(index="user", columns="strategy", values="sum", aggfunc="sum")
 
 
 def best_of(some: Sequence[Line]) -> str | None:
-    """The strategy with the lowest RMSE; the oracle knows what nobody can know and does not count."""
+    """The strategy with the lowest RMSE; the oracle, which has data that the others lack, does not count."""
     able = [line for line in some if line.strategy != ORACLE]
     return min(able, key=lambda line: line.rmse).strategy if able else None
 
@@ -99,14 +101,14 @@ class Comparison:
 
     Attributes:
         scale: of the target. results: every cell, in the order of the plan.
-        similarity: domain -> domain -> how alike they are, in [0, 1], without any test user of the first round.
+        similarity: domain -> domain -> similarity in [0, 1], without any test user of the first round.
         experiment_id, run_id: of the parent run, where there is one.
     """
 
     name: str
-    plan: Plan
+    plan: ComparisonPlan
     scale: str
-    results: Sequence[CellResult]
+    results: Sequence[StrategyResult]
     lines: Sequence[Line]
     similarity: Mapping[str, Mapping[str, float]]
     experiment_id: str | None = None

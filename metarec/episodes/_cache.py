@@ -11,19 +11,19 @@ from typing import Any
 
 import numpy as np
 
-from metarec.files import content_key, write_whole
+from metarec.files import code_facts, content_key, write_whole
 
 __all__ = ["cache_key", "load_arrays", "save_arrays"]
 
 logger = logging.getLogger(__name__)
 
-_CODE = ("ratings/**/*.py", "bases/**/*.py", "episodes/**/*.py")
+_CODE = ("ratings", "bases", "episodes")
 _LIBRARIES = ("lenskit", "numpy", "scikit-learn", "torch")
 
 
 def cache_key(facts: Mapping[str, Any]) -> str:
     """A hash of `facts` (data and settings), of the code that makes episodes, and of the libraries that it calls."""
-    return content_key(facts, code=_CODE, libraries=_LIBRARIES)
+    return content_key({**facts, **code_facts(_CODE, _LIBRARIES)})
 
 
 def save_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:

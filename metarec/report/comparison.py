@@ -9,10 +9,9 @@ from collections.abc import Mapping, Sequence
 from importlib import import_module
 from typing import Any
 
-from metarec.compare.cells import CellResult
-from metarec.compare.plan import Plan
+from metarec.compare.cells import StrategyResult
+from metarec.compare.plan import ComparisonPlan
 from metarec.compare.records import Reporter
-from metarec.compare.store import plain
 from metarec.compare.summary import Comparison, Line, Setting, best_of
 from metarec.ratings import Domain
 from metarec.tracking import ComparisonRun, markdown_table
@@ -29,7 +28,7 @@ class ComparisonReporter(Reporter):
     def prepare(self) -> None:
         import_module("metarec.report.figures.comparison")
 
-    def description(self, plan: Plan, domains: Mapping[str, Domain], name: str) -> str:
+    def description(self, plan: ComparisonPlan, domains: Mapping[str, Domain], name: str) -> str:
         return comparison_description(plan, domains, name)
 
     def report(self, run: ComparisonRun, comparison: Comparison, domains: Mapping[str, Domain]) -> None:
@@ -46,12 +45,12 @@ class ComparisonReporter(Reporter):
             save(figures.gain_over_scratch(comparison), folder / "gain_over_scratch.png")
             save(figures.similarity(comparison.similarity), folder / "similarity.png")
             if chosen:
-                whole = [{**result.row(), "reasons": plain(result.reasons)} for result in chosen]
+                whole = [{**result.row(), "reasons": result.reasons} for result in chosen]
                 (folder / "auto.json").write_text(json.dumps(whole, indent=2) + "\n", encoding="utf-8")
                 (folder / "auto.md").write_text(chosen_markdown(chosen), encoding="utf-8")
 
 
-def comparison_description(plan: Plan, domains: Mapping[str, Domain], name: str) -> str:
+def comparison_description(plan: ComparisonPlan, domains: Mapping[str, Domain], name: str) -> str:
     """The run's description while cells are computed."""
     data = markdown_table(
         ["domain", "users", "items", "ratings", "scale"],
@@ -110,12 +109,12 @@ def table_csv(lines: Sequence[Line]) -> str:
     return text.getvalue()
 
 
-def chosen_markdown(chosen: Sequence[CellResult]) -> str:
+def chosen_markdown(chosen: Sequence[StrategyResult]) -> str:
     """The choices of a strategy in each round, with its reasons as nested lists."""
     parts = [f"# Choices of {AUTO}, with reasons\n"]
     for result in chosen:
         parts.append(f"## {result.cell.round}: RMSE {result.scores.rmse:.4f}\n")
-        parts += _bullets(plain(result.reasons), 0) or ["It gives no reasons."]
+        parts += _bullets(result.reasons, 0) or ["It gives no reasons."]
         parts.append("")
     return "\n".join(parts)
 

@@ -1,13 +1,11 @@
-"""What a study or a comparison tells its tracker, whatever the tracker does with it."""
+"""What studies and comparisons record, whatever the tracker does with it."""
 
 from __future__ import annotations
 
-import logging
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from types import MappingProxyType, TracebackType
 from typing import Any, Literal, NamedTuple, Self
 
@@ -15,6 +13,7 @@ __all__ = [
     "CellRecord",
     "ComparisonRun",
     "Dataset",
+    "ParentRun",
     "Run",
     "State",
     "StudyRun",
@@ -24,23 +23,21 @@ __all__ = [
     "TrialRun",
 ]
 
-logger = logging.getLogger(__name__)
-
 State = Literal["complete", "pruned", "interrupted", "failed"]
 
 
 class TrackingError(RuntimeError):
-    """The store of the runs failed in the middle of a study; the message says which store and why."""
+    """The store of the runs failed; the message says which store and why."""
 
 
 class Run(ABC):
     """One run that is being recorded.
 
-    Used in ``with``, it never stays open: an exception ends it as failed and Ctrl-C as interrupted, both with
-    the reason; otherwise it is complete, unless :meth:`finish` said something else before.
+    In ``with`` it never stays open: an exception ends it as failed and Ctrl-C as interrupted, both with the reason;
+    otherwise it is complete, unless :meth:`finish` was called before.
 
     Attributes:
-        run_id: what the store calls this run; None where nothing is recorded.
+        run_id: the store's id of this run; None where nothing is recorded.
         finished: whether :meth:`finish` was called.
     """
 
@@ -66,19 +63,12 @@ class Run(ABC):
         """
 
     def fail(self, error: BaseException) -> None:
-        """End the run as failed, with what happened, where."""
+        """End the run as failed, with the error as the reason."""
         self.finish("failed", reason=f"{type(error).__name__}: {error}")
 
     @abstractmethod
-    def _upload(self, folder: Path) -> None:
-        """Keep the files of `folder` with the run."""
-
-    @contextmanager
-    def artifacts(self) -> Iterator[Path]:
+    def artifacts(self) -> AbstractContextManager[Path]:
         """A temporary folder whose files are kept with the run when the block ends well, in one upload."""
-        with TemporaryDirectory(prefix="metarec-artifacts-") as folder:
-            yield Path(folder)
-            self._upload(Path(folder))
 
     def __enter__(self) -> Self:
         return self
@@ -90,15 +80,10 @@ class Run(ABC):
             return
         if error is None:
             self.finish("complete")
-            return
-        try:
-            if isinstance(error, KeyboardInterrupt):
-                self.finish("interrupted", reason="interrupted")
-            else:
-                self.fail(error)
-        except TrackingError as problem:
-            # The error that is already on its way says more than this one.
-            logger.error("the run could not be closed: %s", problem)
+        elif isinstance(error, KeyboardInterrupt):
+            self.finish("interrupted", reason="interrupted")
+        else:
+            self.fail(error)
 
 
 class TrialRun(Run):
@@ -110,14 +95,14 @@ class TrialRun(Run):
 
     @abstractmethod
     def persist(self) -> None:
-        """See to it that what was recorded so far is not lost, whatever becomes of this process or of the store."""
+        """Make sure that the records so far survive this process and an absence of the store."""
 
 
 class TrialFacts(NamedTuple):
-    """What is known of a trial that was begun, wherever its run is.
+    """The facts on a trial that was begun.
 
     Attributes:
-        metrics: what it is judged by, the most important first; none where it has no value.
+        metrics: its scores, the most important first; none where it has no value.
         curve: step -> value of the metric `curve_metric`.
         began, ended: in milliseconds since 1970.
         label, tags: as in :meth:`StudyRun.start_trial`.
@@ -142,11 +127,11 @@ class TrialFacts(NamedTuple):
 
 
 class Dataset(NamedTuple):
-    """A table that a study was given.
+    """A table of a study's data.
 
     Attributes:
         digest: a hash of its content. source: where it came from.
-        profile: what there is to know of it, such as counts; plain values.
+        profile: facts such as counts, as JSON values.
     """
 
     name: str
@@ -156,12 +141,11 @@ class Dataset(NamedTuple):
 
 
 class CellRecord(NamedTuple):
-    """One cell of a comparison, all of which is known when it is recorded.
+    """One finished cell of a comparison.
 
     Attributes:
-        key: by which it is known again when the comparison goes on.
-        label: what its run is called.
-        began: when its work began, in seconds since 1970; seconds: how long that took.
+        key: identifies it when the comparison goes on. label: the name of its run.
+        began: when its work began, in seconds since 1970. seconds: how long that took.
         files: name -> text of each file that is kept with it.
     """
 
@@ -174,17 +158,29 @@ class CellRecord(NamedTuple):
     files: Mapping[str, str]
 
 
-class StudyRun(Run):
-    """The record of one study, and where its trials begin.
+class ParentRun(Run):
+    """The record of a study or a comparison, which has child runs.
 
-    Whatever it and its trials record neither waits for the store nor fails with it: what the store does not take now it
-    gets later. In ``with`` it is closed at the end.
+    It and its children neither wait for the store nor fail with it: what the store does not take now it gets later.
+    In ``with`` it is closed at the end.
 
     Attributes:
-        experiment_id: what the store calls the collection that it is in; None where nothing is recorded.
+        experiment_id: the store's id of the experiment; None where nothing is recorded.
     """
 
     experiment_id: str | None = None
+
+    @abstractmethod
+    def flush(self, timeout: float) -> int:
+        """Wait until the store has every record, at most so many seconds; how many records still wait."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Wait a while until the store has every record, and let go of it."""
+
+
+class StudyRun(ParentRun):
+    """The record of one study, and where its trials begin."""
 
     @abstractmethod
     def start_trial(
@@ -193,7 +189,7 @@ class StudyRun(Run):
         """Begin the record of trial `number` with these parameters.
 
         Args:
-            label: what its run is called behind its number.
+            label: what follows the number in the name of its run.
         """
 
     @abstractmethod
@@ -209,19 +205,15 @@ class StudyRun(Run):
         """
 
     @abstractmethod
-    def flush(self, timeout: float) -> int:
-        """Wait until the store knows all that was recorded, at most so many seconds; how many records still wait."""
-
-    @abstractmethod
     def run_ids(self) -> dict[int, str]:
-        """Trial -> what the store calls its run; of those that it knows, and none if it does not answer."""
+        """Trial -> id of its run, for those in the store; none if the store does not answer."""
 
     @abstractmethod
     def reconcile(self, trials: Iterable[TrialFacts]) -> list[str]:
-        """Make the runs agree with what is known of the trials, after what dead processes had to say was sent.
+        """Send the records of dead processes, then make the runs agree with the trials.
 
         Returns:
-            What was done, a line each; nothing where all was right, or where the store does not answer.
+            A line for each change; none where all was right, or where the store does not answer.
         """
 
     @abstractmethod
@@ -229,30 +221,20 @@ class StudyRun(Run):
         """End the study's own run as interrupted, if it is open and no process of this folder records the study.
 
         Returns:
-            What was done, in a line.
+            A line if it did.
         """
 
-    @abstractmethod
-    def close(self) -> None:
-        """Wait a while until the store knows everything, and let go of it."""
 
-
-class ComparisonRun(Run):
-    """The record of one comparison and of its cells. It is written at once, and fails with the store.
-
-    Attributes:
-        experiment_id: what the store calls the collection that it is in; None where nothing is recorded.
-    """
-
-    experiment_id: str | None = None
+class ComparisonRun(ParentRun):
+    """The record of one comparison and of its cells."""
 
     @abstractmethod
     def recorded_cells(self) -> set[str]:
-        """The keys of the cells that an earlier session recorded; what it left half recorded is removed."""
+        """The keys of the cells that are recorded, by this session or an earlier one."""
 
     @abstractmethod
     def record_cell(self, cell: CellRecord) -> None:
-        """Keep a whole cell."""
+        """Record a cell. One that was left half recorded gets the rest."""
 
 
 class Tracker(ABC):
@@ -260,7 +242,7 @@ class Tracker(ABC):
 
     @abstractmethod
     def open(self) -> None:
-        """Reach the store, which takes seconds where it is new. Whoever starts does it, if nobody did before."""
+        """Reach the store, which takes seconds where it is new. Starting a run does it, unless it was done before."""
 
     @abstractmethod
     def start_study(
@@ -275,7 +257,7 @@ class Tracker(ABC):
         A server need not answer now.
 
         Args:
-            run_id, experiment_id: those of whoever started it.
+            run_id, experiment_id: of the run that was started.
         """
 
     @abstractmethod
@@ -287,7 +269,5 @@ class Tracker(ABC):
         """
 
     @abstractmethod
-    def start_comparison(
-        self, name: str, *, params: Mapping[str, Any], tags: Mapping[str, str] | None = None, description: str = ""
-    ) -> ComparisonRun:
+    def start_comparison(self, name: str, *, params: Mapping[str, Any], description: str = "") -> ComparisonRun:
         """Begin the record of the comparison `name`, or continue it where one of this name exists."""

@@ -63,5 +63,5 @@ def cut(value: object, length: int) -> str:
 
 
 def first_line(error: BaseException | None) -> str:
-    """The first line of what an error says: the others are about whoever raised it."""
+    """The first line of an error's message: the others are about the code that raised it."""
     return str(error).strip().split("\n")[0]

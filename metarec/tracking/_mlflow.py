@@ -1,4 +1,4 @@
-"""Studies in MLflow, by a client and explicit run ids: nothing depends on MLflow's global or active run."""
+"""The tracker of MLflow. It passes run ids to a client and does not use MLflow's global or active run."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
 
 from metarec.errors import InputError
 from metarec.tracking._address import check_uri, shown_uri, sqlite_path, sqlite_uri
 from metarec.tracking._base import ComparisonRun, StudyRun, Tracker, TrackingError
 from metarec.tracking._limits import PARAM_LENGTH, clean_key, cut, first_line
-from metarec.tracking._mlflow_runs import MlflowComparisonRun, MlflowRun, Tag, found_runs, reaching
-from metarec.tracking.spool import SpooledStudyRun
+from metarec.tracking._mlflow_runs import Parent, Tag, found_runs, reaching, write
+from metarec.tracking.spool import SpooledComparisonRun, SpooledStudyRun
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -29,8 +29,8 @@ class MlflowTracker(Tracker):
 
     A comparison is a parent run, too, and each of its cells a child run.
 
-    All studies share one experiment because its table of runs is what people look at: a line for each study,
-    which unfolds into its trials, and one address to remember.
+    All share one experiment because its table of runs is what people look at: a line for each study, which unfolds
+    into its trials, and one address to remember.
 
     Nothing is opened or written before :meth:`open`, or else the start of a study. A new SQLite store takes some
     seconds to open.
@@ -45,7 +45,7 @@ class MlflowTracker(Tracker):
 
     Raises:
         InputError: on opening or starting a study, if the store cannot be used or its experiment was deleted.
-        TrackingError: later, if the store fails in the middle of a comparison. A study goes on without it.
+        TrackingError: on starting, if the store fails in the middle of it. What is recorded later waits for the store.
     """
 
     def __init__(
@@ -79,35 +79,41 @@ class MlflowTracker(Tracker):
     def start_study(
         self, name: str, *, params: Mapping[str, Any], tags: Mapping[str, str] | None = None, description: str = ""
     ) -> StudyRun:
+        return SpooledStudyRun(self._start("study", name, params, tags or {}, description), self.spool, starts=True)
+
+    def start_comparison(self, name: str, *, params: Mapping[str, Any], description: str = "") -> ComparisonRun:
+        return SpooledComparisonRun(self._start("comparison", name, params, {}, description), self.spool, starts=True)
+
+    def _start(
+        self,
+        role: Literal["study", "comparison"],
+        name: str,
+        params: Mapping[str, Any],
+        tags: Mapping[str, str],
+        description: str,
+    ) -> Parent:
+        """The parent run of this name: a new one, or the one that goes on."""
         _leave_waiting_to_us()
-        client, store, run_id, experiment_id, known = self._parent(name, "study")
-        MlflowRun(client, store, run_id, f'study "{name}"').write(*_beginning(params, known, tags, description))
-        return SpooledStudyRun(client, store, name, run_id, experiment_id, self.spool, starts=True)
-
-    def start_comparison(
-        self, name: str, *, params: Mapping[str, Any], tags: Mapping[str, str] | None = None, description: str = ""
-    ) -> ComparisonRun:
-        client, store, run_id, experiment_id, known = self._parent(name, "comparison")
-        comparison = MlflowComparisonRun(client, store, run_id, name, experiment_id)
-        comparison.write(*_beginning(params, known, tags, description))
-        return comparison
-
-    def _parent(self, name: str, role: str) -> tuple[MlflowClient, str, str, str, Mapping[str, str]]:
-        """The client and what it is called, the ids of the parent run and of its experiment, what is known of it."""
         client, experiment_id = self._open()
         store = shown_uri(self.tracking_uri)
-        known: Mapping[str, str] = {}
+        before: Mapping[str, str] = {}
         with reaching(store, f'start {role} "{name}"'):
-            found = _find_parent(client, experiment_id, name, role)
+            parents = found_runs(client, experiment_id, f"tags.`{Tag.ROLE}` = '{role}'")
+            # Names are compared here: queries cannot quote every one.
+            found = next((run for run in parents if run.data.tags.get(Tag.STUDY) == name), None)
             if found is None:
                 ours = {Tag.STUDY: name, Tag.ROLE: role, Tag.SOURCE: "metarec"}
                 run_id = client.create_run(experiment_id, tags=ours, run_name=name).info.run_id
             else:
-                run_id, known = found.info.run_id, found.data.params
+                run_id, before = found.info.run_id, found.data.params
                 client.update_run(run_id, status="RUNNING")
                 if Tag.REASON in found.data.tags:
                     client.delete_tag(run_id, Tag.REASON)
-        return client, store, run_id, experiment_id, known
+            note = {Tag.NOTE: description} if description else {}
+            new = {key: value for key, value in params.items() if clean_key(key) not in before}
+            labels = {Tag.STATE: "running", **note, **_changes(params, before), **tags}
+            write(client, run_id, params=new, tags=labels)
+        return Parent(client, store, role, name, run_id, experiment_id)
 
     def join_study(self, name: str, run_id: str | None, experiment_id: str | None) -> StudyRun:
         if run_id is None or experiment_id is None:
@@ -116,7 +122,7 @@ class MlflowTracker(Tracker):
         store = shown_uri(self.tracking_uri)
         with self._usable():
             client = self._connected()
-        return SpooledStudyRun(client, store, name, run_id, experiment_id, self.spool, starts=False)
+        return SpooledStudyRun(Parent(client, store, "study", name, run_id, experiment_id), self.spool, starts=False)
 
     def fetch(self, run_id: str, file: str, folder: Path) -> bool:
         from mlflow.exceptions import MlflowException
@@ -152,7 +158,7 @@ class MlflowTracker(Tracker):
             raise InputError(f"tracking URI {store} cannot be used: {reason}; give another one") from error
 
     def _connected(self) -> MlflowClient:
-        """The client; of a server nothing is asked yet."""
+        """The client, which has not called a server yet."""
         if self._client is None:
             check_uri(self.tracking_uri)
             _quieten_mlflow()
@@ -183,15 +189,15 @@ class MlflowTracker(Tracker):
 
 
 def _make_whole(path: Path) -> None:
-    """Make a new SQLite store elsewhere, and move it: MLflow needs many steps, and who is killed between two of them
-    would leave one that nobody can open."""
+    """Make a new SQLite store elsewhere, and move it: MLflow needs many steps, and a process that is killed between two
+    of them would leave one that cannot be opened."""
     from mlflow import MlflowClient
 
     path.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=path.parent, prefix=f".{path.name}-") as folder:
         made = Path(folder) / path.name
         MlflowClient(tracking_uri=sqlite_uri(made)).search_experiments(max_results=1)
-        # Somebody else may have been faster, and have runs in it.
+        # Another process may have been faster, and have runs in it.
         with suppress(FileExistsError):
             os.link(made, path)
 
@@ -211,32 +217,17 @@ def _quieten_mlflow() -> None:
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     import mlflow  # noqa: F401  # the import sets its loggers' levels, so ours come after it
 
-    # It tells of each migration of a new store.
+    # It logs each migration of a new store.
     logging.getLogger("alembic").setLevel(logging.WARNING)
-    # And this, with a traceback, of each error that it raises besides, which whoever catches it tells in a line.
+    # This logs a traceback for each error that it raises, which its callers report in a line.
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
 
 
-def _find_parent(client: MlflowClient, experiment_id: str, name: str, role: str) -> Any | None:
-    """The latest parent run of this name. Names are compared here: queries cannot quote every one."""
-    parents = found_runs(client, experiment_id, f"tags.`{Tag.ROLE}` = '{role}'")
-    return next((run for run in parents if run.data.tags.get(Tag.STUDY) == name), None)
-
-
-def _beginning(
-    params: Mapping[str, Any], known: Mapping[str, str], tags: Mapping[str, str] | None, description: str
-) -> tuple[dict[str, Any], dict[str, str]]:
-    """The parameters and tags of a parent run that begins, or goes on with these parameters known."""
-    note = {Tag.NOTE: description} if description else {}
-    new = {key: value for key, value in params.items() if clean_key(key) not in known}
-    return new, {Tag.STATE: "running", **note, **_changes(params, known), **(tags or {})}
-
-
-def _changes(params: Mapping[str, Any], known: Mapping[str, str]) -> dict[str, str]:
+def _changes(params: Mapping[str, Any], older: Mapping[str, str]) -> dict[str, str]:
     """A tag for each parameter that a continued study changed: a parameter itself keeps its first value."""
     changed = {}
     for key, value in params.items():
-        before, now = known.get(clean_key(key)), cut(value, PARAM_LENGTH)
+        before, now = older.get(clean_key(key)), cut(value, PARAM_LENGTH)
         if before is not None and before != now:
             changed[f"metarec.changed/{key}"] = f"{before} → {now}"
     return changed

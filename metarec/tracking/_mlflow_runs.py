@@ -1,22 +1,22 @@
-"""What runs in MLflow are called and tagged, and the run of a comparison."""
+"""How runs in MLflow are named, tagged, found and written."""
 
 from __future__ import annotations
 
-import math
-import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from metarec.tracking._base import CellRecord, ComparisonRun, Run, State, TrackingError
+from metarec.tracking._base import State, TrackingError
 from metarec.tracking._limits import PARAM_LENGTH, TAG_LENGTH, batches, clean_key, cut, first_line
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.entities import Metric
 
-__all__ = ["STATUS", "MlflowComparisonRun", "MlflowRun", "Tag", "final_name", "found_runs", "reaching", "trial_name"]
+__all__ = ["STATUS", "Parent", "Point", "Tag", "final_name", "found_runs", "reaching", "trial_name", "write"]
+
+Point = tuple[str, float, int, int]
+"""A metric's name and value, its time in milliseconds since 1970, and its step."""
 
 STATUS: dict[State, str] = {
     "complete": "FINISHED",
@@ -27,7 +27,7 @@ STATUS: dict[State, str] = {
 
 
 class Tag:
-    """The tags by which runs are told apart and found again."""
+    """The tags by which runs are found."""
 
     NAME = "mlflow.runName"
     NOTE = "mlflow.note.content"
@@ -90,87 +90,51 @@ def found_runs(client: MlflowClient, experiment_id: str, query: str) -> Iterator
             return
 
 
-class MlflowRun(Run):
-    """A run that is written at once, and fails with the store."""
+def write(
+    client: MlflowClient,
+    run_id: str,
+    metrics: Sequence[Point] = (),
+    params: Mapping[str, Any] = MappingProxyType({}),
+    tags: Mapping[str, str] = MappingProxyType({}),
+) -> None:
+    """Write to a run in as few calls as possible: each costs a transaction."""
+    from mlflow.entities import Metric, Param, RunTag
 
-    def __init__(self, client: MlflowClient, store: str, run_id: str, label: str) -> None:
-        self._client = client
-        self._store = store
-        self._label = label
-        self.run_id: str = run_id
-        self._metrics: list[Metric] = []
-
-    def log_metrics(self, metrics: Mapping[str, float], *, step: int = 0) -> None:
-        from mlflow.entities import Metric
-
-        now = int(time.time() * 1000)
-        for key, value in metrics.items():
-            number = float(value)
-            # SQL stores clamp infinity to 1.8e308, which flattens every chart with it; NaN leaves a gap.
-            number = number if math.isfinite(number) else math.nan
-            self._metrics.append(Metric(clean_key(key), number, now, step))
-
-    def write(self, params: Mapping[str, Any] | None = None, tags: Mapping[str, str] | None = None) -> None:
-        """Everything that has gathered, in as few calls as possible: each costs a transaction."""
-        from mlflow.entities import Param, RunTag
-
-        columns = [Param(clean_key(key), cut(value, PARAM_LENGTH)) for key, value in (params or {}).items()]
-        labels = [RunTag(clean_key(key), cut(value, TAG_LENGTH)) for key, value in (tags or {}).items()]
-        with reaching(self._store, f"write {self._label}"):
-            for batch in batches(self._metrics, columns, labels):
-                self._client.log_batch(self.run_id, *batch)
-        self._metrics = []
-
-    def describe(self, markdown: str) -> None:
-        self.write(tags={Tag.NOTE: markdown})
-
-    def finish(self, state: State, *, reason: str | None = None, value: float | None = None) -> None:
-        tags: dict[str, str] = {Tag.STATE: state}
-        if reason is not None:
-            tags[Tag.REASON] = reason
-        self.write(tags=tags)
-        with reaching(self._store, f"finish {self._label}"):
-            self._client.set_terminated(self.run_id, STATUS[state])
-        self.finished = True
-
-    def _upload(self, folder: Path) -> None:
-        with reaching(self._store, f"keep the files of {self._label}"):
-            self._client.log_artifacts(self.run_id, str(folder))
+    points = [Metric(*point) for point in metrics]
+    columns = [Param(clean_key(key), cut(value, PARAM_LENGTH)) for key, value in params.items()]
+    labels = [RunTag(clean_key(key), cut(value, TAG_LENGTH)) for key, value in tags.items()]
+    for batch in batches(points, columns, labels):
+        client.log_batch(run_id, *batch)
 
 
-class MlflowComparisonRun(MlflowRun, ComparisonRun):
-    """The parent run of a comparison. It is written at once: a comparison can be asked for again, cell by cell."""
+class Parent(NamedTuple):
+    """The run of a study or a comparison, and how it is reached.
 
-    def __init__(self, client: MlflowClient, store: str, run_id: str, name: str, experiment_id: str) -> None:
-        super().__init__(client, store, run_id, f'comparison "{name}"')
-        self.name = name
-        self.experiment_id: str = experiment_id
+    Attributes:
+        store: the address as it is shown in messages.
+    """
 
-    def log_metrics(self, metrics: Mapping[str, float], *, step: int = 0) -> None:
-        super().log_metrics(metrics, step=step)
-        self.write()
+    client: MlflowClient
+    store: str
+    role: Literal["study", "comparison"]
+    name: str
+    run_id: str
+    experiment_id: str
 
-    def recorded_cells(self) -> set[str]:
-        query = f"tags.`{Tag.PARENT}` = '{self.run_id}' and tags.`{Tag.ROLE}` = 'cell'"
-        recorded = set()
-        with reaching(self._store, f"look for the cells of {self._label}"):
-            for run in list(found_runs(self._client, self.experiment_id, query)):
-                if run.info.status == STATUS["complete"]:
-                    recorded.add(run.data.tags[Tag.CELL])
-                else:
-                    self._client.delete_run(run.info.run_id)
-        return recorded
+    @property
+    def child_role(self) -> str:
+        """The role of its child runs."""
+        return "trial" if self.role == "study" else "cell"
 
-    def record_cell(self, cell: CellRecord) -> None:
-        # It is marked complete by the last call alone, so that a half-written one is known by its status.
-        began, ended = int(1000 * cell.began), int(1000 * (cell.began + cell.seconds))
-        own = {Tag.PARENT: self.run_id, Tag.STUDY: self.name, Tag.ROLE: "cell", Tag.SOURCE: "metarec"}
-        tags = {**own, Tag.CELL: cell.key, Tag.STATE: "complete"}
-        with reaching(self._store, f"record {cell.label}"):
-            created = self._client.create_run(self.experiment_id, start_time=began, tags=tags, run_name=cell.label)
-            run = MlflowRun(self._client, self._store, created.info.run_id, cell.label)
-            run.log_metrics(cell.metrics)
-            run.write(params=cell.params)
-            for name, text in cell.files.items():
-                self._client.log_text(run.run_id, text, name)
-            self._client.set_terminated(run.run_id, STATUS["complete"], end_time=ended)
+    def child_tags(self, key: int | str) -> dict[str, str]:
+        """The tags that identify the child run of a trial's number or a cell's key."""
+        role = self.child_role
+        own = {Tag.PARENT: self.run_id, Tag.STUDY: self.name, Tag.ROLE: role, Tag.SOURCE: "metarec"}
+        return {**own, f"metarec.{role}": str(key)}
+
+    def children(self, key: int | str | None = None) -> list[Any]:
+        """All child runs, or those of one key, whatever their state."""
+        query = f"tags.`{Tag.PARENT}` = '{self.run_id}' and tags.`{Tag.ROLE}` = '{self.child_role}'"
+        if key is not None:
+            query += f" and tags.`metarec.{self.child_role}` = '{key}'"
+        return list(found_runs(self.client, self.experiment_id, query))

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from metarec.tracking._base import (
     CellRecord,
     ComparisonRun,
     Dataset,
-    Run,
     State,
     StudyRun,
     Tracker,
@@ -21,33 +22,31 @@ from metarec.tracking._base import (
 __all__ = ["NullTracker"]
 
 
-class _NullRun(Run):
+class _NullRun(StudyRun, ComparisonRun, TrialRun):
     def log_metrics(self, metrics: Mapping[str, float], *, step: int = 0) -> None:
+        pass
+
+    def log_epoch(self, epoch: int, metrics: Mapping[str, float]) -> None:
         pass
 
     def describe(self, markdown: str) -> None:
         pass
 
-    def finish(self, state: State, *, reason: str | None = None, value: float | None = None) -> None:
-        self.finished = True
-
-    def _upload(self, folder: Path) -> None:
-        pass
-
-
-class _NullTrialRun(_NullRun, TrialRun):
-    def log_epoch(self, epoch: int, metrics: Mapping[str, float]) -> None:
-        pass
-
     def persist(self) -> None:
         pass
 
+    def finish(self, state: State, *, reason: str | None = None, value: float | None = None) -> None:
+        self.finished = True
 
-class _NullStudyRun(_NullRun, StudyRun):
+    @contextmanager
+    def artifacts(self) -> Iterator[Path]:
+        with TemporaryDirectory(prefix="metarec-artifacts-") as folder:
+            yield Path(folder)
+
     def start_trial(
         self, number: int, params: Mapping[str, Any], *, label: str = "", tags: Mapping[str, str] | None = None
     ) -> TrialRun:
-        return _NullTrialRun()
+        return _NullRun()
 
     def register(self, path: str, name: str, tags: Mapping[str, str]) -> None:
         pass
@@ -67,15 +66,13 @@ class _NullStudyRun(_NullRun, StudyRun):
     def end_if_abandoned(self) -> list[str]:
         return []
 
-    def close(self) -> None:
-        pass
-
-
-class _NullComparisonRun(_NullRun, ComparisonRun):
     def recorded_cells(self) -> set[str]:
         return set()
 
     def record_cell(self, cell: CellRecord) -> None:
+        pass
+
+    def close(self) -> None:
         pass
 
 
@@ -94,15 +91,13 @@ class NullTracker(Tracker):
     def start_study(
         self, name: str, *, params: Mapping[str, Any], tags: Mapping[str, str] | None = None, description: str = ""
     ) -> StudyRun:
-        return _NullStudyRun()
+        return _NullRun()
 
     def join_study(self, name: str, run_id: str | None, experiment_id: str | None) -> StudyRun:
-        return _NullStudyRun()
+        return _NullRun()
 
     def fetch(self, run_id: str, file: str, folder: Path) -> bool:
         return False
 
-    def start_comparison(
-        self, name: str, *, params: Mapping[str, Any], tags: Mapping[str, str] | None = None, description: str = ""
-    ) -> ComparisonRun:
-        return _NullComparisonRun()
+    def start_comparison(self, name: str, *, params: Mapping[str, Any], description: str = "") -> ComparisonRun:
+        return _NullRun()

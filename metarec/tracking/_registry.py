@@ -28,7 +28,7 @@ def register(client: MlflowClient, run_id: str, path: str, name: str, tags: Mapp
     """Make the model among a run's artifacts the champion of its name. Repeated, it has no second effect.
 
     Args:
-        path: the model's folder among the artifacts. tags: of the version; by these it is known again.
+        path: the model's folder among the artifacts. tags: of the version; they identify it.
     """
     from mlflow.exceptions import MlflowException
 

@@ -1,4 +1,4 @@
-"""Three tiny domains, a plan that takes seconds, and one comparison that has come to its end."""
+"""Three tiny domains, a plan that takes seconds, and one finished comparison."""
 
 import shutil
 
@@ -6,7 +6,7 @@ import pytest
 from mlflow import MlflowClient
 
 from metarec.compare.job import Job, run_comparison
-from metarec.compare.plan import Plan
+from metarec.compare.plan import ComparisonPlan
 from metarec.episodes import EpisodeSettings
 from metarec.ratings import simulate_domains
 from metarec.report import ComparisonReporter
@@ -27,7 +27,7 @@ TINY = {
 
 @pytest.fixture(scope="session")
 def tiny_plan():
-    return lambda **changes: Plan("movies", **{**TINY, **changes})
+    return lambda **changes: ComparisonPlan("movies", **{**TINY, **changes})
 
 
 @pytest.fixture(scope="session")
@@ -45,7 +45,7 @@ def finished(domains, tiny_plan, new_folder):
 
 @pytest.fixture
 def folder(finished, new_folder):
-    """A new folder, in which what the bases of the finished comparison predict is known already."""
+    """A new folder with the base predictions of the finished comparison."""
     made = new_folder()
     shutil.copytree(finished[1] / "cache", made / "cache")
     return made

@@ -1,4 +1,4 @@
-"""The command: bad input is one line with the cure and exit code 2, and nothing is written; Ctrl-C can be continued."""
+"""The command: bad input gives one line, exit code 2 and no files; Ctrl-C can be continued."""
 
 import json
 import os
@@ -27,7 +27,7 @@ TWO = ["--data", "movies=movies.csv", "--data", "books=books.csv", "--target", "
 
 @pytest.fixture
 def here(domains, tmp_path, monkeypatch):
-    """An empty folder to stand in, with the ratings of two domains."""
+    """The working directory: a folder with the ratings of two domains."""
     monkeypatch.chdir(tmp_path)
     for name in ("movies", "books"):
         domains[name].ratings.to_csv(tmp_path / f"{name}.csv", index=False)
@@ -36,7 +36,7 @@ def here(domains, tmp_path, monkeypatch):
 
 @pytest.fixture
 def refused(here, monkeypatch, capsys):
-    """Runs the command in this process and hands back the error line of a refusal."""
+    """Runs the command in this process and returns its error line."""
     monkeypatch.setattr(command, "cores", lambda: 1)
 
     def run(*arguments):
@@ -83,12 +83,12 @@ def refused(here, monkeypatch, capsys):
         (["--nonsense"], ["--nonsense", "--help"]),
     ],
 )
-def test_bad_input(refused, arguments, parts):
+def test_bad_input_is_refused_with_one_line(refused, arguments, parts):
     line = refused(*arguments)
     assert all(part in line for part in parts), line
 
 
-def test_no_user_to_be_tested_is_found_before_anything_is_fitted(refused, here):
+def test_too_few_test_users_are_refused_before_anything_is_fitted(refused, here):
     few = simulate_domains(seed=0, num_users=4, num_items=40, ratings_per_user=24)
     for name in ("movies", "books"):
         few[name].ratings.to_csv(here / f"{name}.csv", index=False)
@@ -97,7 +97,7 @@ def test_no_user_to_be_tested_is_found_before_anything_is_fitted(refused, here):
     assert "--target-users 2" in line
 
 
-def test_an_output_folder_that_cannot_be_written(here, monkeypatch, capsys):
+def test_an_output_folder_that_cannot_be_written_is_refused(here, monkeypatch, capsys):
     monkeypatch.setattr(command, "cores", lambda: 1)
     monkeypatch.setattr(sys, "argv", ["compare", *TWO, "--target-users", "6", "--shots", "2", "--out", "movies.csv/a"])
     with pytest.raises(SystemExit) as ended:
@@ -107,8 +107,8 @@ def test_an_output_folder_that_cannot_be_written(here, monkeypatch, capsys):
 
 
 @pytest.fixture
-def asked(finished, here, monkeypatch):
-    """What the command asks to be compared; it gets the finished comparison for it."""
+def calls(finished, here, monkeypatch):
+    """The arguments of each call of `run_comparison`, which returns the finished comparison."""
     found = []
 
     def run(plan, domains, job):
@@ -121,12 +121,12 @@ def asked(finished, here, monkeypatch):
     return found
 
 
-def test_what_is_asked_for_and_what_is_told(asked, finished, monkeypatch, capsys):
+def test_the_options_reach_the_plan_and_the_comparison_is_printed(calls, finished, monkeypatch, capsys):
     options = ["--shots", "0, 3", "--target-users", "7", "--strategies", "mean,pooled", "--seeds", "2"]
     names = ["--regime", "both", "--name", "mine", "--json", "out.json", "--out", "runs", "--link-users"]
     monkeypatch.setattr(sys, "argv", ["compare", *TWO, *options, *names])
     command.main()
-    ((plan, domains, job),) = asked
+    ((plan, domains, job),) = calls
     assert (plan.target, list(domains)) == ("movies", ["movies", "books"])
     assert (plan.shots, plan.target_users, plan.seeds) == ((0, 3), (7,), 2)
     assert plan.strategies == ("scratch", "mean", "pooled")
@@ -141,10 +141,10 @@ def test_what_is_asked_for_and_what_is_told(asked, finished, monkeypatch, capsys
     assert "movies: " in printed.err
 
 
-def test_without_data_it_is_the_simulated_world(asked, monkeypatch):
+def test_without_data_the_simulated_domains_are_compared(calls, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["compare", "--out", "runs"])
     command.main()
-    ((plan, domains, job),) = asked
+    ((plan, domains, job),) = calls
     assert (plan.target, list(domains)) == ("movies", ["movies", "books", "music"])
     assert (plan.shots, plan.target_users, list(plan.strategies)) == ((0, 1, 2, 5, 10), (5, 20, 100), competitors())
     assert re.fullmatch(r"compare-\d{8}-\d{6}", job.name)
@@ -175,18 +175,18 @@ def test_ctrl_c_can_be_continued(here):
         os.killpg(process.pid, signal.SIGINT)
         rest, printed = process.stderr.read(), process.stdout.read()
         process.wait(60)
-    told = "".join(lines) + rest
-    assert process.returncode == 130, told
-    assert "Traceback" not in told
+    errors = "".join(lines) + rest
+    assert process.returncode == 130, errors
+    assert "Traceback" not in errors
     assert printed == ""
     assert "the same command with --name s goes on from here" in rest
 
 
 def test_help_names_every_option_and_imports_nothing_heavy(here):
     with started(["-X", "importtime", "-m", "metarec.compare", "--help"], here) as process:
-        printed, told = process.communicate(timeout=60)
+        printed, imports = process.communicate(timeout=60)
     assert process.returncode == 0
     assert all(option in printed for option in OPTIONS)
-    imported = {line.rpartition("|")[2].strip().partition(".")[0] for line in told.splitlines()}
+    imported = {line.rpartition("|")[2].strip().partition(".")[0] for line in imports.splitlines()}
     assert "metarec" in imported
     assert not imported & HEAVY

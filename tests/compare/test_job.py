@@ -1,4 +1,4 @@
-"""A comparison: the rows are what the rounds say, and a cell is computed once, kept whole, and recorded once."""
+"""A comparison: its rows follow from the rounds, and a cell is computed once, kept whole, and recorded once."""
 
 import dataclasses
 import json
@@ -9,9 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from metarec.cells import CellStore
+from metarec.compare import cells as cells_module
 from metarec.compare import job as job_module
+from metarec.compare.cells import StrategyResult, cells_on_disk
 from metarec.compare.job import Job, Watcher, run_comparison
-from metarec.compare.store import CellStore, digest_of
+from metarec.compare.plan import CellKey
 from metarec.errors import InputError
 from metarec.tracking import MlflowTracker, NullTracker
 from metarec.transfer import Sources, TransferRounds, predict_round
@@ -47,7 +50,7 @@ def test_the_rows_keep_their_contract(finished):
     rows = json.loads(json.dumps(comparison.to_json()))["rows"]
     assert all(set(row) >= KEYS for row in rows)
     places = [(row["shots"], row["target_users"], row["seed"], row["strategy"]) for row in rows]
-    # Scratch is there although nobody asked for it.
+    # Scratch is there although the plan did not name it.
     names = ["scratch", "zero_shot", "oracle", "mean", "ridge"]
     assert places == [(shots, 6, seed, name) for seed in (0, 1) for shots in (2, 4) for name in names]
     for row in rows:
@@ -57,14 +60,14 @@ def test_the_rows_keep_their_contract(finished):
 
 
 @pytest.mark.parametrize("name", ["zero_shot", "oracle", "ridge"])
-def test_a_row_is_what_the_round_says(finished, domains, tiny_plan, name):
+def test_a_row_follows_from_the_predictions_of_its_round(finished, domains, tiny_plan, name):
     comparison, folder = finished
     plan = tiny_plan()
     rounds = TransferRounds(domains, plan.shots, plan.episodes, bases=plan.bases, cache=folder / "cache")
     given = rounds.round("movies", shots=4, target_users=6, number=1)
-    said = predict_round(name, given, plan.fusion, seed=1).predictions
+    predictions = predict_round(name, given, plan.fusion, seed=1).predictions
     mask = given.plain_test.batch.query.mask.numpy()
-    errors = (0.5 + 4.5 * said[mask]) - given.plain_test.query_ratings[mask]
+    errors = (0.5 + 4.5 * predictions[mask]) - given.plain_test.query_ratings[mask]
     (result,) = (one for one in comparison.results if str(one.cell) == f"{name}, 4 shots, 6 users, seed 1")
     row = result.row()
     assert row["rmse"] == pytest.approx(np.sqrt(np.mean(errors**2)))
@@ -74,13 +77,13 @@ def test_a_row_is_what_the_round_says(finished, domains, tiny_plan, name):
         {
             user: np.sum((0.5 + 4.5 * own[seen] - rating[seen]) ** 2)
             for user, own, rating, seen in zip(
-                given.plain_test.users, said, given.plain_test.query_ratings, mask, strict=True
+                given.plain_test.users, predictions, given.plain_test.query_ratings, mask, strict=True
             )
         }
     )
 
 
-def test_the_oracles_table_may_be_wider_than_the_test_users_need(domains, tiny_plan):
+def test_predictions_of_the_oracle_are_as_wide_as_the_test_users_need(domains, tiny_plan):
     plan = tiny_plan()
     episodes = plan.episodes.model_copy(update={"max_query": 100})
     given = TransferRounds(domains, [2], episodes, bases={"bias": {}, "content": {}}).round(
@@ -92,10 +95,8 @@ def test_the_oracles_table_may_be_wider_than_the_test_users_need(domains, tiny_p
 
 
 @pytest.mark.parametrize("recorded", [3, 0])
-def test_going_on_computes_what_is_missing_and_nothing_else(
-    finished, folder, domains, tiny_plan, computed, runs_of, recorded
-):
-    """Whether what was interrupted had put its cells on record, or was killed before."""
+def test_going_on_computes_only_the_missing_cells(finished, folder, domains, tiny_plan, computed, runs_of, recorded):
+    """With an interrupted session that recorded its cells, and one that did not."""
     whole, _ = finished
     tracker = MlflowTracker.in_folder(folder)
     first = Job(folder, "whole", tracker if recorded else NullTracker(), watcher=StopsAfter(3, KeyboardInterrupt()))
@@ -119,18 +120,18 @@ def test_going_on_computes_what_is_missing_and_nothing_else(
     assert {child.info.status for child in children} == {"FINISHED"}
 
 
-def test_what_the_sources_teach_is_learned_once_a_round(folder, domains, tiny_plan, monkeypatch):
-    asked = []
+def test_the_sources_are_made_once_a_round(folder, domains, tiny_plan, monkeypatch):
+    counts = []
     original = Sources.__init__
 
     def make(self, episodes):
         original(self, episodes)
-        asked.append(len(episodes))
+        counts.append(len(episodes))
 
     monkeypatch.setattr(Sources, "__init__", make)
     run_comparison(tiny_plan(seeds=1, strategies=["zero_shot", "model_agnostic"]), domains, Job(folder, "s"))
-    # One Sources for each round and the one looked at first; the empty ones are for scratch.
-    assert asked.count(2) == 3
+    # One for each round and for the one of the similarities; the empty ones are for scratch.
+    assert counts.count(2) == 3
 
 
 def test_more_processes_change_nothing(finished, folder, domains, tiny_plan):
@@ -144,33 +145,48 @@ def test_an_error_in_a_worker_ends_the_comparison(folder, domains, tiny_plan):
         run_comparison(tiny_plan(fusion=broken), domains, Job(folder, "broken", jobs=2))
 
 
-def test_a_cell_is_found_by_those_alone_who_would_compute_the_same(domains, tiny_plan, tmp_path):
+def digests(plan, domains):
+    return {key: cell.digest for key, cell in cells_on_disk(plan, domains).items()}
+
+
+def test_a_cell_is_found_again_only_for_the_same_data_and_settings(domains, tiny_plan):
     plan = tiny_plan()
-    digest = digest_of(plan, domains)
+    own = digests(plan, domains)
+    assert len(set(own.values())) == len(plan.cells())
     books = domains["books"]
     ratings = books.ratings.copy()
     ratings.loc[0, "rating"] = 6 - ratings.loc[0, "rating"] if ratings.loc[0, "rating"] != 3 else 4
-    other = replace(books, ratings=ratings)
-    assert digest_of(plan, {**domains, "books": other}) != digest
-    changes = (
-        {"shots": [2, 3]},
-        {"bases": {"bias": {}}},
-        {"link_users": True},
-        {"fusion": plan.fusion.model_copy(update={"epochs": 4})},
-        {"episodes": plan.episodes.model_copy(update={"max_query": 9})},
-    )
-    assert len({digest_of(tiny_plan(**change), domains) for change in changes} | {digest}) == 6
-    # More of the same is no other work.
-    assert digest_of(tiny_plan(seeds=9, target_users=[6, 10], strategies=["mean"]), domains) == digest
-    store = CellStore(tmp_path, digest)
-    assert len({store.key(cell) for cell in plan.cells()}) == len(plan.cells())
+    others = [digests(plan, {**domains, "books": replace(books, ratings=ratings)})]
+    others += [
+        digests(tiny_plan(**change), domains)
+        for change in (
+            {"shots": [2, 3]},
+            {"bases": {"bias": {}}},
+            {"link_users": True},
+            {"fusion": plan.fusion.model_copy(update={"epochs": 4})},
+            {"episodes": plan.episodes.model_copy(update={"max_query": 9})},
+        )
+    ]
+    assert len(set().union(*(found.values() for found in [own, *others]))) == sum(map(len, [own, *others]))
+    # More rounds and other strategies do not change a cell.
+    wider = digests(tiny_plan(seeds=9, target_users=[6, 10], strategies=["mean"]), domains)
+    assert {key: wider[key] for key in own if key in wider} == {
+        key: digest for key, digest in own.items() if key.strategy in ("scratch", "mean")
+    }
+
+
+def test_a_cell_is_computed_again_when_the_code_of_its_plug_in_has_changed(domains, tiny_plan, monkeypatch):
+    before = digests(tiny_plan(), domains)
+    monkeypatch.setattr(cells_module.STRATEGIES, "code_of", lambda names: {"ridge": "new"} if "ridge" in names else {})
+    after = digests(tiny_plan(), domains)
+    assert {key.strategy for key in before if before[key] != after[key]} == {"ridge"}
 
 
 def test_a_damaged_cell_is_computed_again(finished, folder, domains, tiny_plan, computed, caplog):
     whole, _ = finished
     plan = tiny_plan(seeds=1)
     first = run_comparison(plan, domains, Job(folder, "s"))
-    damaged = next((folder / "artifacts" / "s" / "cells").glob("ridge-2-shots*.json"))
+    damaged = next((folder / "artifacts" / "s" / "cells").glob("ridge/shots-2.*seed-0*.json"))
     damaged.write_text(damaged.read_text()[:100])
     computed.clear()
     with caplog.at_level(logging.WARNING):
@@ -235,7 +251,7 @@ def test_the_similarity_is_that_of_domains_without_test_users(finished, domains,
     assert not tested & set(seen)
 
 
-def test_both_regimes(domains, tiny_plan, folder):
+def test_both_regimes_have_rows_of_their_own(domains, tiny_plan, folder):
     plan = tiny_plan(regimes=["everything", "labels"], seeds=1, shots=[2, 4], strategies=["mean"])
     rows = run_comparison(plan, domains, Job(folder, "both")).to_json()["rows"]
     assert [(row["regime"], row["shots"]) for row in rows if row["strategy"] == "mean"] == [
@@ -248,10 +264,11 @@ def test_both_regimes(domains, tiny_plan, folder):
     assert by_regime["everything", "mean", 2] != by_regime["labels", "mean", 2]
 
 
-def test_a_result_survives_its_file(finished, tmp_path):
+def test_a_result_survives_its_file(finished, domains, tiny_plan, tmp_path):
     comparison, _ = finished
-    store = CellStore(tmp_path, "digest")
+    store, cells = CellStore(tmp_path), cells_on_disk(tiny_plan(), domains)
     for result in comparison.results:
-        store.save(result)
-        assert dataclasses.asdict(store.load(result.cell)) == dataclasses.asdict(result)
-        assert CellStore(tmp_path, "another").load(result.cell) is None
+        cell = cells[result.cell]
+        store.save(cell, result.on_disk())
+        again = StrategyResult.from_disk(CellKey.of(cell.key), store.load(cell))
+        assert dataclasses.asdict(again) == dataclasses.asdict(result)

@@ -1,4 +1,4 @@
-"""The table, the pictures and the reasons say what the cells say."""
+"""The table, the pictures and the reasons follow from the cells."""
 
 import csv
 import io
@@ -10,10 +10,9 @@ import pytest
 from rich.console import Console
 
 from metarec.cli.compare_tables import show_comparison
-from metarec.compare.cells import CellResult
-from metarec.compare.plan import Plan
+from metarec.compare.cells import StrategyResult, plain
+from metarec.compare.plan import ComparisonPlan
 from metarec.compare.records import cell_record
-from metarec.compare.store import plain
 from metarec.compare.summary import Comparison, best_of, lines
 from metarec.evaluation.metrics import Scores
 from metarec.report.comparison import chosen_markdown, table_csv, table_markdown
@@ -32,7 +31,7 @@ def made(plan, *, factor=lambda cell: 1.0, reasons=None):
         rmse = float(np.sqrt(squared.sum() / (4 * USERS)))
         users = [f"{seed}-{user}" for user in range(USERS)]
         own = Scores({"rmse": rmse, "mae": rmse / 2, "unit_rmse": rmse / 4}, USERS, 4 * USERS)
-        results.append(CellResult(cell, plan.target, own, users, squared.tolist(), reasons or {}, 0.0, 1.0))
+        results.append(StrategyResult(cell, plan.target, own, users, squared.tolist(), reasons or {}, 0.0, 1.0))
     return results
 
 
@@ -48,7 +47,7 @@ def by_strategy(cell):
 
 @pytest.fixture
 def plan():
-    return Plan("movies", ["zero_shot", "oracle", "mean"], [0, 5], [20], 3)
+    return ComparisonPlan("movies", ["zero_shot", "oracle", "mean"], [0, 5], [20], 3)
 
 
 def test_means_over_seeds_and_gains_over_scratch(plan):
@@ -65,16 +64,16 @@ def test_means_over_seeds_and_gains_over_scratch(plan):
         assert found["mean", shots].gain == pytest.approx((-10, -10, -10))
 
 
-def test_a_user_is_drawn_with_all_rows(plan):
+def test_all_rows_of_a_user_are_drawn_together(plan):
     """The interval is as wide with each user's rows in two numbers of shots as with them in one."""
     half = {f"{seed}-{user}" for seed in range(3) for user in range(0, USERS, 2)}
 
     def gain(shots):
-        own = Plan("movies", ["mean"], shots, [20], 3)
+        own = ComparisonPlan("movies", ["mean"], shots, [20], 3)
         results = []
         for one in made(own):
             squared = [4.0 if user in half and one.cell.strategy == "mean" else 1.0 for user in one.users]
-            results.append(CellResult(one.cell, "movies", one.scores, one.users, squared, {}, 0.0, 1.0))
+            results.append(StrategyResult(one.cell, "movies", one.scores, one.users, squared, {}, 0.0, 1.0))
         (line,) = (line for line in lines(own, results) if line.strategy == "mean" and line.shots is None)
         return line.gain
 
@@ -82,7 +81,7 @@ def test_a_user_is_drawn_with_all_rows(plan):
     assert gain([0]).high - gain([0]).low > 1
 
 
-def test_the_best_is_one_that_can_be_had(plan):
+def test_the_best_strategy_is_not_the_oracle(plan):
     comparison = compared(plan, factor=by_strategy)
     (setting,) = comparison.settings()
     column = comparison.lines_of(setting, 5)
@@ -93,7 +92,7 @@ def test_the_best_is_one_that_can_be_had(plan):
 
 
 def test_the_terminals_table_fits_into_100_columns():
-    plan = Plan("movies", competitors())
+    plan = ComparisonPlan("movies", competitors())
     comparison = compared(plan, factor=lambda cell: 3.0 if cell.strategy == "mean" else 1.0)
     console = Console(width=100, record=True, file=io.StringIO())
     show_comparison(console, comparison)
@@ -116,8 +115,8 @@ def test_the_file_of_the_table_can_be_read_again(plan):
 
 
 def test_gains_are_in_the_json_beside_the_rows(plan):
-    told = json.loads(json.dumps(compared(plan, factor=by_strategy).to_json()))
-    (gain,) = (one for one in told["gains"] if (one["strategy"], one["shots"]) == ("mean", 0))
+    content = json.loads(json.dumps(compared(plan, factor=by_strategy).to_json()))
+    (gain,) = (one for one in content["gains"] if (one["strategy"], one["shots"]) == ("mean", 0))
     assert (gain["target_users"], gain["percent"]) == (20, pytest.approx(-10))
 
 
@@ -130,9 +129,9 @@ REASONS = {
 }
 
 
-def test_reasons_are_told_whatever_they_are_made_of():
-    plan = Plan("movies", ["mean"], [5], [20], 1)
-    result = made(plan, reasons=REASONS)[1]
+def test_reasons_of_any_type_are_kept_and_shown():
+    plan = ComparisonPlan("movies", ["mean"], [5], [20], 1)
+    result = made(plan, reasons=plain(REASONS))[1]
     text = chosen_markdown([result, made(plan)[0]])
     for line in ("- chosen: pooled", "- scores:", "  - pooled: 0.8123", "  - zero_shot: nan", "  - pooled, scratch"):
         assert line in text.splitlines()
@@ -141,7 +140,7 @@ def test_reasons_are_told_whatever_they_are_made_of():
     kept = json.loads(cell_record("k", result).files["reasons.json"])
     assert kept["scores"]["scratch"] == 0.9
     assert kept["steps"][1] == {"name": "b", "kept": None}
-    assert json.loads(json.dumps(plain(REASONS), allow_nan=False)) == kept
+    assert json.loads(json.dumps(plain(REASONS), allow_nan=False)) == plain(REASONS) == kept
     assert cell_record("k", made(plan)[0]).files == {}
 
 
@@ -163,10 +162,10 @@ def test_the_picture_of_gains(plan):
 @pytest.mark.parametrize(
     "own",
     [
-        Plan("movies", ["scratch"], [5], [20], 1),
-        Plan("movies", ["ridge"], [5], [20], 1),
-        Plan("movies", ["zero_shot"], [5], [20], 1),
-        Plan("movies", competitors(), [0, 1, 2, 5, 10], [5, 20, 100], 1, ["everything", "labels"]),
+        ComparisonPlan("movies", ["scratch"], [5], [20], 1),
+        ComparisonPlan("movies", ["ridge"], [5], [20], 1),
+        ComparisonPlan("movies", ["zero_shot"], [5], [20], 1),
+        ComparisonPlan("movies", competitors(), [0, 1, 2, 5, 10], [5, 20, 100], 1, ["everything", "labels"]),
     ],
     ids=["scratch", "baseline", "strategy", "all"],
 )

@@ -15,7 +15,7 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException, RestException
 
 from benchmarks.study.servers import MlflowServer
-from metarec.tracking import MlflowTracker, TrialFacts, sqlite_uri
+from metarec.tracking import CellRecord, MlflowTracker, TrialFacts, sqlite_uri
 from metarec.tracking.spool import _sender, _spooled_runs
 from metarec.tracking.spool._reconcile import SETTLED_MS
 from metarec.tracking.spool._spool import Spool
@@ -141,7 +141,7 @@ def test_what_is_refused_is_kept_and_the_rest_goes_on(folder, client, caplog):
     whole_trial(study, 0)
     whole_trial(study, 1)
     study.close()
-    assert "refuses what trial 0 has to say: INVALID_PARAMETER_VALUE: no such thing" in caplog.text
+    assert "refuses a record of trial 0: INVALID_PARAMETER_VALUE: no such thing" in caplog.text
     (kept,) = (folder / "spool").glob("*/refused.jsonl")
     assert '"what": "log"' in kept.read_text()
     first, second = children(client, study)
@@ -212,15 +212,62 @@ def test_an_ending_that_comes_late_does_not_end_the_study_that_goes_on(folder, c
     assert_whole(client, study, [0])
 
 
+def a_cell(key):
+    files = {"reasons.json": "{}"}
+    return CellRecord(key, f"ridge, {key}", {"seed": key}, {"rmse": 0.5}, time.time(), 2.0, files)
+
+
+def test_cells_that_a_killed_process_recorded_are_sent_by_the_next_one_exactly_once(folder, client):
+    killed_in_the_middle(
+        folder,
+        "flaky = FlakyClient(client)\n"
+        "comparison = tracker_with(folder, flaky).start_comparison('c', params={})\n"
+        "comparison.record_cell(a_cell('a'))\n"
+        "assert comparison.flush(30) == 0\n"
+        # The run is created, and nothing after that arrives.
+        "flaky.failures = [('after', AWAY)] + [AWAY] * 10 ** 6\n"
+        "comparison.record_cell(a_cell('b'))\n"
+        "time.sleep(0.3)",
+    )
+    with MlflowTracker.in_folder(folder).start_comparison("c", params={}) as comparison:
+        assert comparison.recorded_cells() == {"a", "b"}
+    runs = client.search_runs([comparison.experiment_id], f"tags.`mlflow.parentRunId` = '{comparison.run_id}'")
+    assert sorted(run.data.tags["metarec.cell"] for run in runs) == ["a", "b"]
+    for run in runs:
+        key = run.data.tags["metarec.cell"]
+        assert (run.info.status, run.info.run_name, run.data.params) == ("FINISHED", f"ridge, {key}", {"seed": key})
+        assert run.data.metrics == {"rmse": 0.5}
+        assert [entry.path for entry in client.list_artifacts(run.info.run_id)] == ["reasons.json"]
+    assert client.get_run(comparison.run_id).info.status == "FINISHED"
+    assert not (folder / "spool").exists()
+
+
+def test_a_journal_of_an_earlier_version_is_sent(folder, client):
+    with MlflowTracker.in_folder(folder).start_study("s", params={}) as study:
+        pass
+    left = Spool.new(folder / "spool", {"study": "s", "run_id": study.run_id})
+    for operation in (
+        {"what": "begin", "trial": 0, "time": 1000, "name": "trial-000"},
+        {"what": "log", "trial": 0, "time": 1000, "params": {"x": "0"}, "tags": {}},
+        {"what": "end", "trial": 0, "time": 2000, "metrics": [], "tags": {}, "state": "complete", "name": "trial-000"},
+    ):
+        left.append(operation)
+    left._lock.release()
+    with MlflowTracker.in_folder(folder).start_study("s", params={}) as study:
+        pass
+    (run,) = children(client, study)
+    assert (run.info.status, run.info.run_name, run.data.params) == ("FINISHED", "trial-000", {"x": "0"})
+
+
 def test_the_spool_of_a_living_process_or_of_another_study_is_left_alone(folder):
     about = {"study": "s", "run_id": "1"}
     mine = Spool.new(folder / "spool", about)
-    mine.append({"what": "log", "trial": None, "time": 0})
+    mine.append({"what": "log", "child": None, "time": 0})
     assert list(Spool.left_behind(folder / "spool", about)) == []
     mine._lock.release()
     assert list(Spool.left_behind(folder / "spool", {**about, "study": "t"})) == []
     (found,) = Spool.left_behind(folder / "spool", about)
-    assert found.waiting() == [{"what": "log", "trial": None, "time": 0}]
+    assert found.waiting() == [{"what": "log", "child": None, "time": 0}]
     found.sent = 1
     found.close()
     assert not (folder / "spool").exists()

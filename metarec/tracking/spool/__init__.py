@@ -1,5 +1,5 @@
-"""Records of a study that wait in files until MLflow takes them."""
+"""Records of studies and comparisons that wait in files until MLflow takes them."""
 
-from metarec.tracking.spool._spooled_runs import SpooledStudyRun
+from metarec.tracking.spool._spooled_runs import SpooledComparisonRun, SpooledStudyRun
 
-__all__ = ["SpooledStudyRun"]
+__all__ = ["SpooledComparisonRun", "SpooledStudyRun"]

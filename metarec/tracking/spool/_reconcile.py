@@ -1,39 +1,32 @@
-"""Makes the runs of a study agree with its trials: Optuna knows what became of each."""
+"""Makes the runs of a study agree with its trials in Optuna."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from metarec.tracking._base import TrialFacts
-from metarec.tracking._limits import PARAM_LENGTH, batches, clean_key, cut
-from metarec.tracking._mlflow_runs import STATUS, Tag, final_name, trial_name
-from metarec.tracking.spool._sender import child_runs
-
-if TYPE_CHECKING:
-    from mlflow import MlflowClient
+from metarec.tracking._mlflow_runs import STATUS, Parent, Tag, final_name, trial_name, write
 
 __all__ = ["reconciled"]
 
 SETTLED_MS = 60_000
-"""After its end a trial's run may still be on its way from another machine; so long it is not made up for."""
+"""How long after its end a trial's run may still be on its way from another machine; so long none is made for it."""
 
 
-def reconciled(
-    client: MlflowClient, experiment_id: str, parent_id: str, name: str, trials: Iterable[TrialFacts]
-) -> list[str]:
-    """Mend what differs, and say what was done, a line each; nothing, if it is called again.
+def reconciled(study: Parent, trials: Iterable[TrialFacts]) -> list[str]:
+    """Mend what differs; returns a line for each change, none if it is called again.
 
     Args:
-        trials: what Optuna knows of every trial that was begun.
+        trials: Optuna's facts on every trial that was begun.
     """
     facts = {trial.number: trial for trial in trials}
     runs: dict[int | None, list[Any]] = {}
-    for run in child_runs(client, experiment_id, parent_id):
+    for run in study.children():
         number = run.data.tags.get(Tag.TRIAL)
         runs.setdefault(None if number is None else int(number), []).append(run)
-    mender = _Mender(client, experiment_id, parent_id, name)
+    mender = _Mender(study)
     done: list[str] = []
     for number, own in runs.items():
         trial = facts.get(number) if number is not None else None
@@ -41,7 +34,7 @@ def reconciled(
             done += mender.end_unknown(own)
             continue
         if trial.state == "running":
-            # Whoever runs it may be writing to any of them.
+            # Its process may be writing to any of them.
             continue
         run, *others = sorted(own, key=_content, reverse=True)
         done += mender.delete(trial.number, others)
@@ -58,10 +51,9 @@ def _content(run: Any) -> tuple[bool, int, int]:
 
 
 class _Mender:
-    def __init__(self, client: MlflowClient, experiment_id: str, parent_id: str, name: str) -> None:
-        self._client = client
-        self._experiment_id = experiment_id
-        self._tags = {Tag.PARENT: parent_id, Tag.STUDY: name, Tag.ROLE: "trial", Tag.SOURCE: "metarec"}
+    def __init__(self, study: Parent) -> None:
+        self._study = study
+        self._client = study.client
 
     def delete(self, number: int, others: list[Any]) -> Iterator[str]:
         for run in others:
@@ -93,9 +85,9 @@ class _Mender:
         if trial.ended is None or time.time() * 1000 - trial.ended < SETTLED_MS:
             return
         created = self._client.create_run(
-            self._experiment_id,
+            self._study.experiment_id,
             start_time=trial.began,
-            tags={**self._tags, **trial.tags, Tag.TRIAL: str(trial.number), "metarec.repaired": "true"},
+            tags={**trial.tags, **self._study.child_tags(trial.number), "metarec.repaired": "true"},
             run_name=trial_name(trial.number, trial.label),
         )
         self._write_numbers(created.info.run_id, trial)
@@ -103,14 +95,10 @@ class _Mender:
         yield f"trial {trial.number} had no run: made from what Optuna knows"
 
     def _write_numbers(self, run_id: str, trial: TrialFacts) -> None:
-        from mlflow.entities import Metric, Param
-
         at = trial.ended or int(time.time() * 1000)
-        metrics = [Metric(trial.curve_metric, value, at, step) for step, value in trial.curve.items()]
-        metrics += [Metric(name, value, at, 0) for name, value in trial.metrics.items()]
-        params = [Param(clean_key(key), cut(value, PARAM_LENGTH)) for key, value in trial.params.items()]
-        for batch in batches(metrics, params):
-            self._client.log_batch(run_id, *batch)
+        points = [(trial.curve_metric, value, at, step) for step, value in trial.curve.items()]
+        points += [(name, value, at, 0) for name, value in trial.metrics.items()]
+        write(self._client, run_id, points, trial.params)
 
     def _end(self, run_id: str, trial: TrialFacts) -> None:
         assert trial.state != "running"

@@ -1,4 +1,4 @@
-"""Sends what was spooled, in order and exactly once, however often the store is away."""
+"""Sends spooled operations in order and exactly once, however often the store is away."""
 
 from __future__ import annotations
 
@@ -7,18 +7,16 @@ import shutil
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, NamedTuple
 
-from metarec.tracking._limits import DIGEST_LENGTH, PARAM_LENGTH, TAG_LENGTH, batches, clean_key, cut, first_line
-from metarec.tracking._mlflow_runs import STATUS, Tag, found_runs, trial_name
+from metarec.tracking._limits import DIGEST_LENGTH, first_line
+from metarec.tracking._mlflow_runs import STATUS, Parent, Tag, trial_name, write
 from metarec.tracking._registry import register
 from metarec.tracking.spool._spool import Operation, Spool
 
-if TYPE_CHECKING:
-    from mlflow import MlflowClient
-
-__all__ = ["Sender", "child_runs", "passes"]
+__all__ = ["Sender", "unless_away"]
 
 logger = logging.getLogger(__name__)
 
@@ -26,21 +24,13 @@ PAUSES_S = (0.1, 5.0)
 """Between attempts: the first one, and the longest."""
 
 LINGER_S = 2.0
-"""So long what comes first waits for what belongs to it, unless somebody waits: a short trial is sent as one."""
+"""How long an operation waits for others of its run, unless there is a flush: a short trial is sent as one."""
 
 ALONE = frozenset({"begin", "files", "datasets", "register"})
-"""What is sent by calls of its own."""
+"""Operations that are sent by calls of their own."""
 
 LATE_S = 30.0
-"""A run that is created so long after it began may have been created by somebody else meanwhile."""
-
-
-def child_runs(client: MlflowClient, experiment_id: str, parent_id: str, trial: int | None = None) -> list[Any]:
-    """The runs of a study's trials, or of one of them, whatever their state."""
-    query = f"tags.`{Tag.PARENT}` = '{parent_id}' and tags.`{Tag.ROLE}` = 'trial'"
-    if trial is not None:
-        query += f" and tags.`{Tag.TRIAL}` = '{trial}'"
-    return list(found_runs(client, experiment_id, query))
+"""A run that is created so long after it began may have been created by another process meanwhile."""
 
 
 class _Entry(NamedTuple):
@@ -52,28 +42,32 @@ class _Entry(NamedTuple):
 
 
 class Sender:
-    """A thread that tells the store of runs what stands in spools.
+    """A thread that sends the operations of spools to the store of runs.
 
-    While the store is away it waits and tries again, and nobody else notices. Every call but one may be repeated
-    without a second effect; a run is created a second time only after it was looked for. What the store refuses for
-    good is kept beside the spool, with an error in the log.
+    While the store is away it waits and tries again. Every call but the creation of a run may be repeated without a
+    second effect; in doubt a run is looked for before it is created. What the store refuses for good is kept beside
+    the spool, with an error in the log.
 
     Args:
-        client: of the store. run_id, experiment_id: the study's own run. tags: of every trial's run.
-        store: how the store is called in messages.
+        parent: the run of the study or comparison whose records are sent. spool: of this process.
     """
 
-    def __init__(self, client: MlflowClient, run_id: str, experiment_id: str, tags: dict[str, str], store: str) -> None:
-        self.run_ids: dict[int, str] = {}
-        self._client = client
-        self._run_id, self._experiment_id = run_id, experiment_id
-        self._tags = tags
-        self._store = store
+    def __init__(self, parent: Parent, spool: Spool) -> None:
+        self.spool = spool
+        self.run_ids: dict[int | str, str] = {}
+        self._parent = parent
+        self._client = parent.client
         self._queue: deque[_Entry] = deque()
         self._changed = threading.Condition()
         self._stopping = False
         self._flushing = 0
         self._thread: threading.Thread | None = None
+
+    def record(self, what: str, child: int | str | None, **content: Any) -> None:
+        """Spool an operation of this process, and send it."""
+        operation: Operation = {"what": what, "child": child, "time": int(time.time() * 1000), **content}
+        self.spool.append(operation)
+        self.put(self.spool, [operation])
 
     def put(self, spool: Spool, operations: Iterable[Operation], *, adopted: bool = False) -> None:
         """Send these operations of a spool, after all that was put before."""
@@ -131,30 +125,30 @@ class Sender:
             try:
                 self._send(spool, operation, adopted or waiting_since is not None)
             except Exception as error:
-                if not passes(error) and len(operations) > 1:
+                if not _passes(error) and len(operations) > 1:
                     # So that no other is lost with the one that is refused.
                     return all(self._until_sent(spool, [alone], adopted=True) for alone in operations)
-                if not passes(error):
-                    logger.error(
-                        "%s refuses what trial %s has to say: %s", self._store, operation["trial"], first_line(error)
-                    )
+                if not _passes(error):
+                    whose = self._parent.role if operation["child"] is None else self._parent.child_role
+                    name = self._parent.name if operation["child"] is None else operation["child"]
+                    logger.error("%s refuses a record of %s %s: %s", self._parent.store, whose, name, first_line(error))
                     spool.refuse(operation, str(error))
                     return True
                 if waiting_since is None:
                     waiting_since = time.monotonic()
-                    logger.warning("%s does not answer; runs are kept on disk until it does", self._store)
+                    logger.warning("%s does not answer; runs are kept on disk until it does", self._parent.store)
                 with self._changed:
                     if self._changed.wait_for(lambda: self._stopping, pause):
                         return False
                 pause = min(2 * pause, longest)
             else:
                 if waiting_since is not None:
-                    logger.info("%s answers again, after %.0f s", self._store, time.monotonic() - waiting_since)
+                    logger.info("%s answers again, after %.0f s", self._parent.store, time.monotonic() - waiting_since)
                 return True
 
     def _send(self, spool: Spool, operation: Operation, doubtful: bool) -> None:
-        what, trial = operation["what"], operation["trial"]
-        run_id = self._run_id if trial is None else self._run_of(trial, operation, doubtful)
+        what, child = operation["what"], operation["child"]
+        run_id = self._parent.run_id if child is None else self._run_of(child, operation, doubtful)
         if what == "begin":
             return
         if what == "files":
@@ -169,44 +163,33 @@ class Sender:
         if what == "datasets":
             self._client.log_inputs(run_id, [_input(dataset) for dataset in operation["datasets"]])
             return
-        self._log(run_id, operation)
+        # As a tag a name costs no call of its own.
+        named = {Tag.NAME: operation["name"]} if operation.get("name") else {}
+        write(self._client, run_id, operation["metrics"], operation["params"], {**operation["tags"], **named})
         if what == "end":
             self._client.set_terminated(run_id, STATUS[operation["state"]], end_time=operation["time"])
 
-    def _run_of(self, trial: int, operation: Operation, doubtful: bool) -> str:
-        """The run of a trial, which is created with its first operation."""
-        known = self.run_ids.get(trial)
-        if known is not None:
-            return known
+    def _run_of(self, child: int | str, operation: Operation, doubtful: bool) -> str:
+        """The run of a trial or a cell, which is created with its first operation."""
+        if child in self.run_ids:
+            return self.run_ids[child]
         began = operation.get("began")
         late = began is not None and time.time() - began / 1000 > LATE_S
         found = []
         if doubtful or late or began is None:
-            found = child_runs(self._client, self._experiment_id, self._run_id, trial)
-        if found:
-            self.run_ids[trial] = found[0].info.run_id
-        else:
-            created = self._client.create_run(
-                self._experiment_id,
+            found = self._parent.children(child)
+        run = (
+            found[0]
+            if found
+            else self._client.create_run(
+                self._parent.experiment_id,
                 start_time=operation["time"] if began is None else began,
-                tags={**self._tags, Tag.TRIAL: str(trial)},
-                run_name=operation.get("name") or trial_name(trial),
+                tags=self._parent.child_tags(child),
+                run_name=operation.get("name") or (trial_name(child) if isinstance(child, int) else child),
             )
-            self.run_ids[trial] = created.info.run_id
-        return self.run_ids[trial]
-
-    def _log(self, run_id: str, operation: Operation) -> None:
-        """Everything that an operation says, in as few calls as possible."""
-        from mlflow.entities import Metric, Param, RunTag
-
-        metrics = [Metric(*line) for line in operation["metrics"]]
-        params = [Param(clean_key(key), cut(value, PARAM_LENGTH)) for key, value in operation["params"].items()]
-        # As a tag a name costs no call of its own.
-        named = {Tag.NAME: operation["name"]} if operation.get("name") else {}
-        said = {**operation["tags"], **named}
-        tags = [RunTag(clean_key(key), cut(value, TAG_LENGTH)) for key, value in said.items()]
-        for batch in batches(metrics, params, tags):
-            self._client.log_batch(run_id, *batch)
+        )
+        self.run_ids[child] = run.info.run_id
+        return self.run_ids[child]
 
 
 def _input(dataset: dict[str, str]) -> Any:
@@ -219,14 +202,14 @@ def _input(dataset: dict[str, str]) -> Any:
 
 
 def _together(queue: Iterable[_Entry]) -> list[_Entry]:
-    """The entries at the head that can be sent as one: what is said of one run in a row. Some go alone."""
+    """The entries at the head that can be sent as one: those of one run in a row. Some go alone."""
     group: list[_Entry] = []
     for entry in queue:
         if group:
             last = group[-1]
             whats = {last.operation["what"], entry.operation["what"]}
             same = (entry.spool, entry.adopted) == (last.spool, last.adopted)
-            if not same or entry.operation["trial"] != last.operation["trial"] or whats & ALONE:
+            if not same or entry.operation["child"] != last.operation["child"] or whats & ALONE:
                 break
             if last.operation["what"] == "end":
                 break
@@ -247,7 +230,19 @@ def _merged(operations: Sequence[Operation]) -> Operation:
     return merged
 
 
-def passes(error: BaseException) -> bool:
+@contextmanager
+def unless_away(message: str = "") -> Iterator[None]:
+    """Leave the block where the store does not answer; with a message, this is logged."""
+    try:
+        yield
+    except Exception as error:
+        if not _passes(error):
+            raise
+        if message:
+            logger.warning("%s: %s", message, first_line(error))
+
+
+def _passes(error: BaseException) -> bool:
     """Whether it is worth trying again: the store is away, overloaded or broken, and has not refused."""
     from mlflow.exceptions import MlflowException
     from sqlalchemy.exc import SQLAlchemyError

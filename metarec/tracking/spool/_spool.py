@@ -1,4 +1,4 @@
-"""What one process has to say to the store of runs, on disk until it was said."""
+"""The records of one process, on disk until the store of runs has them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ from filelock import FileLock, Timeout
 __all__ = ["Operation", "Spool"]
 
 Operation = dict[str, Any]
-"""Plain values. ``what`` is begin, log, files, datasets or end; ``trial`` a number, or None for the study's own run."""
+"""JSON values. ``what`` is begin, log, files, datasets, register or end. ``child`` is a trial's number or a cell's key;
+for the parent's own run it is None."""
 
 ABOUT, OPERATIONS, SENT, LOCK, REFUSED = "about.json", "operations.jsonl", "sent", "owner.lock", "refused.jsonl"
 
@@ -26,8 +27,8 @@ ABOUT, OPERATIONS, SENT, LOCK, REFUSED = "about.json", "operations.jsonl", "sent
 class Spool:
     """A journal of operations in a folder of its own.
 
-    An operation is a line. What was sent is a number of lines, beside it. The owner holds a lock as long as it lives,
-    which the operating system lets go of however it dies: so others know whose operations they have to send.
+    An operation is a line. How many lines were sent stands in a file beside it. The owner holds a lock, which the
+    operating system releases however the process dies: so others see whose operations they have to send.
 
     Args:
         folder: its own. about: what it is about, the same for all who adopt it.
@@ -46,7 +47,7 @@ class Spool:
         folder.mkdir(parents=True)
         lock = FileLock(folder / LOCK, thread_local=False)
         lock.acquire()
-        # Whoever finds a folder without it has found one whose owner died before it had anything to say.
+        # A folder without it belonged to a process that died before it recorded anything.
         (folder / ABOUT).write_text(json.dumps(about))
         return cls(folder, lock)
 
@@ -55,11 +56,11 @@ class Spool:
         """The spools of dead processes that are about the same, from the oldest on; this process owns them now."""
         for folder in sorted(root.iterdir()) if root.is_dir() else []:
             try:
-                known = json.loads((folder / ABOUT).read_text())
+                own = json.loads((folder / ABOUT).read_text())
             except (OSError, ValueError):
                 continue
             lock = FileLock(folder / LOCK, thread_local=False)
-            if known != dict(about):
+            if own != dict(about):
                 continue
             try:
                 lock.acquire(timeout=0)
@@ -73,8 +74,8 @@ class Spool:
         """Whether another process than the owner of the folder `but` has one that is about the same."""
         for folder in root.iterdir() if root.is_dir() else []:
             try:
-                known = json.loads((folder / ABOUT).read_text())
-                if folder != but and known == dict(about):
+                own = json.loads((folder / ABOUT).read_text())
+                if folder != but and own == dict(about):
                     FileLock(folder / LOCK, timeout=0).acquire().lock.release()
             except (OSError, ValueError):
                 continue
@@ -95,9 +96,11 @@ class Spool:
             os.fsync(self._file.fileno())
 
     def waiting(self) -> list[Operation]:
-        """The operations that were not sent, in order. Half a line, of somebody who was killed, is none."""
+        """The operations that were not sent, in order, without half a line of a process that was killed."""
         lines = (self.folder / OPERATIONS).read_bytes().split(b"\n")[:-1]
-        return [json.loads(line) for line in lines[self.sent :]]
+        # Earlier versions wrote "trial" for "child".
+        found = [json.loads(line) for line in lines[self.sent :]]
+        return [{"child": one.pop("trial", None), **one} for one in found]
 
     @property
     def sent(self) -> int:

@@ -1,4 +1,4 @@
-"""A study and its trials, as they are spooled: nothing waits for the store of runs, and nothing fails with it."""
+"""Studies, comparisons and their child runs, as they are spooled: none waits for the store or fails with it."""
 
 from __future__ import annotations
 
@@ -12,19 +12,26 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from metarec.tracking._base import Dataset, Run, State, StudyRun, TrialFacts, TrialRun
-from metarec.tracking._limits import clean_key, first_line
-from metarec.tracking._mlflow_runs import Tag, final_name, trial_name
+from metarec.tracking._base import (
+    CellRecord,
+    ComparisonRun,
+    Dataset,
+    ParentRun,
+    Run,
+    State,
+    StudyRun,
+    TrialFacts,
+    TrialRun,
+)
+from metarec.tracking._limits import clean_key
+from metarec.tracking._mlflow_runs import STATUS, Parent, Point, Tag, final_name, trial_name
 from metarec.tracking.spool._reconcile import reconciled
-from metarec.tracking.spool._sender import Sender, child_runs, passes
+from metarec.tracking.spool._sender import Sender, unless_away
 from metarec.tracking.spool._spool import Operation, Spool
 
-if TYPE_CHECKING:
-    from mlflow import MlflowClient
-
-__all__ = ["SpooledStudyRun", "SpooledTrialRun"]
+__all__ = ["SpooledComparisonRun", "SpooledStudyRun", "SpooledTrialRun"]
 
 logger = logging.getLogger(__name__)
 
@@ -32,24 +39,11 @@ FLUSH_S = 20.0
 """How long a study waits for the store of runs before it looks at it, and at its end; what is left is sent later."""
 
 
-class _Channel:
-    """What runs of a process share: its spool, and who sends it."""
-
-    def __init__(self, spool: Spool, sender: Sender) -> None:
-        self.spool = spool
-        self.sender = sender
-
-    def say(self, what: str, trial: int | None, **content: Any) -> None:
-        operation: Operation = {"what": what, "trial": trial, "time": int(time.time() * 1000), **content}
-        self.spool.append(operation)
-        self.sender.put(self.spool, [operation])
-
-
 class _SpooledRun(Run):
-    def __init__(self, channel: _Channel, trial: int | None) -> None:
-        self._channel = channel
-        self._trial = trial
-        self._metrics: list[tuple[str, float, int, int]] = []
+    def __init__(self, sender: Sender, child: int | str | None) -> None:
+        self._sender = sender
+        self._child = child
+        self._metrics: list[Point] = []
 
     def log_metrics(self, metrics: Mapping[str, float], *, step: int = 0) -> None:
         now = int(time.time() * 1000)
@@ -59,55 +53,45 @@ class _SpooledRun(Run):
             self._metrics.append((clean_key(key), number if math.isfinite(number) else math.nan, now, step))
 
     def describe(self, markdown: str) -> None:
-        self._say(tags={Tag.NOTE: markdown})
+        self._record(tags={Tag.NOTE: markdown})
 
     def finish(self, state: State, *, reason: str | None = None, value: float | None = None) -> None:
-        tags: dict[str, str] = {Tag.STATE: state}
-        if reason is not None:
-            tags[Tag.REASON] = reason
-            tags |= self._explanation(state, reason)
-        self._say("end", tags=tags, state=state, name=self._final_name(state, value))
+        self._end(state, reason)
+
+    def _end(self, state: State, reason: str | None = None, *, note: str | None = None, **content: Any) -> None:
+        optional = {Tag.REASON: reason, Tag.NOTE: note}
+        tags = {Tag.STATE: state, **{tag: text for tag, text in optional.items() if text is not None}}
+        self._record("end", tags=tags, state=state, **content)
         self.finished = True
 
     @contextmanager
     def artifacts(self) -> Iterator[Path]:
-        folder = self._channel.spool.new_files()
+        folder = self._sender.spool.new_files()
         try:
             yield folder
         except BaseException:
             shutil.rmtree(folder)
             raise
-        self._upload(folder)
+        self._sender.record("files", self._child, folder=str(folder.relative_to(self._sender.spool.folder)))
 
-    def _upload(self, folder: Path) -> None:
-        self._channel.say("files", self._trial, folder=str(folder.relative_to(self._channel.spool.folder)))
-
-    def _say(self, what: str = "log", **content: Any) -> None:
+    def _record(self, what: str = "log", **content: Any) -> None:
         """An operation, with the metrics that have gathered."""
         metrics, self._metrics = self._metrics, []
-        self._channel.say(what, self._trial, metrics=metrics, **content)
-
-    def _final_name(self, state: State, value: float | None) -> str | None:
-        """What the run is called from now on; None keeps its name."""
-        return None
-
-    def _explanation(self, state: State, reason: str) -> dict[str, str]:
-        """Tags that say the reason in full, where there is nothing better to read on the run's page."""
-        return {}
+        self._sender.record(what, self._child, metrics=metrics, **content)
 
 
 class SpooledTrialRun(_SpooledRun, TrialRun):
     """Keeps its numbers until it is persisted, so that a trial costs few calls however many epochs it has."""
 
-    def __init__(self, channel: _Channel, number: int, name: str) -> None:
-        super().__init__(channel, number)
+    def __init__(self, sender: Sender, number: int, name: str) -> None:
+        super().__init__(sender, number)
         self._number = number
         self._name = name
         self._curves: set[str] = set()
 
     @property
-    def run_id(self) -> str | None:  # type: ignore[override]  # known once the store has answered
-        return self._channel.sender.run_ids.get(self._number)
+    def run_id(self) -> str | None:  # type: ignore[override]  # set when the store has answered
+        return self._sender.run_ids.get(self._number)
 
     def log_epoch(self, epoch: int, metrics: Mapping[str, float]) -> None:
         self._curves.update(metrics)
@@ -121,143 +105,71 @@ class SpooledTrialRun(_SpooledRun, TrialRun):
 
     def persist(self) -> None:
         if self._metrics:
-            self._say()
-        self._channel.spool.persist()
+            self._record()
+        self._sender.spool.persist()
 
     def fail(self, error: BaseException) -> None:
         with self.artifacts() as folder:
             (folder / "traceback.txt").write_text("".join(traceback.format_exception(error)), encoding="utf-8")
         super().fail(error)
 
-    def _final_name(self, state: State, value: float | None) -> str:
-        return final_name(self._name, state, value)
-
-    def _explanation(self, state: State, reason: str) -> dict[str, str]:
+    def finish(self, state: State, *, reason: str | None = None, value: float | None = None) -> None:
         # The page cuts a long tag short; a description it shows.
-        return {Tag.NOTE: f"**{state}**: {reason}"}
+        note = None if reason is None else f"**{state}**: {reason}"
+        self._end(state, reason, note=note, name=final_name(self._name, state, value))
 
 
-def _ends_study(operation: Operation) -> bool:
-    return operation["what"] == "end" and operation["trial"] is None
+def _ends_parent(operation: Operation) -> bool:
+    return operation["what"] == "end" and operation["child"] is None
 
 
-class SpooledStudyRun(_SpooledRun, StudyRun):
-    """The parent run of a study, and what this process has to say of it and of its trials.
+class _SpooledParentRun(_SpooledRun, ParentRun):
+    """The run of a study or a comparison, and the records of this process on it and its children.
 
     Args:
-        client: of the store, which is called `store` in messages. run_id, experiment_id: the run's.
-        spools: the folder of the spools. starts: whether this process began the study, and so looks after all of it;
-            else it only adds trials.
+        spools: the folder of the spools.
+        starts: whether this process began it, and so looks after all of it; else it only adds child runs.
     """
 
-    def __init__(
-        self,
-        client: MlflowClient,
-        store: str,
-        name: str,
-        run_id: str,
-        experiment_id: str,
-        spools: Path,
-        *,
-        starts: bool,
-    ) -> None:
-        self.name = name
-        self.run_id: str = run_id
-        self.experiment_id: str = experiment_id
-        self._client = client
+    def __init__(self, parent: Parent, spools: Path, *, starts: bool) -> None:
+        self.run_id: str = parent.run_id
+        self.experiment_id: str = parent.experiment_id
+        self._parent = parent
         self._spools = spools
         self._starts = starts
-        self._about = {"study": name, "run_id": run_id}
-        tags = {Tag.PARENT: run_id, Tag.STUDY: name, Tag.ROLE: "trial", Tag.SOURCE: "metarec"}
-        sender = Sender(client, run_id, experiment_id, tags, store)
+        self._about = {"study": parent.name, "run_id": parent.run_id}
         self._adopted: list[Spool] = []
-        super().__init__(_Channel(Spool.new(spools, self._about), sender), None)
+        super().__init__(Sender(parent, Spool.new(spools, self._about)), None)
         if starts:
             self.adopt()
 
     def log_metrics(self, metrics: Mapping[str, float], *, step: int = 0) -> None:
         super().log_metrics(metrics, step=step)
-        self._say()
-
-    def start_trial(
-        self, number: int, params: Mapping[str, Any], *, label: str = "", tags: Mapping[str, str] | None = None
-    ) -> TrialRun:
-        values = {key: str(value) for key, value in params.items()}
-        name = trial_name(number, label)
-        # Its run is there at once; what is said of it may wait for more.
-        self._channel.say("begin", number, name=name)
-        self._channel.say("log", number, params=values, tags={Tag.STATE: "running", **(tags or {})})
-        return SpooledTrialRun(self._channel, number, name)
-
-    def log_datasets(self, datasets: Sequence[Dataset]) -> None:
-        said = [{**one._asdict(), "profile": json.dumps(dict(one.profile))} for one in datasets]
-        self._channel.say("datasets", None, datasets=said)
-
-    def register(self, path: str, name: str, tags: Mapping[str, str]) -> None:
-        self._channel.say("register", None, path=path, model=name, tags=dict(tags))
+        self._record()
 
     def adopt(self) -> None:
-        """Send what dead processes had to say of this study."""
+        """Send what dead processes recorded of it and did not send."""
         for spool in Spool.left_behind(self._spools, self._about):
             self._adopted.append(spool)
             waiting = spool.waiting()
             if self._starts:
-                # The study goes on: that an earlier session of it has ended is no longer so.
-                waiting = [{**one, "what": "log", "tags": {}} if _ends_study(one) else one for one in waiting]
-            self._channel.sender.put(spool, waiting, adopted=True)
+                # It goes on: that an earlier session has ended it is no longer true.
+                waiting = [{**one, "what": "log", "tags": {}} if _ends_parent(one) else one for one in waiting]
+            self._sender.put(spool, waiting, adopted=True)
 
     def flush(self, timeout: float) -> int:
-        return self._channel.sender.flush(timeout)
-
-    def run_ids(self) -> dict[int, str]:
-        try:
-            runs = child_runs(self._client, self.experiment_id, self.run_id)
-        except Exception as error:
-            if not passes(error):
-                raise
-            return {}
-        return {int(run.data.tags[Tag.TRIAL]): run.info.run_id for run in runs if Tag.TRIAL in run.data.tags}
-
-    def reconcile(self, trials: Iterable[TrialFacts]) -> list[str]:
-        self.adopt()
-        if self.flush(FLUSH_S):
-            return []
-        try:
-            return reconciled(self._client, self.experiment_id, self.run_id, self.name, trials)
-        except Exception as error:
-            if not passes(error):
-                raise
-            logger.warning(
-                "the runs of study %s could not be compared with its trials: %s", self.name, first_line(error)
-            )
-            return []
-
-    def end_if_abandoned(self) -> list[str]:
-        if Spool.lives(self._spools, self._about, but=self._channel.spool.folder):
-            return []
-        try:
-            status = self._client.get_run(self.run_id).info.status
-        except Exception as error:
-            if not passes(error):
-                raise
-            return []
-        if status != "RUNNING":
-            return []
-        self.finish("interrupted", reason="whoever began it was killed")
-        return [f"the run of study {self.name} was left open: ended as interrupted"]
+        return self._sender.flush(timeout)
 
     def close(self) -> None:
         waiting = self.flush(FLUSH_S)
-        self._channel.sender.stop()
-        for spool in (*self._adopted, self._channel.spool):
+        self._sender.stop()
+        for spool in (*self._adopted, self._sender.spool):
             spool.close()
         if waiting:
+            repair = ", and so does python -m metarec.study repair" if self._parent.role == "study" else ""
             logger.warning(
-                "%d records of study %s could not be sent and wait in %s: the same command sends them, and so does "
-                "python -m metarec.study repair",
-                waiting,
-                self.name,
-                self._spools,
+                "%d records of %s %s could not be sent and wait in %s: the same command sends them%s",
+                *(waiting, self._parent.role, self._parent.name, self._spools, repair),
             )
 
     def __exit__(
@@ -266,3 +178,76 @@ class SpooledStudyRun(_SpooledRun, StudyRun):
         if self._starts:
             super().__exit__(kind, error, trace)
         self.close()
+
+    def _children(self) -> list[Any]:
+        """The child runs; none if the store does not answer."""
+        with unless_away():
+            return self._parent.children()
+        return []
+
+
+class SpooledStudyRun(_SpooledParentRun, StudyRun):
+    """The parent run of a study."""
+
+    def start_trial(
+        self, number: int, params: Mapping[str, Any], *, label: str = "", tags: Mapping[str, str] | None = None
+    ) -> TrialRun:
+        values = {key: str(value) for key, value in params.items()}
+        name = trial_name(number, label)
+        # Its run is created at once; its parameters may wait for more.
+        self._sender.record("begin", number, name=name)
+        self._sender.record("log", number, params=values, tags={Tag.STATE: "running", **(tags or {})})
+        return SpooledTrialRun(self._sender, number, name)
+
+    def log_datasets(self, datasets: Sequence[Dataset]) -> None:
+        content = [{**one._asdict(), "profile": json.dumps(dict(one.profile))} for one in datasets]
+        self._sender.record("datasets", None, datasets=content)
+
+    def register(self, path: str, name: str, tags: Mapping[str, str]) -> None:
+        self._sender.record("register", None, path=path, model=name, tags=dict(tags))
+
+    def run_ids(self) -> dict[int, str]:
+        runs = self._children()
+        return {int(run.data.tags[Tag.TRIAL]): run.info.run_id for run in runs if Tag.TRIAL in run.data.tags}
+
+    def reconcile(self, trials: Iterable[TrialFacts]) -> list[str]:
+        self.adopt()
+        if self.flush(FLUSH_S):
+            return []
+        with unless_away(f"the runs of study {self._parent.name} could not be compared with its trials"):
+            return reconciled(self._parent, trials)
+        return []
+
+    def end_if_abandoned(self) -> list[str]:
+        if Spool.lives(self._spools, self._about, but=self._sender.spool.folder):
+            return []
+        running = False
+        with unless_away():
+            running = self._parent.client.get_run(self.run_id).info.status == "RUNNING"
+        if not running:
+            return []
+        self.finish("interrupted", reason="the process that began it was killed")
+        return [f"the run of study {self._parent.name} was left open: ended as interrupted"]
+
+
+class SpooledComparisonRun(_SpooledParentRun, ComparisonRun):
+    """The parent run of a comparison."""
+
+    def recorded_cells(self) -> set[str]:
+        # First the spools: what is sent meanwhile is in the store.
+        waiting = [one for spool in (*self._adopted, self._sender.spool) for one in spool.waiting()]
+        ended = {str(one["child"]) for one in waiting if one["what"] == "end"}
+        return ended | {run.data.tags[Tag.CELL] for run in self._children() if run.info.status == STATUS["complete"]}
+
+    def record_cell(self, cell: CellRecord) -> None:
+        began, ended = int(1000 * cell.began), int(1000 * (cell.began + cell.seconds))
+        self._sender.record("begin", cell.key, name=cell.label, time=began)
+        run = _SpooledRun(self._sender, cell.key)
+        if cell.files:
+            with run.artifacts() as folder:
+                for name, text in cell.files.items():
+                    (folder / name).write_text(text, encoding="utf-8")
+        run.log_metrics(cell.metrics)
+        values = {key: str(value) for key, value in cell.params.items()}
+        # The last operation alone ends it, so that a half-recorded one is not complete.
+        run._end("complete", params=values, time=ended)

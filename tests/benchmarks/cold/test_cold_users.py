@@ -181,7 +181,8 @@ def test_cells_depend_on_all_code_that_computes_them(model, files):
         path = f"benchmarks/{file}.py"
         assert path in covered
         for node in ast.walk(ast.parse((ROOT / path).read_text())):
-            if isinstance(node, ast.ImportFrom) and node.module.startswith("metarec."):
+            # The store of cells computes none of them.
+            if isinstance(node, ast.ImportFrom) and re.match(r"metarec\.(?!(cells|files)$)", node.module):
                 place = node.module.replace(".", "/")
                 named = any(part in (place, f"{place}.py") or place.startswith(f"{part}/") for part in covered)
                 assert named, f"{path} uses {node.module}"

@@ -1,4 +1,4 @@
-"""Cells on disk: whole or not at all, and never those of other facts."""
+"""Cells are on disk whole or not at all, and found only by those with the same key and facts."""
 
 import json
 import os
@@ -11,9 +11,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from benchmarks.common.cells import Cell, CellResult, Store, code_digest, run_cells
+from metarec.cells import Cell, CellResult, CellStore, run_cells
+from metarec.files import code_facts
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[1]
 
 FRAME = pd.DataFrame({"user": ["a", "b"], "value": [0.1, np.pi]})
 
@@ -28,7 +29,7 @@ def result(value=1.0):
 
 @pytest.fixture
 def store(tmp_path):
-    return Store(tmp_path)
+    return CellStore(tmp_path)
 
 
 def test_what_is_saved_is_loaded(store):
@@ -54,12 +55,12 @@ def test_why_a_cell_is_stale(store):
     assert store.why_stale(cell()) == []
     newer = cell(code={"bases": "b1", "fusion": "f2"}, shots=5)
     assert store.why_stale(newer) == ["code.fusion: f1 -> f2", "shots: not there -> 5"]
-    # Results of another fold do not count.
+    # Another fold's results say nothing about this one.
     assert store.why_stale(cell(1, data="d2")) == []
 
 
 @pytest.mark.parametrize("damage", ["cut record", "cut frame", "no frame", "other frame"])
-def test_a_half_written_cell_does_not_count(store, damage):
+def test_a_damaged_cell_does_not_count(store, damage, caplog):
     store.save(cell(), result())
     (frame,) = store.folder.rglob("*.parquet")
     (record,) = store.folder.rglob("*.json")
@@ -73,6 +74,7 @@ def test_a_half_written_cell_does_not_count(store, damage):
         result(2.0).frames["rows"].to_parquet(frame)
     assert not store.finished(cell())
     assert store.load(cell()) is None
+    assert "is damaged; it is computed again" in caplog.text
     store.save(cell(), result())
     assert store.finished(cell())
 
@@ -82,7 +84,7 @@ def test_an_interrupted_write_leaves_no_cell_and_the_next_one_cleans_up(store, m
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("benchmarks.common.cells.os.replace", interrupted)
+        patch.setattr("metarec.files.os.replace", interrupted)
         with pytest.raises(KeyboardInterrupt):
             store.save(cell(), result())
     assert not store.finished(cell())
@@ -90,7 +92,7 @@ def test_an_interrupted_write_leaves_no_cell_and_the_next_one_cleans_up(store, m
     assert not list(store.folder.rglob("*.part"))
 
 
-def test_notes_that_are_not_json_values_are_refused(store):
+def test_notes_that_json_does_not_know_are_refused(store):
     with pytest.raises(TypeError, match="set"):
         store.save(cell(), CellResult({}, {"settings": {1, 2}}))
 
@@ -101,16 +103,16 @@ def test_a_run_keeps_what_came_before_an_error(store):
             raise RuntimeError("the third")
         return result()
 
-    cells, reported = [cell(fold) for fold in range(4)], []
+    cells, finished = [cell(fold) for fold in range(4)], []
     with pytest.raises(RuntimeError, match="the third"):
-        run_cells(cells, compute, store, on_done=lambda one, seconds: reported.append(one))
-    assert reported == cells[:2]
+        run_cells(cells, compute, store, on_done=lambda one, _: finished.append(one))
+    assert finished == cells[:2]
     assert [store.finished(one) for one in cells] == [True, True, False, False]
     assert store.load(cells[0]).seconds < 2.0
 
 
 def test_cells_that_belong_together_are_computed_one_after_the_other(store):
-    computed, reported = [], []
+    computed, finished = [], []
 
     def compute(one):
         computed.append(one.key["fold"])
@@ -121,10 +123,10 @@ def test_cells_that_belong_together_are_computed_one_after_the_other(store):
         cells,
         compute,
         store,
-        on_done=lambda one, seconds: reported.append(one.key["fold"]),
+        on_done=lambda one, _: finished.append(one.key["fold"]),
         together=lambda one: one.key["fold"] % 2,
     )
-    assert computed == reported == [0, 2, 1, 3]
+    assert computed == finished == [0, 2, 1, 3]
     assert all(store.finished(one) for one in cells)
 
 
@@ -133,17 +135,21 @@ def test_the_digest_of_code_follows_the_code(tmp_path):
     (tmp_path / "bases" / "one.py").write_text("a = 1\n")
     (tmp_path / "alone.py").write_text("b = 1\n")
     parts = ("bases", "alone.py", "later")
-    before = code_digest(tmp_path, parts)
-    assert before == code_digest(tmp_path, parts)
+
+    def code():
+        return code_facts(parts, (), tmp_path)["code"]
+
+    before = code()
+    assert before == code()
     (tmp_path / "bases" / "one.py").write_text("a = 2\n")
-    changed = code_digest(tmp_path, parts)
+    changed = code()
     assert {part for part in parts if before[part] != changed[part]} == {"bases"}
     (tmp_path / "later").mkdir()
     (tmp_path / "later" / "new.py").write_text("c = 1\n")
-    assert code_digest(tmp_path, parts)["later"] != before["later"]
+    assert code()["later"] != before["later"]
 
 
-def test_a_record_holds_key_and_facts(store):
+def test_a_record_says_what_a_cell_depends_on(store):
     store.save(cell(), result())
     (record,) = store.folder.rglob("*.json")
     content = json.loads(record.read_text())
@@ -151,16 +157,16 @@ def test_a_record_holds_key_and_facts(store):
     assert content["facts"] == cell().facts
 
 
-def test_a_failing_pool_shows_only_the_error(tmp_path):
+def test_a_pool_that_fails_says_what_and_no_more(tmp_path):
     script = tmp_path / "fails.py"
     script.write_text(
         "from pathlib import Path\n"
-        "from benchmarks.common.cells import Cell, Store, run_cells\n"
+        "from metarec.cells import Cell, CellStore, run_cells\n"
         "def broken(one):\n"
         "    raise RuntimeError(f'cell {one.name}')\n"
         "if __name__ == '__main__':\n"
         "    cells = [Cell({'set': 'films', 'fold': fold}, {}) for fold in range(30)]\n"
-        f"    run_cells(cells, broken, Store(Path({str(tmp_path)!r})), jobs=2)\n"
+        f"    run_cells(cells, broken, CellStore(Path({str(tmp_path)!r})), jobs=2)\n"
     )
     ended = subprocess.run(
         [sys.executable, str(script)], env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True
