@@ -33,7 +33,7 @@ def test_every_pin_is_one_version():
         assert "*" not in only.version, pin
 
 
-@pytest.mark.parametrize("asked", REQUIREMENTS, ids=lambda requirement: requirement.name)
+@pytest.mark.parametrize("requirement", REQUIREMENTS, ids=lambda requirement: requirement.name)
 def test_every_requirement_is_pinned_within_its_range(requirement):
     (pinned,) = PINS[requirement.name.lower()].specifier
     assert requirement.specifier.contains(pinned.version), f"{requirement} but {pinned}"

@@ -28,7 +28,7 @@ OnStale = Callable[[optuna.Study, FrozenTrial], None]
 """Called with a trial that was just ended because its process is gone."""
 
 DATABASE_METHODS = (
-    *BaseStorage.__abstractmethods__,
+    *sorted(BaseStorage.__abstractmethods__),
     "_create_new_trial",
     "_get_best_trial_id",
     "_get_stale_trial_ids",
