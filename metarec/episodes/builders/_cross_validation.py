@@ -51,11 +51,7 @@ class CrossValidation:
     _answers: Mapping[tuple[Fit, int], Mapping[str, np.ndarray]]
 
     def episodes(self, fold: int, shots: int) -> DomainEpisodes:
-        """The episodes whose test users are those of `fold`; the next fold's users validate, all others train.
-
-        Raises:
-            InputError: there is no such fold, or no predictions for this number of shots.
-        """
+        """The episodes whose test users are those of `fold`; the next fold's users validate, all others train."""
         return self.predicted_tasks(fold, shots).episodes()
 
     def predicted_tasks(self, fold: int, shots: int) -> PredictedTasks:
@@ -123,9 +119,7 @@ def cross_validate(
             users left out, whose ratings there before the queries become their background. `folds` must then be shared.
             None: users are not linked.
         seed: of the folds, the draws and the bases.
-        cache: a folder for each fit's predictions; None caches nothing.
-        jobs: worker processes; the result does not depend on it.
-        on_progress: called after each fit, see :data:`Progress`.
+        cache, jobs, on_progress: as for :func:`build_episodes`.
 
     Raises:
         InputError: fewer than three folds, no shots, or too few users with enough ratings.
