@@ -7,7 +7,7 @@ import io
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -47,12 +47,12 @@ class Table:
 
 @dataclass(frozen=True)
 class Records:
-    """The text of a table, kept for the line numbers of error messages."""
+    """The text of a table, kept for the line numbers of error messages; `quoting` is csv's QUOTE_MINIMAL or QUOTE_NONE."""
 
     path: Path
     content: bytes
     separator: str
-    quoting: int
+    quoting: Literal[0, 3]
     header: bool
 
     def where(self, row: int) -> str:
@@ -98,7 +98,7 @@ def read_table(path: Path, names: tuple[str, ...] | None = None, separator: str 
     content = read_text(path)
     if separator == "::":
         content, separator = content.replace(b"::", _DOUBLE_COLON.encode()), _DOUBLE_COLON
-    quoting = csv.QUOTE_MINIMAL if separator is None else csv.QUOTE_NONE
+    quoting: Literal[0, 3] = csv.QUOTE_MINIMAL if separator is None else csv.QUOTE_NONE
     if separator is None:
         separator = _sniff(path, content, preferred="\t" if suffix == ".tsv" else ",")
     records = Records(path, content, separator, quoting, header=names is None)

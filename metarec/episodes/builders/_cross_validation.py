@@ -33,12 +33,10 @@ class CrossValidation:
     """Episodes of one domain for every fold of users and every number of shots. Made by :func:`cross_validate`.
 
     Attributes:
-        domain: the ratings.
         settings: how episodes are cut; its number of shots is not used.
         base_names: the bases, in the order of the tensors' axis.
         shots: the sizes of support sets.
         folds: user -> the fold in which the user is tested.
-        num_folds: the number of folds.
     """
 
     domain: Domain
