@@ -1,6 +1,8 @@
-"""The error that metarec raises for wrong input."""
+"""The error that metarec raises for wrong input, and checks of single arguments."""
 
-__all__ = ["InputError"]
+import math
+
+__all__ = ["InputError", "check_at_least", "check_flag", "check_positive"]
 
 
 class InputError(ValueError):
@@ -9,3 +11,24 @@ class InputError(ValueError):
     The message is one line that names the problem, the rule, the value, and the cure. The command line prints it after
     ``error:`` and ends with exit code 2; elsewhere it is an ordinary :class:`ValueError`.
     """
+
+
+def check_at_least(lowest: int, **values: int) -> None:
+    """Raise InputError where an argument is no integer, or lower than `lowest`."""
+    for name, value in values.items():
+        if isinstance(value, bool) or not isinstance(value, int) or value < lowest:
+            raise InputError(f"{name} must be an integer >= {lowest} but got {value!r}")
+
+
+def check_positive(**values: float) -> None:
+    """Raise InputError where an argument is no finite number > 0."""
+    for name, value in values.items():
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
+            raise InputError(f"{name} must be a finite number > 0 but got {value!r}")
+
+
+def check_flag(**values: bool) -> None:
+    """Raise InputError where an argument is neither True nor False."""
+    for name, value in values.items():
+        if not isinstance(value, bool):
+            raise InputError(f"{name} must be True or False but got {value!r}")

@@ -27,13 +27,7 @@ class Raters:
     """
 
     def __init__(
-        self,
-        vectors: sparse.csr_array,
-        ratings: sparse.csr_array,
-        *,
-        most: int,
-        least: int,
-        min_similarity: float,
+        self, vectors: sparse.csr_array, ratings: sparse.csr_array, *, most: int, least: int, min_similarity: float
     ) -> None:
         self.most, self.least, self.min_similarity = most, least, min_similarity
         self.num_users, num_items = vectors.shape

@@ -126,12 +126,7 @@ class AutoencoderRecommender(FoldInRecommender):
                 optimizer.step()
 
     def _loss(
-        self,
-        items: np.ndarray,
-        residuals: np.ndarray,
-        is_input: np.ndarray,
-        counts: np.ndarray,
-        lengths: np.ndarray,
+        self, items: np.ndarray, residuals: np.ndarray, is_input: np.ndarray, counts: np.ndarray, lengths: np.ndarray
     ) -> Tensor:
         owner = np.repeat(np.arange(len(lengths)), lengths)
         offsets = np.bincount(owner[is_input], residuals[is_input], len(lengths)) / (counts + self.config.damping)

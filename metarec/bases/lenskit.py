@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterator
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import pandas as pd
@@ -110,24 +110,34 @@ class BiasRecommender(LensKitRecommender):
         return self._levels[queries.requested] + users[queries.owners], queries.ratings_behind(self._counts)
 
 
-class ItemKNNConfig(BaseConfig):
+class KNNConfig(BaseConfig):
     """Settings of :class:`ItemKNNRecommender`."""
 
     neighbours: PositiveInt = 40
-    "The most rated items of the user that are used for an item."
+    "The most neighbours that are used for an item: rated items of the user, or similar users."
     min_neighbours: PositiveInt = 2
     "With fewer the prediction is NaN."
 
 
-class ItemKNNRecommender(LensKitRecommender):
+class KNNRecommender(LensKitRecommender):
+    """A LensKit scorer of nearest neighbours."""
+
+    config: KNNConfig
+    scorer: ClassVar[type[ItemKNNScorer | UserKNNScorer]]
+
+    def make_scorer(self) -> ItemKNNScorer | UserKNNScorer:
+        return self.scorer(max_nbrs=self.config.neighbours, min_nbrs=self.config.min_neighbours)
+
+
+class ItemKNNRecommender(KNNRecommender):
     """Item-based nearest neighbours on centred ratings (Sarwar et al. 2001; Deshpande, Karypis 2004).
 
     Its evidence is the sum of the neighbours' similarities, a number of identical items.
     """
 
     name = "item-knn"
-    Config = ItemKNNConfig
-    config: ItemKNNConfig
+    Config = KNNConfig
+    scorer = ItemKNNScorer
     learned = ("similarities", "means")
 
     def fit(self, domain: Domain) -> Self:
@@ -139,9 +149,6 @@ class ItemKNNRecommender(LensKitRecommender):
         self._items = domain.item_index
         self._similarities, self._means = sparse.csr_array((0, 0)), np.zeros(0)
         return self
-
-    def make_scorer(self) -> ItemKNNScorer:
-        return ItemKNNScorer(max_nbrs=self.config.neighbours, min_nbrs=self.config.min_neighbours)
 
     def _take(self, scorer: ItemKNNScorer) -> None:
         self._similarities = sparse.csr_array(scorer.sim_matrix.to_scipy())
@@ -178,16 +185,13 @@ class ItemKNNRecommender(LensKitRecommender):
         yield from self._spans(queries, middle, last)
 
 
-class UserKNNConfig(BaseConfig):
+class UserKNNConfig(KNNConfig):
     """Settings of :class:`UserKNNRecommender`."""
 
-    neighbours: PositiveInt = 40
-    "The most similar users that are used for an item."
     min_neighbours: PositiveInt = 1
-    "With fewer the prediction is NaN."
 
 
-class UserKNNRecommender(LensKitRecommender):
+class UserKNNRecommender(KNNRecommender):
     """User-based nearest neighbours on centred ratings (Resnick et al. 1994; Herlocker et al. 1999).
 
     Its evidence is the sum of the neighbours' similarities, a number of identical users.
@@ -195,11 +199,8 @@ class UserKNNRecommender(LensKitRecommender):
 
     name = "user-knn"
     Config = UserKNNConfig
-    config: UserKNNConfig
+    scorer = UserKNNScorer
     learned = ("vectors", "ratings", "min_similarity")
-
-    def make_scorer(self) -> UserKNNScorer:
-        return UserKNNScorer(max_nbrs=self.config.neighbours, min_nbrs=self.config.min_neighbours)
 
     def _take(self, scorer: UserKNNScorer) -> None:
         self._vectors = sparse.csr_array(scorer.user_vectors)

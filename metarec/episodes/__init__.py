@@ -6,7 +6,6 @@ from metarec.episodes._split import MIN_USERS, Role, UserRoles, assign_roles, el
 from metarec.episodes._standards import Standards
 from metarec.episodes.builders import (
     CrossValidation,
-    FittedFacts,
     History,
     NewUsers,
     SmallWorld,
@@ -27,7 +26,6 @@ __all__ = [
     "EpisodeBatch",
     "EpisodeSettings",
     "Episodes",
-    "FittedFacts",
     "FusionInputs",
     "History",
     "NewUsers",

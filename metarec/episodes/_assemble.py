@@ -4,21 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple
 
 import numpy as np
 import torch
 
 from metarec.episodes._episodes import EpisodeBatch, Episodes, FusionInputs
-from metarec.episodes._features import (
-    CONTEXT_NAMES,
-    FEATURE_NAMES,
-    Features,
-    ItemFacts,
-    Priors,
-    Rows,
-    make_features,
-)
+from metarec.episodes._features import CONTEXT_NAMES, FEATURE_NAMES, Features, ItemFacts, Priors, Rows, make_features
 from metarec.episodes._predictions import padded
 from metarec.episodes._split import ROLES, Cut, Role
 from metarec.episodes._standards import Moments, Standards, unit_rows
@@ -86,17 +77,17 @@ class PredictedTasks:
         Args:
             standards: the standardisation of features; by default learned from the train users' query rows.
         """
-        scale, mask = self._unit, self._masks()
-        role = self._role()
+        scale, (support_mask, query_mask) = self._unit, self._masks()
+        role = np.array([self.roles[cut.task.user] for cut in self.cuts], dtype=object)
         users = np.array([cut.task.user for cut in self.cuts], dtype=object)
-        shots, queries = mask.support.shape[1], mask.query.shape[1]
+        shots, queries = support_mask.shape[1], query_mask.shape[1]
         support_items = padded([cut.task.support_items for cut in self.cuts], shots, "")
         support_ratings = padded([scale.to_unit(cut.task.support_ratings) for cut in self.cuts], shots, 0.0)
         query_items = padded([cut.task.query_items for cut in self.cuts], queries, "")
         query_ratings = padded([cut.ratings for cut in self.cuts], queries, 0.0)
         targets = scale.to_unit(query_ratings)
-        support, query = self._rows("support", mask.support), self._rows("query", mask.query)
-        train_rows = mask.query & (role == "train")[:, None]
+        support, query = self._rows("support", support_mask), self._rows("query", query_mask)
+        train_rows = query_mask & (role == "train")[:, None]
         damping = self.settings.damping
         priors = _priors(query, targets, train_rows) if standards is None else standards.priors
         background = self._background()
@@ -118,8 +109,7 @@ class PredictedTasks:
                 feature_names=FEATURE_NAMES,
                 context_names=CONTEXT_NAMES,
                 batch=EpisodeBatch(
-                    inputs(sides[0], support_ratings, mask.support),
-                    inputs(sides[1], targets, mask.query),
+                    inputs(sides[0], support_ratings, support_mask), inputs(sides[1], targets, query_mask)
                 ),
                 users=users[chosen],
                 support_items=support_items[chosen],
@@ -130,14 +120,12 @@ class PredictedTasks:
 
         return DomainEpisodes(*(episodes(wanted) for wanted in ROLES), standards=standards)
 
-    def _role(self) -> np.ndarray:
-        return np.array([self.roles[cut.task.user] for cut in self.cuts], dtype=object)
-
-    def _masks(self) -> _Masks:
+    def _masks(self) -> tuple[np.ndarray, np.ndarray]:
+        """[T, K] of the support and [T, N] of the query, true for rows that are not padding."""
         shots = self.settings.shots
         lengths = np.array([len(cut.task.query_items) for cut in self.cuts], dtype=int)
         support = np.broadcast_to(np.arange(max(shots, 1)) < shots, (len(lengths), max(shots, 1)))
-        return _Masks(support, np.arange(lengths.max(initial=1)) < lengths[:, None])
+        return support, np.arange(lengths.max(initial=1)) < lengths[:, None]
 
     def _rows(self, side: str, mask: np.ndarray) -> Rows:
         predictions, evidence, facts = (
@@ -163,13 +151,6 @@ def _rescaled(facts: np.ndarray, of: RatingScale, to: RatingScale) -> np.ndarray
     ratio = of.span / to.span
     mean = to.to_unit(of.to_ratings(found.mean))
     return np.stack([mean, found.offset * ratio, found.num_ratings, found.spread * ratio, found.age], axis=-1)
-
-
-class _Masks(NamedTuple):
-    """[T, K] and [T, N]: true for rows that are not padding."""
-
-    support: np.ndarray
-    query: np.ndarray
 
 
 def _priors(query: Rows, targets: np.ndarray, train_rows: np.ndarray) -> Priors:

@@ -44,7 +44,6 @@ class UserRoles:
     Attributes:
         roles: user -> role. Users with too few ratings for an episode have none; bases may learn from them.
         folds: train user -> fold; the bases that predict a fold's episodes were fitted without its users.
-        num_folds: the number of folds.
     """
 
     roles: Mapping[str, Role]

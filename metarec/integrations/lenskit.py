@@ -143,15 +143,8 @@ class FusionScorer(Component[ItemList], Trainable):
         bases = {name: config.bases[name] for name in names}
         with one_thread():
             views = self._episodes(domain, bases, seed)
-            config_of_network = NetworkConfig(
-                network=config.network,
-                options=config.options,
-                inner_lr=config.inner_lr,
-                inner_steps=config.inner_steps,
-                outer_lr=config.learning_rate,
-                epochs=config.epochs,
-                patience=config.patience,
-            )
+            shared = {name: value for name, value in config if name in NetworkConfig.model_fields}
+            config_of_network = NetworkConfig(**shared, outer_lr=config.learning_rate)
             trained = config_of_network.fit(
                 [view.train.batch for view in views.values()],
                 [view.validation.batch for view in views.values()],

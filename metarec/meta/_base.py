@@ -11,22 +11,14 @@ import torch
 from torch import Tensor, nn
 
 from metarec.episodes import EpisodeBatch, FusionInputs
-from metarec.errors import InputError
+from metarec.errors import InputError, check_at_least, check_flag, check_positive
 from metarec.fusion import FusionNetwork, FusionOutput
 from metarec.fusion.losses import PREDICTION_LOSSES
 from metarec.meta._calls import Fuse, Loss, RowLosses, call_with, each_task, evaluating, outputs_by_name
 from metarec.meta._inner_optimizers import INNER_OPTIMIZERS, InnerOptimizer
 from metarec.registry import suggest
 
-__all__ = [
-    "ADAPTED",
-    "ROWS_AT_ONCE",
-    "TASK_CHUNK",
-    "Adapted",
-    "AdaptedNetwork",
-    "MetaLearner",
-    "check_adaptation",
-]
+__all__ = ["ADAPTED", "ROWS_AT_ONCE", "TASK_CHUNK", "Adapted", "AdaptedNetwork", "MetaLearner", "check_adaptation"]
 
 Adapted = Literal["all", "head"]
 ADAPTED: tuple[str, ...] = get_args(Adapted)
@@ -95,30 +87,11 @@ class AdaptedNetwork:
         return each_task(module, self._fast, query, chunk_size=chunk_size)
 
 
-def check_adaptation(
-    *,
-    inner_lr: float,
-    inner_steps: int,
-    first_order: bool,
-    loss: Loss,
-    learn_rates: bool = False,
-    adapted: Adapted = "all",
-    inner_optimizer: InnerOptimizer = "sgd",
-) -> None:
-    """Raise InputError where an argument of a meta-learner breaks its rule."""
-    if isinstance(inner_lr, bool) or not isinstance(inner_lr, int | float) or not 0 < inner_lr < math.inf:
-        raise InputError(f"inner_lr must be a finite number > 0 but got {inner_lr!r}")
-    if isinstance(inner_steps, bool) or not isinstance(inner_steps, int) or inner_steps < 0:
-        raise InputError(f"inner_steps must be an integer >= 0 but got {inner_steps!r}")
-    for name, flag in (("first_order", first_order), ("learn_rates", learn_rates)):
-        if not isinstance(flag, bool):
-            raise InputError(f"{name} must be True or False but got {flag!r}")
-    if adapted not in ADAPTED:
-        raise InputError(f'adapted must be "all" or "head" but got {adapted!r}')
-    if inner_optimizer not in INNER_OPTIMIZERS:
-        raise InputError(
-            f'unknown inner_optimizer "{inner_optimizer}"; {suggest(str(inner_optimizer), INNER_OPTIMIZERS)}'
-        )
+def check_adaptation(*, inner_lr: float, inner_steps: int, first_order: bool, loss: Loss) -> None:
+    """Raise InputError where an argument of an inner loop breaks its rule."""
+    check_positive(inner_lr=inner_lr)
+    check_at_least(0, inner_steps=inner_steps)
+    check_flag(first_order=first_order)
     losses = [*PREDICTION_LOSSES, "fusion"]
     if not callable(loss) and loss not in losses:
         raise InputError(f'unknown loss "{loss}"; {suggest(str(loss), losses)}')
@@ -167,15 +140,14 @@ class MetaLearner(nn.Module, ABC):
             raise InputError(f"network must be a FusionNetwork but got {type(network).__name__}")
         if not any(parameter.requires_grad for parameter in network.parameters()):
             raise InputError("network must have parameters that can be trained but got none that requires a gradient")
-        check_adaptation(
-            inner_lr=inner_lr,
-            inner_steps=inner_steps,
-            first_order=first_order,
-            loss=loss,
-            learn_rates=learn_rates,
-            adapted=adapted,
-            inner_optimizer=inner_optimizer,
-        )
+        check_adaptation(inner_lr=inner_lr, inner_steps=inner_steps, first_order=first_order, loss=loss)
+        check_flag(learn_rates=learn_rates)
+        if adapted not in ADAPTED:
+            raise InputError(f'adapted must be "all" or "head" but got {adapted!r}')
+        if inner_optimizer not in INNER_OPTIMIZERS:
+            raise InputError(
+                f'unknown inner_optimizer "{inner_optimizer}"; {suggest(str(inner_optimizer), INNER_OPTIMIZERS)}'
+            )
         parameters = dict(network.named_parameters())
         self._rated = network.head_names() if adapted == "head" else list(parameters)
         if not any(parameters[name].requires_grad for name in self._rated):

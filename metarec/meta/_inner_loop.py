@@ -124,13 +124,7 @@ class MetaLoss:
             found = taken(self.losses, query)
         else:
             fast = fast_weights(
-                self.losses,
-                start,
-                rates,
-                support,
-                steps=steps,
-                keep_graph=not first_order,
-                optimizer=optimizer,
+                self.losses, start, rates, support, steps=steps, keep_graph=not first_order, optimizer=optimizer
             )
             found = each_task(self.losses, fast, query, randomness="different")
         return task_means(found, query.mask)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Literal, get_args
 
@@ -31,16 +30,11 @@ ADAM_EPSILON = 1e-8
 """Both as Kingma and Ba (2015) recommend."""
 
 
-class DescentDirection(ABC):
+class DescentDirection:
     """The direction that is subtracted from parameters, times their rates. Stateful: make one for each descent."""
 
-    @abstractmethod
     def __call__(self, gradients: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """name -> the direction of the next step, in the shape of the gradient."""
-
-
-class _Gradient(DescentDirection):
-    def __call__(self, gradients: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """name -> the direction of the next step, in the shape of the gradient; here the gradient itself."""
         return dict(gradients)
 
 
@@ -88,7 +82,7 @@ def _root(square: Tensor) -> Tensor:
     return torch.where(zero, 0.0, torch.where(zero, 1.0, square).sqrt())
 
 
-_KINDS: Mapping[str, type[DescentDirection]] = {"sgd": _Gradient, "momentum": _Momentum, "adam": _Adam}
+_KINDS: Mapping[str, type[DescentDirection]] = {"sgd": DescentDirection, "momentum": _Momentum, "adam": _Adam}
 
 
 def descent_direction(optimizer: InnerOptimizer) -> DescentDirection:

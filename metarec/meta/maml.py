@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from metarec.errors import InputError
+from metarec.errors import InputError, check_at_least, check_positive
 from metarec.meta._inner_loop import InnerLoop, MetaLoss, Path
 
 __all__ = ["BatchedMAML"]
@@ -58,8 +57,7 @@ class BatchedMAML(nn.Module):
         super().__init__()
         if not isinstance(model, nn.Module):
             raise InputError(f"model must be a torch.nn.Module but got {type(model).__name__}")
-        if isinstance(lr, bool) or not isinstance(lr, int | float) or not 0 < lr < math.inf:
-            raise InputError(f"lr must be a finite number > 0 but got {lr!r}")
+        check_positive(lr=lr)
         self.module = model
         self.lr = float(lr)
         self.first_order = first_order
@@ -81,10 +79,7 @@ class BatchedMAML(nn.Module):
         return self.module(*args, **kwargs)
 
     def clone(
-        self,
-        first_order: bool | None = None,
-        allow_unused: bool | None = None,
-        allow_nograd: bool | None = None,
+        self, first_order: bool | None = None, allow_unused: bool | None = None, allow_nograd: bool | None = None
     ) -> BatchedMAML:
         """A copy to adapt to one task: its parameters have a graph to these. Options default to those of this one."""
         twins: dict[int, Any] = {id(own): own.clone() for own in self.module.parameters()}
@@ -134,12 +129,7 @@ class BatchedMAML(nn.Module):
         )
 
     def meta_loss(
-        self,
-        support: tuple[Tensor, ...],
-        query: tuple[Tensor, ...],
-        *,
-        loss: RowLoss,
-        steps: int = 1,
+        self, support: tuple[Tensor, ...], query: tuple[Tensor, ...], *, loss: RowLoss, steps: int = 1
     ) -> Tensor:
         """The mean loss of each task's query rows after `steps` inner steps on its support rows; then over tasks.
 
@@ -158,8 +148,7 @@ class BatchedMAML(nn.Module):
             InputError: the tensors do not fit each other, or `steps` is no integer >= 0.
             RuntimeError: the model cannot be mapped over tasks; or the loss is not one of each row.
         """
-        if isinstance(steps, bool) or not isinstance(steps, int) or steps < 0:
-            raise InputError(f"steps must be an integer >= 0 but got {steps!r}")
+        check_at_least(0, steps=steps)
         before, after = _rows("support", support), _rows("query", query)
         if len(before.mask) != len(after.mask):
             raise InputError(f"query must have the {len(before.mask)} tasks of support but got {len(after.mask)}")

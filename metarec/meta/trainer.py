@@ -13,7 +13,7 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 from tqdm import tqdm
 
 from metarec.episodes import EpisodeBatch, FusionInputs
-from metarec.errors import InputError
+from metarec.errors import InputError, check_at_least
 from metarec.fusion import FusionNetwork
 from metarec.fusion.losses import PREDICTION_LOSSES, task_means
 from metarec.meta._base import AdaptedNetwork, MetaLearner, check_adaptation
@@ -124,8 +124,7 @@ class MetaLearningTrainer:
         if not isinstance(model, nn.Module):
             raise InputError(f"model must be a torch module but got {type(model).__name__}")
         check_adaptation(inner_lr=inner_lr, inner_steps=inner_steps, first_order=first_order, loss=loss or "fusion")
-        if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
-            raise InputError(f"seed must be an integer >= 0 but got {seed!r}")
+        check_at_least(0, seed=seed)
         self.device = torch.device(device)
         self.model = model.to(self.device)
         self.seed = seed
@@ -167,7 +166,7 @@ class MetaLearningTrainer:
             InputError: an argument breaks its rule.
             NonFiniteLossError: a loss or a gradient is not finite; the best weights so far are restored.
         """
-        _check_integers(num_epochs=num_epochs, batch_size=batch_size, patience=patience)
+        check_at_least(1, num_epochs=num_epochs, batch_size=batch_size, patience=patience)
         learner = self._learner()
         train = as_batches(train, self.device, "train")
         validation = as_batches(validation, self.device, "validation")
@@ -270,7 +269,7 @@ class MetaLearningTrainer:
             InputError: an argument breaks its rule, or the model is a meta-learner, which has :meth:`fit`.
             NonFiniteLossError: a loss or a gradient is not finite; the step is not taken.
         """
-        _check_integers(num_meta_epochs=num_meta_epochs)
+        check_at_least(1, num_meta_epochs=num_meta_epochs)
         if isinstance(self.model, MetaLearner):
             raise InputError("model must be a module that maps x[B, F] to [B, 1] but is a meta-learner; use fit")
         if not task_batches or not all(len(tasks) for tasks in task_batches):
@@ -315,12 +314,6 @@ class MetaLearningTrainer:
 
     def _shuffled(self, length: int) -> Tensor:
         return torch.randperm(length, generator=self._generator)
-
-
-def _check_integers(**values: int) -> None:
-    for name, value in values.items():
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise InputError(f"{name} must be an integer >= 1 but got {value!r}")
 
 
 def outer_step(

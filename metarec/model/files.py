@@ -13,7 +13,7 @@ import pandas as pd
 
 import metarec
 from metarec.bases import BaseRecommender, HistoryQuery, Learned, make_base, predict_queries
-from metarec.episodes import FittedFacts
+from metarec.episodes import TaskMaker
 from metarec.errors import InputError
 from metarec.model._arrays import read_arrays, write_arrays
 from metarec.model.fusion import Fusion
@@ -59,7 +59,7 @@ def save_model(
     for kind in _MEMBERS:
         for name, arrays in fusion[kind].items():
             write_arrays(folder / _member_file(kind, name), arrays)
-    write_arrays(folder / _FACTS, FittedFacts.of(maker).arrays())
+    write_arrays(folder / _FACTS, maker.arrays())
     recommender.ratings.assign(fitted_on=recommender.ratings["user"].isin(recommender.fitted_on)).to_parquet(
         folder / _RATINGS, index=False
     )
@@ -116,13 +116,13 @@ def load_model(folder: Path, digest: str | None = None) -> FusedRecommender:
             bases[one["name"]] = base.restore(  # type: ignore[attr-defined]  # its state was kept
                 read_arrays(folder / f"base-{_plain(one['name'])}.npz")
             )
-    facts = FittedFacts.from_arrays(read_arrays(folder / _FACTS))
+    facts = read_arrays(folder / _FACTS)
     members = {
         kind: {name: read_arrays(folder / _member_file(kind, name)) for name in model["fusion"]["config"][kind]}
         for kind in _MEMBERS
     }
     recommender = FusedRecommender(
-        facts.maker(scale, bases, model["now"]),
+        TaskMaker.from_arrays(facts, scale, bases, model["now"]),
         Fusion.restore({**model["fusion"], **members}),
         model["domain"],
         ratings,

@@ -5,10 +5,9 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -48,23 +47,20 @@ class Table:
 
 @dataclass(frozen=True)
 class Records:
-    """The text of a table, kept for the line numbers of error messages."""
+    """The text of a table, kept for the line numbers of error messages; `quoting` is csv's QUOTE_MINIMAL or QUOTE_NONE."""
 
     path: Path
     content: bytes
     separator: str
-    quoted: bool
+    quoting: Literal[0, 3]
     header: bool
-
-    def __iter__(self) -> Iterator[list[str]]:
-        yield from self._reader()
 
     def where(self, row: int) -> str:
         return self.where_record(row + self.header)
 
     def where_record(self, record: int) -> str:
         """Records and lines differ where a quoted field holds line ends."""
-        reader = self._reader()
+        reader = self.reader()
         line = 0
         try:
             for _ in range(record + 1):
@@ -74,11 +70,10 @@ class Records:
             line = record + 1
         return f"{self.path}, line {line}"
 
-    def _reader(self) -> Any:
+    def reader(self) -> Any:
+        """The fields of each record, from the first one, as lists of strings."""
         text = io.TextIOWrapper(io.BytesIO(self.content), encoding="utf-8", newline="")
-        if self.quoted:
-            return csv.reader(text, delimiter=self.separator, skipinitialspace=True)
-        return csv.reader(text, delimiter=self.separator, skipinitialspace=True, quoting=csv.QUOTE_NONE)
+        return csv.reader(text, delimiter=self.separator, skipinitialspace=True, quoting=self.quoting)
 
 
 def read_table(path: Path, names: tuple[str, ...] | None = None, separator: str | None = None) -> Table:
@@ -103,10 +98,10 @@ def read_table(path: Path, names: tuple[str, ...] | None = None, separator: str 
     content = read_text(path)
     if separator == "::":
         content, separator = content.replace(b"::", _DOUBLE_COLON.encode()), _DOUBLE_COLON
-    quoted = separator is None
+    quoting: Literal[0, 3] = csv.QUOTE_MINIMAL if separator is None else csv.QUOTE_NONE
     if separator is None:
         separator = _sniff(path, content, preferred="\t" if suffix == ".tsv" else ",")
-    records = Records(path, content, separator, quoted, header=names is None)
+    records = Records(path, content, separator, quoting, header=names is None)
     return Table(path, _parse(records, names), records)
 
 
@@ -125,13 +120,13 @@ def _sniff(path: Path, content: bytes, preferred: str) -> str:
 
 def _parse(records: Records, names: tuple[str, ...] | None) -> pd.DataFrame:
     try:
-        header = list(names) if names else [name.strip() for name in next(iter(records))]
+        header = list(names) if names else [name.strip() for name in next(records.reader())]
         frame = pd.read_csv(
             io.BytesIO(records.content),
             sep=records.separator,
             header=None if names else 0,
             names=header if names else None,
-            quoting=csv.QUOTE_MINIMAL if records.quoted else csv.QUOTE_NONE,
+            quoting=records.quoting,
             dtype=str,
             keep_default_na=False,
             skip_blank_lines=False,

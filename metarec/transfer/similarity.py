@@ -19,6 +19,7 @@ from metarec.episodes import DomainEpisodes, Episodes
 from metarec.errors import InputError
 from metarec.meta import MetaLearner
 from metarec.ratings import Domain
+from metarec.transfer.strategies.gradient_based import gradient_of
 
 __all__ = ["Similarity", "domain_similarity", "similarities"]
 
@@ -175,13 +176,7 @@ def _overlap_of_normals(a: tuple[float, float], b: tuple[float, float]) -> float
 def _gradient_similarity(learner: MetaLearner, a: Episodes, b: Episodes) -> float:
     """The cosine of the two gradients of the meta-loss, mapped to [0, 1]; 0.5 where just one is zero."""
     parameters = [parameter for parameter in learner.network.parameters() if parameter.requires_grad]
-    found = []
-    for episodes in (a, b):
-        gradients = torch.autograd.grad(
-            learner.meta_loss(episodes.batch), parameters, allow_unused=True, materialize_grads=True
-        )
-        found.append(torch.cat([gradient.flatten() for gradient in gradients]).double())
-    one, other = found
+    one, other = (gradient_of(learner.meta_loss(episodes.batch), parameters).double() for episodes in (a, b))
     if torch.equal(one, other):
         return 1.0
     return float((1 + cosine_similarity(one, other, dim=0).clamp(-1, 1)) / 2)

@@ -2,12 +2,11 @@
 
 from metarec.episodes.builders._build import build_episodes
 from metarec.episodes.builders._cross_validation import CrossValidation, cross_validate, shared_folds
-from metarec.episodes.builders._new_users import FittedFacts, History, NewUsers, TaskMaker
+from metarec.episodes.builders._new_users import History, NewUsers, TaskMaker
 from metarec.episodes.builders._small_worlds import SmallWorld, able_users, draw_train_users, small_worlds
 
 __all__ = [
     "CrossValidation",
-    "FittedFacts",
     "History",
     "NewUsers",
     "SmallWorld",

@@ -33,12 +33,10 @@ class CrossValidation:
     """Episodes of one domain for every fold of users and every number of shots. Made by :func:`cross_validate`.
 
     Attributes:
-        domain: the ratings.
         settings: how episodes are cut; its number of shots is not used.
         base_names: the bases, in the order of the tensors' axis.
         shots: the sizes of support sets.
         folds: user -> the fold in which the user is tested.
-        num_folds: the number of folds.
     """
 
     domain: Domain
@@ -51,11 +49,7 @@ class CrossValidation:
     _answers: Mapping[tuple[Fit, int], Mapping[str, np.ndarray]]
 
     def episodes(self, fold: int, shots: int) -> DomainEpisodes:
-        """The episodes whose test users are those of `fold`; the next fold's users validate, all others train.
-
-        Raises:
-            InputError: there is no such fold, or no predictions for this number of shots.
-        """
+        """The episodes whose test users are those of `fold`; the next fold's users validate, all others train."""
         return self.predicted_tasks(fold, shots).episodes()
 
     def predicted_tasks(self, fold: int, shots: int) -> PredictedTasks:
@@ -123,9 +117,7 @@ def cross_validate(
             users left out, whose ratings there before the queries become their background. `folds` must then be shared.
             None: users are not linked.
         seed: of the folds, the draws and the bases.
-        cache: a folder for each fit's predictions; None caches nothing.
-        jobs: worker processes; the result does not depend on it.
-        on_progress: called after each fit, see :data:`Progress`.
+        cache, jobs, on_progress: as for :func:`build_episodes`.
 
     Raises:
         InputError: fewer than three folds, no shots, or too few users with enough ratings.

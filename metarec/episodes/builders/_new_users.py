@@ -20,7 +20,7 @@ from metarec.episodes._standards import Moments, Standards, unit_rows
 from metarec.errors import InputError
 from metarec.ratings import Domain, RatingScale
 
-__all__ = ["FittedFacts", "History", "NewUsers", "TaskMaker"]
+__all__ = ["History", "NewUsers", "TaskMaker"]
 
 _NOTHING = np.array([], dtype=object)
 
@@ -98,6 +98,36 @@ class TaskMaker:
             float(domain.ratings["timestamp"].max()) if domain.has_timestamps else None,
             standards,
         )
+
+    def arrays(self) -> dict[str, Learned]:
+        """The item facts and the standards as plain arrays; :meth:`from_arrays` is the inverse."""
+        items, standards = self.item_table, self.standards
+        return {
+            "items": items.items.to_numpy().astype(np.str_),
+            "table": items.table,
+            "first": items.first,
+            "absolute_error": standards.priors.absolute_error,
+            "variance": standards.priors.variance,
+            "algorithm_mean": standards.algorithm.mean,
+            "algorithm_spread": standards.algorithm.spread,
+            "context_mean": standards.context.mean,
+            "context_spread": standards.context.spread,
+            "damping": standards.damping,
+        }
+
+    @classmethod
+    def from_arrays(
+        cls, stored: Mapping[str, Any], scale: RatingScale, bases: Mapping[str, BaseRecommender], now: float | None
+    ) -> TaskMaker:
+        """The task maker with these fitted bases, from the arrays of :meth:`arrays`."""
+        items = pd.Index(stored["items"].astype(object), dtype=object)
+        standards = Standards(
+            Priors(stored["absolute_error"], float(stored["variance"])),
+            Moments(stored["algorithm_mean"], stored["algorithm_spread"]),
+            Moments(stored["context_mean"], stored["context_spread"]),
+            float(stored["damping"]),
+        )
+        return cls(scale, bases, ItemFactsTable(items, stored["table"], stored["first"]), now, standards)
 
     def users(self, histories: Sequence[History]) -> NewUsers:
         """Fold in T users: every item of a history is predicted from the user's other ratings.
@@ -220,51 +250,6 @@ class NewUsers:
             query_items=padded(items, width, ""),
             query_fallback=torch.from_numpy(features.fallback).float(),
             query_ratings=nothing,
-        )
-
-
-class FittedFacts(NamedTuple):
-    """A task maker without its bases, as plain arrays."""
-
-    item_table: ItemFactsTable
-    standards: Standards
-
-    @classmethod
-    def of(cls, maker: TaskMaker) -> FittedFacts:
-        """Those of a task maker."""
-        return cls(maker.item_table, maker.standards)
-
-    def maker(self, scale: RatingScale, bases: Mapping[str, BaseRecommender], now: float | None) -> TaskMaker:
-        """The task maker with these bases."""
-        return TaskMaker(scale, bases, self.item_table, now, self.standards)
-
-    def arrays(self) -> dict[str, Learned]:
-        """The arrays to store; :meth:`from_arrays` is the inverse."""
-        items, standards = self.item_table, self.standards
-        return {
-            "items": items.items.to_numpy().astype(np.str_),
-            "table": items.table,
-            "first": items.first,
-            "absolute_error": standards.priors.absolute_error,
-            "variance": standards.priors.variance,
-            "algorithm_mean": standards.algorithm.mean,
-            "algorithm_spread": standards.algorithm.spread,
-            "context_mean": standards.context.mean,
-            "context_spread": standards.context.spread,
-            "damping": standards.damping,
-        }
-
-    @classmethod
-    def from_arrays(cls, stored: Mapping[str, Any]) -> FittedFacts:
-        """From the arrays of :meth:`arrays`."""
-        return cls(
-            ItemFactsTable(pd.Index(stored["items"].astype(object), dtype=object), stored["table"], stored["first"]),
-            Standards(
-                Priors(stored["absolute_error"], float(stored["variance"])),
-                Moments(stored["algorithm_mean"], stored["algorithm_spread"]),
-                Moments(stored["context_mean"], stored["context_spread"]),
-                float(stored["damping"]),
-            ),
         )
 
 

@@ -83,8 +83,7 @@ def small_worlds(
     """Cut a domain down to `count` of its train users, several times over, and predict others from each world.
 
     Args:
-        domain: the ratings. settings: how episodes are cut; `shots` replaces its own number.
-        bases: name -> options of each base recommender.
+        domain, settings, bases, shots: as for :func:`cross_validate`.
         roles: user -> role. Worlds are drawn from the train users who have enough ratings for every number of shots.
         worlds: the number of worlds. The first one predicts test users too, and does not depend on the others.
         elsewhere: name -> other domains in which the same users rated. They are used in full, without the validation

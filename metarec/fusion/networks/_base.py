@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from metarec.episodes import FusionInputs
-from metarec.errors import InputError
+from metarec.errors import InputError, check_at_least
 from metarec.fusion.losses import squared_error
 from metarec.fusion.space import Parameter
 from metarec.registry import suggest
@@ -22,11 +22,10 @@ __all__ = [
     "FusionNetwork",
     "FusionOutput",
     "ParallelLinear",
+    "RowNetwork",
     "all_features",
     "available_mean",
-    "check_at_least",
     "check_ends",
-    "check_inputs",
     "equal_weights",
     "filled",
     "masked_softmax",
@@ -70,7 +69,11 @@ class FusionNetwork(nn.Module, metaclass=ABCMeta):
 
     @abstractmethod
     def fuse(self, inputs: FusionInputs) -> FusionOutput:
-        """One prediction per row. Must not use the targets."""
+        """One prediction per row. Must not use the targets.
+
+        Raises:
+            ValueError: the shapes do not fit each other, or the network.
+        """
 
     def row_losses(self, inputs: FusionInputs) -> Tensor:
         """[...] the network's own loss of each row, named "fusion"; by default the squared error.
@@ -105,6 +108,30 @@ class FusionNetwork(nn.Module, metaclass=ABCMeta):
             if name not in own:
                 raise InputError(f'{cls.__name__} has no option "{name}"; {suggest(name, own)}')
         return cls(**{name: value for name, value in shape.items() if name in taken}, **options)
+
+
+class RowNetwork(FusionNetwork):
+    """A network on all features of a row, which checks its own shape and that of its inputs.
+
+    Attributes:
+        row_width: A * F + C, the length of :func:`all_features`.
+    """
+
+    def __init__(self, num_algorithms: int, feature_dim: int, context_dim: int) -> None:
+        super().__init__()
+        check_at_least(1, num_algorithms=num_algorithms, feature_dim=feature_dim)
+        check_at_least(0, context_dim=context_dim)
+        self.num_algorithms = num_algorithms
+        self.feature_dim = feature_dim
+        self.context_dim = context_dim
+        self.row_width = num_algorithms * feature_dim + context_dim
+
+    def checked_features(self, inputs: FusionInputs) -> Tensor:
+        """[..., A * F + C] all features of the rows, where the inputs end in the network's shape."""
+        check_ends("predictions", inputs.predictions, self.num_algorithms)
+        check_ends("algorithm_features", inputs.algorithm_features, self.num_algorithms, self.feature_dim)
+        check_ends("context", inputs.context, self.context_dim)
+        return all_features(inputs.algorithm_features, inputs.context)
 
 
 class ParallelLinear(nn.Module):
@@ -182,21 +209,7 @@ def zeroed(layer: nn.Linear) -> nn.Linear:
     return layer
 
 
-def check_at_least(lowest: int, **values: int) -> None:
-    """Raise InputError where an argument is no integer, or lower than `lowest`."""
-    for name, value in values.items():
-        if isinstance(value, bool) or not isinstance(value, int) or value < lowest:
-            raise InputError(f"{name} must be an integer >= {lowest} but got {value!r}")
-
-
 def check_ends(name: str, tensor: Tensor, *expected: int) -> None:
     """Raise ValueError where the last axes of a tensor are not as expected."""
     if tensor.shape[-len(expected) :] != expected:
         raise ValueError(f"{name} must end in {list(expected)} but got {list(tensor.shape)}")
-
-
-def check_inputs(inputs: FusionInputs, num_algorithms: int, feature_dim: int, context_dim: int) -> None:
-    """Raise ValueError where the last axes of the inputs are not those that the network was built for."""
-    check_ends("predictions", inputs.predictions, num_algorithms)
-    check_ends("algorithm_features", inputs.algorithm_features, num_algorithms, feature_dim)
-    check_ends("context", inputs.context, context_dim)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from metarec.episodes import FusionInputs
-from metarec.errors import InputError
+from metarec.errors import InputError, check_at_least
 from metarec.fusion.losses import confidence_loss, negative_entropy, squared_error
 from metarec.fusion.networks._base import (
     MIDDLE,
@@ -18,7 +18,6 @@ from metarec.fusion.networks._base import (
     FusionOutput,
     ParallelLinear,
     all_features,
-    check_at_least,
     check_ends,
     masked_softmax,
     weighted_sum,

@@ -9,23 +9,14 @@ import torch
 from torch import nn
 
 from metarec.episodes import FusionInputs
-from metarec.errors import InputError
-from metarec.fusion.networks._base import (
-    FusionNetwork,
-    FusionOutput,
-    all_features,
-    check_at_least,
-    check_inputs,
-    masked_softmax,
-    weighted_sum,
-    zeroed,
-)
+from metarec.errors import InputError, check_at_least
+from metarec.fusion.networks._base import FusionOutput, RowNetwork, masked_softmax, weighted_sum, zeroed
 from metarec.fusion.space import Choice, Parameter, RealRange
 
 __all__ = ["GatedFusion"]
 
 
-class GatedFusion(FusionNetwork):
+class GatedFusion(RowNetwork):
     """One small network on all features of a row gives the weights of the bases and a correction.
 
     The prediction is sum_a w_a p_a + correction: w is the softmax, over the available bases, of a learned number
@@ -60,17 +51,12 @@ class GatedFusion(FusionNetwork):
     def __init__(
         self, num_algorithms: int, feature_dim: int, context_dim: int, hidden_dim: int = 64, *, dropout: float = 0.5
     ) -> None:
-        super().__init__()
-        check_at_least(1, num_algorithms=num_algorithms, feature_dim=feature_dim, hidden_dim=hidden_dim)
-        check_at_least(0, context_dim=context_dim)
+        super().__init__(num_algorithms, feature_dim, context_dim)
+        check_at_least(1, hidden_dim=hidden_dim)
         if isinstance(dropout, bool) or not isinstance(dropout, int | float) or not 0 <= dropout < 1:
             raise InputError(f"dropout must be >= 0 and < 1 but got {dropout!r}")
-        self.num_algorithms = num_algorithms
-        self.feature_dim = feature_dim
-        self.context_dim = context_dim
-        width = num_algorithms * feature_dim + context_dim
         self.body = nn.Sequential(
-            nn.Linear(width, hidden_dim),
+            nn.Linear(self.row_width, hidden_dim),
             nn.ReLU(),
             nn.Dropout(dropout),
             nn.Linear(hidden_dim, hidden_dim),
@@ -79,16 +65,11 @@ class GatedFusion(FusionNetwork):
         )
         self.weight_logits = nn.Parameter(torch.zeros(num_algorithms))
         self.head = zeroed(nn.Linear(hidden_dim, num_algorithms + 1))
-        self.correction = zeroed(nn.Linear(width, 1))
+        self.correction = zeroed(nn.Linear(self.row_width, 1))
 
     def fuse(self, inputs: FusionInputs) -> FusionOutput:
-        """One prediction per row, and the weights that it gives the bases before the correction.
-
-        Raises:
-            ValueError: the last axes do not fit the network.
-        """
-        check_inputs(inputs, self.num_algorithms, self.feature_dim, self.context_dim)
-        features = all_features(inputs.algorithm_features, inputs.context)
+        """One prediction per row, and the weights that it gives the bases before the correction."""
+        features = self.checked_features(inputs)
         outputs = self.head(self.body(features))
         logits = self.weight_logits + outputs[..., :-1]
         weights = masked_softmax(logits, inputs.predictions.isfinite())

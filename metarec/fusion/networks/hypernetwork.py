@@ -9,13 +9,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from metarec.episodes import FusionInputs
-from metarec.errors import InputError
+from metarec.errors import check_at_least, check_flag
 from metarec.fusion.networks._base import (
     MIDDLE,
     FusionNetwork,
     FusionOutput,
     all_features,
-    check_at_least,
     check_ends,
     filled,
 )
@@ -65,8 +64,7 @@ class HyperNetworkFusion(FusionNetwork):
         super().__init__()
         check_at_least(1, num_algorithms=num_algorithms, hyper_hidden_dim=hyper_hidden_dim)
         check_at_least(2, target_net_dim=target_net_dim)
-        if not isinstance(use_features, bool):
-            raise InputError(f"use_features must be True or False but got {use_features!r}")
+        check_flag(use_features=use_features)
         check_at_least(0 if use_features else 1, context_dim=context_dim)
         check_at_least(1 if use_features else 0, feature_dim=feature_dim)
         self.num_algorithms = num_algorithms

@@ -6,22 +6,13 @@ import torch
 from torch import nn
 
 from metarec.episodes import FusionInputs
-from metarec.errors import InputError
-from metarec.fusion.networks._base import (
-    FusionNetwork,
-    FusionOutput,
-    all_features,
-    check_at_least,
-    check_inputs,
-    masked_softmax,
-    weighted_sum,
-    zeroed,
-)
+from metarec.errors import check_flag
+from metarec.fusion.networks._base import FusionOutput, RowNetwork, masked_softmax, weighted_sum, zeroed
 
 __all__ = ["LinearFusion"]
 
 
-class LinearFusion(FusionNetwork):
+class LinearFusion(RowNetwork):
     """The same weights for every row, a bias, and a linear map of all features beside them.
 
     The prediction is sum_a w_a p_a + bias + correction(features), with w the softmax of one learned number per base
@@ -47,31 +38,20 @@ class LinearFusion(FusionNetwork):
     """
 
     def __init__(self, num_algorithms: int, feature_dim: int, context_dim: int, *, correction: bool = True) -> None:
-        super().__init__()
-        check_at_least(1, num_algorithms=num_algorithms, feature_dim=feature_dim)
-        check_at_least(0, context_dim=context_dim)
-        if not isinstance(correction, bool):
-            raise InputError(f"correction must be True or False but got {correction!r}")
-        self.num_algorithms = num_algorithms
-        self.feature_dim = feature_dim
-        self.context_dim = context_dim
+        super().__init__(num_algorithms, feature_dim, context_dim)
+        check_flag(correction=correction)
         self.logits = nn.Parameter(torch.zeros(num_algorithms))
         self.bias = nn.Parameter(torch.zeros(()))
         self.correction: nn.Linear | None = None
         if correction:
-            self.correction = zeroed(nn.Linear(num_algorithms * feature_dim + context_dim, 1, bias=False))
+            self.correction = zeroed(nn.Linear(self.row_width, 1, bias=False))
 
     def fuse(self, inputs: FusionInputs) -> FusionOutput:
-        """One prediction per row; the weights are those of the softmax.
-
-        Raises:
-            ValueError: the last axes do not fit the network.
-        """
-        check_inputs(inputs, self.num_algorithms, self.feature_dim, self.context_dim)
+        """One prediction per row; the weights are those of the softmax."""
+        features = self.checked_features(inputs)
         available = inputs.predictions.isfinite()
         weights = masked_softmax(self.logits.expand(available.shape), available)
         prediction = weighted_sum(weights, inputs.predictions) + self.bias
         if self.correction is not None:
-            features = all_features(inputs.algorithm_features, inputs.context)
             prediction = prediction + self.correction(features).squeeze(-1)
         return FusionOutput(prediction, weights)

@@ -12,14 +12,13 @@ from torch.func import functional_call, grad
 from torch.optim import Adam, Optimizer
 
 from metarec.episodes import FusionInputs
-from metarec.errors import InputError
+from metarec.errors import InputError, check_at_least
 from metarec.fusion.losses import squared_error
 from metarec.fusion.networks._base import (
     MIDDLE,
     FusionNetwork,
     FusionOutput,
     all_features,
-    check_at_least,
     check_ends,
     filled,
 )
@@ -86,11 +85,7 @@ class MAMLRecommenderFusion(FusionNetwork):
         return rating
 
     def fuse(self, inputs: FusionInputs) -> FusionOutput:
-        """One prediction per row. There are no weights: the network is not linear in the bases.
-
-        Raises:
-            ValueError: the shapes do not fit each other, or the network.
-        """
+        """One prediction per row. There are no weights: the network is not linear in the bases."""
         predictions, features = inputs.predictions, inputs.algorithm_features
         if predictions.shape != features.shape[:-1]:
             shapes = f"{list(features.shape[:-1])} but got {list(predictions.shape)}"

@@ -6,14 +6,11 @@ import torch
 from torch import nn
 
 from metarec.episodes import FusionInputs
-from metarec.errors import InputError
+from metarec.errors import InputError, check_at_least
 from metarec.fusion.networks._base import (
-    FusionNetwork,
     FusionOutput,
-    all_features,
+    RowNetwork,
     available_mean,
-    check_at_least,
-    check_inputs,
     equal_weights,
     zeroed,
 )
@@ -21,7 +18,7 @@ from metarec.fusion.networks._base import (
 __all__ = ["ResidualFusion"]
 
 
-class ResidualFusion(FusionNetwork):
+class ResidualFusion(RowNetwork):
     """Starts exactly as one of the bases, the anchor, and learns a correction of it.
 
     The prediction is p_anchor + sum_a d_a (p_a - p_anchor) + correction: a residual on an identity (He et al. 2016).
@@ -52,34 +49,25 @@ class ResidualFusion(FusionNetwork):
     def __init__(
         self, num_algorithms: int, feature_dim: int, context_dim: int, hidden_dim: int = 32, *, anchor: int = -1
     ) -> None:
-        super().__init__()
-        check_at_least(1, num_algorithms=num_algorithms, feature_dim=feature_dim, hidden_dim=hidden_dim)
-        check_at_least(0, context_dim=context_dim)
+        super().__init__(num_algorithms, feature_dim, context_dim)
+        check_at_least(1, hidden_dim=hidden_dim)
         if isinstance(anchor, bool) or not isinstance(anchor, int) or not -num_algorithms <= anchor < num_algorithms:
             rule = f"the position of one of {num_algorithms} bases, from {-num_algorithms} to {num_algorithms - 1},"
             raise InputError(f"anchor must be {rule} but got {anchor!r}")
-        self.num_algorithms = num_algorithms
-        self.feature_dim = feature_dim
-        self.context_dim = context_dim
         self.anchor = anchor % num_algorithms
-        width = num_algorithms * feature_dim + context_dim
+        width = self.row_width
         # The anchor has a row too, without effect: its difference from itself is zero.
         self.deviations = zeroed(nn.Linear(width, num_algorithms))
         self.correction = zeroed(nn.Linear(width, 1))
         self.head = nn.Sequential(nn.Linear(width, hidden_dim), nn.ReLU(), zeroed(nn.Linear(hidden_dim, 1)))
 
     def fuse(self, inputs: FusionInputs) -> FusionOutput:
-        """One prediction per row, and the weights that it gives the bases before the correction.
-
-        Raises:
-            ValueError: the last axes do not fit the network.
-        """
+        """One prediction per row, and the weights that it gives the bases before the correction."""
         predictions = inputs.predictions
-        check_inputs(inputs, self.num_algorithms, self.feature_dim, self.context_dim)
+        features = self.checked_features(inputs)
         available = predictions.isfinite()
         anchored = available[..., self.anchor]
         anchor = torch.where(anchored, predictions[..., self.anchor], available_mean(predictions))
-        features = all_features(inputs.algorithm_features, inputs.context)
         deviations = self.deviations(features) * available
         differences = torch.where(available, predictions - anchor.unsqueeze(-1), 0)
         correction = (self.correction(features) + self.head(features)).squeeze(-1)

@@ -2,41 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Mapping
+from typing import ClassVar
 
 import numpy as np
 
-from metarec.bases import Learned
-from metarec.fusion.stackers._base import Family, Rows, Stacker, TrainingRows
-from metarec.fusion.stackers.ridge import LinearCombination, predictions_only, ridge_family
+from metarec.fusion.stackers._base import Rows
+from metarec.fusion.stackers.ridge import Design, RidgeStacker, predictions_only
 
 __all__ = ["FeatureWeightedStacker"]
-
-
-class FeatureWeightedStacker(Stacker):
-    """Feature-weighted linear stacking: each base's weight is a linear function of meta-features.
-
-    Ridge regression on the products of every base's prediction with every meta-feature. The meta-features are chosen
-    on validation users: only the constant; the context; the context and, for each base, its own features (with its
-    errors on the user's support, so that the weights depend on the user).
-    J. Sill, G. Takács, L. Mackey, D. Lin, "Feature-Weighted Linear Stacking", arXiv:0911.0460, 2009.
-
-    >>> FeatureWeightedStacker().name
-    'fwls'
-    """
-
-    name = "fwls"
-
-    def _families(self, train: TrainingRows, validation: TrainingRows, seed: int) -> Iterator[Family]:
-        for name, design in DESIGNS.items():
-            yield ridge_family(design, {"meta_features": name}, train)
-
-    def _learned(self, combine: LinearCombination, column: int) -> dict[str, Learned]:
-        return combine.learned(column)
-
-    def _combination(self, state: Mapping[str, Learned], settings: Mapping[str, Any]) -> LinearCombination:
-        return LinearCombination.of(DESIGNS[settings["meta_features"]], state)
 
 
 def by_context(rows: Rows) -> np.ndarray:
@@ -59,5 +33,22 @@ def by_context_and_own(rows: Rows) -> np.ndarray:
     return np.concatenate([by_context(rows), own.reshape(flat), products.reshape(flat)], axis=1)
 
 
-DESIGNS = {"constant": predictions_only, "context": by_context, "context and own": by_context_and_own}
-"""The values of the setting ``meta_features``."""
+class FeatureWeightedStacker(RidgeStacker):
+    """Feature-weighted linear stacking: each base's weight is a linear function of meta-features.
+
+    Ridge regression on the products of every base's prediction with every meta-feature. The meta-features are chosen
+    on validation users: only the constant; the context; the context and, for each base, its own features (with its
+    errors on the user's support, so that the weights depend on the user).
+    J. Sill, G. Takács, L. Mackey, D. Lin, "Feature-Weighted Linear Stacking", arXiv:0911.0460, 2009.
+
+    >>> FeatureWeightedStacker().name
+    'fwls'
+    """
+
+    name = "fwls"
+    setting = "meta_features"
+    designs: ClassVar[Mapping[str, Design]] = {
+        "constant": predictions_only,
+        "context": by_context,
+        "context and own": by_context_and_own,
+    }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from sklearn.linear_model import Ridge
@@ -20,30 +20,6 @@ STRENGTHS = tuple(10.0**exponent for exponent in np.arange(3.0, -6.5, -0.5))
 Design = Callable[[Rows], np.ndarray]
 
 
-class RidgeStacker(Stacker):
-    """Ridge regression on the bases' predictions, alone or with all their features and the context.
-
-    Predicts the rating, or its residual to the mean of the bases, where all shrinkage is towards the mean. Features
-    and target and penalty are chosen on validation users. L. Breiman, "Stacked regressions", Machine Learning 24,
-    1996.
-
-    >>> RidgeStacker().name
-    'ridge'
-    """
-
-    name = "ridge"
-
-    def _families(self, train: TrainingRows, validation: TrainingRows, seed: int) -> Iterator[Family]:
-        for name, design in DESIGNS.items():
-            yield ridge_family(design, {"features": name}, train)
-
-    def _learned(self, combine: LinearCombination, column: int) -> dict[str, Learned]:
-        return combine.learned(column)
-
-    def _combination(self, state: Mapping[str, Learned], settings: Mapping[str, Any]) -> LinearCombination:
-        return LinearCombination.of(DESIGNS[settings["features"]], state)
-
-
 def predictions_only(rows: Rows) -> np.ndarray:
     return rows.predictions
 
@@ -53,8 +29,33 @@ def everything(rows: Rows) -> np.ndarray:
     return np.concatenate([rows.predictions, flat, rows.context], axis=1)
 
 
-DESIGNS = {"predictions": predictions_only, "all": everything}
-"""The values of the setting ``features``."""
+class RidgeStacker(Stacker):
+    """Ridge regression on the bases' predictions, alone or with all their features and the context.
+
+    Predicts the rating, or its residual to the mean of the bases, where all shrinkage is towards the mean. Features
+    and target and penalty are chosen on validation users. L. Breiman, "Stacked regressions", Machine Learning 24,
+    1996.
+
+    Attributes:
+        setting: the name of the setting that selects the columns; designs: its values.
+
+    >>> RidgeStacker().name
+    'ridge'
+    """
+
+    name = "ridge"
+    setting: ClassVar[str] = "features"
+    designs: ClassVar[Mapping[str, Design]] = {"predictions": predictions_only, "all": everything}
+
+    def _families(self, train: TrainingRows, validation: TrainingRows, seed: int) -> Iterator[Family]:
+        for name, design in self.designs.items():
+            yield ridge_family(design, {self.setting: name}, train)
+
+    def _learned(self, combine: LinearCombination, column: int) -> dict[str, Learned]:
+        return combine.learned(column)
+
+    def _combination(self, state: Mapping[str, Learned], settings: Mapping[str, Any]) -> LinearCombination:
+        return LinearCombination.of(self.designs[settings[self.setting]], state)
 
 
 @dataclass(frozen=True)

@@ -52,11 +52,7 @@ class HigherMetaLearner(TaskwiseMetaLearner):
         override = {"lr": [self._rate(name) for name in names]} if self.learn_rates else None
         # With copied initial weights the graph would end at the copies and not reach the network.
         with self._innerloop(
-            self._row_losses,
-            optimizer,
-            copy_initial_weights=False,
-            override=override,
-            track_higher_grads=keep_graph,
+            self._row_losses, optimizer, copy_initial_weights=False, override=override, track_higher_grads=keep_graph
         ) as (adapted, descent):
             adapted.eval()
             for step in range(steps):

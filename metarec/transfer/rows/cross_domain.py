@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from metarec.episodes import DomainEpisodes, Episodes
-from metarec.errors import InputError
+from metarec.errors import InputError, check_at_least
 from metarec.registry import suggest
 from metarec.transfer.rows._row_strategies import ROW_STRATEGIES, row_errors
 from metarec.transfer.rows._rows import RowSource, TargetRows, as_rows
@@ -61,8 +61,7 @@ class CrossDomainMetaLearner:
         seed: int = 0,
         settings: TransferSettings | None = None,
     ) -> None:
-        if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
-            raise InputError(f"seed must be an integer >= 0 but got {seed!r}")
+        check_at_least(0, seed=seed)
         names = [source_domains] if isinstance(source_domains, str) else list(source_domains)
         if target_domain in names:
             raise InputError(f'target_domain must not be one of the sources but "{target_domain}" is')
@@ -129,8 +128,7 @@ class CrossDomainMetaLearner:
         Raises:
             InputError: an unknown strategy, no source where one is needed, no data, or a number below 1.
         """
-        if isinstance(few_shot_size, bool) or not isinstance(few_shot_size, int) or few_shot_size < 1:
-            raise InputError(f"few_shot_size must be an integer >= 1 but got {few_shot_size!r}")
+        check_at_least(1, few_shot_size=few_shot_size)
         if isinstance(target_data, DomainEpisodes | Episodes):
             users = target_data.train if isinstance(target_data, DomainEpisodes) else target_data
             return self._from_episodes(few_users(users, few_shot_size, self.seed), strategy)

@@ -12,7 +12,7 @@ from metarec.episodes import Episodes
 from metarec.fusion.stackers import query_rows, true_ratings
 from metarec.transfer.sources._few_users import fold_indices
 
-__all__ = ["LEVEL", "STRENGTH", "DomainStep", "out_of_fold", "user_squared_errors"]
+__all__ = ["STRENGTH", "DomainStep", "mean_deviations", "out_of_fold", "user_squared_errors"]
 
 STRENGTH = 5.0
 """The ridge penalty: the cost of a squared coefficient, in units of a squared error on the common scale. Ratings
@@ -49,12 +49,18 @@ class DomainStep:
         return predictions
 
 
-def _columns(episodes: Episodes, members: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """[R, A + M + 2] deviations of bases and models from the models' mean, level, slope; [R] that mean."""
+def mean_deviations(episodes: Episodes, members: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """[R, A + M + 1] deviations of bases and models from the models' mean, and the level; [R] that mean."""
     own = members[episodes.batch.query.mask.numpy()]
-    mean = own.mean(1)
+    mean: np.ndarray = own.mean(1)
     deviations = np.concatenate([query_rows(episodes).predictions, own], axis=1) - mean[:, None]
-    return np.column_stack([deviations, np.full(len(mean), LEVEL), mean - 0.5]), mean
+    return np.column_stack([deviations, np.full(len(mean), LEVEL)]), mean
+
+
+def _columns(episodes: Episodes, members: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """[R, A + M + 2] the columns of :func:`mean_deviations` and the slope; [R] the models' mean."""
+    deviations, mean = mean_deviations(episodes, members)
+    return np.column_stack([deviations, mean - 0.5]), mean
 
 
 class _Fitted(Protocol):

@@ -43,12 +43,7 @@ class SourceModel(TransferredModel):
 
     @classmethod
     def learn(
-        cls,
-        domains: Sequence[DomainEpisodes],
-        config: FusionConfig,
-        seed: int,
-        *,
-        beside: Sequence[Episodes] = (),
+        cls, domains: Sequence[DomainEpisodes], config: FusionConfig, seed: int, *, beside: Sequence[Episodes] = ()
     ) -> SourceModel:
         """Train on the train users of these domains and on `beside`; stop and tune by their validation users."""
         return cls(Fusion(config, seed=seed).fit(domains, beside=beside))

@@ -102,7 +102,7 @@ class Auto(TransferStrategy):
             gains[one.source].append(in_percent(float(_user_gains(one.products, own, weights).mean())))
         return AutoModel(
             model,
-            Candidates(target, members, self.settings.folds, self.seed),
+            self._candidates(target, members),
             weights,
             {
                 "transfers": transferred > 0,

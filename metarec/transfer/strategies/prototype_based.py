@@ -8,7 +8,7 @@ import numpy as np
 
 from metarec.episodes import Episodes
 from metarec.fusion.stackers import query_rows, true_ratings
-from metarec.transfer.sources import LEVEL, STRENGTH, DomainStep, SourceModel, Sources, TransferredModel
+from metarec.transfer.sources import STRENGTH, DomainStep, SourceModel, Sources, TransferredModel, mean_deviations
 from metarec.transfer.strategies._base import TransferStrategy
 from metarec.transfer.strategies.parts.user_prototypes import UserPrototypes
 
@@ -63,11 +63,10 @@ class PrototypeMixture(TransferredModel):
     def __init__(self, model: SourceModel, prototypes: UserPrototypes, users: Episodes, few: Episodes) -> None:
         self._model = model
         self._prototypes = prototypes
-        members = model.members(users)
-        columns = _deviations(users, members)
+        columns, mean = mean_deviations(users, model.members(users))
         weights = prototypes.memberships(users)[query_rows(users).task]
         design = (weights[:, :, None] * columns[:, None, :]).reshape(len(columns), -1)
-        residuals = true_ratings(users.batch.query) - _rows(users, members).mean(1)
+        residuals = true_ratings(users.batch.query) - mean
         penalty = STRENGTH * np.eye(design.shape[1])
         solved = np.linalg.solve(design.T @ design + penalty, design.T @ residuals)
         self.coefficients: np.ndarray = solved.reshape(weights.shape[1], columns.shape[1])
@@ -78,7 +77,7 @@ class PrototypeMixture(TransferredModel):
         """[T, N, M] predictions of the query rows by each model, corrected by the user's prototypes."""
         members = self._model.members(episodes)
         weights = self._prototypes.memberships(episodes, self.priors)[query_rows(episodes).task]
-        corrections = (_deviations(episodes, members) * (weights @ self.coefficients)).sum(1)
+        corrections = (mean_deviations(episodes, members)[0] * (weights @ self.coefficients)).sum(1)
         corrected = members.copy()
         corrected[episodes.batch.query.mask.numpy()] += corrections[:, None]
         return corrected
@@ -92,16 +91,3 @@ class PrototypeMixture(TransferredModel):
             "shares_in_sources": self._prototypes.shares.tolist(),
             "shares_in_target": self.priors.tolist(),
         }
-
-
-def _rows(episodes: Episodes, members: np.ndarray) -> np.ndarray:
-    """[R, M] of the query rows without padding."""
-    own: np.ndarray = members[episodes.batch.query.mask.numpy()]
-    return own
-
-
-def _deviations(episodes: Episodes, members: np.ndarray) -> np.ndarray:
-    """[R, A + M + 1] deviations of bases and models from the models' mean, and the level."""
-    own = _rows(episodes, members)
-    deviations = np.concatenate([query_rows(episodes).predictions, own], axis=1) - own.mean(1, keepdims=True)
-    return np.column_stack([deviations, np.full(len(own), LEVEL)])
