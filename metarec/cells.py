@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from metarec.files import content_key, write_whole
+from metarec.files import content_key, dotted, write_whole
 from metarec.threads import one_thread
 from metarec.workers import worker_pool
 
@@ -132,7 +132,7 @@ class CellStore:
             record = json.loads(max(older, key=lambda path: path.stat().st_mtime_ns).read_bytes())
         except ValueError:
             record = {}
-        before, now = dict(_flat(record.get("facts", {}))), dict(_flat(cell.facts))
+        before, now = dotted(record.get("facts", {})), dotted(cell.facts)
         return [
             f"{fact}: {before.get(fact, _ABSENT)} -> {now.get(fact, _ABSENT)}"
             for fact in sorted({*before, *now})
@@ -218,11 +218,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, np.generic | np.ndarray):
         return value.tolist()
     raise TypeError(f"a note must be a JSON value but is {type(value).__name__}")
-
-
-def _flat(facts: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for name, value in facts.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", value

@@ -21,12 +21,12 @@ import yaml
 from optuna.trial import FrozenTrial
 
 from metarec.errors import InputError
-from metarec.files import make_folders
+from metarec.files import dotted, make_folders
 from metarec.importing import importing
 from metarec.model.mlflow_model import DIGEST
 from metarec.ratings import Domain
 from metarec.search import error_of
-from metarec.search.runners import run_in_processes, run_on_ray, stopping_politely
+from metarec.search.runners import Work, run_in_processes, run_on_ray, stopping_politely
 from metarec.search.storage import end_stale_trials, open_storage
 from metarec.search.trials import counted_trials, open_study, run_trials, wanted_trials
 from metarec.search.warm_start import first_trials
@@ -157,7 +157,7 @@ def run_study(spec: StudySpec, domains: Mapping[str, Domain], job: Job) -> Study
     with (
         job.tracker.start_study(
             job.study_name,
-            params=_flat(spec),
+            params=dotted(spec.model_dump(mode="json")),
             tags=study_tags(spec),
             description=job.reporter.description(spec, domains, job.study_name),
         ) as run,
@@ -229,8 +229,8 @@ def run_search(study: optuna.Study, objective: RecordedObjective, job: Job) -> N
             run_trials(study, objective, on_trial, deadline=deadline, stopping=stopping)
         else:
             run = run_in_processes if job.ray is None else partial(run_on_ray, job.ray)
-            place = job.tracker, job.optuna_storage
-            run(spec.workers, study, objective, *place, on_trial, deadline=deadline, stopping=stopping)
+            work = Work.of(study, job.optuna_storage, objective, job.tracker)
+            run(spec.workers, study, work, on_trial, deadline=deadline, stopping=stopping)
         if stopping():
             raise KeyboardInterrupt
 
@@ -330,14 +330,3 @@ def _keep_model(run: StudyRun, study: str, keep: Keep) -> None:
             if other.name != MODEL:
                 shutil.rmtree(other)
     run.register(MODEL, model_name(study), {DIGEST: digest, "study": study})
-
-
-def _flat(spec: StudySpec) -> dict[str, Any]:
-    """The whole spec with dotted keys."""
-
-    def walk(prefix: str, value: Any) -> dict[str, Any]:
-        if isinstance(value, dict) and value:
-            return {key: leaf for name, inner in value.items() for key, leaf in walk(f"{prefix}{name}.", inner).items()}
-        return {prefix.rstrip("."): value}
-
-    return walk("", spec.model_dump(mode="json"))
