@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from metarec.cli.command import check_name, check_storage, cores, echo_interrupted, named_paths
+from metarec.cli.command import check_name, check_storage, cores, named_paths, resumable
 
 if TYPE_CHECKING:
     from metarec.study.job import Job
@@ -48,11 +48,8 @@ def worker(
     with _job(study_name, storage, out, tracking_uri, tracked=True) as job:
         from metarec.study.joining import run_worker
 
-        try:
+        with resumable("--study-name", study_name):
             ended = run_worker(job, named_paths(data or []), workers=workers, timeout=timeout)
-        except KeyboardInterrupt:
-            echo_interrupted("--study-name", study_name)
-            raise
     typer.echo(f'study "{study_name}": {ended} trials ended while this worker was here')
 
 
