@@ -84,12 +84,9 @@ def replay(
     with _job(study_name, storage, out, None, tracked=False) as job:
         from metarec.study.joining import replay_trial
 
-        replayed = replay_trial(job, named_paths(data or []), trial)
-    recorded = replayed.recorded
-    same = recorded == replayed.value
-    typer.echo(
-        f"trial {trial}: recorded {recorded!r}, computed again {replayed.value!r}: {'equal' if same else 'NOT EQUAL'}"
-    )
+        recorded, value = replay_trial(job, named_paths(data or []), trial)
+    same = recorded == value
+    typer.echo(f"trial {trial}: recorded {recorded!r}, computed again {value!r}: {'equal' if same else 'NOT EQUAL'}")
     if not same:
         raise typer.Exit(1)
 
