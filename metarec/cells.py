@@ -35,8 +35,6 @@ logger = logging.getLogger(__name__)
 POLL_S = 0.5
 """How often `run_cells` looks for the cells that its workers have finished."""
 
-_ABSENT = "not there"
-
 
 @dataclass(frozen=True)
 class Cell:
@@ -133,11 +131,8 @@ class CellStore:
         except ValueError:
             record = {}
         before, now = dotted(record.get("facts", {})), dotted(cell.facts)
-        return [
-            f"{fact}: {before.get(fact, _ABSENT)} -> {now.get(fact, _ABSENT)}"
-            for fact in sorted({*before, *now})
-            if before.get(fact, _ABSENT) != now.get(fact, _ABSENT)
-        ]
+        both = {fact: (before.get(fact, "not there"), now.get(fact, "not there")) for fact in sorted({*before, *now})}
+        return [f"{fact}: {old} -> {new}" for fact, (old, new) in both.items() if old != new]
 
     def _path(self, cell: Cell, ending: str) -> Path:
         return self.folder / f"{cell.name}.{cell.digest}.{ending}"

@@ -47,7 +47,7 @@ def reconciled(study: Parent, trials: Iterable[TrialFacts]) -> list[str]:
 
 
 def _content(run: Any) -> tuple[bool, int, int]:
-    """Of two runs of a trial the one with more in it is kept."""
+    """The order of a trial's runs; the last one has the most in it and is kept."""
     return run.info.status == "FINISHED", len(run.data.metrics), -run.info.start_time
 
 
