@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from metarec.files import content_key, write_whole
+from metarec.files import content_key, dotted, write_whole
 from metarec.threads import one_thread
 from metarec.workers import worker_pool
 
@@ -34,8 +34,6 @@ logger = logging.getLogger(__name__)
 
 POLL_S = 0.5
 """How often `run_cells` looks for the cells that its workers have finished."""
-
-_ABSENT = "not there"
 
 
 @dataclass(frozen=True)
@@ -132,12 +130,9 @@ class CellStore:
             record = json.loads(max(older, key=lambda path: path.stat().st_mtime_ns).read_bytes())
         except ValueError:
             record = {}
-        before, now = dict(_flat(record.get("facts", {}))), dict(_flat(cell.facts))
-        return [
-            f"{fact}: {before.get(fact, _ABSENT)} -> {now.get(fact, _ABSENT)}"
-            for fact in sorted({*before, *now})
-            if before.get(fact, _ABSENT) != now.get(fact, _ABSENT)
-        ]
+        before, now = dotted(record.get("facts", {})), dotted(cell.facts)
+        both = {fact: (before.get(fact, "not there"), now.get(fact, "not there")) for fact in sorted({*before, *now})}
+        return [f"{fact}: {old} -> {new}" for fact, (old, new) in both.items() if old != new]
 
     def _path(self, cell: Cell, ending: str) -> Path:
         return self.folder / f"{cell.name}.{cell.digest}.{ending}"
@@ -218,11 +213,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, np.generic | np.ndarray):
         return value.tolist()
     raise TypeError(f"a note must be a JSON value but is {type(value).__name__}")
-
-
-def _flat(facts: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for name, value in facts.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", value

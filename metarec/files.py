@@ -1,4 +1,4 @@
-"""Atomic writing of files, cache keys, and a job's folders."""
+"""Atomic writing of files, cache keys, dotted keys, and a job's folders."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Any
 import metarec
 from metarec.errors import InputError
 
-__all__ = ["code_facts", "content_key", "make_folders", "write_whole"]
+__all__ = ["code_facts", "content_key", "dotted", "make_folders", "write_whole"]
 
 
 def content_key(facts: Mapping[str, Any]) -> str:
@@ -42,6 +42,19 @@ def _code_digest(root: Path, part: Path) -> str:
     for path in [part] if part.is_file() else sorted(part.rglob("*.py")):
         digest.update(path.relative_to(root).as_posix().encode() + path.read_bytes())
     return digest.hexdigest()[:12]
+
+
+def dotted(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested mappings as one with dotted keys.
+
+    >>> dotted({"a": 1, "b": {"c": 2, "d": {}}})
+    {'a': 1, 'b.c': 2, 'b.d': {}}
+    """
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        nested = isinstance(value, Mapping) and value
+        flat |= dotted(value, f"{prefix}{key}.") if nested else {f"{prefix}{key}": value}
+    return flat
 
 
 def write_whole(path: Path, content: bytes) -> None:

@@ -10,7 +10,8 @@ import errno
 import gc
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import typer
@@ -24,8 +25,8 @@ __all__ = [
     "check_name",
     "check_storage",
     "cores",
-    "echo_interrupted",
     "named_paths",
+    "resumable",
     "run_command",
 ]
 
@@ -83,9 +84,14 @@ def cores() -> int:
     return max(1, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
 
 
-def echo_interrupted(option: str, name: str) -> None:
-    """Print how to continue an interrupted job, by the name that `option` gives."""
-    typer.echo(f"interrupted; the same command with {option} {name} goes on from here", err=True)
+@contextmanager
+def resumable(option: str, name: str) -> Iterator[None]:
+    """On Ctrl-C, print how to continue the job by the name that `option` gives."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        typer.echo(f"interrupted; the same command with {option} {name} goes on from here", err=True)
+        raise
 
 
 def run_command(app: typer.Typer) -> None:

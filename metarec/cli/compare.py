@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from metarec.cli.command import check_json, check_name, cores, echo_interrupted, named_paths, run_command
+from metarec.cli.command import check_json, check_name, cores, named_paths, resumable, run_command
 from metarec.errors import InputError
 
 __all__ = ["main"]
@@ -98,13 +98,9 @@ def compare(
     errors = Console(stderr=True)
     with library_messages(errors) as messages:
         domains = {own: read_domain(path, own) for own, path in paths.items()} if paths else simulate_domains(seed=0)
-        try:
-            with TerminalWatcher(errors, messages, len(plan.strategies)) as watcher:
-                job = Job(out, name, tracker, ComparisonReporter(), jobs, watcher)
-                comparison = run_comparison(plan, domains, job)
-        except KeyboardInterrupt:
-            echo_interrupted("--name", name)
-            raise
+        with resumable("--name", name), TerminalWatcher(errors, messages, len(plan.strategies)) as watcher:
+            job = Job(out, name, tracker, ComparisonReporter(), jobs, watcher)
+            comparison = run_comparison(plan, domains, job)
     if json_file is not None:
         json_file.write_text(json.dumps(comparison.to_json(), indent=2) + "\n", encoding="utf-8")
     # A pipe has no width; the tables need about a hundred columns.

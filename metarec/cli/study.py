@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
-from metarec.cli.command import check_json, check_name, check_storage, cores, echo_interrupted, named_paths, run_command
+from metarec.cli.command import check_json, check_name, check_storage, cores, named_paths, resumable, run_command
 
 __all__ = ["main"]
 
@@ -106,13 +106,9 @@ def study(
     with library_messages(errors) as messages:
         domains = read_data(loaded)
         tracker = MlflowTracker(uri, out / "artifacts", spool=out / "spool")
-        try:
-            with TerminalWatcher(errors, messages) as watcher:
-                job = Job(out, name, storage, ray, tracker, StudyReporter(), jobs, watcher)
-                result = run_study(loaded, domains, job)
-        except KeyboardInterrupt:
-            echo_interrupted("--study-name", name)
-            raise
+        with resumable("--study-name", name), TerminalWatcher(errors, messages) as watcher:
+            job = Job(out, name, storage, ray, tracker, StudyReporter(), jobs, watcher)
+            result = run_study(loaded, domains, job)
     if json_file is not None:
         json_file.write_text(json.dumps(result.to_json(), indent=2) + "\n", encoding="utf-8")
     # A pipe has no width; the tables need about a hundred columns.

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from metarec.cli.command import check_name, check_storage, cores, echo_interrupted, named_paths
+from metarec.cli.command import check_name, check_storage, cores, named_paths, resumable
 
 if TYPE_CHECKING:
     from metarec.study.job import Job
@@ -48,11 +48,8 @@ def worker(
     with _job(study_name, storage, out, tracking_uri, tracked=True) as job:
         from metarec.study.joining import run_worker
 
-        try:
+        with resumable("--study-name", study_name):
             ended = run_worker(job, named_paths(data or []), workers=workers, timeout=timeout)
-        except KeyboardInterrupt:
-            echo_interrupted("--study-name", study_name)
-            raise
     typer.echo(f'study "{study_name}": {ended} trials ended while this worker was here')
 
 
@@ -87,12 +84,9 @@ def replay(
     with _job(study_name, storage, out, None, tracked=False) as job:
         from metarec.study.joining import replay_trial
 
-        replayed = replay_trial(job, named_paths(data or []), trial)
-    recorded = replayed.recorded
-    same = recorded == replayed.value
-    typer.echo(
-        f"trial {trial}: recorded {recorded!r}, computed again {replayed.value!r}: {'equal' if same else 'NOT EQUAL'}"
-    )
+        recorded, value = replay_trial(job, named_paths(data or []), trial)
+    same = recorded == value
+    typer.echo(f"trial {trial}: recorded {recorded!r}, computed again {value!r}: {'equal' if same else 'NOT EQUAL'}")
     if not same:
         raise typer.Exit(1)
 

@@ -123,17 +123,10 @@ class ComparisonPlan:
             for seed in range(self.seeds)
         ]
 
-    def rounds(self) -> list[RoundKey]:
-        """In the order of the work: those of one world together."""
-        return [RoundKey(world, shots) for world in self.worlds() for shots in self.shots]
-
-    def cells_of(self, round_key: RoundKey) -> list[CellKey]:
-        """In the order of the strategies."""
-        return [CellKey(strategy, round_key) for strategy in self.strategies]
-
     def cells(self) -> list[CellKey]:
-        """All, round by round."""
-        return [cell for round_key in self.rounds() for cell in self.cells_of(round_key)]
+        """In the order of the work: the rounds of one world together, each with all its strategies."""
+        rounds = [RoundKey(world, shots) for world in self.worlds() for shots in self.shots]
+        return [CellKey(strategy, key) for key in rounds for strategy in self.strategies]
 
     def make_rounds(self, domains: Mapping[str, Domain], cache: Path | None = None, jobs: int = 1) -> TransferRounds:
         """The maker of the rounds of one world. It keeps what it has made, so each world gets its own."""

@@ -16,7 +16,7 @@ from metarec.compare.summary import Comparison, Line, Setting, best_of
 from metarec.ratings import Domain
 from metarec.tracking import ComparisonRun, markdown_table
 
-__all__ = ["ComparisonReporter", "chosen_markdown", "comparison_description", "table_csv", "table_markdown"]
+__all__ = ["ComparisonReporter", "chosen_markdown", "table_csv", "table_markdown"]
 
 AUTO = "auto"
 """The strategy that chooses among the others; a separate file has its choices and reasons."""
@@ -29,14 +29,22 @@ class ComparisonReporter(Reporter):
         import_module("metarec.report.figures.comparison")
 
     def description(self, plan: ComparisonPlan, domains: Mapping[str, Domain], name: str) -> str:
-        return comparison_description(plan, domains, name)
+        data = markdown_table(
+            ["domain", "users", "items", "ratings", "scale"],
+            [[key, d.num_users, d.num_items, len(d.ratings), str(d.scale)] for key, d in domains.items()],
+        )
+        sources = ", ".join(name for name in domains if name != plan.target)
+        return (
+            f"**{name}** compares how {sources} help {plan.target}, a domain with few train users.\n\n"
+            f"{data}\n\nEach child run is one strategy in one round: a number of shots, of train users, and a seed."
+        )
 
     def report(self, run: ComparisonRun, comparison: Comparison, domains: Mapping[str, Domain]) -> None:
         from metarec.report.figures import comparison as figures
         from metarec.report.figures.canvas import save
 
         tables = table_markdown(comparison)
-        about = comparison_description(comparison.plan, domains, comparison.name)
+        about = self.description(comparison.plan, domains, comparison.name)
         run.describe(f"{about}\n\n{_explanation(comparison)}\n\n{tables}")
         chosen = [result for result in comparison.results if result.cell.strategy == AUTO]
         with run.artifacts() as folder:
@@ -48,19 +56,6 @@ class ComparisonReporter(Reporter):
                 whole = [{**result.row(), "reasons": result.reasons} for result in chosen]
                 (folder / "auto.json").write_text(json.dumps(whole, indent=2) + "\n", encoding="utf-8")
                 (folder / "auto.md").write_text(chosen_markdown(chosen), encoding="utf-8")
-
-
-def comparison_description(plan: ComparisonPlan, domains: Mapping[str, Domain], name: str) -> str:
-    """The run's description while cells are computed."""
-    data = markdown_table(
-        ["domain", "users", "items", "ratings", "scale"],
-        [[key, d.num_users, d.num_items, len(d.ratings), str(d.scale)] for key, d in domains.items()],
-    )
-    sources = ", ".join(name for name in domains if name != plan.target)
-    return (
-        f"**{name}** compares how {sources} help {plan.target}, a domain with few train users.\n\n"
-        f"{data}\n\nEach child run is one strategy in one round: a number of shots, of train users, and a seed."
-    )
 
 
 def _explanation(comparison: Comparison) -> str:

@@ -10,7 +10,8 @@ import numpy as np
 from metarec.evaluation.metrics import METAREC, METRICS, Metric
 from metarec.evaluation.segments import FEW_USERS, MEASURES
 from metarec.ratings import Domain
-from metarec.report.findings import REPEAT, Findings, data_of
+from metarec.report.findings import REPEAT, Findings
+from metarec.study.data import data_of
 from metarec.study.results import microseconds
 from metarec.study.spec import StudySpec
 from metarec.tracking import TAG_LENGTH, markdown_table

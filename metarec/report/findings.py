@@ -16,13 +16,13 @@ from metarec.evaluation.metrics import METAREC, Gain
 from metarec.evaluation.segments import segment_table
 from metarec.ratings import Domain
 from metarec.search import error_of
+from metarec.study.data import data_of
 from metarec.study.results import DomainResult, StudyResult, complete_trials, state_of
 from metarec.study.spec import StudySpec
 from metarec.tracking import champion_uri
 
 __all__ = [
     "Findings",
-    "data_of",
     "enough_for_importances",
     "fanova",
     "findings_of",
@@ -74,21 +74,6 @@ def findings_of(
         "cost": _cost(spec, result.trials),
         "segments": segments.to_dict("records"),
     }
-
-
-def data_of(domains: Mapping[str, Domain]) -> list[dict[str, Any]]:
-    """A line for each domain: its counts, its scale, and the hash of its content."""
-    return [
-        {
-            "domain": name,
-            "users": domain.num_users,
-            "items": domain.num_items,
-            "ratings": len(domain.ratings),
-            "scale": str(domain.scale),
-            "fingerprint": domain.fingerprint(),
-        }
-        for name, domain in domains.items()
-    ]
 
 
 def segments_of(spec: StudySpec, result: StudyResult) -> pd.DataFrame:

@@ -14,10 +14,10 @@ from metarec.evaluation.insight import Insight
 from metarec.evaluation.segments import THIRDS, thirds
 from metarec.report.figures import figures, insight_figures, search_figures
 from metarec.report.findings import Findings
-from metarec.search import error_of
+from metarec.search import error_of, ranked
 from metarec.study.recorded_trial import CURVES
 from metarec.study.results import StudyResult, complete_trials, state_of
-from metarec.study.stages import member_name, ranked
+from metarec.study.stages import member_name
 from metarec.study.transfer_spec import STRATEGY
 
 __all__ = ["Picture", "draw"]

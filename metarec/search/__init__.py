@@ -1,6 +1,6 @@
 """The search: spaces, sampling, pruning, storage, and the processes that run trials."""
 
-from metarec.search.objective import REASON, Objective, SearchSettings, error_of
+from metarec.search.objective import REASON, Objective, SearchSettings, error_of, ranked
 from metarec.search.space import COMMON_PARAMETERS, own_parameters, parameters_of, suggest_parameters
 
 __all__ = [
@@ -11,5 +11,6 @@ __all__ = [
     "error_of",
     "own_parameters",
     "parameters_of",
+    "ranked",
     "suggest_parameters",
 ]

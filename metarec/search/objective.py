@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple, Self
 
 import optuna
@@ -11,7 +11,7 @@ from optuna.trial import FrozenTrial
 
 from metarec.tracking import StudyRun
 
-__all__ = ["REASON", "Objective", "SearchSettings", "error_of"]
+__all__ = ["REASON", "Objective", "SearchSettings", "error_of", "ranked"]
 
 REASON = "reason"
 """The trial attribute that says why a trial has no value. A failed trial without it was killed or interrupted."""
@@ -65,3 +65,8 @@ class Objective(ABC):
 def error_of(trial: FrozenTrial) -> float:
     """The validation error of a complete trial: the first of its values."""
     return float(trial.values[0])
+
+
+def ranked(complete: Iterable[FrozenTrial]) -> list[FrozenTrial]:
+    """Complete trials, the best first."""
+    return sorted(complete, key=lambda trial: (error_of(trial), trial.number))

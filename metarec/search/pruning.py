@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 
 import numpy as np
@@ -28,8 +27,10 @@ PRUNERS: Mapping[str, Callable[[int], BasePruner]] = {
 """Name -> function from the most epochs of a trial to the pruner."""
 
 
-class Progress(ABC):
+class Progress:
     """Reports the intermediate values of a trial.
+
+    This one reports nothing: Optuna takes no intermediate values in a study of several objectives.
 
     Args:
         pruner: name of the study's pruner, for messages.
@@ -39,7 +40,6 @@ class Progress(ABC):
         self.trial = trial
         self._pruner = pruner
 
-    @abstractmethod
     def after_epoch(self, epoch: int, rmse: float, learner: MetaLearner) -> None:
         """Report an epoch, counted from 0, and the RMSE on all validation users after it.
 
@@ -47,19 +47,12 @@ class Progress(ABC):
             optuna.TrialPruned: the pruner stops the trial.
         """
 
-    def at_end(self, learner: MetaLearner) -> None:  # noqa: B027  # most have nothing left
+    def at_end(self, learner: MetaLearner) -> None:
         """Report what is left, with the network that is kept."""
 
     def _check(self, epoch: int, what: str) -> None:
         if self.trial.should_prune():
             raise optuna.TrialPruned(f"given up after epoch {epoch}, {what}; pruner: {self._pruner}")
-
-
-class _Silent(Progress):
-    """Reports nothing: Optuna takes no intermediate values in a study of several objectives."""
-
-    def after_epoch(self, epoch: int, rmse: float, learner: MetaLearner) -> None:
-        pass
 
 
 class _ByEpoch(Progress):
@@ -124,7 +117,7 @@ def progress_of(trial: optuna.Trial, pruner: str, validation: Episodes, *, epoch
         validation: the users that trials are compared on. epochs: most epochs of a trial. seed: the study's.
     """
     if len(trial.study.directions) > 1:
-        return _Silent(trial, pruner)
+        return Progress(trial, pruner)
     if pruner == "wilcoxon":
         return _ByUser(trial, pruner, validation, epochs, seed)
     return _ByEpoch(trial, pruner)

@@ -18,7 +18,7 @@ from optuna.trial import FrozenTrial, TrialState
 from metarec.errors import InputError
 from metarec.fusion import Limits
 from metarec.registry import suggest
-from metarec.search.objective import error_of
+from metarec.search.objective import ranked
 from metarec.search.storage import open_storage, reaching
 
 __all__ = ["best_configurations", "first_trials"]
@@ -85,9 +85,8 @@ def best_configurations(
     Args:
         earlier: the complete trials of each study. usual: the default configuration. but: those that are tried anyway.
     """
-    ranked = [sorted(trials, key=lambda trial: (error_of(trial), trial.number)) for trials in earlier]
     chosen: list[dict[str, Any]] = []
-    for trial in chain.from_iterable(zip_longest(*ranked)):
+    for trial in chain.from_iterable(zip_longest(*map(ranked, earlier))):
         if trial is None:
             continue
         moved = {

@@ -1,17 +1,18 @@
-"""The domains of a study, its target, and the identity of its data and settings."""
+"""The domains of a study, their facts, its target, and the identity of its data and settings."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 from collections.abc import Mapping
+from typing import Any
 
 from metarec.errors import InputError
 from metarec.ratings import Domain, read_domain, simulate_domains
 from metarec.registry import suggest
 from metarec.study.spec import SIMULATED, StudySpec
 
-__all__ = ["choose_target", "identity_of", "read_data"]
+__all__ = ["choose_target", "data_of", "identity_of", "read_data"]
 
 
 def read_data(spec: StudySpec) -> dict[str, Domain]:
@@ -44,6 +45,21 @@ def choose_target(spec: StudySpec, domains: Mapping[str, Domain]) -> str:
     if spec.target not in domains:
         raise InputError(f'--target "{spec.target}" is not one of the domains; {suggest(spec.target, domains)}')
     return spec.target
+
+
+def data_of(domains: Mapping[str, Domain]) -> list[dict[str, Any]]:
+    """A line for each domain: its counts, its scale, and the hash of its content."""
+    return [
+        {
+            "domain": name,
+            "users": domain.num_users,
+            "items": domain.num_items,
+            "ratings": len(domain.ratings),
+            "scale": str(domain.scale),
+            "fingerprint": domain.fingerprint(),
+        }
+        for name, domain in domains.items()
+    ]
 
 
 def identity_of(spec: StudySpec, domains: Mapping[str, Domain]) -> str:

@@ -21,22 +21,22 @@ import yaml
 from optuna.trial import FrozenTrial
 
 from metarec.errors import InputError
-from metarec.files import make_folders
+from metarec.files import dotted, make_folders
 from metarec.importing import importing
 from metarec.model.mlflow_model import DIGEST
 from metarec.ratings import Domain
-from metarec.search import error_of
-from metarec.search.runners import run_in_processes, run_on_ray, stopping_politely
+from metarec.search import error_of, ranked
+from metarec.search.runners import Work, run_in_processes, run_on_ray, stopping_politely
 from metarec.search.storage import end_stale_trials, open_storage
 from metarec.search.trials import counted_trials, open_study, run_trials, wanted_trials
 from metarec.search.warm_start import first_trials
-from metarec.study.data import choose_target, identity_of
+from metarec.study.data import choose_target, data_of, identity_of
 from metarec.study.networks import NetworkInput
 from metarec.study.recorded_trial import EXPERIMENT_ID, RUN_ID, RecordedObjective, facts_of, study_tags
 from metarec.study.reporter import Reporter
 from metarec.study.results import StudyResult, complete_trials
 from metarec.study.spec import StudySpec
-from metarec.study.stages import Keep, Outcome, StudyInput, Workspace, ranked
+from metarec.study.stages import Keep, Outcome, StudyInput, Workspace
 from metarec.study.transfer import TransferInput
 from metarec.study.trial_files import FileKeeper
 from metarec.threads import one_thread
@@ -52,9 +52,6 @@ SPEC_FILE = "study.yaml"
 
 MODEL = "model"
 """The folder of the model among the artifacts of a study's run."""
-
-NEEDED_LATER = ("metarec.fusion.blend",)
-"""Modules with libraries that are not needed before the first trial has ended."""
 
 
 class StudyFailed(RuntimeError):
@@ -157,7 +154,7 @@ def run_study(spec: StudySpec, domains: Mapping[str, Domain], job: Job) -> Study
     with (
         job.tracker.start_study(
             job.study_name,
-            params=_flat(spec),
+            params=dotted(spec.model_dump(mode="json")),
             tags=study_tags(spec),
             description=job.reporter.description(spec, domains, job.study_name),
         ) as run,
@@ -229,8 +226,8 @@ def run_search(study: optuna.Study, objective: RecordedObjective, job: Job) -> N
             run_trials(study, objective, on_trial, deadline=deadline, stopping=stopping)
         else:
             run = run_in_processes if job.ray is None else partial(run_on_ray, job.ray)
-            place = job.tracker, job.optuna_storage
-            run(spec.workers, study, objective, *place, on_trial, deadline=deadline, stopping=stopping)
+            work = Work.of(study, job.optuna_storage, objective, job.tracker)
+            run(spec.workers, study, work, on_trial, deadline=deadline, stopping=stopping)
         if stopping():
             raise KeyboardInterrupt
 
@@ -266,24 +263,22 @@ def _get_ready(job: Job) -> None:
     with importing():
         job.tracker.open()
         job.reporter.prepare()
-        for module in NEEDED_LATER:
-            import_module(module)
+        # Its libraries are not needed before the first trial has ended.
+        import_module("metarec.fusion.blend")
         # With the first optimizer torch imports its compiler.
         torch.optim.Adam([torch.zeros(1)])
 
 
 def _record_input(run: StudyRun, spec: StudySpec, domains: Mapping[str, Domain]) -> None:
     """Record the data of a study, and the file with which it can be repeated."""
-    run.log_datasets([_dataset(spec, name, domain) for name, domain in domains.items()])
+    run.log_datasets([_dataset(spec, **facts) for facts in data_of(domains)])
     with run.artifacts() as folder:
         (folder / SPEC_FILE).write_text(yaml.safe_dump(spec.model_dump(mode="json"), sort_keys=False))
 
 
-def _dataset(spec: StudySpec, name: str, domain: Domain) -> Dataset:
-    source = spec.domains if isinstance(spec.domains, str) else spec.domains.get(name, "")
-    counts = {"users": domain.num_users, "items": domain.num_items, "ratings": len(domain.ratings)}
-    digest = domain.fingerprint()
-    return Dataset(name, digest, source, {**counts, "scale": str(domain.scale), "fingerprint": digest})
+def _dataset(spec: StudySpec, domain: str, **profile: Any) -> Dataset:
+    source = spec.domains if isinstance(spec.domains, str) else spec.domains.get(domain, "")
+    return Dataset(domain, profile["fingerprint"], source, profile)
 
 
 def _result(spec: StudySpec, study: optuna.Study, job: Job, run: StudyRun, outcome: Outcome) -> StudyResult:
@@ -330,14 +325,3 @@ def _keep_model(run: StudyRun, study: str, keep: Keep) -> None:
             if other.name != MODEL:
                 shutil.rmtree(other)
     run.register(MODEL, model_name(study), {DIGEST: digest, "study": study})
-
-
-def _flat(spec: StudySpec) -> dict[str, Any]:
-    """The whole spec with dotted keys."""
-
-    def walk(prefix: str, value: Any) -> dict[str, Any]:
-        if isinstance(value, dict) and value:
-            return {key: leaf for name, inner in value.items() for key, leaf in walk(f"{prefix}{name}.", inner).items()}
-        return {prefix.rstrip("."): value}
-
-    return walk("", spec.model_dump(mode="json"))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
 
 import optuna
 from optuna.trial import TrialState
@@ -20,14 +19,7 @@ from metarec.study.trial_files import FileKeeper
 from metarec.threads import one_thread
 from metarec.tracking import NullTracker
 
-__all__ = ["Replayed", "repair_study", "replay_trial", "run_worker"]
-
-
-class Replayed(NamedTuple):
-    """A trial's recorded error, and the same error computed again."""
-
-    recorded: float
-    value: float
+__all__ = ["repair_study", "replay_trial", "run_worker"]
 
 
 def run_worker(job: Job, data: Mapping[str, str], *, workers: int = 1, timeout: float | None = None) -> int:
@@ -88,8 +80,8 @@ def repair_study(job: Job) -> list[str]:
     return done
 
 
-def replay_trial(job: Job, data: Mapping[str, str], number: int) -> Replayed:
-    """Compute a complete trial's value again; nothing is recorded.
+def replay_trial(job: Job, data: Mapping[str, str], number: int) -> tuple[float, float]:
+    """The recorded value of a complete trial, and the same value computed again; nothing is recorded.
 
     Raises:
         InputError: there is no such study or trial, it is not complete, or the data is not the same.
@@ -105,7 +97,7 @@ def replay_trial(job: Job, data: Mapping[str, str], number: int) -> Replayed:
         )
     objective = _objective_of(job, study, spec, data)
     with one_thread():
-        return Replayed(error_of(trial), objective.value_of(trial.params))
+        return error_of(trial), objective.value_of(trial.params)
 
 
 def _place_of(study: optuna.Study) -> tuple[str | None, str | None]:

@@ -12,7 +12,7 @@ from optuna.trial import FrozenTrial, TrialState
 from metarec.evaluation.engine_check import EngineCheck
 from metarec.evaluation.insight import Insight
 from metarec.evaluation.metrics import METAREC, Gain, Scores
-from metarec.search import error_of
+from metarec.search import error_of, ranked
 from metarec.study.recorded_trial import METRIC, RUN_ID, SECONDS
 from metarec.study.transfer_spec import STRATEGY
 
@@ -95,8 +95,7 @@ class StudyResult:
     def strategies(self) -> list[StrategyLine]:
         """The searched transfer strategies, the best first."""
         lines: dict[str, StrategyLine] = {}
-        searched = (trial for trial in complete_trials(self.trials) if STRATEGY in trial.params)
-        for trial in sorted(searched, key=lambda trial: (error_of(trial), trial.number)):
+        for trial in ranked(trial for trial in complete_trials(self.trials) if STRATEGY in trial.params):
             name = trial.params[STRATEGY]
             best = lines.get(name, StrategyLine(name, 0, trial.number, error_of(trial)))
             lines[name] = best._replace(trials=best.trials + 1)

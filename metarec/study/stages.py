@@ -14,13 +14,12 @@ from optuna.trial import FrozenTrial
 from metarec.episodes import Progress
 from metarec.evaluation.engine_check import EngineCheck
 from metarec.evaluation.insight import Insight
-from metarec.search import error_of
 from metarec.study.recorded_trial import RecordedObjective
 from metarec.study.results import DomainResult
 from metarec.study.trial_files import FileKeeper
 from metarec.tracking import StudyRun
 
-__all__ = ["Keep", "Outcome", "Prepared", "RunTrials", "Searched", "StudyInput", "Workspace", "member_name", "ranked"]
+__all__ = ["Keep", "Outcome", "Prepared", "RunTrials", "Searched", "StudyInput", "Workspace", "member_name"]
 
 Keep = Callable[[Path], str]
 """Writes the proposed model to a folder that does not exist yet, as an MLflow model, and returns its digest."""
@@ -98,11 +97,6 @@ class StudyInput(ABC):
     @abstractmethod
     def prepare(self) -> Prepared:
         """Fit the bases and make the episodes."""
-
-
-def ranked(complete: Sequence[FrozenTrial]) -> list[FrozenTrial]:
-    """Complete trials, the best first."""
-    return sorted(complete, key=lambda trial: (error_of(trial), trial.number))
 
 
 def member_name(trial: FrozenTrial) -> str:

@@ -8,6 +8,7 @@ from metarec.tracking._base import (
     CellRecord,
     ComparisonRun,
     Dataset,
+    NullTracker,
     Run,
     StudyRun,
     Tracker,
@@ -18,7 +19,6 @@ from metarec.tracking._base import (
 from metarec.tracking._limits import TAG_LENGTH
 from metarec.tracking._mlflow import MlflowTracker
 from metarec.tracking._notes import markdown_table
-from metarec.tracking._null import NullTracker
 from metarec.tracking._registry import CHAMPION, champion_uri, model_name
 
 __all__ = [

@@ -1,11 +1,11 @@
-"""What studies and comparisons record, whatever the tracker does with it."""
+"""What studies and comparisons record. The classes here record nothing; those of a store override their methods."""
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import MappingProxyType, TracebackType
 from typing import Any, Literal, NamedTuple, Self
 
@@ -13,6 +13,7 @@ __all__ = [
     "CellRecord",
     "ComparisonRun",
     "Dataset",
+    "NullTracker",
     "ParentRun",
     "Run",
     "State",
@@ -30,7 +31,7 @@ class TrackingError(RuntimeError):
     """The store of the runs failed; the message says which store and why."""
 
 
-class Run(ABC):
+class Run:
     """One run that is being recorded.
 
     In ``with`` it never stays open: an exception ends it as failed and Ctrl-C as interrupted, both with the reason;
@@ -44,15 +45,12 @@ class Run(ABC):
     run_id: str | None = None
     finished: bool = False
 
-    @abstractmethod
     def log_metrics(self, metrics: Mapping[str, float], *, step: int = 0) -> None:
         """Record numbers, by name. NaN and infinity are allowed."""
 
-    @abstractmethod
     def describe(self, markdown: str) -> None:
         """Replace the run's description, which stands at the top of its page."""
 
-    @abstractmethod
     def finish(self, state: State, *, reason: str | None = None, value: float | None = None) -> None:
         """End the run.
 
@@ -61,14 +59,17 @@ class Run(ABC):
             reason: in one line why, for every state but ``"complete"``.
             value: the one number that the run is judged by, if it got one.
         """
+        self.finished = True
 
     def fail(self, error: BaseException) -> None:
         """End the run as failed, with the error as the reason."""
         self.finish("failed", reason=f"{type(error).__name__}: {error}")
 
-    @abstractmethod
-    def artifacts(self) -> AbstractContextManager[Path]:
+    @contextmanager
+    def artifacts(self) -> Iterator[Path]:
         """A temporary folder whose files are kept with the run when the block ends well, in one upload."""
+        with TemporaryDirectory(prefix="metarec-artifacts-") as folder:
+            yield Path(folder)
 
     def __enter__(self) -> Self:
         return self
@@ -89,11 +90,9 @@ class Run(ABC):
 class TrialRun(Run):
     """The record of one trial."""
 
-    @abstractmethod
     def log_epoch(self, epoch: int, metrics: Mapping[str, float]) -> None:
         """Record one point of each curve; final numbers go to :meth:`log_metrics`, by names of their own."""
 
-    @abstractmethod
     def persist(self) -> None:
         """Make sure that the records so far survive this process and an absence of the store."""
 
@@ -170,11 +169,10 @@ class ParentRun(Run):
 
     experiment_id: str | None = None
 
-    @abstractmethod
     def flush(self, timeout: float) -> int:
         """Wait until the store has every record, at most so many seconds; how many records still wait."""
+        return 0
 
-    @abstractmethod
     def close(self) -> None:
         """Wait a while until the store has every record, and let go of it."""
 
@@ -182,7 +180,6 @@ class ParentRun(Run):
 class StudyRun(ParentRun):
     """The record of one study, and where its trials begin."""
 
-    @abstractmethod
     def start_trial(
         self, number: int, params: Mapping[str, Any], *, label: str = "", tags: Mapping[str, str] | None = None
     ) -> TrialRun:
@@ -191,12 +188,11 @@ class StudyRun(ParentRun):
         Args:
             label: what follows the number in the name of its run.
         """
+        return TrialRun()
 
-    @abstractmethod
     def log_datasets(self, datasets: Sequence[Dataset]) -> None:
         """Record which data the study was given."""
 
-    @abstractmethod
     def register(self, path: str, name: str, tags: Mapping[str, str]) -> None:
         """Register the model in the folder `path` of the run's artifacts, as the latest version and the champion.
 
@@ -204,53 +200,50 @@ class StudyRun(ParentRun):
             name: of the registered model. tags: of the version.
         """
 
-    @abstractmethod
     def run_ids(self) -> dict[int, str]:
         """Trial -> id of its run, for those in the store; none if the store does not answer."""
+        return {}
 
-    @abstractmethod
     def reconcile(self, trials: Iterable[TrialFacts]) -> list[str]:
         """Send the records of dead processes, then make the runs agree with the trials.
 
         Returns:
             A line for each change; none where all was right, or where the store does not answer.
         """
+        return []
 
-    @abstractmethod
     def end_if_abandoned(self) -> list[str]:
         """End the study's own run as interrupted, if it is open and no process of this folder records the study.
 
         Returns:
             A line if it did.
         """
+        return []
 
 
 class ComparisonRun(ParentRun):
     """The record of one comparison and of its cells."""
 
-    @abstractmethod
     def recorded_cells(self) -> set[str]:
         """The keys of the cells that are recorded, by this session or an earlier one."""
+        return set()
 
-    @abstractmethod
     def record_cell(self, cell: CellRecord) -> None:
         """Record a cell. One that was left half recorded gets the rest."""
 
 
-class Tracker(ABC):
+class Tracker:
     """Where studies and comparisons are remembered."""
 
-    @abstractmethod
     def open(self) -> None:
         """Reach the store, which takes seconds where it is new. Starting a run does it, unless it was done before."""
 
-    @abstractmethod
     def start_study(
         self, name: str, *, params: Mapping[str, Any], tags: Mapping[str, str] | None = None, description: str = ""
     ) -> StudyRun:
         """Begin the record of the study `name`, or continue it where one of this name exists."""
+        return StudyRun()
 
-    @abstractmethod
     def join_study(self, name: str, run_id: str | None, experiment_id: str | None) -> StudyRun:
         """The study that another process has started, for a worker that adds trials but must not end it.
 
@@ -259,15 +252,26 @@ class Tracker(ABC):
         Args:
             run_id, experiment_id: of the run that was started.
         """
+        return StudyRun()
 
-    @abstractmethod
     def fetch(self, run_id: str, file: str, folder: Path) -> bool:
         """Copy a file that is kept with a run into `folder`; whether there is one.
 
         Raises:
             InputError: the store cannot be used.
         """
+        return False
 
-    @abstractmethod
     def start_comparison(self, name: str, *, params: Mapping[str, Any], description: str = "") -> ComparisonRun:
         """Begin the record of the comparison `name`, or continue it where one of this name exists."""
+        return ComparisonRun()
+
+
+class NullTracker(Tracker):
+    """Records nothing: the default, so that the library runs without MLflow.
+
+    >>> with NullTracker().start_study("quickstart", params={}) as study, study.start_trial(0, {}) as trial:
+    ...     trial.log_epoch(0, {"val_rmse": 0.2})
+    >>> trial.finished, trial.run_id
+    (True, None)
+    """

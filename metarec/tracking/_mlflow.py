@@ -27,10 +27,8 @@ __all__ = ["MlflowTracker"]
 class MlflowTracker(Tracker):
     """Records studies in MLflow: one experiment for all, a parent run per study, a child run per trial.
 
-    A comparison is a parent run, too, and each of its cells a child run.
-
-    All share one experiment because its table of runs is what people look at: a line for each study, which unfolds
-    into its trials, and one address to remember.
+    A comparison is a parent run, too, and each of its cells a child run. All share one experiment because its table of
+    runs is what people look at: a line for each study, which unfolds into its trials, and one address to remember.
 
     Nothing is opened or written before :meth:`open`, or else the start of a study. A new SQLite store takes some
     seconds to open.

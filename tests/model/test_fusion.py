@@ -10,7 +10,8 @@ from metarec.episodes import EpisodeSettings, build_episodes
 from metarec.errors import InputError
 from metarec.meta import NetworkConfig, Shape
 from metarec.model import Fusion, FusionConfig
-from metarec.study.stages import member_name, ranked
+from metarec.search import ranked
+from metarec.study.stages import member_name
 
 NETWORK = NetworkConfig(options={"hidden_dim": 4}, epochs=3, inner_lr=0.01)
 CONFIG = FusionConfig(networks={"network": NETWORK}, stackers=("mean", "ridge"))

@@ -1,6 +1,6 @@
 """Trials in worker processes of one machine."""
 
-from metarec.search.runners.processes import run_in_processes
+from metarec.search.runners import Work, run_in_processes
 from metarec.study.trial_files import FileKeeper
 from metarec.tracking import NullTracker
 from tests.support.studies import opened, prepared, tiny_spec
@@ -20,7 +20,8 @@ def test_workers_share_the_tensors_of_an_objective(movies, tmp_path):
     journal = str(tmp_path / "optuna.journal")
     study = opened(spec, "s", journal)
     reported = []
-    run_in_processes(2, study, objective, NullTracker(), journal, lambda trial: reported.append(trial.number))
+    work = Work.of(study, journal, objective, NullTracker())
+    run_in_processes(2, study, work, lambda trial: reported.append(trial.number))
     assert sorted(reported) == [0, 1, 2]
     # They are in shared memory, which each worker maps.
     assert all(tensor.is_shared() for tensor in tensors)

@@ -46,7 +46,7 @@ def test_every_trial_of_several_processes_has_its_value_again(study, place, monk
     trials = join_study("s", str(study / "optuna.journal")).trials
     for trial in trials:
         if trial.value is not None and trial.state.name == "COMPLETE":
-            assert replay_trial(job_in(study), {}, trial.number).value == trial.value
+            assert replay_trial(job_in(study), {}, trial.number) == (trial.value, trial.value)
 
 
 def test_the_command_prints_whether_a_trial_is_equal(study, place):

@@ -264,7 +264,10 @@ def test_the_spool_of_a_living_process_or_of_another_study_is_left_alone(folder)
     mine = Spool.new(folder / "spool", about)
     mine.append({"what": "log", "child": None, "time": 0})
     assert list(Spool.left_behind(folder / "spool", about)) == []
+    assert Spool.lives(folder / "spool", about, but=[])
+    assert not Spool.lives(folder / "spool", about, but=[mine.folder])
     mine._lock.release()
+    assert not Spool.lives(folder / "spool", about, but=[])
     assert list(Spool.left_behind(folder / "spool", {**about, "study": "t"})) == []
     (found,) = Spool.left_behind(folder / "spool", about)
     assert found.waiting() == [{"what": "log", "child": None, "time": 0}]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -16,12 +17,11 @@ __all__ = [
     "GREY",
     "INK",
     "ORANGE",
+    "beside",
     "canvas",
-    "grid",
     "nothing",
     "panels",
     "save",
-    "side_by_side",
 ]
 
 _WIDTH = 8.0
@@ -42,17 +42,7 @@ def canvas(title: str, *, height: float) -> tuple[Figure, Axes]:
     return figure, axes
 
 
-def panels(titles: list[str], *, height: float) -> tuple[Figure, list[Axes]]:
-    """An empty picture of panels one above the other, each with a title and `height` inches high."""
-    return grid(titles, columns=1, height=height)
-
-
-def side_by_side(titles: list[str], *, height: float) -> tuple[Figure, list[Axes]]:
-    """An empty picture of panels beside one another, `height` inches high."""
-    return grid(titles, columns=len(titles), height=height)
-
-
-def grid(titles: list[str], *, columns: int, height: float) -> tuple[Figure, list[Axes]]:
+def panels(titles: list[str], *, columns: int = 1, height: float) -> tuple[Figure, list[Axes]]:
     """An empty picture with `columns` panels in a row, each with a title and `height` inches high."""
     layout = ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.12)
     rows = -(-len(titles) // columns)
@@ -68,6 +58,11 @@ def grid(titles: list[str], *, columns: int, height: float) -> tuple[Figure, lis
         axes.grid(axis="both", color="#e6e8eb", linewidth=0.8)
         axes.set_axisbelow(True)
     return figure, made[: len(titles)]
+
+
+def beside(axes: Axes, text: str, row: float, **style: Any) -> None:
+    """Write a text to the right of the axes, at the height of a row."""
+    axes.annotate(text, (1.01, row), xycoords=("axes fraction", "data"), va="center", **style)
 
 
 def nothing(figure: Figure, axes: Axes, why: str) -> Figure:

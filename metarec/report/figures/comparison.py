@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from metarec.compare.plan import SCRATCH
-from metarec.compare.summary import Comparison, Line, Setting
+from metarec.compare.summary import Comparison, Setting
 from metarec.report.figures.canvas import COLOURS, GREY, INK, canvas, nothing, panels
 from metarec.transfer.competitors import ORACLE, baselines
 
@@ -46,24 +46,21 @@ def gain_over_scratch(comparison: Comparison) -> Figure:
 
 def _draw_panel(axes: Axes, comparison: Comparison, setting: Setting, shown: list[str], grey: list[str]) -> None:
     places = np.arange(len(comparison.plan.shots))
-    lines = {
-        name: [
-            line
-            for line in comparison.lines
-            if line.setting == setting and line.strategy == name and line.shots is not None
-        ]
-        for name in (*shown, *grey)
+    own = [line for line in comparison.lines if line.setting == setting and line.shots is not None]
+    # [shots, 3] the gain and the ends of its interval.
+    gains_of = {
+        name: np.array([line.gain for line in own if line.strategy == name], dtype=float) for name in (*shown, *grey)
     }
     axes.axhline(0, color=INK, linewidth=1)
     for number, name in enumerate(grey):
-        gains = _gains(lines[name])
+        gains = gains_of[name]
         label = "baselines on the few users" if number == 0 else None
         axes.plot(places, gains[:, 0], color=GREY, linewidth=0.9, alpha=0.7, zorder=1, label=label)
         if not shown:
             axes.annotate(name, (places[-1], gains[-1, 0]), xytext=(6, 0), textcoords="offset points", color=GREY)
     offsets = np.linspace(-SPREAD / 2, SPREAD / 2, len(shown)) if len(shown) > 1 else np.zeros(len(shown))
     for number, (name, offset) in enumerate(zip(shown, offsets, strict=True)):
-        gains = _gains(lines[name])
+        gains = gains_of[name]
         colour = GREY if name == ORACLE else COLOURS[number % len(COLOURS)]
         axes.errorbar(
             places + offset,
@@ -80,7 +77,7 @@ def _draw_panel(axes: Axes, comparison: Comparison, setting: Setting, shown: lis
         )
     if shown:
         # A baseline with a large error must not flatten the other lines.
-        values = np.concatenate([_gains(lines[name]) for name in shown])
+        values = np.concatenate([gains_of[name] for name in shown])
         low, high = min(0.0, float(values.min())), max(0.0, float(values.max()))
         margin = 0.08 * (high - low) or 1.0
         axes.set_ylim(low - margin, high + margin)
@@ -88,11 +85,6 @@ def _draw_panel(axes: Axes, comparison: Comparison, setting: Setting, shown: lis
     axes.set_xlim(-0.5, len(places) - 0.5)
     axes.yaxis.set_major_locator(MaxNLocator(nbins=7))
     axes.set_ylabel("reduction of RMSE against scratch, %")
-
-
-def _gains(lines: list[Line]) -> np.ndarray:
-    """[shots, 3] the gain and the ends of its interval."""
-    return np.array([line.gain for line in lines], dtype=float)
 
 
 def similarity(table: Mapping[str, Mapping[str, float]]) -> Figure:

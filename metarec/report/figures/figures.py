@@ -16,7 +16,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from metarec.report.figures.canvas import BLUE, COLOURS, GREEN, GREY, INK, ORANGE, canvas, nothing, save
+from metarec.report.figures.canvas import BLUE, COLOURS, GREEN, GREY, INK, ORANGE, beside, canvas, nothing, save
 from metarec.study.results import FrontLine
 
 __all__ = [
@@ -100,9 +100,7 @@ def base_weights(weights: np.ndarray, base_names: Sequence[str]) -> Figure:
     axes.scatter(means, places, color=ORANGE, zorder=3, s=36, label="mean")
     right = max(max(float(column.max()) for column in shown), 1.0 / len(base_names)) * 1.02
     for place, mean in zip(places, means, strict=True):
-        axes.annotate(
-            f"{mean:.0%}", (1.01, place), xycoords=("axes fraction", "data"), va="center", color=ORANGE, fontsize=10
-        )
+        beside(axes, f"{mean:.0%}", place, color=ORANGE, fontsize=10)
     axes.axvline(1.0 / len(base_names), color=GREY, linestyle="--", linewidth=1, label="equal weights")
     axes.set_xlim(min(0.0, min(float(column.min()) for column in shown)), right)
     axes.set_yticks(places, [_short(base_names[index]) for index in order])
@@ -130,15 +128,7 @@ def model_comparison(rmse: Mapping[str, float], *, domain: str) -> Figure:
         text = f"{value:.4f}"
         if reference and model != "best-single":
             text += f"  ({value / reference - 1:+.1%})".replace("-", "−")
-        axes.annotate(
-            text,
-            (1.01, place),
-            xycoords=("axes fraction", "data"),
-            va="center",
-            color=colour,
-            fontsize=10,
-            fontweight="bold" if ours else "normal",
-        )
+        beside(axes, text, place, color=colour, fontsize=10, fontweight="bold" if ours else "normal")
     if reference is not None:
         axes.axvline(reference, color=INK, linestyle="--", linewidth=1, zorder=1)
     axes.set_yticks(range(len(shown)), [_short(model) for model, _ in shown])

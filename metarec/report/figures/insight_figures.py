@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
 from metarec.evaluation.metrics import Gain
-from metarec.report.figures.canvas import BLUE, COLOURS, GREY, INK, ORANGE, canvas, nothing, panels, side_by_side
+from metarec.report.figures.canvas import BLUE, COLOURS, GREY, INK, ORANGE, beside, canvas, nothing, panels
 
 __all__ = ["calibration", "gains_forest", "segments", "weights_against"]
 
@@ -31,17 +31,10 @@ def gains_forest(gains: Mapping[str, Gain], *, domain: str, n_users: int) -> Fig
     shown.sort(key=lambda pair: pair[1].percent)
     for place, (_, gain) in enumerate(shown):
         _interval(axes, gain, place)
+        text = f"{gain.percent:+.1f} [{gain.low:+.1f}, {gain.high:+.1f}]".replace("-", "−")
+        beside(axes, text, place, fontsize=9, color=_colour(gain))
     _no_gain(axes, len(shown))
     axes.set_yticks(range(len(shown)), [name[:28] for name, _ in shown])
-    for place, (_, gain) in enumerate(shown):
-        axes.annotate(
-            f"{gain.percent:+.1f} [{gain.low:+.1f}, {gain.high:+.1f}]".replace("-", "−"),
-            (1.01, place),
-            xycoords=("axes fraction", "data"),
-            va="center",
-            fontsize=9,
-            color=_colour(gain),
-        )
     axes.set_xlabel("reduction of RMSE against this model, % (line: 95 % paired bootstrap over users; hollow: holds 0)")
     return figure
 
@@ -55,7 +48,8 @@ def segments(table: pd.DataFrame) -> Figure:
     if table.empty:
         return nothing(*canvas("Segments of test users", height=3), "no segments")
     reference = table["reference"].iloc[0]
-    figure, (left, right) = side_by_side(["RMSE by segment", f"gain over {reference}"], height=1.9 + 0.36 * len(table))
+    titles = ["RMSE by segment", f"gain over {reference}"]
+    figure, (left, right) = panels(titles, columns=2, height=1.9 + 0.36 * len(table))
     labels = []
     for place, row in enumerate(table[::-1].itertuples()):
         mark = " (too few)" if row.few else ""
@@ -67,7 +61,6 @@ def segments(table: pd.DataFrame) -> Figure:
     left.set_yticks(range(len(table)), labels)
     left.tick_params(axis="y", labelsize=9)
     left.set_ylim(-0.6, len(table) - 0.4)
-    right.set_ylim(-0.6, len(table) - 0.4)
     right.set_yticks(range(len(table)), [])
     _no_gain(right, len(table))
     left.set_xlabel("RMSE, the domain's own units")

@@ -10,13 +10,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullFormatter
 
-from metarec.report.figures.canvas import BLUE, COLOURS, GREY, INK, ORANGE, canvas, grid, nothing, panels
+from metarec.report.figures.canvas import BLUE, COLOURS, GREY, INK, ORANGE, beside, canvas, nothing, panels
 
 __all__ = ["Tried", "importances", "learning_curves", "parallel_coordinates", "slices", "strategies"]
 
@@ -86,7 +85,7 @@ def slices(trials: Sequence[Tried]) -> Figure:
     names = _varied(trials)
     if not names:
         return nothing(*canvas("Error against each parameter", height=3), "no parameter was varied")
-    figure, axes = grid(names, columns=3, height=2.5)
+    figure, axes = panels(names, columns=3, height=2.5)
     for one, name in zip(axes, names, strict=True):
         own = [trial for trial in trials if name in trial.params and math.isfinite(trial.error)]
         places, labels = _places([trial.params[name] for trial in own])
@@ -148,15 +147,11 @@ def strategies(trials: Mapping[str, Sequence[float]]) -> Figure:
         axes.plot([min(errors), max(errors)], [place, place], color=GREY, linewidth=1)
         axes.scatter(errors, [place] * len(errors), color=BLUE, s=28, alpha=0.7, zorder=2)
         axes.scatter(min(errors), place, color=ORANGE, s=60, zorder=3)
-        _beside(axes, f"{min(errors):.4f} ({len(errors)})", place)
+        beside(axes, f"{min(errors):.4f} ({len(errors)})", place, fontsize=9, color=ORANGE)
     axes.set_yticks(range(len(shown)), [name.replace("_", " ") for name, _ in shown])
     axes.set_ylim(-0.6, len(shown) - 0.4)
     axes.set_xlabel(f"{METRIC}; orange: the best trial; right: its error and the number of trials")
     return figure
-
-
-def _beside(axes: Axes, text: str, place: int) -> None:
-    axes.annotate(text, (1.01, place), xycoords=("axes fraction", "data"), va="center", fontsize=9, color=ORANGE)
 
 
 def _varied(trials: Sequence[Tried]) -> list[str]:

@@ -14,17 +14,12 @@ from types import FrameType
 
 import optuna
 
-from metarec.importing import importing
-from metarec.search.objective import Objective
+from metarec.search.runners.worker import POLL_S, Work, report_new
 from metarec.search.storage import end_stale_trials
-from metarec.search.trials import OnTrial, counted_trials, equip, join_study, run_trials
-from metarec.tracking import Tracker
+from metarec.search.trials import OnTrial, counted_trials
 from metarec.workers import end_with_parent, start_server
 
-__all__ = ["POLL_S", "report_new", "run_in_processes", "stopping_politely"]
-
-POLL_S = 0.2
-"Pause between two checks for trials that have ended."
+__all__ = ["run_in_processes", "stopping_politely"]
 
 MAX_KILLED = 5
 "Workers that may be killed before another trial ends. More mean a lasting cause, such as too little memory."
@@ -62,9 +57,7 @@ def stopping_politely(on_stop: Callable[[], None]) -> Iterator[Callable[[], bool
 def run_in_processes(
     count: int,
     study: optuna.Study,
-    objective: Objective,
-    tracker: Tracker,
-    storage: str,
+    work: Work,
     on_trial: OnTrial,
     *,
     deadline: float = float("inf"),
@@ -77,16 +70,12 @@ def run_in_processes(
     Raises:
         RuntimeError: every process ended with an error, or too many were killed.
     """
-    assert objective.run is not None
     start_server()
     context = multiprocessing.get_context("forkserver")
     stop = context.Event()
-    # Each worker makes its own connection to the tracking store.
-    place = objective.run.run_id, objective.run.experiment_id
-    arguments = (study.study_name, objective.recorded_by(None), tracker, place, storage, deadline, stop)
 
     def start() -> BaseProcess:
-        process = context.Process(target=_work, args=arguments)
+        process = context.Process(target=_work, args=(work, deadline, stop))
         process.start()
         return process
 
@@ -118,30 +107,8 @@ def run_in_processes(
         raise RuntimeError(f"all {count} workers ended early, with exit codes {codes}; see their messages above")
 
 
-def _work(
-    name: str,
-    objective: Objective,
-    tracker: Tracker,
-    place: tuple[str | None, str | None],
-    storage: str,
-    deadline: float,
-    stop: Event,
-) -> None:
+def _work(work: Work, deadline: float, stop: Event) -> None:
     # Ctrl-C reaches the whole process group; the parent handles it and sets `stop`.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     end_with_parent()
-    with importing():
-        study = join_study(name, storage)
-        equip(study, objective.settings)
-        run = tracker.join_study(name, *place)
-    with run:
-        run_trials(study, objective.recorded_by(run), lambda _: None, deadline=deadline, stopping=stop.is_set)
-
-
-def report_new(study: optuna.Study, reported: set[int], on_trial: OnTrial) -> int:
-    """Call `on_trial` with each trial that has ended and was not reported yet; the number of these trials."""
-    new = [trial for trial in counted_trials(study) if trial.number not in reported]
-    for trial in new:
-        reported.add(trial.number)
-        on_trial(trial)
-    return len(new)
+    work.do(deadline, stop.is_set)

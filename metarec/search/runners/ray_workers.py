@@ -13,12 +13,9 @@ from typing import Any
 import optuna
 
 from metarec.errors import InputError
-from metarec.importing import importing
-from metarec.search.objective import Objective
-from metarec.search.runners.processes import POLL_S, report_new
+from metarec.search.runners.worker import POLL_S, Work, report_new
 from metarec.search.storage import end_stale_trials
-from metarec.search.trials import OnTrial, counted_trials, equip, join_study, run_trials
-from metarec.tracking import Tracker
+from metarec.search.trials import OnTrial, counted_trials
 
 __all__ = ["LOCAL", "check_ray", "run_on_ray"]
 
@@ -58,9 +55,7 @@ def run_on_ray(
     address: str,
     count: int,
     study: optuna.Study,
-    objective: Objective,
-    tracker: Tracker,
-    storage: str,
+    work: Work,
     on_trial: OnTrial,
     *,
     deadline: float = float("inf"),
@@ -80,21 +75,16 @@ def run_on_ray(
         InputError: the cluster does not answer.
         RuntimeError: every worker ended with an error.
     """
-    assert objective.run is not None
     ray = _connected(address, count)
     reported = {trial.number for trial in counted_trials(study)}
     problems: list[str] = []
     try:
         stop = ray.remote(num_cpus=0)(_Flag).remote()
-        shared = ray.put(objective.recorded_by(None))
-        work = ray.remote(num_cpus=1, max_retries=3)(_work)
-        place = objective.run.run_id, objective.run.experiment_id
+        shared = ray.put(work)
+        worker = ray.remote(num_cpus=1, max_retries=3)(_work)
         # Monotonic clocks of different machines cannot be compared.
         until = time.time() + deadline - time.monotonic()
-        crew = [
-            work.remote(shared, study.study_name, tracker, place, storage, until, stop, os.getcwd())
-            for _ in range(count)
-        ]
+        crew = [worker.remote(shared, until, stop, os.getcwd()) for _ in range(count)]
         stopped = False
         while crew:
             ended, crew = ray.wait(crew, timeout=POLL_S)
@@ -144,30 +134,11 @@ def _connected(address: str, count: int) -> Any:
     return ray
 
 
-def _work(
-    objective: Objective,
-    name: str,
-    tracker: Tracker,
-    place: tuple[str | None, str | None],
-    storage: str,
-    until: float,
-    stop: Any,
-    folder: str,
-) -> int:
+def _work(work: Work, until: float, stop: Any, folder: str) -> int:
     """A worker, perhaps on another machine."""
     import ray
 
     if Path(folder).is_dir():
         # The storage and the store may be paths relative to it.
         os.chdir(folder)
-
-    def stopping() -> bool:
-        return bool(ray.get(stop.is_set.remote()))
-
-    deadline = time.monotonic() + until - time.time()
-    with importing():
-        study = join_study(name, storage)
-        equip(study, objective.settings)
-        run = tracker.join_study(name, *place)
-    with run:
-        return run_trials(study, objective.recorded_by(run), lambda _: None, deadline=deadline, stopping=stopping)
+    return work.do(time.monotonic() + until - time.time(), lambda: bool(ray.get(stop.is_set.remote())))

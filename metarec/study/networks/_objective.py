@@ -46,11 +46,8 @@ class NetworkObjective(RecordedObjective):
     """The validation error of a fusion network. No test user is in it.
 
     Args:
-        spec: the study.
         train: the train episodes of every domain. validation: the validation episodes of the target.
-        run: the record of the study.
-        networks: a folder for the weights of each trial.
-        keeper: of the trials' files; by default one that writes them at once.
+        networks: a folder for the weights of each trial. The others are those of :class:`RecordedObjective`.
     """
 
     def __init__(

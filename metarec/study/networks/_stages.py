@@ -23,10 +23,11 @@ from metarec.meta import MetaLearner
 from metarec.model import FusedRecommender, Fusion, FusionConfig, fit_stacker, save_model
 from metarec.model.mlflow_model import write_mlflow_model
 from metarec.ratings import Domain
+from metarec.search import ranked
 from metarec.study.networks._objective import NetworkObjective, network_config
 from metarec.study.results import DomainResult
 from metarec.study.spec import StudySpec
-from metarec.study.stages import Outcome, Prepared, RunTrials, Searched, StudyInput, Workspace, member_name, ranked
+from metarec.study.stages import Outcome, Prepared, RunTrials, Searched, StudyInput, Workspace, member_name
 from metarec.study.trial_files import FileKeeper
 from metarec.threads import one_thread
 from metarec.tracking import StudyRun

@@ -77,12 +77,7 @@ def transfer_settings(spec: StudySpec, params: Mapping[str, Any]) -> TransferSet
 
 
 class TransferObjective(RecordedObjective):
-    """The validation error of a transfer strategy. No test user is in it.
-
-    Args:
-        spec: the study. data: of its trials.
-        run: the record of the study. keeper: of the trials' files; by default one that writes them at once.
-    """
+    """The validation error of a transfer strategy on the `data` of a trial. No test user is in it."""
 
     def __init__(
         self, spec: StudySpec, data: TrialData, run: StudyRun | None, keeper: FileKeeper | None = None

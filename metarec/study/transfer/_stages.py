@@ -16,9 +16,10 @@ from metarec.evaluation.insight import Insight, crowd_of
 from metarec.evaluation.metrics import METAREC, base_unit_predictions, gains, prediction_rows, scores
 from metarec.evaluation.segments import behaviour_of
 from metarec.ratings import Domain
+from metarec.search import ranked
 from metarec.study.results import DomainResult
 from metarec.study.spec import StudySpec
-from metarec.study.stages import Outcome, Prepared, RunTrials, Searched, StudyInput, Workspace, member_name, ranked
+from metarec.study.stages import Outcome, Prepared, RunTrials, Searched, StudyInput, Workspace, member_name
 from metarec.study.transfer._objective import TransferObjective, TrialData
 from metarec.study.trial_files import FileKeeper
 from metarec.tracking import StudyRun

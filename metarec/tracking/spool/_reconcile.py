@@ -26,85 +26,74 @@ def reconciled(study: Parent, trials: Iterable[TrialFacts]) -> list[str]:
     for run in study.children():
         number = run.data.tags.get(Tag.TRIAL)
         runs.setdefault(None if number is None else int(number), []).append(run)
-    mender = _Mender(study)
     done: list[str] = []
     for number, own in runs.items():
         trial = facts.get(number) if number is not None else None
         if trial is None:
-            done += mender.end_unknown(own)
+            done += _end_unknown(study, own)
             continue
         if trial.state == "running":
             # Its process may be writing to any of them.
             continue
         run, *others = sorted(own, key=_content, reverse=True)
-        done += mender.delete(trial.number, others)
-        done += mender.mend(run, trial)
+        for other in others:
+            study.client.delete_run(other.info.run_id)
+            done.append(f"trial {trial.number} had a second run: deleted")
+        done += _mend(study, run, trial)
     for number, trial in facts.items():
         if number not in runs and trial.state not in ("running", "interrupted"):
-            done += mender.make(trial)
+            done += _make(study, trial)
     return done
 
 
 def _content(run: Any) -> tuple[bool, int, int]:
-    """Of two runs of a trial the one with more in it is kept."""
+    """The order of a trial's runs; the last one has the most in it and is kept."""
     return run.info.status == "FINISHED", len(run.data.metrics), -run.info.start_time
 
 
-class _Mender:
-    def __init__(self, study: Parent) -> None:
-        self._study = study
-        self._client = study.client
+def _end_unknown(study: Parent, unknown: list[Any]) -> Iterator[str]:
+    for run in unknown:
+        if run.info.status == "RUNNING":
+            study.client.set_tag(run.info.run_id, Tag.STATE, "interrupted")
+            study.client.set_terminated(run.info.run_id, STATUS["interrupted"])
+            yield f"run {run.info.run_name} of an unknown trial was left open: ended as interrupted"
 
-    def delete(self, number: int, others: list[Any]) -> Iterator[str]:
-        for run in others:
-            self._client.delete_run(run.info.run_id)
-            yield f"trial {number} had a second run: deleted"
 
-    def end_unknown(self, unknown: list[Any]) -> Iterator[str]:
-        for run in unknown:
-            if run.info.status == "RUNNING":
-                self._client.set_tag(run.info.run_id, Tag.STATE, "interrupted")
-                self._client.set_terminated(run.info.run_id, STATUS["interrupted"])
-                yield f"run {run.info.run_name} of an unknown trial was left open: ended as interrupted"
+def _mend(study: Parent, run: Any, trial: TrialFacts) -> Iterator[str]:
+    """The run of a trial that is over says so, and has its value."""
+    assert trial.state != "running"
+    allowed = {STATUS[trial.state]} | ({"FAILED"} if trial.state == "interrupted" else set())
+    missing = not trial.metrics.keys() <= run.data.metrics.keys()
+    if run.info.status in allowed and not missing:
+        return
+    _end(study, run.info.run_id, trial, with_numbers=missing)
+    was = "left open" if run.info.status == "RUNNING" else f"{run.info.status}"
+    yield f"run of trial {trial.number} was {was}: ended as {trial.state}"
 
-    def mend(self, run: Any, trial: TrialFacts) -> Iterator[str]:
-        """The run of a trial that is over says so, and has its value."""
-        assert trial.state != "running"
-        allowed = {STATUS[trial.state]} | ({"FAILED"} if trial.state == "interrupted" else set())
-        missing = not trial.metrics.keys() <= run.data.metrics.keys()
-        if run.info.status in allowed and not missing:
-            return
-        if missing:
-            self._write_numbers(run.info.run_id, trial)
-        self._end(run.info.run_id, trial)
-        was = "left open" if run.info.status == "RUNNING" else f"{run.info.status}"
-        yield f"run of trial {trial.number} was {was}: ended as {trial.state}"
 
-    def make(self, trial: TrialFacts) -> Iterator[str]:
-        """A trial that counts has a run."""
-        if trial.ended is None or time.time() * 1000 - trial.ended < SETTLED_MS:
-            return
-        created = self._client.create_run(
-            self._study.experiment_id,
-            start_time=trial.began,
-            tags={**trial.tags, **self._study.child_tags(trial.number), "metarec.repaired": "true"},
-            run_name=trial_name(trial.number, trial.label),
-        )
-        self._write_numbers(created.info.run_id, trial)
-        self._end(created.info.run_id, trial)
-        yield f"trial {trial.number} had no run: made from what Optuna knows"
+def _make(study: Parent, trial: TrialFacts) -> Iterator[str]:
+    """A trial that counts has a run."""
+    if trial.ended is None or time.time() * 1000 - trial.ended < SETTLED_MS:
+        return
+    created = study.client.create_run(
+        study.experiment_id,
+        start_time=trial.began,
+        tags={**trial.tags, **study.child_tags(trial.number), "metarec.repaired": "true"},
+        run_name=trial_name(trial.number, trial.label),
+    )
+    _end(study, created.info.run_id, trial, with_numbers=True)
+    yield f"trial {trial.number} had no run: made from what Optuna knows"
 
-    def _write_numbers(self, run_id: str, trial: TrialFacts) -> None:
+
+def _end(study: Parent, run_id: str, trial: TrialFacts, *, with_numbers: bool) -> None:
+    assert trial.state != "running"
+    if with_numbers:
         at = trial.ended or int(time.time() * 1000)
         points = [(trial.curve_metric, value, at, step) for step, value in trial.curve.items()]
         points += [(name, value, at, 0) for name, value in trial.metrics.items()]
-        write(self._client, run_id, points, trial.params)
-
-    def _end(self, run_id: str, trial: TrialFacts) -> None:
-        assert trial.state != "running"
-        self._client.set_tag(run_id, Tag.STATE, trial.state)
-        if trial.reason is not None:
-            self._client.set_tag(run_id, Tag.REASON, trial.reason)
-        name = final_name(trial_name(trial.number, trial.label), trial.state, trial.value)
-        self._client.update_run(run_id, name=name)
-        self._client.set_terminated(run_id, STATUS[trial.state], end_time=trial.ended)
+        write(study.client, run_id, points, trial.params)
+    study.client.set_tag(run_id, Tag.STATE, trial.state)
+    if trial.reason is not None:
+        study.client.set_tag(run_id, Tag.REASON, trial.reason)
+    study.client.update_run(run_id, name=final_name(trial_name(trial.number, trial.label), trial.state, trial.value))
+    study.client.set_terminated(run_id, STATUS[trial.state], end_time=trial.ended)

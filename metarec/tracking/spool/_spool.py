@@ -8,7 +8,7 @@ import shutil
 import threading
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self
@@ -54,14 +54,8 @@ class Spool:
     @classmethod
     def left_behind(cls, root: Path, about: Mapping[str, Any]) -> Iterator[Self]:
         """The spools of dead processes that are about the same, from the oldest on; this process owns them now."""
-        for folder in sorted(root.iterdir()) if root.is_dir() else []:
-            try:
-                own = json.loads((folder / ABOUT).read_text())
-            except (OSError, ValueError):
-                continue
+        for folder in _folders(root, about):
             lock = FileLock(folder / LOCK, thread_local=False)
-            if own != dict(about):
-                continue
             try:
                 lock.acquire(timeout=0)
             except Timeout:
@@ -70,17 +64,17 @@ class Spool:
                 yield cls(folder, lock)
 
     @staticmethod
-    def lives(root: Path, about: Mapping[str, Any], but: Path) -> bool:
-        """Whether another process than the owner of the folder `but` has one that is about the same."""
-        for folder in root.iterdir() if root.is_dir() else []:
+    def lives(root: Path, about: Mapping[str, Any], but: Collection[Path]) -> bool:
+        """Whether a process holds one that is about the same, in another folder than those in `but`."""
+        for folder in _folders(root, about):
             try:
-                own = json.loads((folder / ABOUT).read_text())
-                if folder != but and own == dict(about):
+                if folder not in but:
                     FileLock(folder / LOCK, timeout=0).acquire().lock.release()
-            except (OSError, ValueError):
-                continue
+            # It is an OSError, too.
             except Timeout:
                 return True
+            except OSError:
+                continue
         return False
 
     def append(self, operation: Operation) -> None:
@@ -137,3 +131,14 @@ class Spool:
         with suppress(OSError):
             # Others may have theirs in it.
             self.folder.parent.rmdir()
+
+
+def _folders(root: Path, about: Mapping[str, Any]) -> Iterator[Path]:
+    """The folders of the spools that are about the same, the oldest first."""
+    for folder in sorted(root.iterdir()) if root.is_dir() else []:
+        try:
+            same = json.loads((folder / ABOUT).read_text()) == dict(about)
+        except (OSError, ValueError):
+            continue
+        if same:
+            yield folder

@@ -163,7 +163,7 @@ class _SpooledParentRun(_SpooledRun, ParentRun):
     def close(self) -> None:
         waiting = self.flush(FLUSH_S)
         self._sender.stop()
-        for spool in (*self._adopted, self._sender.spool):
+        for spool in self._spools_held():
             spool.close()
         if waiting:
             repair = ", and so does python -m metarec.study repair" if self._parent.role == "study" else ""
@@ -178,6 +178,9 @@ class _SpooledParentRun(_SpooledRun, ParentRun):
         if self._starts:
             super().__exit__(kind, error, trace)
         self.close()
+
+    def _spools_held(self) -> list[Spool]:
+        return [*self._adopted, self._sender.spool]
 
     def _children(self) -> list[Any]:
         """The child runs; none if the store does not answer."""
@@ -219,7 +222,7 @@ class SpooledStudyRun(_SpooledParentRun, StudyRun):
         return []
 
     def end_if_abandoned(self) -> list[str]:
-        if Spool.lives(self._spools, self._about, but=self._sender.spool.folder):
+        if Spool.lives(self._spools, self._about, but=[spool.folder for spool in self._spools_held()]):
             return []
         running = False
         with unless_away():
@@ -235,7 +238,7 @@ class SpooledComparisonRun(_SpooledParentRun, ComparisonRun):
 
     def recorded_cells(self) -> set[str]:
         # First the spools: what is sent meanwhile is in the store.
-        waiting = [one for spool in (*self._adopted, self._sender.spool) for one in spool.waiting()]
+        waiting = [one for spool in self._spools_held() for one in spool.waiting()]
         ended = {str(one["child"]) for one in waiting if one["what"] == "end"}
         return ended | {run.data.tags[Tag.CELL] for run in self._children() if run.info.status == STATUS["complete"]}
 
