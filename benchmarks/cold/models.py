@@ -10,10 +10,11 @@ import numpy as np
 
 from benchmarks.common.folders import ROOT
 from metarec.episodes import DomainEpisodes
+from metarec.meta import NetworkConfig
 from metarec.model import Fusion
 from metarec.search.trials import counted_trials, run_trials
 from metarec.study.job import begin_search
-from metarec.study.networks import PreparedNetworks, network_config
+from metarec.study.networks import PreparedNetworks
 from metarec.study.recorded_trial import RecordedObjective
 from metarec.study.spec import StudySpec, load_spec
 from metarec.study.stages import Workspace
@@ -72,7 +73,6 @@ def weights_of(fusion: Fusion, episodes: DomainEpisodes) -> np.ndarray:
 
 def static_network_predictions(episodes: DomainEpisodes, seed: int) -> np.ndarray:
     """[T, N] unit-scale predictions of the test query rows by the default network without inner steps."""
-    spec = _spec_of(episodes, seed)
-    config = network_config(spec, {**spec.trial_zero, "inner_steps": 0})
+    config = NetworkConfig(inner_steps=0, outer_lr=2e-3)
     learner = config.fit([episodes.train.batch], [episodes.validation.batch], seed=seed).learner
     return learner.adapt(episodes.test.batch.support).predict(episodes.test.batch.query).numpy()

@@ -8,7 +8,7 @@ from typing import Any
 from optuna.trial import TrialState
 
 from metarec.search.trials import counted_trials, join_study
-from metarec.study.recorded_trial import METRIC
+from metarec.study.results import METRIC
 
 __all__ = ["audit"]
 

@@ -85,7 +85,7 @@ TARGETS: Mapping[str, Mapping[str, Label]] = {
         "RecordedObjective.ended": "MLflow: numbers",
     },
     "metarec.study.trial_files": {
-        "TrialFiles.write": "what a trial keeps",
+        "Files.write": "what a trial keeps",
         "FileKeeper.keep": "what a trial keeps",
         "FileKeeper.__exit__": "what a trial keeps",
         "FileKeeper._write_and_upload": "what a trial keeps",

@@ -110,7 +110,7 @@ class NetworkConfig(Config):
         """Meta-learn the network on train users, with early stopping on validation users.
 
         Args:
-            train, validation: one batch for each domain.
+            train: one batch for each domain. validation: the same, of other users.
         """
         learner = self.build(Shape.of(train[0]), seed)
         trainer = MetaLearningTrainer(learner, seed=seed)

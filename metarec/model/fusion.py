@@ -96,7 +96,7 @@ class Fusion:
         Args:
             episodes: of one domain, or of several for joint training.
             beside: further episodes to train on.
-            networks, stackers: members that are trained already, by name; the others are trained here.
+            networks: members that are trained already, by name; the others are trained here. stackers: the same.
         """
         domains = list(episodes) if isinstance(episodes, Sequence) else [episodes]
         train = [*(domain.train for domain in domains), *beside]

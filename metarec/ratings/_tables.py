@@ -47,7 +47,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Records:
-    """The text of a table, kept for the line numbers of error messages; `quoting` is csv's QUOTE_MINIMAL or QUOTE_NONE."""
+    """The text of a table, for the line numbers of messages; `quoting` is csv's QUOTE_MINIMAL or QUOTE_NONE."""
 
     path: Path
     content: bytes

@@ -8,8 +8,7 @@ from collections.abc import Sequence
 from optuna.trial import FrozenTrial
 
 from metarec.report.findings import enough_for_importances, fanova, study_of
-from metarec.study.recorded_trial import METRICS
-from metarec.study.results import complete_trials
+from metarec.study.results import METRICS, complete_trials
 
 __all__ = ["search_page"]
 

@@ -19,11 +19,9 @@ from metarec.report.interactive import search_page
 from metarec.report.page import report_page
 from metarec.search.trials import join_study
 from metarec.study.job import Job
-from metarec.study.recorded_trial import RUN_ID
-from metarec.study.reporter import Reporter
-from metarec.study.results import StudyResult
+from metarec.study.reporter import Reporter, TrialPictures
+from metarec.study.results import RUN_ID, StudyResult
 from metarec.study.spec import StudySpec
-from metarec.study.trial_files import TrialFiles
 from metarec.tracking import StudyRun
 
 __all__ = ["StudyReporter", "write_report"]
@@ -44,13 +42,13 @@ class StudyReporter(Reporter):
     def description(self, spec: StudySpec, domains: Mapping[str, Domain], name: str) -> str:
         return running_description(spec, domains, name)
 
-    def draw_trial(self, files: TrialFiles, folder: Path) -> None:
+    def draw_trial(self, pictures: TrialPictures, folder: Path) -> None:
         # It imports matplotlib, which nothing needs before the first trial has ended.
         from metarec.report.figures import figures
 
-        figures.save(figures.learning_curve(files.curves, files.best_epoch), folder / "learning_curve.png")
-        if files.weights is not None:
-            figures.save(figures.base_weights(files.weights, files.base_names), folder / "base_weights.png")
+        figures.save(figures.learning_curve(pictures.curves, pictures.best_epoch), folder / "learning_curve.png")
+        if pictures.weights is not None:
+            figures.save(figures.base_weights(pictures.weights, pictures.base_names), folder / "base_weights.png")
 
     def report(self, run: StudyRun, spec: StudySpec, result: StudyResult, domains: Mapping[str, Domain]) -> None:
         folder = result.predictions.parent / FOLDER

@@ -32,9 +32,9 @@ from metarec.search.trials import counted_trials, open_study, run_trials, wanted
 from metarec.search.warm_start import first_trials
 from metarec.study.data import choose_target, data_of, identity_of
 from metarec.study.networks import NetworkInput
-from metarec.study.recorded_trial import EXPERIMENT_ID, RUN_ID, RecordedObjective, facts_of, study_tags
+from metarec.study.recorded_trial import EXPERIMENT_ID, RecordedObjective, facts_of, study_tags
 from metarec.study.reporter import Reporter
-from metarec.study.results import StudyResult, complete_trials
+from metarec.study.results import RUN_ID, StudyResult, complete_trials
 from metarec.study.spec import StudySpec
 from metarec.study.stages import Keep, Outcome, StudyInput, Workspace
 from metarec.study.transfer import TransferInput

@@ -13,7 +13,8 @@ from metarec.search.storage import end_stale_trials
 from metarec.search.trials import IDENTITY, SPEC, counted_trials, equip, join_study
 from metarec.study.data import identity_of, read_data
 from metarec.study.job import Job, run_search, study_input
-from metarec.study.recorded_trial import EXPERIMENT_ID, RUN_ID, RecordedObjective, facts_of
+from metarec.study.recorded_trial import EXPERIMENT_ID, RecordedObjective, facts_of
+from metarec.study.results import RUN_ID
 from metarec.study.spec import StudySpec
 from metarec.study.trial_files import FileKeeper
 from metarec.threads import one_thread

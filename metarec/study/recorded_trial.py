@@ -17,6 +17,7 @@ from metarec.meta import NonFiniteLossError
 from metarec.search import REASON, Objective, SearchSettings, error_of, suggest_parameters
 from metarec.search.pruning import reports_epochs
 from metarec.search.trials import SPEC
+from metarec.study.results import METRICS, RUN_ID
 from metarec.study.spec import StudySpec
 from metarec.study.transfer_spec import STRATEGY
 from metarec.study.trial_files import FileKeeper, Files
@@ -25,10 +26,6 @@ from metarec.tracking import StudyRun, TrialFacts, TrialRun
 __all__ = [
     "CURVES",
     "EXPERIMENT_ID",
-    "METRIC",
-    "METRICS",
-    "RUN_ID",
-    "SECONDS",
     "RecordedObjective",
     "TrialResult",
     "facts_of",
@@ -36,18 +33,6 @@ __all__ = [
     "trial_label",
     "trial_tags",
 ]
-
-METRIC = "validation_unit_rmse"
-"""The first objective: the RMSE on the unit scale over all query rows of the target's validation users."""
-
-SECONDS = "seconds_per_prediction"
-"""The optional second objective."""
-
-METRICS = (METRIC, SECONDS)
-"""A trial's values, in this order; a study with one objective has the first only."""
-
-RUN_ID = "run_id"
-"""An attribute of a trial: its run."""
 
 EXPERIMENT_ID = "experiment_id"
 """An attribute of a study: the experiment of its run."""

@@ -2,19 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import NamedTuple
+
+import numpy as np
 
 from metarec.ratings import Domain
+from metarec.study.results import StudyResult
 from metarec.study.spec import StudySpec
 from metarec.tracking import StudyRun
 
-if TYPE_CHECKING:
-    from metarec.study.results import StudyResult
-    from metarec.study.trial_files import TrialFiles
+__all__ = ["Reporter", "TrialPictures"]
 
-__all__ = ["Reporter"]
+
+class TrialPictures(NamedTuple):
+    """The data of a trial's pictures.
+
+    Attributes:
+        curves: name -> a number for each epoch; best_epoch: the kept epoch.
+        weights: [R, A] of each base in each row; None for a network without weights. base_names: the A names.
+    """
+
+    curves: Mapping[str, Sequence[float]]
+    best_epoch: int
+    weights: np.ndarray | None
+    base_names: Sequence[str]
 
 
 class Reporter:
@@ -30,7 +43,7 @@ class Reporter:
         """The description of the study's run while the search runs, in Markdown."""
         return ""
 
-    def draw_trial(self, files: TrialFiles, folder: Path) -> None:
+    def draw_trial(self, pictures: TrialPictures, folder: Path) -> None:
         """Draw the pictures of a trial into the folder of its files."""
 
     def report(self, run: StudyRun, spec: StudySpec, result: StudyResult, domains: Mapping[str, Domain]) -> None:

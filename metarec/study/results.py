@@ -13,10 +13,33 @@ from metarec.evaluation.engine_check import EngineCheck
 from metarec.evaluation.insight import Insight
 from metarec.evaluation.metrics import METAREC, Gain, Scores
 from metarec.search import error_of, ranked
-from metarec.study.recorded_trial import METRIC, RUN_ID, SECONDS
 from metarec.study.transfer_spec import STRATEGY
 
-__all__ = ["DomainResult", "FrontLine", "StrategyLine", "StudyResult", "complete_trials", "microseconds", "state_of"]
+__all__ = [
+    "METRIC",
+    "METRICS",
+    "RUN_ID",
+    "SECONDS",
+    "DomainResult",
+    "FrontLine",
+    "StrategyLine",
+    "StudyResult",
+    "complete_trials",
+    "microseconds",
+    "state_of",
+]
+
+METRIC = "validation_unit_rmse"
+"""The first objective: the RMSE on the unit scale over all query rows of the target's validation users."""
+
+SECONDS = "seconds_per_prediction"
+"""The optional second objective."""
+
+METRICS = (METRIC, SECONDS)
+"""A trial's values, in this order; a study with one objective has the first only."""
+
+RUN_ID = "run_id"
+"""An attribute of a trial: its run."""
 
 
 def state_of(trial: FrozenTrial) -> str:

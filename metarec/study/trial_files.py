@@ -3,59 +3,43 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from concurrent.futures import CancelledError, Executor, Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-import numpy as np
 import pandas as pd
 import yaml
 
-from metarec.study.reporter import Reporter
+from metarec.study.reporter import Reporter, TrialPictures
 from metarec.tracking import Run
 
-__all__ = ["FileKeeper", "Files", "TrialFiles"]
+__all__ = ["FileKeeper", "Files"]
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Files:
-    """The files of a trial of any kind; another process may write them.
+    """The files of a trial; another process may write them.
 
     Attributes:
         configuration: plain values. predictions: a row for each query of the validation users.
+        pictures: their data; None for a trial without pictures.
     """
 
     configuration: Mapping[str, Any]
     predictions: pd.DataFrame
+    pictures: TrialPictures | None = field(default=None, kw_only=True)
 
     def write(self, folder: Path, reporter: Reporter) -> None:
         """Write the files; the reporter draws the pictures."""
         (folder / "configuration.yaml").write_text(yaml.safe_dump(self.configuration, sort_keys=False))
         self.predictions.to_parquet(folder / "validation_predictions.parquet")
-
-
-@dataclass(frozen=True)
-class TrialFiles(Files):
-    """The files of a network's trial, with the data of its pictures.
-
-    Attributes:
-        curves: name -> a number for each epoch; best_epoch: the kept epoch.
-        weights: [R, A] of each base in each row; None for a network without weights. base_names: the A names.
-    """
-
-    curves: Mapping[str, Sequence[float]]
-    best_epoch: int
-    weights: np.ndarray | None
-    base_names: Sequence[str]
-
-    def write(self, folder: Path, reporter: Reporter) -> None:
-        super().write(folder, reporter)
-        reporter.draw_trial(self, folder)
+        if self.pictures is not None:
+            reporter.draw_trial(self.pictures, folder)
 
 
 class FileKeeper:

@@ -357,7 +357,7 @@ def test_a_loss_that_is_not_finite_ends_the_trial_not_the_study(movies, new_fold
 def test_a_study_of_failures_only_fails(movies, new_folder, not_finite):
     not_finite(lambda rate: True)
     folder = new_folder()
-    with pytest.raises(StudyFailed, match=r"none of the 2 trials .* their runs say why"):
+    with pytest.raises(StudyFailed, match=r"none of the 2 trials .* their runs have the reasons"):
         run_study(tiny_spec(trials=2), movies, reported(folder, "s"))
     _, (parent,), children = runs_of(folder)
     assert parent.info.status == "FAILED"

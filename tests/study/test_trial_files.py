@@ -3,6 +3,7 @@
 import multiprocessing
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,16 +11,19 @@ import pandas as pd
 import pytest
 
 from metarec.report import StudyReporter
-from metarec.study.trial_files import FileKeeper, TrialFiles
+from metarec.study.reporter import TrialPictures
+from metarec.study.trial_files import FileKeeper, Files
 from metarec.workers import worker_pool
 
-FILES = TrialFiles(
+FILES = Files(
     configuration={"parameters": {"inner_lr": 0.1}},
     predictions=pd.DataFrame({"item": ["a", "b"], "metarec": [1.0, 2.0]}),
-    curves={"val_rmse": [0.3, 0.2]},
-    best_epoch=1,
-    weights=np.array([[0.2, 0.8], [0.6, 0.4]]),
-    base_names=("bias", "item-knn"),
+    pictures=TrialPictures(
+        curves={"val_rmse": [0.3, 0.2]},
+        best_epoch=1,
+        weights=np.array([[0.2, 0.8], [0.6, 0.4]]),
+        base_names=("bias", "item-knn"),
+    ),
 )
 NAMES = ["base_weights.png", "configuration.yaml", "learning_curve.png", "validation_predictions.parquet"]
 
@@ -104,7 +108,6 @@ def test_an_error_in_writing_is_raised_at_the_end(caplog):
 
 
 def test_a_network_without_weights_has_no_picture_of_them(tmp_path):
-    TrialFiles(FILES.configuration, FILES.predictions, FILES.curves, 1, None, FILES.base_names).write(
-        Path(tmp_path), StudyReporter()
-    )
+    files = replace(FILES, pictures=FILES.pictures._replace(weights=None))
+    files.write(Path(tmp_path), StudyReporter())
     assert sorted(path.name for path in tmp_path.iterdir()) == NAMES[1:]

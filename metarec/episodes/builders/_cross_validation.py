@@ -117,7 +117,7 @@ def cross_validate(
             users left out, whose ratings there before the queries become their background. `folds` must then be shared.
             None: users are not linked.
         seed: of the folds, the draws and the bases.
-        cache, jobs, on_progress: as for :func:`build_episodes`.
+        cache: as for :func:`build_episodes`; so are `jobs` and `on_progress`.
 
     Raises:
         InputError: fewer than three folds, no shots, or too few users with enough ratings.

@@ -83,7 +83,7 @@ def small_worlds(
     """Cut a domain down to `count` of its train users, several times over, and predict others from each world.
 
     Args:
-        domain, settings, bases, shots: as for :func:`cross_validate`.
+        domain: as for :func:`cross_validate`; so are `settings`, `bases` and `shots`.
         roles: user -> role. Worlds are drawn from the train users who have enough ratings for every number of shots.
         worlds: the number of worlds. The first one predicts test users too, and does not depend on the others.
         elsewhere: name -> other domains in which the same users rated. They are used in full, without the validation

@@ -149,7 +149,7 @@ class MAMLRecommenderFusion(FusionNetwork):
             task_batch: (support_x, support_y, query_x, query_y) of each task; the support set may be empty.
             optimizer: of the network's parameters. If there is none, the network makes itself an Adam at a rate of
                 0.001, and keeps it (outside its state dict) for the next call.
-            inner_lr, inner_steps, first_order: as in :meth:`inner_update`.
+            inner_lr: as in :meth:`inner_update`; so are `inner_steps` and `first_order`.
 
         Returns:
             the loss before the step, a scalar without a graph.

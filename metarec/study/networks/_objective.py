@@ -21,8 +21,9 @@ from metarec.meta import MetaLearner, NetworkConfig, OnEpoch, Shape, TrainedNetw
 from metarec.search import own_parameters
 from metarec.search.pruning import progress_of
 from metarec.study.recorded_trial import CURVES, RecordedObjective, TrialResult
+from metarec.study.reporter import TrialPictures
 from metarec.study.spec import StudySpec
-from metarec.study.trial_files import FileKeeper, TrialFiles
+from metarec.study.trial_files import FileKeeper, Files
 from metarec.tracking import StudyRun, TrialRun
 
 __all__ = ["NetworkObjective", "network_config"]
@@ -107,20 +108,20 @@ class NetworkObjective(RecordedObjective):
         predict_one = partial(_predict_one, learner, self.validation.batch)
         return TrialResult(error, self.files(learner, params, curves), predict_one)
 
-    def files(self, learner: MetaLearner, params: Mapping[str, Any], curves: Mapping[str, list[float]]) -> TrialFiles:
+    def files(self, learner: MetaLearner, params: Mapping[str, Any], curves: Mapping[str, list[float]]) -> Files:
         """The files of the trial."""
         validation = self.validation
         output = learner.adapt(validation.batch.support).fuse(validation.batch.query)
         unit = {METAREC: output.prediction.detach().numpy(), **base_unit_predictions(validation)}
         mask = validation.batch.query.mask
-        return TrialFiles(
-            configuration={"parameters": dict(params), "study": self.spec.model_dump(mode="json")},
-            predictions=prediction_rows(validation, unit),
-            curves={name: curve for name, curve in curves.items() if curve},
+        pictures = TrialPictures(
+            {name: curve for name, curve in curves.items() if curve},
             best_epoch=int(np.argmin(curves["val_rmse"])),
             weights=None if output.weights is None else output.weights[mask].detach().numpy(),
             base_names=validation.base_names,
         )
+        configuration = {"parameters": dict(params), "study": self.spec.model_dump(mode="json")}
+        return Files(configuration, prediction_rows(validation, unit), pictures=pictures)
 
 
 def _predict_one(learner: MetaLearner, batch: EpisodeBatch, user: int) -> int:
