@@ -70,7 +70,9 @@ def build_episodes(
     if missing:
         with worker_map(jobs) as run:
             for name in missing:
-                arrays[name] = _predict(domains[name], roles, cuts[name], settings, bases, seed, run, on_progress)
+                arrays[name] = _predict(
+                    domains[name], roles, cuts[name], settings, bases, seed=seed, run=run, on_progress=on_progress
+                )
                 if cache:
                     save_arrays(paths[name], arrays[name])
     return {
@@ -85,6 +87,7 @@ def _predict(
     cuts: Sequence[Cut],
     settings: EpisodeSettings,
     bases: Mapping[str, Mapping[str, Any]],
+    *,
     seed: int,
     run: Map,
     on_progress: Progress | None,

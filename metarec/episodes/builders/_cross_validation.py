@@ -140,7 +140,18 @@ def cross_validate(
     fits = [frozenset(pair) for size in (1, 2) for pair in combinations(range(num_folds), size)]
     answers: dict[tuple[Fit, int], dict[str, np.ndarray]] = {}
     links = Links(domain, elsewhere)
-    base_arrays = _predict(links, settings, bases, cuts, own, fits, seed, cache, jobs, on_progress)
+    base_arrays = _predict(
+        links,
+        settings,
+        bases,
+        cuts=cuts,
+        folds=own,
+        fits=fits,
+        seed=seed,
+        cache=cache,
+        jobs=jobs,
+        on_progress=on_progress,
+    )
     for fit in fits:
         facts = item_facts(_fitted_on(domain, own, fit), settings.damping)
         joined = _joined(links, own, fit, settings.damping)
@@ -186,6 +197,7 @@ def _predict(
     links: Links,
     settings: EpisodeSettings,
     bases: Mapping[str, Mapping[str, Any]],
+    *,
     cuts: Mapping[int, Sequence[Cut]],
     folds: Mapping[str, int],
     fits: Sequence[Fit],
