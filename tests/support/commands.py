@@ -43,8 +43,16 @@ def soon(happens):
 
 
 def begun_trials(storage):
+    return sum(state != "WAITING" for state in _states(storage))
+
+
+def running_trials(storage):
+    return _states(storage).count("RUNNING")
+
+
+def _states(storage):
+    """The states of the trials of study "s"; none while it does not exist."""
     try:
-        study = join_study("s", storage)
+        return [trial.state.name for trial in join_study("s", storage).trials]
     except InputError:
-        return 0
-    return sum(trial.state.name != "WAITING" for trial in study.trials)
+        return []

@@ -12,7 +12,7 @@ from benchmarks.study.servers import MlflowServer, Postgres, Proxy, postgres_mis
 from metarec.errors import InputError
 from metarec.search.runners.ray_workers import check_ray
 from metarec.tracking import sqlite_uri
-from tests.support.commands import begun, begun_trials, ended, soon
+from tests.support.commands import begun, begun_trials, ended, running_trials, soon
 
 
 @pytest.mark.slow
@@ -32,6 +32,8 @@ def test_servers_that_come_and_go_lose_no_trial(place, tmp_path):
         proxy.broken = False
         server.kill()
         second = begun(place, "worker", *stores, "--data", "movies=movies.csv", "--out", str(tmp_path / "two"))
+        # The first process runs one trial at a time. A worker that has never reached the database does not wait for it.
+        assert soon(lambda: running_trials(postgres.url) == 2)
         for _ in range(3):
             postgres.stop()
             time.sleep(2)

@@ -21,7 +21,7 @@ class SourcesThenShift(TransferStrategy):
 
     def _fit(self, sources: Sources, target: Episodes) -> TransferredModel:
         # It is trained once for all strategies with the same settings and seed.
-        source_model = sources.teach(self.settings, self.seed)
+        source_model = sources.model(self.settings, self.seed)
         query = target.batch.query
         errors = (query.targets.numpy() - source_model.predict(target))[query.mask.numpy()]
         return Shifted(source_model, float(errors.sum() / (len(errors) + PENALTY)))
