@@ -1,9 +1,9 @@
-"""``python -m benchmarks.cold.simulated_world``: does fusion find out whom to trust, where the truth is known?
+"""``python -m benchmarks.cold.simulated_world``: does fusion learn which base to trust, where the truth is known?
 
-In the simulated world every user goes by a mixture of signals, and a user's mixture decides which base recommender
-predicts that user best. Two questions: how much of the way from the best single base to an oracle, which knows the best
-base of every test user, does metarec go; and do the weights that its networks give the bases rank them, for each user,
-as they truly rank.
+In the simulated world each user's ratings follow a mixture of signals, and the mixture decides which base recommender
+predicts this user best. The benchmark answers two questions. How much of the distance from the best single base to an
+oracle does metarec cover? The oracle knows the best base of every test user. Do the weights of the networks rank the
+bases of each user in their true order?
 """
 
 from __future__ import annotations

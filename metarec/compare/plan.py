@@ -69,7 +69,7 @@ class ComparisonPlan:
     """Every strategy for every number of shots and of target users, in rounds 0, 1, …
 
     Args:
-        target: the domain of which few users are available.
+        target: the domain that has few users.
         strategies: names, see :func:`~metarec.transfer.competitors`; ``scratch`` is put first if it is missing.
         shots, target_users: numbers, each in increasing order and once.
         seeds: how many rounds of each kind. The first five test different users.
