@@ -14,7 +14,7 @@ from metarec.episodes import EpisodeBatch, FusionInputs
 from metarec.errors import InputError, check_at_least, check_flag, check_positive
 from metarec.fusion import FusionNetwork, FusionOutput
 from metarec.fusion.losses import PREDICTION_LOSSES
-from metarec.meta._calls import Fuse, Loss, RowLosses, call_with, each_task, evaluating, outputs_by_name
+from metarec.meta._calls import Fuse, Loss, RowLosses, call_with, copy_with, each_task, outputs_by_name, plain_attention
 from metarec.meta._inner_optimizers import INNER_OPTIMIZERS, InnerOptimizer
 from metarec.registry import suggest
 
@@ -67,24 +67,25 @@ class AdaptedNetwork:
     def _each_task(self, module: nn.Module, query: FusionInputs) -> Any:
         if query.mask.shape[0] != self.num_tasks:
             raise InputError(f"query must have the {self.num_tasks} tasks of the support but got {query.mask.shape[0]}")
-        with torch.no_grad(), evaluating(module):
+        with torch.no_grad(), plain_attention:
             return self._outputs(module, query)
 
     def _outputs(self, module: nn.Module, query: FusionInputs) -> Any:
-        """The output of a module around the network; that of a FusionOutput by name."""
+        """The output of a module around the network, dropout off; that of a FusionOutput by name."""
         if self._shared:
             # No task has parameters of its own, and the network takes the rows of all tasks as they are.
-            return outputs_by_name(module(query))
+            return outputs_by_name(copy_with(module, training=False)(query))
         if self.num_tasks == 1:
             # For a single user, mapping over users would take half of the time.
             own = {name: tensor[0] for name, tensor in self._fast.items()}
-            output = outputs_by_name(call_with(module, own, FusionInputs(*(tensor[0] for tensor in query))))
+            rows = FusionInputs(*(tensor[0] for tensor in query))
+            output = outputs_by_name(call_with(module, own, rows, training=False))
             if isinstance(output, Tensor):
                 return output.unsqueeze(0)
             return {name: value.unsqueeze(0) for name, value in output.items()}
         # A chunk should fit a processor's cache.
         chunk_size = max(1, ROWS_AT_ONCE // max(1, query.mask.shape[1]))
-        return each_task(module, self._fast, query, chunk_size=chunk_size)
+        return each_task(module, self._fast, query, training=False, chunk_size=chunk_size)
 
 
 def check_adaptation(*, inner_lr: float, inner_steps: int, first_order: bool, loss: Loss) -> None:

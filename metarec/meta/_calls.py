@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from types import MethodType
 from typing import Any, Literal, Protocol
 
 from torch import Tensor, nn
-from torch.func import functional_call, vmap
+from torch.func import vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from metarec.episodes import FusionInputs
 from metarec.fusion import FusionNetwork, FusionOutput
 from metarec.fusion.losses import PREDICTION_LOSSES
+from metarec.threads import SharedSetting
 
 __all__ = [
     "Fuse",
@@ -20,10 +21,10 @@ __all__ = [
     "RowLosses",
     "Rows",
     "call_with",
+    "copy_with",
     "each_task",
-    "evaluating",
     "outputs_by_name",
-    "twice_differentiable",
+    "plain_attention",
 ]
 
 Loss = Literal["mse", "mae", "huber", "fusion"] | Callable[[FusionOutput, FusionInputs], Tensor]
@@ -41,7 +42,7 @@ class Rows(Protocol):
 class RowLosses(nn.Module):
     """A fusion network and a loss as one module, inputs -> losses [...].
 
-    Engines call a module because learn2learn, higher and ``functional_call`` swap the parameters of what they call.
+    Engines call a module because learn2learn, higher and :func:`copy_with` replace the parameters of a module.
     """
 
     def __init__(self, network: FusionNetwork, loss: Loss) -> None:
@@ -69,23 +70,12 @@ class Fuse(nn.Module):
         return self.network.fuse(inputs)
 
 
-@contextmanager
-def evaluating(module: nn.Module) -> Iterator[None]:
-    """Turn off dropout and the like inside; afterwards every submodule is in its former mode."""
-    training = [part for part in module.modules() if part.training]
-    for part in training:
-        part.training = False
-    try:
-        yield
-    finally:
-        for part in training:
-            part.training = True
+plain_attention = SharedSetting(lambda: sdpa_kernel(SDPBackend.MATH))
+"""Inside, attention is computed by the plain kernel, the only one of torch's that has a second derivative.
 
-
-def twice_differentiable() -> AbstractContextManager[None]:
-    """Compute attention inside by the plain kernel, the only one of torch's that has a second derivative."""
-    kernel: AbstractContextManager[None] = sdpa_kernel(SDPBackend.MATH)
-    return kernel
+Torch chooses a kernel for the whole process. What needs no second derivative is computed in such blocks as well: it
+would otherwise be rounded differently whenever another thread is in one.
+"""
 
 
 def each_task(
@@ -93,34 +83,78 @@ def each_task(
     fast: Mapping[str, Tensor],
     inputs: Rows,
     *,
+    training: bool | None = None,
     randomness: str = "error",
     chunk_size: int | None = None,
 ) -> Any:
     """A module's outputs for each task's rows with that task's parameters; the tasks share the others.
 
     Args:
-        fast: name -> [T, ...] parameters. randomness, chunk_size: of ``vmap``.
+        fast: name -> [T, ...] parameters. training: as in :func:`copy_with`.
+        randomness, chunk_size: of ``vmap``.
     """
 
     def one_task(parameters: dict[str, Tensor], rows: Rows) -> Any:
-        return outputs_by_name(call_with(module, parameters, rows))
+        return outputs_by_name(call_with(module, parameters, rows, training=training))
 
     return vmap(one_task, randomness=randomness, chunk_size=chunk_size)(dict(fast), inputs)
 
 
-def call_with(module: nn.Module, parameters: Mapping[str, Tensor], inputs: Any) -> Any:
-    """A module's output with other tensors in the place of its parameters, wherever each of these is used.
+def call_with(module: nn.Module, parameters: Mapping[str, Tensor], inputs: Any, *, training: bool | None = None) -> Any:
+    """A module's output with other tensors in the place of its parameters; see :func:`copy_with`."""
+    own = dict(module.named_parameters())
+    return copy_with(module, {id(own[name]): value for name, value in parameters.items()}, training=training)(inputs)
 
-    ``functional_call`` can tie weights, but where a submodule has two names it leaves the other tensors in the module
-    (torch 2.14); so each place is passed once.
+
+def copy_with(
+    module: nn.Module, parameters: Mapping[int, Tensor] | None = None, *, training: bool | None = None
+) -> nn.Module:
+    """A copy of a module with other tensors in the place of parameters, wherever each of these is used.
+
+    All other tensors are shared, and buffers too. The module itself is left as it is, so that several threads can call
+    it; ``torch.func.functional_call`` changes it while it runs.
+
+    Args:
+        parameters: id of a parameter -> the tensor in its place, which need not be a leaf and may have a graph.
+        training: the mode of the copy and its parts; None leaves each part in its mode.
     """
-    places: dict[int, list[str]] = {}
-    for owner, part in module.named_modules():
-        for own, parameter in part._parameters.items():
-            places.setdefault(id(parameter), []).append(f"{owner}.{own}" if owner else own)
-    first = {names[0]: names for names in places.values()}
-    everywhere = {place: value for name, value in parameters.items() for place in first[name]}
-    return functional_call(module, everywhere, (inputs,), tie_weights=False)
+    twins: dict[int, nn.Module] = {}
+    values = parameters or {}
+
+    def copied(own: nn.Module) -> nn.Module:
+        twin = twins.get(id(own))
+        if twin is None:
+            twin = twins[id(own)] = nn.Module.__new__(type(own))
+            vars(twin).update(
+                (name, value if name in _OF_TORCH else replaced(value)) for name, value in vars(own).items()
+            )
+            vars(twin).update(
+                _parameters={name: values.get(id(p), p) for name, p in own._parameters.items()},
+                _modules={name: None if child is None else copied(child) for name, child in own._modules.items()},
+            )
+            if training is not None:
+                vars(twin)["training"] = training
+        return twin
+
+    def replaced(value: Any) -> Any:
+        """An attribute of a copied module: what it refers to may be copied or replaced, too."""
+        if isinstance(value, nn.Module):
+            return copied(value)
+        if isinstance(value, Tensor):
+            return values.get(id(value), value)
+        if isinstance(value, MethodType) and isinstance(value.__self__, nn.Module):
+            return MethodType(value.__func__, copied(value.__self__))
+        if type(value) in (list, tuple):
+            return type(value)(replaced(one) for one in value)
+        if type(value) is dict:
+            return {key: replaced(one) for key, one in value.items()}
+        return value
+
+    return copied(module)
+
+
+_OF_TORCH = frozenset(vars(nn.Module()))
+"""The attributes of every module."""
 
 
 def outputs_by_name(output: FusionOutput | Tensor) -> dict[str, Tensor] | Tensor:

@@ -11,9 +11,9 @@ the gradient is exact.
 
 from __future__ import annotations
 
+import copy
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from typing import Any, Literal, NamedTuple, TypeVar
 
 import torch
@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from metarec.fusion.losses import task_means
-from metarec.meta._calls import Rows, call_with, each_task, evaluating, twice_differentiable
+from metarec.meta._calls import Rows, copy_with, each_task, plain_attention
 from metarec.meta._inner_optimizers import InnerOptimizer, descent_direction
 from metarec.meta._linear_steps import LAYERS, Descent, Layer, Rate, Rates
 
@@ -91,10 +91,16 @@ class MetaLoss:
             loop: makes the inner loop, with a graph to `parameters`. A large batch is computed in parts, and each
                 part's graph begins there.
         """
+        with plain_attention:
+            return self._mean(support, query, loop, parameters)
+
+    def _mean(
+        self, support: AnyRows, query: AnyRows, loop: Callable[[], InnerLoop], parameters: Sequence[Tensor]
+    ) -> Tensor:
         self.choose(support, query, loop, parameters)
         counted = query.mask.any(-1).sum().clamp(min=1)
         if len(query.mask) <= TASKS_AT_ONCE:
-            return self._task_losses(support, query, loop(), self.path).sum() / counted
+            return _task_losses(self.losses, support, query, loop(), self.path).sum() / counted
         total: Tensor = _InParts.apply(self, support, query, loop, *parameters)
         return total / counted
 
@@ -116,28 +122,16 @@ class MetaLoss:
             reason = f": {self.why}" if self.why else ""
             logger.log(level, "%s takes the %s path%s", type(self.losses.network).__name__, self.path, reason)
 
-    def _task_losses(self, support: Rows, query: Rows, loop: InnerLoop, path: Path | None) -> Tensor:
-        """[T] the mean loss of each task's query rows after its inner steps; 0 for a task without any."""
-        start, rates, steps, first_order, optimizer = loop
-        if path == "low-rank":
-            taken = LowRankSteps(self.losses, start, rates, keep_graph=not first_order).descend(support, steps)
-            found = taken(self.losses, query)
-        else:
-            fast = fast_weights(
-                self.losses, start, rates, support, steps=steps, keep_graph=not first_order, optimizer=optimizer
-            )
-            found = each_task(self.losses, fast, query, randomness="different")
-        return task_means(found, query.mask)
-
     def _tried(
         self, support: Rows, query: Rows, loop: Callable[[], InnerLoop], parameters: Sequence[Tensor]
     ) -> str | None:
         """The reason why the low-rank path is wrong on these tasks; None if it is right."""
         found = []
-        with evaluating(self.losses), torch.enable_grad():
+        losses = copy_with(self.losses, training=False)
+        with torch.enable_grad():
             for path in ("vmap", "low-rank"):
                 try:
-                    loss = self._task_losses(support, query, loop(), path).sum()
+                    loss = _task_losses(losses, support, query, loop(), path).sum()
                 except RuntimeError as error:
                     if path == "vmap":
                         raise
@@ -150,6 +144,18 @@ class MetaLoss:
         if not apart <= torch.finfo(expected.dtype).eps ** 0.5:
             return f"its loss and gradient differ by {apart:.1e} from those of the general path"
         return None
+
+
+def _task_losses(losses: Any, support: Rows, query: Rows, loop: InnerLoop, path: Path | None) -> Tensor:
+    """[T] the mean loss of each task's query rows after its inner steps; 0 for a task without any."""
+    start, rates, steps, first_order, optimizer = loop
+    if path == "low-rank":
+        taken = LowRankSteps(losses, start, rates, keep_graph=not first_order).descend(support, steps)
+        found = taken(losses, query)
+    else:
+        fast = fast_weights(losses, start, rates, support, steps=steps, keep_graph=not first_order, optimizer=optimizer)
+        found = each_task(losses, fast, query, randomness="different")
+    return task_means(found, query.mask)
 
 
 class _InParts(torch.autograd.Function):
@@ -167,7 +173,7 @@ class _InParts(torch.autograd.Function):
         totals = []
         for part in zip(in_parts(support, TASKS_AT_ONCE), in_parts(query, TASKS_AT_ONCE), strict=True):
             with torch.set_grad_enabled(wanted):
-                loss = losses._task_losses(*part, loop(), losses.path).sum()
+                loss = _task_losses(losses.losses, *part, loop(), losses.path).sum()
             totals.append(loss.detach())
             if wanted and loss.requires_grad:
                 for place, gradient in enumerate(torch.autograd.grad(loss, parameters, allow_unused=True)):
@@ -234,7 +240,7 @@ class LowRankSteps:
     def __init__(
         self, losses: Any, start: Mapping[str, Tensor], rates: Mapping[str, Rate], *, keep_graph: bool
     ) -> None:
-        self._losses = losses
+        self._losses = copy_with(losses, training=False)
         self._start = dict(start)
         self._rates = dict(rates)
         self._keep_graph = keep_graph
@@ -244,16 +250,14 @@ class LowRankSteps:
         for name, module in losses.named_modules():
             weight, bias = f"{name}.weight", f"{name}.bias"
             if type(module) in LAYERS and (weight in rates or bias in rates):
-                self._layers[name] = LAYERS[type(module)](
-                    module, Rates(rates.get(weight), rates.get(bias)), self._descent
-                )
+                self._layers[name] = LAYERS[type(module)](Rates(rates.get(weight), rates.get(bias)), self._descent)
                 in_layers |= {weight, bias}
         # Parameters outside of layers are small and are built: name -> [T, 1, ...] the sum of the steps.
         self._added: dict[str, Tensor | None] = {name: None for name in rates if name not in in_layers}
 
     def descend(self, support: Rows, steps: int) -> LowRankSteps:
         """Take steps on the mean loss of each task's unmasked rows, dropout off."""
-        with evaluating(self._losses), torch.enable_grad():
+        with torch.enable_grad():
             for _ in range(steps):
                 self._step(support)
         for layer in self._layers.values():
@@ -264,8 +268,9 @@ class LowRankSteps:
         """The output of a module around the network for each task's rows after the steps."""
         tasks = len(inputs.mask)
         own = {name: self._value(name, tasks) for name in self._added}
-        with self._in_place(tasks, learning=False):
-            return call_with(module, {**self._start, **own}, inputs)
+        # Copies, because other threads may call the network after the same steps.
+        layers = {name: copy.copy(layer) for name, layer in self._layers.items()}
+        return self._pass(module, {**self._start, **own}, inputs, layers, learning=False)
 
     def fast_weights(self, tasks: int) -> dict[str, Tensor]:
         """name -> [T, ...] each adapted parameter, built from the steps."""
@@ -286,8 +291,7 @@ class LowRankSteps:
         if not self._keep_graph:
             parameters = {name: value.detach() for name, value in parameters.items()}
         own = {name: parameters[name].requires_grad_() for name in self._added}
-        with self._in_place(tasks, learning=True):
-            losses = call_with(self._losses, parameters, support)
+        losses = self._pass(self._losses, parameters, support, self._layers, learning=True)
         total = task_means(losses, support.mask).sum()
         points = [*(output for layer in self._layers.values() for output in layer.outputs), *own.values()]
         if not total.requires_grad or not points:
@@ -303,17 +307,29 @@ class LowRankSteps:
                 step = -self._rates[name] * gradient
                 self._added[name] = step if before is None else before + step
 
-    @contextmanager
-    def _in_place(self, tasks: int, *, learning: bool) -> Iterator[None]:
-        """Replace the forward of the network's layers by that after the steps."""
-        for layer in self._layers.values():
-            layer.start_pass(tasks, learning=learning, constant=learning and not self._keep_graph)
-            layer.module.forward = layer
+    def _pass(
+        self,
+        module: nn.Module,
+        parameters: Mapping[str, Tensor],
+        inputs: Rows,
+        layers: Mapping[str, Layer],
+        *,
+        learning: bool,
+    ) -> Any:
+        """The output of a module around the network, with these layers in the place of its own."""
+        named = dict(module.named_parameters())
+        twin = copy_with(module, {id(named[name]): value for name, value in parameters.items()})
+        own = dict(twin.named_modules())
+        for name, layer in layers.items():
+            constant = learning and not self._keep_graph
+            layer.start_pass(own[name], len(inputs.mask), learning=learning, constant=constant)
+            own[name].forward = layer
         try:
-            yield
+            return twin(inputs)
         finally:
-            for layer in self._layers.values():
-                del layer.module.forward
+            # Without the cycle of references, memory is free at once.
+            for name in layers:
+                del own[name].forward
 
 
 def fast_weights(
@@ -339,7 +355,8 @@ def fast_weights(
     tasks = support.mask.shape[0]
     fast = {name: start[name].expand(tasks, *start[name].shape) for name in rates}
     direction = descent_direction(optimizer)
-    with evaluating(losses), torch.enable_grad(), twice_differentiable():
+    losses = copy_with(losses, training=False)
+    with torch.enable_grad():
         for _ in range(steps):
             point = fast if keep_graph else {name: value.detach() for name, value in fast.items()}
             for value in point.values():

@@ -66,8 +66,9 @@ class Layer(ABC):
     A weight that is no larger than what a single step would keep is built for each task; of others the steps are kept.
     """
 
-    def __init__(self, module: Any, rates: Rates, descent: Descent) -> None:
-        self.module = module
+    module: Any
+
+    def __init__(self, rates: Rates, descent: Descent) -> None:
         self.outputs: list[Tensor] = []
         self._rates = self._rates_now = rates
         self._descent = descent
@@ -95,9 +96,13 @@ class Layer(ABC):
         self.outputs.append(output)
         return self._as_inputs(output, inputs)
 
-    def start_pass(self, tasks: int, *, learning: bool, constant: bool) -> None:
-        """Begin a pass. `learning`: it is on the support rows; `constant`: the rates are constants in it."""
-        self._tasks, self._learning, self._calls = tasks, learning, 0
+    def start_pass(self, module: nn.Module, tasks: int, *, learning: bool, constant: bool) -> None:
+        """Begin a pass in the place of a module, which has the layer's start.
+
+        Args:
+            learning: the pass is on the support rows. constant: the rates are constants in it.
+        """
+        self.module, self._tasks, self._learning, self._calls = module, tasks, learning, 0
         self._inputs, self.outputs = [], []
         self._rates_now = self._rates.constant() if constant else self._rates
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from metarec.errors import InputError, check_at_least, check_positive
+from metarec.meta._calls import copy_with
 from metarec.meta._inner_loop import InnerLoop, MetaLoss, Path
 
 __all__ = ["BatchedMAML"]
@@ -84,7 +84,7 @@ class BatchedMAML(nn.Module):
         """A copy to adapt to one task: its parameters have a graph to these. Options default to those of this one."""
         twins: dict[int, Any] = {id(own): own.clone() for own in self.module.parameters()}
         return BatchedMAML(
-            _with_parameters(self.module, twins),
+            copy_with(self.module, twins),
             self.lr,
             self.first_order if first_order is None else first_order,
             self.allow_unused if allow_unused is None else allow_unused,
@@ -120,7 +120,7 @@ class BatchedMAML(nn.Module):
             create_graph=not first_order,
             allow_unused=self.allow_unused if allow_unused is None else allow_unused,
         )
-        self.module = _with_parameters(
+        self.module = copy_with(
             self.module,
             {
                 place: parameter if gradient is None else parameter - self.lr * gradient
@@ -198,26 +198,3 @@ def _rows(name: str, side: tuple[Tensor, ...]) -> _Rows:
     if mask.dtype != torch.bool or mask.dim() != 2:
         raise InputError(f"mask of {name} must be [tasks, rows] of bool but got {list(mask.shape)} of {mask.dtype}")
     return _Rows(inputs, targets, mask)
-
-
-def _with_parameters(module: nn.Module, parameters: Mapping[int, Tensor]) -> nn.Module:
-    """A copy of a module with other tensors in the place of parameters, given by the id of those.
-
-    The rest is shared. The tensors need not be leaves and may have a graph.
-    """
-    twins: dict[int, nn.Module] = {}
-
-    def copied(own: nn.Module) -> nn.Module:
-        twin = twins.get(id(own))
-        if twin is None:
-            twin = twins[id(own)] = copy.copy(own)
-            vars(twin).update(
-                _parameters={name: parameters.get(id(p), p) for name, p in own._parameters.items()},
-                _modules={name: None if child is None else copied(child) for name, child in own._modules.items()},
-            )
-            if isinstance(twin, nn.RNNBase):
-                # It keeps its own list of the same tensors.
-                twin._init_flat_weights()
-        return twin
-
-    return copied(module)

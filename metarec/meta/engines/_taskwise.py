@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from metarec.episodes import EpisodeBatch, FusionInputs
 from metarec.fusion.losses import masked_mean
 from metarec.meta._base import AdaptedNetwork, MetaLearner
-from metarec.meta._calls import twice_differentiable
+from metarec.meta._calls import plain_attention
 
 __all__ = ["TaskwiseMetaLearner", "inner_step"]
 
@@ -35,18 +35,18 @@ class TaskwiseMetaLearner(MetaLearner):
         total = torch.zeros((), dtype=batch.query.targets.dtype, device=batch.query.targets.device)
         counted = 0
         for support, query in zip(_tasks(batch.support), _tasks(batch.query), strict=True):
-            with twice_differentiable():
+            with plain_attention:
                 adapted = self._adapt_task(support, self._steps(support), keep_graph=True)
-            for part, original in zip(adapted.modules(), self._row_losses.modules(), strict=True):
-                part.training = original.training
-            total = total + masked_mean(adapted(query), query.mask)
+                for part, original in zip(adapted.modules(), self._row_losses.modules(), strict=True):
+                    part.training = original.training
+                total = total + masked_mean(adapted(query), query.mask)
             counted += bool(query.mask.any())
         return total / max(counted, 1)
 
     def adapt(self, support: FusionInputs) -> AdaptedNetwork:
         tasks = []
         for rows in _tasks(support):
-            with torch.enable_grad():
+            with torch.enable_grad(), plain_attention:
                 adapted = self._adapt_task(rows, self._steps(rows), keep_graph=False)
             tasks.append({name: tensor.detach() for name, tensor in self._fast_parameters(adapted).items()})
         names = self._adapted_names()

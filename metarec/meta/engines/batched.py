@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from metarec.episodes import EpisodeBatch, FusionInputs
 from metarec.meta._base import TASK_CHUNK, AdaptedNetwork, MetaLearner
-from metarec.meta._calls import RowLosses, call_with, evaluating, outputs_by_name
+from metarec.meta._calls import RowLosses, call_with, copy_with, outputs_by_name, plain_attention
 from metarec.meta._inner_loop import InnerLoop, LowRankSteps, MetaLoss, Path, fast_weights, in_parts
 from metarec.meta._inner_optimizers import descent_direction
 from metarec.meta._linear_steps import Rate
@@ -65,10 +65,15 @@ class BatchedMetaLearner(MetaLearner):
 
     def meta_loss(self, batch: EpisodeBatch) -> Tensor:
         if self.inner_steps == 0:
-            return self._unadapted_loss(batch.query)
+            with plain_attention:
+                return self._unadapted_loss(batch.query)
         return self._after_steps(*batch, self._loop, self._trained())
 
     def adapt(self, support: FusionInputs) -> AdaptedNetwork:
+        with plain_attention:
+            return self._adapt(support)
+
+    def _adapt(self, support: FusionInputs) -> AdaptedNetwork:
         start, rates = self._start(), self._all_rates(constant=True)
         tasks = support.mask.shape[0]
         if self.inner_steps == 0:
@@ -108,11 +113,11 @@ class BatchedMetaLearner(MetaLearner):
         start, rates = self._start(), self._all_rates(constant=True)
         fast = {name: start[name].detach().clone() for name in rates}
         direction = descent_direction(self.inner_optimizer)
-        with evaluating(self._row_losses), torch.enable_grad():
+        with torch.enable_grad():
             for _ in range(self.inner_steps if len(rows.mask) else 0):
                 for value in fast.values():
                     value.requires_grad_()
-                loss = call_with(self._row_losses, fast, rows).mean()
+                loss = call_with(self._row_losses, fast, rows, training=False).mean()
                 gradients = torch.autograd.grad(loss, list(fast.values()), allow_unused=True, materialize_grads=True)
                 moves = direction(dict(zip(fast, gradients, strict=True)))
                 fast = {name: value.detach() - rates[name] * moves[name] for name, value in fast.items()}
@@ -163,7 +168,7 @@ class _LowRankNetwork(AdaptedNetwork):
         if query.mask.shape[1] > MANY_ROWS:
             self._fast = self._fast or self._built()
             return super()._outputs(module, query)
-        rows = in_parts(query, TASK_CHUNK)
+        module, rows = copy_with(module, training=False), in_parts(query, TASK_CHUNK)
         outputs: list[Any] = [outputs_by_name(part(module, own)) for part, own in zip(self._parts, rows, strict=True)]
         if isinstance(outputs[0], Tensor):
             return torch.cat(outputs)
