@@ -15,6 +15,7 @@ from metarec.errors import InputError, check_at_least, check_flag, check_positiv
 from metarec.fusion import FusionNetwork, FusionOutput
 from metarec.fusion.losses import PREDICTION_LOSSES
 from metarec.meta._calls import Fuse, Loss, RowLosses, call_with, copy_with, each_task, outputs_by_name, plain_attention
+from metarec.meta._inner_loop import Path
 from metarec.meta._inner_optimizers import INNER_OPTIMIZERS, InnerOptimizer
 from metarec.registry import suggest
 
@@ -119,8 +120,10 @@ class MetaLearner(nn.Module, ABC):
     Attributes:
         network: the fusion network; its parameters are the start.
         log_rates: [P] the logarithms of the inner rates, in the order of :attr:`rates`; None unless `learn_rates`.
+        path: which of its ways the engine computes by; None for an engine with one way, and before the choice.
     """
 
+    path: Path | None = None
     _row_losses: RowLosses
     log_rates: nn.Parameter | None
 

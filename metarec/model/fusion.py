@@ -156,7 +156,7 @@ class Fusion:
         """Everything that :meth:`restore` needs.
 
         Returns:
-            ``config``, ``seed``, ``shape`` and ``weights`` as JSON values; ``networks`` and ``stackers``
+            ``config``, ``seed``, ``shape``, ``weights`` and ``paths`` as JSON values; ``networks`` and ``stackers``
             as arrays by name, for each member.
 
         Raises:
@@ -170,6 +170,8 @@ class Fusion:
             "seed": self.seed,
             "shape": list(self._shape),
             "weights": dict(self.weights),
+            # Engines round differently on different paths, and the choice needs users: it must not be made anew.
+            "paths": {name: learner.path for name, learner in self.networks.items()},
             "networks": {
                 name: {key: _array(tensor) for key, tensor in learner.state_dict().items()}
                 for name, learner in self.networks.items()
@@ -186,6 +188,7 @@ class Fusion:
             learner = config.build(fusion._shape, fusion.seed)
             arrays: Mapping[str, Learned] = state["networks"][name]
             learner.load_state_dict({key: torch.from_numpy(np.asarray(array)) for key, array in arrays.items()})
+            learner.path = state["paths"][name]
             fusion.networks[name] = learner.eval()
         fusion.stackers = {
             name: STACKERS.get(name)().restore(state["stackers"][name]) for name in fusion.config.stackers
