@@ -19,6 +19,7 @@ from metarec.errors import InputError
 from metarec.integrations.lenskit import PARTS
 from metarec.lenskit import FusionScorer, FusionScorerConfig
 from metarec.ratings import Domain, read_domain, simulate_domains
+from tests.support.threads import assert_same_bits
 
 QUICK = {"bases": ["bias", "user-knn"], "folds": 2, "epochs": 2, "shots": [5, 20]}
 
@@ -286,3 +287,8 @@ def test_times_may_be_dates_or_seconds(data, scorer):
     user, items = data.users.id(0), ItemList(data.items.ids())
     again = trained(from_interactions_df(dated))
     np.testing.assert_allclose(again(user, items).scores(), scorer(user, items).scores(), rtol=1e-6)
+
+
+def test_threads_share_a_scorer(scorer, data):
+    users, items = data.users.ids().tolist(), ItemList(data.items.ids())
+    assert_same_bits(lambda user: scorer(user, items).scores(), users[:24] + ["nobody"] * 4)

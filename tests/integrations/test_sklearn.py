@@ -10,6 +10,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from metarec.errors import InputError
 from metarec.sklearn import FusionRegressor
+from tests.support.threads import assert_same_bits
 
 USERS, ROWS = 80, 24
 
@@ -51,6 +52,12 @@ def test_a_users_own_rows_adapt_the_weights(fitted):
     # To adapt one is to leave the other as it was.
     again = rmse(fitted.predict(P[whose == 0][12:]), y[whose == 0][12:])
     assert again == before[0]
+
+
+def test_threads_share_a_regressor(fitted):
+    P, y, whose = world(1)
+    users = [whose == user for user in range(40)]
+    assert_same_bits(lambda own: fitted.adapt(P[own][:12], y[own][:12]).predict(P[own][12:]), users * 3, threads=4)
 
 
 def test_without_groups_it_is_as_good_as_ridge():

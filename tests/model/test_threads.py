@@ -5,8 +5,11 @@ import pandas as pd
 import pytest
 
 from metarec.episodes import History
+from metarec.model import load_model
 from metarec.model.mlflow_model import ServedModel
-from tests.support.threads import assert_same_bits
+from tests.model.test_model import files_of
+from tests.support.threads import assert_same_bits, at_once
+
 
 @pytest.fixture(scope="module")
 def calls(recommender):
@@ -66,3 +69,13 @@ def test_an_answer_does_not_depend_on_what_was_asked_before(kept):
         assert all(paths.values()), paths
     items = [one.items] * 4
     assert np.array_equal(one.predict(histories, items), other.predict(histories, items))
+
+
+def test_the_first_answers_of_a_loaded_model_are_right(kept, recommender):
+    """Indices and other things that are made at the first call are whole for every thread."""
+    users, items = recommender.users[:16], recommender.items
+    expected = [recommender.user(user).predict(items).to_numpy() for user in users]
+    for _ in range(5):
+        loaded = load_model(files_of(kept) / "data" / "metarec")
+        found = at_once(lambda user, loaded=loaded: loaded.user(user).predict(items).to_numpy(), list(users))
+        assert np.array_equal(found, expected)
