@@ -1,7 +1,8 @@
 """Base recommenders, the inputs of a fusion."""
 
-from metarec.bases._base import Answer, BaseRecommender, HistoryQuery, Learned, Recommender, predict_queries
+from metarec.bases._base import Answer, BaseRecommender, HistoryQuery, Recommender, predict_queries
 from metarec.bases._catalogue import BASES, applicable_bases, make_base
+from metarec.bases._learned import Learned, Stored, check_finite, check_stored
 from metarec.bases._offsets import item_offsets
 from metarec.bases._queries import QueryBatch, answer_queries
 
@@ -13,8 +14,11 @@ __all__ = [
     "Learned",
     "QueryBatch",
     "Recommender",
+    "Stored",
     "answer_queries",
     "applicable_bases",
+    "check_finite",
+    "check_stored",
     "item_offsets",
     "make_base",
     "predict_queries",

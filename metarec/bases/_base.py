@@ -9,16 +9,12 @@ from typing import Any, ClassVar, NamedTuple, Protocol, Self, runtime_checkable
 import numpy as np
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, ValidationError
-from scipy import sparse
 
 from metarec.errors import InputError
 from metarec.ratings import Domain
 from metarec.registry import suggest
 
-__all__ = ["Answer", "BaseConfig", "BaseRecommender", "HistoryQuery", "Learned", "Recommender", "predict_queries"]
-
-Learned = np.ndarray | sparse.csr_array | float
-"""A learned value that can be stored: an array of numbers or of text, a sparse array, a number."""
+__all__ = ["Answer", "BaseConfig", "BaseRecommender", "HistoryQuery", "Recommender", "predict_queries"]
 
 
 @runtime_checkable
@@ -30,9 +26,9 @@ class BaseRecommender(Protocol):
     Optional: ``evidence(history, items)``, [n] finite numbers >= 0, the evidence of each prediction in the base's own
     unit; without it the evidence is 1.
 
-    Optional: ``state()``, a mapping of names to :data:`Learned`, and ``restore(state)``, which makes the same
-    recommender of it. With them a model is loaded without a pickle and without a fit; without them the base is fitted
-    again on the model's ratings at every load.
+    Optional: ``state()``, a mapping of names to :data:`~metarec.bases.Learned`, and ``restore(state)``, which makes the
+    same recommender of it and checks what it takes. With them a model is loaded without a pickle and without a fit;
+    without them the base is fitted again on the model's ratings at every load.
     """
 
     name: str

@@ -11,8 +11,8 @@ from typing import ClassVar, NamedTuple, Self
 import numpy as np
 import pandas as pd
 
-from metarec.bases._base import Answer, BaseRecommender, HistoryQuery, Learned, Recommender, predict_queries
-from metarec.errors import InputError
+from metarec.bases._base import Answer, BaseRecommender, HistoryQuery, Recommender, predict_queries
+from metarec.bases._learned import Learned, Stored, check_stored
 from metarec.ratings import RatingScale
 
 __all__ = ["CodedQueries", "FoldInRecommender", "QueryBatch", "answer_queries"]
@@ -119,10 +119,11 @@ class FoldInRecommender(Recommender):
     are the rated ones, so that bases share its look-ups.
 
     Attributes:
-        learned: the other values that `fit` sets: ``"levels"`` for the attribute ``_levels``. See :data:`Learned`.
+        learned: the other values that `fit` sets, and the rule of each: ``"levels"`` for the attribute ``_levels``.
+            One of their axes may be "items".
     """
 
-    learned: ClassVar[tuple[str, ...]]
+    learned: ClassVar[Mapping[str, Stored]]
 
     _scale: RatingScale
     _items: pd.Index
@@ -142,11 +143,10 @@ class FoldInRecommender(Recommender):
         """Take the state of another recommender with the same settings.
 
         Raises:
-            InputError: something is missing from the state.
+            InputError: something is missing from the state, or breaks its rule.
         """
-        for name in ("items", "scale", *self.learned):
-            if name not in state:
-                raise InputError(f'the state of the base {self.name} must hold "{name}" but has {", ".join(state)}')
+        own = {"items": Stored("items", kind="text", unique=True), "scale": Stored("2")}
+        check_stored(f"the state of the base {self.name}", state, {**own, **self.learned})
         self._items = pd.Index(np.asarray(state["items"]).astype(object), dtype=object)
         self._scale = RatingScale(*np.asarray(state["scale"]).tolist())
         for name in self.learned:

@@ -9,6 +9,7 @@ import torch
 from scipy import sparse
 
 from metarec.bases._fold_in import BUDGET, blocks, flat, nearest_means, padded
+from metarec.errors import InputError
 
 __all__ = ["Raters"]
 
@@ -33,6 +34,8 @@ class Raters:
         self.num_users, num_items = vectors.shape
         self._ratings = ratings.T.tocsr()
         self._vectors = vectors.T.tocsr()
+        if not vectors.nnz:
+            raise InputError("nearest users must have at least one rating but have none")
         density = vectors.nnz / (self.num_users * num_items)
         # Among this many users a usual item has three times `most` raters, so nearly every item has enough.
         self._num_candidates = int(np.ceil(3 * most / density))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Self
+from typing import ClassVar, Self
 
 import numpy as np
 import torch
@@ -11,8 +11,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from metarec.bases._base import BaseConfig
+from metarec.bases._learned import Stored
 from metarec.bases._offsets import item_offsets
 from metarec.bases._queries import CodedQueries, FoldInRecommender
+from metarec.errors import InputError
 from metarec.ratings import Domain
 
 __all__ = ["AutoencoderRecommender"]
@@ -76,7 +78,12 @@ class AutoencoderRecommender(FoldInRecommender):
     name = "autoencoder"
     Config = AutoencoderConfig
     config: AutoencoderConfig
-    learned = ("expected", "counts", "spread", "weights")
+    learned: ClassVar = {
+        "expected": Stored("items"),
+        "counts": Stored("items", low=0),
+        "spread": Stored(low=1e-3),
+        "weights": Stored("weights"),
+    }
 
     def fit(self, domain: Domain) -> Self:
         config = self.config
@@ -99,6 +106,10 @@ class AutoencoderRecommender(FoldInRecommender):
         return self
 
     def _derive(self) -> None:
+        items, hidden = len(self._items), self.config.hidden
+        expected = items * (3 * hidden + 1) + hidden
+        if len(self._weights) != expected:
+            raise InputError(f"the state of the base {self.name} must have {expected:,} weights for {items:,} items")
         # All initial weights are replaced.
         self._network = _Network(len(self._items), self.config.hidden, torch.Generator())
         nn.utils.vector_to_parameters(torch.from_numpy(self._weights), self._network.parameters())

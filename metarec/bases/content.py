@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Self
+from typing import ClassVar, Self
 
 import numpy as np
 import pandas as pd
@@ -17,6 +17,7 @@ from sklearn.preprocessing import normalize
 
 from metarec.bases._base import BaseConfig
 from metarec.bases._fold_in import ridge_vectors
+from metarec.bases._learned import Stored
 from metarec.bases._offsets import item_offsets
 from metarec.bases._queries import CodedQueries, FoldInRecommender
 from metarec.ratings import Domain
@@ -59,7 +60,7 @@ class ContentRecommender(FoldInRecommender):
     name = "content"
     Config = ContentConfig
     config: ContentConfig
-    learned = ("axes", "expected")
+    learned: ClassVar = {"axes": Stored("items axes"), "expected": Stored("items")}
 
     def fit(self, domain: Domain) -> Self:
         config = self.config

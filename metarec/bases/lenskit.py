@@ -22,6 +22,7 @@ from scipy import sparse
 
 from metarec.bases._base import BaseConfig
 from metarec.bases._fold_in import BUDGET, blocks, nearest_means, padded, ridge_vectors
+from metarec.bases._learned import Stored
 from metarec.bases._queries import CodedQueries, FoldInRecommender
 from metarec.bases._raters import Raters
 from metarec.ratings import Domain
@@ -97,7 +98,7 @@ class BiasRecommender(LensKitRecommender):
     name = "bias"
     Config = BiasConfig
     config: BiasConfig
-    learned = ("levels", "counts")
+    learned: ClassVar = {"levels": Stored("items"), "counts": Stored("items", low=0)}
 
     def make_scorer(self) -> BiasScorer:
         return BiasScorer(damping=self.config.damping)
@@ -138,7 +139,7 @@ class ItemKNNRecommender(KNNRecommender):
     name = "item-knn"
     Config = KNNConfig
     scorer = ItemKNNScorer
-    learned = ("similarities", "means")
+    learned: ClassVar = {"similarities": Stored("items items", is_sparse=True), "means": Stored("items")}
 
     def fit(self, domain: Domain) -> Self:
         # Where no item has ratings that differ, all similarities are 0. That is usual for a handful of users, and
@@ -147,7 +148,8 @@ class ItemKNNRecommender(KNNRecommender):
             return super().fit(domain)
         self._scale = domain.scale
         self._items = domain.item_index
-        self._similarities, self._means = sparse.csr_array((0, 0)), np.zeros(0)
+        count = len(self._items)
+        self._similarities, self._means = sparse.csr_array((count, count)), np.zeros(count)
         return self
 
     def _take(self, scorer: ItemKNNScorer) -> None:
@@ -156,8 +158,6 @@ class ItemKNNRecommender(KNNRecommender):
 
     def predict_stars(self, queries: CodedQueries) -> tuple[np.ndarray, np.ndarray]:
         means = self._means
-        if not len(means):
-            return np.full(len(queries.requested), np.nan), np.zeros(len(queries.requested))
         centred = STARS * queries.unit - means[queries.items]
         stars, totals = np.full(len(queries.requested), np.nan), np.zeros(len(queries.requested))
         for first, last, distinct in self._spans(queries, 0, len(queries.lengths)):
@@ -200,7 +200,11 @@ class UserKNNRecommender(KNNRecommender):
     name = "user-knn"
     Config = UserKNNConfig
     scorer = UserKNNScorer
-    learned = ("vectors", "ratings", "min_similarity")
+    learned: ClassVar = {
+        "vectors": Stored("users items", is_sparse=True),
+        "ratings": Stored("users items", is_sparse=True),
+        "min_similarity": Stored(),
+    }
 
     def _take(self, scorer: UserKNNScorer) -> None:
         self._vectors = sparse.csr_array(scorer.user_vectors)
@@ -275,7 +279,11 @@ class BiasedMFRecommender(LensKitRecommender):
     name = "biased-mf"
     Config = BiasedMFConfig
     config: BiasedMFConfig
-    learned = ("levels", "vectors", "counts")
+    learned: ClassVar = {
+        "levels": Stored("items"),
+        "vectors": Stored("items factors"),
+        "counts": Stored("items", low=0),
+    }
 
     def make_scorer(self) -> BiasedMFScorer:
         return BiasedMFScorer(

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import pandas as pd
+from pydantic import ConfigDict, Field, NonNegativeInt, PositiveInt, ValidationError
 
 import metarec
 from metarec.bases import BaseRecommender, HistoryQuery, Learned, make_base, predict_queries
-from metarec.episodes import TaskMaker
-from metarec.errors import InputError
-from metarec.model._arrays import read_arrays, write_arrays
-from metarec.model.fusion import Fusion
-from metarec.model.recommender import FusedRecommender
+from metarec.config import Config
+from metarec.episodes import History, TaskMaker
+from metarec.errors import InputError, shown
+from metarec.files import open_regular
+from metarec.model._arrays import MODEL, read_arrays, write_arrays
+from metarec.model.fusion import Fusion, FusionConfig
+from metarec.model.recommender import NO_HISTORY, FusedRecommender
 from metarec.ratings import Domain, RatingScale
 
 __all__ = ["DIGESTS", "digest_of", "load_model", "save_model"]
@@ -27,7 +32,7 @@ DIGESTS = "digests.json"
 
 _MODEL, _FACTS, _RATINGS, _ITEMS = "model.json", "facts.npz", "ratings.parquet", "items.parquet"
 
-_FORMAT = 2
+_FORMAT = 3
 
 _MEMBERS = ("networks", "stackers")
 
@@ -88,68 +93,167 @@ def digest_of(folder: Path) -> str:
 
 
 def load_model(folder: Path, digest: str | None = None) -> FusedRecommender:
-    """Read a recommender. Every file is compared with its digest first.
+    """Read a recommender. Every file is compared with its digest, and every value with its rule, before it is used.
 
     Args:
         digest: the value that :func:`save_model` returned, from another source than the folder.
 
     Raises:
-        InputError: it is not a model, of another format, or not as it was written.
+        InputError: it is not a model, of another format, or not as it was written; a file that is a link, a pipe or the
+            like, or too large; a value that breaks its rule.
     """
-    _check(folder, digest)
-    model = json.loads((folder / _MODEL).read_text(encoding="utf-8"))
-    if model.get("format") != _FORMAT:
+    files = _read(folder, digest)
+    try:
+        return _assembled(folder, files)
+    except (ValidationError, ValueError, TypeError, LookupError, RuntimeError, ArithmeticError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"{folder}: damaged; the model is not loaded: {shown(error, 200)}") from error
+
+
+class _BaseEntry(Config):
+    name: str
+    options: dict[str, Any]
+    fitted_again: bool
+
+
+class _FusionEntry(Config):
+    config: FusionConfig
+    seed: NonNegativeInt
+    shape: tuple[PositiveInt, PositiveInt, PositiveInt]
+    weights: dict[str, Annotated[float, Field(ge=0, le=1)]]
+    paths: dict[str, Literal["low-rank", "vmap"] | None]
+
+
+class _ModelEntry(Config):
+    """The content of ``model.json``."""
+
+    model_config = ConfigDict(allow_inf_nan=False)
+
+    format: int
+    metarec: str
+    domain: str
+    scale: tuple[float, float]
+    now: float | None
+    seed: NonNegativeInt
+    longest: PositiveInt
+    bases: tuple[_BaseEntry, ...] = Field(min_length=1)
+    fusion: _FusionEntry
+
+
+def _assembled(folder: Path, files: Mapping[str, bytes]) -> FusedRecommender:
+    """The recommender that these files describe. They must be read already, so that no one can exchange them."""
+    content = json.loads(files[_MODEL])
+    if not isinstance(content, dict) or content.get("format") != _FORMAT:
+        found = content.get("format") if isinstance(content, dict) else None
         raise InputError(
-            f"{folder}: the model has format {model.get('format')} but this version of metarec reads {_FORMAT}; "
+            f"{folder}: the model has format {shown(found)} but this version of metarec reads {_FORMAT}; "
             "run its study again to make a new one"
         )
-    table = pd.read_parquet(folder / _RATINGS)
-    ratings = table.drop(columns="fitted_on").astype({"user": object, "item": object})
-    scale = RatingScale(*model["scale"])
+    model = _ModelEntry(**content)
+
+    def arrays(name: str) -> dict[str, Learned]:
+        if name not in files:
+            raise InputError(f"{folder / name}: missing; the model is not loaded")
+        return read_arrays(files[name], str(folder / name))
+
+    scale = RatingScale(*model.scale)
+    ratings, fitted_on = _ratings(folder, files, scale)
+    again = [one.name for one in model.bases if one.fitted_again]
     bases: dict[str, BaseRecommender] = {}
-    for one in model["bases"]:
-        base = make_base(one["name"], seed=model["seed"], **one["options"])
-        if one["fitted_again"]:
-            features = pd.read_parquet(folder / _ITEMS) if (folder / _ITEMS).exists() else None
-            bases[one["name"]] = base.fit(Domain(model["domain"], ratings[table["fitted_on"]], scale, features))
+    for one in model.bases:
+        base = make_base(one.name, seed=model.seed, **one.options)
+        if one.fitted_again and _keeps(base):
+            raise InputError(f"{folder}: the base {one.name} has a state and must not be fitted again")
+        if one.fitted_again:
+            items = _table(folder, files, _ITEMS) if _ITEMS in files else None
+            bases[one.name] = base.fit(Domain(model.domain, ratings[fitted_on], scale, items))
         else:
-            bases[one["name"]] = base.restore(  # type: ignore[attr-defined]  # its state was kept
-                read_arrays(folder / f"base-{_plain(one['name'])}.npz")
-            )
-    facts = read_arrays(folder / _FACTS)
+            state = arrays(f"base-{_plain(one.name)}.npz")
+            bases[one.name] = base.restore(state)  # type: ignore[attr-defined]  # its state was kept
     members = {
-        kind: {name: read_arrays(folder / _member_file(kind, name)) for name in model["fusion"]["config"][kind]}
+        kind: {name: arrays(_member_file(kind, name)) for name in getattr(model.fusion.config, kind)}
         for kind in _MEMBERS
     }
     recommender = FusedRecommender(
-        TaskMaker.from_arrays(facts, scale, bases, model["now"]),
-        Fusion.restore({**model["fusion"], **members}),
-        model["domain"],
+        TaskMaker.from_arrays(arrays(_FACTS), scale, bases, model.now),
+        Fusion.restore({**dict(model.fusion), **members}),
+        model.domain,
         ratings,
-        frozenset(ratings["user"][table["fitted_on"]]),
-        model["longest"],
+        frozenset(ratings["user"][fitted_on]),
+        model.longest,
     )
-    for one in model["bases"]:
-        if one["fitted_again"]:
-            _compare(folder, one["name"], recommender)
+    for name in again:
+        _compare(folder, name, arrays(f"base-{_plain(name)}.npz"), recommender)
+    _try(recommender)
     return recommender
 
 
-def _check(folder: Path, digest: str | None) -> None:
+def _try(recommender: FusedRecommender) -> None:
+    """Predict for a user without ratings and for one with some: the parts must fit each other."""
+    items = recommender.items[:3]
+    middle = (recommender.maker.scale.low + recommender.maker.scale.high) / 2
+    recommender.predict([NO_HISTORY, History(items, np.full(len(items), middle))], [items, items])
+
+
+def _ratings(folder: Path, files: Mapping[str, bytes], scale: RatingScale) -> tuple[pd.DataFrame, np.ndarray]:
+    """The ratings of the users, and [n] whether the bases were fitted on each."""
+    table = _table(folder, files, _RATINGS)
+    columns = ["user", "item", "rating", *(["timestamp"] if "timestamp" in table else []), "fitted_on"]
+    if sorted(table.columns) != sorted(columns):
+        raise InputError(f"{folder / _RATINGS}: the columns must be {columns} but are {shown(list(table.columns))}")
+    texts = table[["user", "item"]]
+    if texts.isna().to_numpy().any() or not texts.map(lambda one: isinstance(one, str)).to_numpy().all():
+        raise InputError(f"{folder / _RATINGS}: users and items must be texts")
+    if table["fitted_on"].dtype != bool:
+        raise InputError(f"{folder / _RATINGS}: fitted_on must be true or false in every row")
+    numbers = table[columns[2:-1]].to_numpy(dtype=np.float64)
+    if not np.isfinite(numbers).all() or not table["rating"].between(scale.low, scale.high).all():
+        raise InputError(f"{folder / _RATINGS}: ratings must lie in {scale}, and times be finite")
+    return table.drop(columns="fitted_on").astype({"user": object, "item": object}), table["fitted_on"].to_numpy()
+
+
+def _table(folder: Path, files: Mapping[str, bytes], name: str) -> pd.DataFrame:
+    """A table of the model. No honest one has more rows than bits."""
+    import pyarrow.parquet as pq
+
+    if name not in files:
+        raise InputError(f"{folder / name}: missing; the model is not loaded")
+    content = files[name]
+    with pq.ParquetFile(io.BytesIO(content)) as file:
+        rows, cells = file.metadata.num_rows, file.metadata.num_rows * file.metadata.num_columns
+    if rows > 8 * len(content):
+        raise InputError(f"{folder / name}: {rows:,} rows in {len(content):,} bytes; the model is not loaded")
+    MODEL.check(8 * cells, f"{folder / name}: the table without compression")
+    return pd.read_parquet(io.BytesIO(content))
+
+
+def _read(folder: Path, digest: str | None) -> dict[str, bytes]:
+    """The content of each file of a model, compared with its digest."""
     if not (folder / DIGESTS).is_file():
         raise InputError(f"{folder}: not a model of metarec, which has a file {DIGESTS}")
-    if digest is not None and digest_of(folder) != digest:
+    files, left = {}, MODEL.most
+    for path in sorted(folder.iterdir()):
+        if path.is_symlink():
+            raise InputError(f"{path}: is a link; a model has regular files only")
+        with open_regular(path) as file:
+            MODEL.check(MODEL.most - left + os.fstat(file.fileno()).st_size, f"{folder}: the model")
+            files[path.name] = MODEL.read(file, f"{folder}: the model")
+        left -= len(files[path.name])
+    listed = files.pop(DIGESTS)
+    if digest is not None and hashlib.sha256(listed).hexdigest() != digest:
         raise InputError(f"{folder}: not the model that was registered: its digest differs; it is not loaded")
     try:
-        digests = dict(json.loads((folder / DIGESTS).read_text(encoding="utf-8")))
-    except ValueError:
+        digests = dict(json.loads(listed))
+    except (ValueError, TypeError, RecursionError):
         raise InputError(f"{folder / DIGESTS}: damaged; the model is not loaded") from None
-    there = {path.name for path in folder.iterdir()} - {DIGESTS}
-    for name in sorted(there | set(digests)):
-        if name not in there or digests.get(name) != _sha256(folder / name):
-            raise InputError(f"{folder / name}: not the file that was written: its digest differs; it is not loaded")
-    if _MODEL not in there:
+    for name in sorted(files.keys() | digests.keys()):
+        if name not in files or digests.get(name) != hashlib.sha256(files[name]).hexdigest():
+            own = folder / shown(name)
+            raise InputError(f"{own}: not the file that was written: its digest differs; it is not loaded")
+    if _MODEL not in files:
         raise InputError(f"{folder}: {_MODEL} is missing; the model is not loaded")
+    return files
 
 
 def _sha256(path: Path) -> str:
@@ -184,8 +288,8 @@ def _predictions(base: BaseRecommender, probes: list[HistoryQuery]) -> dict[str,
     return {"predictions": np.concatenate(predict_queries(base, probes))}
 
 
-def _compare(folder: Path, name: str, recommender: FusedRecommender) -> None:
-    kept = read_arrays(folder / f"base-{_plain(name)}.npz")["predictions"]
+def _compare(folder: Path, name: str, stored: Mapping[str, Learned], recommender: FusedRecommender) -> None:
+    kept = stored["predictions"]
     now = _predictions(recommender.maker.bases[name], _probes(recommender))["predictions"]
     if not np.allclose(np.asarray(kept), np.asarray(now), rtol=1e-4, atol=1e-6, equal_nan=True):
         raise InputError(

@@ -11,10 +11,10 @@ import numpy as np
 import torch
 from pydantic import Field, model_validator
 
-from metarec.bases import Learned
+from metarec.bases import Learned, check_finite
 from metarec.config import Config
 from metarec.episodes import DomainEpisodes, Episodes, FusionInputs
-from metarec.errors import InputError
+from metarec.errors import InputError, shown
 from metarec.fusion.stackers import STACKERS, Stacker
 from metarec.meta import AdaptedNetwork, MetaLearner, NetworkConfig, Shape
 
@@ -181,19 +181,27 @@ class Fusion:
 
     @classmethod
     def restore(cls, state: Mapping[str, Any]) -> Self:
-        """The fusion that returned this state."""
+        """The fusion that returned this state.
+
+        Raises:
+            InputError: weights that are not convex or not those of the members, a network's arrays that do not fit its
+                options or are not finite, or a stacker's state that breaks a rule.
+        """
         fusion = cls(FusionConfig.model_validate(state["config"]), seed=state["seed"])
         fusion._shape = Shape(*state["shape"])
+        members = {*fusion.config.networks, *fusion.config.stackers}
+        weights = dict(state["weights"])
+        if set(weights) != members or min(weights.values()) < 0 or abs(sum(weights.values()) - 1) > 1e-6:
+            raise InputError(f"a fusion must have a weight >= 0 for each member, with the sum 1, but has {weights}")
         for name, config in fusion.config.networks.items():
-            learner = config.build(fusion._shape, fusion.seed)
             arrays: Mapping[str, Learned] = state["networks"][name]
-            learner.load_state_dict({key: torch.from_numpy(np.asarray(array)) for key, array in arrays.items()})
+            learner = _learner(f"the network {name}", config, fusion._shape, fusion.seed, arrays)
             learner.path = state["paths"][name]
             fusion.networks[name] = learner.eval()
         fusion.stackers = {
             name: STACKERS.get(name)().restore(state["stackers"][name]) for name in fusion.config.stackers
         }
-        fusion.weights = dict(state["weights"])
+        fusion.weights = weights
         return fusion
 
     def _weigh(self, validation: Episodes) -> dict[str, float]:
@@ -227,6 +235,20 @@ class AdaptedFusion:
         networks = {name: _array(network.predict(query)) for name, network in self.networks.items()}
         used = {name: own for name, own in fusion.stackers.items() if fusion.weights[name] > 0}
         return fusion.combine(networks | {name: stacker.predict(episodes) for name, stacker in used.items()})
+
+
+def _learner(whose: str, config: NetworkConfig, shape: Shape, seed: int, arrays: Mapping[str, Learned]) -> MetaLearner:
+    """The learner of a configuration with these weights."""
+    with torch.device("meta"):
+        # Without memory: options can ask for more than there is.
+        expected = {key: list(tensor.shape) for key, tensor in config.build(shape, seed).state_dict().items()}
+    found = {key: list(np.shape(array)) for key, array in arrays.items()}
+    if found != expected:
+        raise InputError(f"{whose} must have weights of the shapes {shown(expected, 200)} but has {shown(found, 200)}")
+    check_finite(whose, arrays)
+    learner = config.build(shape, seed)
+    learner.load_state_dict({key: torch.from_numpy(np.asarray(array)) for key, array in arrays.items()})
+    return learner
 
 
 def fit_stacker(name: str, train: Episodes, validation: Episodes, *, seed: int) -> Stacker:

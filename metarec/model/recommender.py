@@ -170,7 +170,10 @@ def _predicted(adapted: AdaptedFusion, users: NewUsers, items: Sequence[np.ndarr
     if not any(len(own) for own in items):
         return [np.zeros(0) for _ in items]
     episodes = users.episodes(items)
-    ratings = episodes.scale.to_ratings(np.clip(adapted.predict(episodes), 0.0, 1.0))
+    unit = adapted.predict(episodes)
+    if not np.isfinite(unit[: len(items)][episodes.batch.query.mask.numpy()]).all():
+        raise InputError("the model has no finite prediction; its numbers are too large, so it is damaged")
+    ratings = episodes.scale.to_ratings(np.clip(unit, 0.0, 1.0))
     return [row[: len(own)] for row, own in zip(ratings, items, strict=True)]
 
 

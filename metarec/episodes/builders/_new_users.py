@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from metarec.bases import BaseRecommender, Learned, QueryBatch, answer_queries, make_base
+from metarec.bases import BaseRecommender, Learned, QueryBatch, Stored, answer_queries, check_stored, make_base
 from metarec.episodes._episodes import EpisodeBatch, Episodes, FusionInputs
 from metarec.episodes._features import CONTEXT_NAMES, FEATURE_NAMES, Priors, Rows, query_features, support_features
 from metarec.episodes._item_facts import ItemFactsTable, item_facts
@@ -119,7 +119,25 @@ class TaskMaker:
     def from_arrays(
         cls, stored: Mapping[str, Any], scale: RatingScale, bases: Mapping[str, BaseRecommender], now: float | None
     ) -> TaskMaker:
-        """The task maker with these fitted bases, from the arrays of :meth:`arrays`."""
+        """The task maker with these fitted bases, from the arrays of :meth:`arrays`.
+
+        Raises:
+            InputError: an array is missing, or breaks its rule.
+        """
+        features = {"algorithm_mean": Stored("bases features"), "algorithm_spread": Stored("bases features", low=0)}
+        rules = {
+            "items": Stored("items", kind="text", unique=True),
+            "table": Stored("items+1 4"),
+            # An unknown item has no first time.
+            "first": Stored("items+1", high=np.inf),
+            "absolute_error": Stored("bases", low=0),
+            "variance": Stored(low=0),
+            **features,
+            "context_mean": Stored("context"),
+            "context_spread": Stored("context", low=0),
+            "damping": Stored(low=0),
+        }
+        check_stored("the facts of the items", stored, rules, {"bases": len(bases)})
         items = pd.Index(stored["items"].astype(object), dtype=object)
         standards = Standards(
             Priors(stored["absolute_error"], float(stored["variance"])),

@@ -5,7 +5,6 @@ Shapes: R rows, A bases.
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 from abc import ABC, abstractmethod
@@ -15,9 +14,10 @@ from typing import Any, ClassVar, NamedTuple, Self
 import numpy as np
 import torch
 
-from metarec.bases import Learned
+from metarec.bases import Learned, Stored, check_stored
+from metarec.config import Config
 from metarec.episodes import Episodes, FusionInputs
-from metarec.errors import InputError
+from metarec.errors import InputError, shown
 
 __all__ = [
     "SHRINKAGES",
@@ -87,6 +87,11 @@ class _Layout(NamedTuple):
     @classmethod
     def of(cls, episodes: Episodes) -> _Layout:
         return cls(episodes.base_names, episodes.feature_names, episodes.context_names)
+
+
+class _Chosen(Config):
+    settings: dict[str, Any]
+    validation_rmse: float
 
 
 class _Fitted(NamedTuple):
@@ -192,23 +197,34 @@ class Stacker(ABC):
             InputError: a plug-in's stacker without `_learned` and `_combination`.
         """
         fitted = self._checked()
-        chosen = json.dumps({"settings": fitted.settings, "validation_rmse": fitted.validation_rmse})
+        chosen = _Chosen(settings=fitted.settings, validation_rmse=fitted.validation_rmse).model_dump_json()
         names = {name: np.array(own, dtype=np.str_) for name, own in fitted.layout._asdict().items()}
         learned = self._learned(fitted.combine, fitted.column)
         return {"chosen": np.array(chosen), "shrinkage": fitted.shrinkage, **names, **learned}
 
     def restore(self, state: Mapping[str, Learned]) -> Self:
-        """Take the state of another stacker of the same class."""
+        """Take the state of another stacker of the same class.
+
+        Raises:
+            InputError: something is missing from the state, breaks its rule, or does not fit the rest.
+        """
+        whose = f"the state of the baseline {self.name}"
+        names = {name: Stored(name, kind="text") for name in _Layout._fields}
+        check_stored(whose, state, {**names, "chosen": Stored(kind="text"), "shrinkage": Stored(low=0, high=math.inf)})
         layout = _Layout(*(tuple(np.asarray(state[name]).tolist()) for name in _Layout._fields))
-        chosen = json.loads(str(state["chosen"]))
-        self._fitted = _Fitted(
-            layout,
-            chosen["settings"],
-            self._combination(state, chosen["settings"]),
-            0,
-            float(np.asarray(state["shrinkage"])),
-            chosen["validation_rmse"],
-        )
+        try:
+            chosen = _Chosen.model_validate_json(str(state["chosen"]))
+        except ValueError as error:
+            raise InputError(f'{whose}: "chosen": {shown(error)}') from None
+        try:
+            combine = self._combination(state, chosen.settings)
+            _try(whose, combine, layout)
+        except (KeyError, TypeError, ValueError, IndexError) as error:
+            if isinstance(error, InputError):
+                raise
+            raise InputError(f"{whose} does not fit its settings, bases and features: {shown(error)}") from None
+        shrinkage = float(np.asarray(state["shrinkage"]))
+        self._fitted = _Fitted(layout, chosen.settings, combine, 0, shrinkage, chosen.validation_rmse)
         return self
 
     def _learned(self, combine: Any, column: int) -> dict[str, Learned]:
@@ -216,7 +232,11 @@ class Stacker(ABC):
         raise InputError(f"the baseline {self.name} cannot be stored; it needs _learned and _combination")
 
     def _combination(self, state: Mapping[str, Learned], settings: Mapping[str, Any]) -> Combine:
-        """The combination of one column, [R] rows -> [R, 1], from the values of :meth:`_learned`."""
+        """The combination of one column, [R] rows -> [R, 1], from the values of :meth:`_learned`.
+
+        Raises:
+            InputError: a value is missing, or breaks its rule. Lengths need no check: the combination is tried.
+        """
         raise InputError(f"the baseline {self.name} cannot be stored; it needs _learned and _combination")
 
     def _scores(self, combine: Combine, validation: Episodes, held_out: TrainingRows) -> np.ndarray:
@@ -250,6 +270,16 @@ class Stacker(ABC):
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}()"
+
+
+def _try(whose: str, combine: Combine, layout: _Layout) -> None:
+    """Raise InputError unless a combination has a finite prediction for a row of this layout."""
+    bases, features, context = map(len, layout)
+    of_bases = np.zeros((1, bases, features))
+    row = Rows(np.zeros((1, bases)), np.zeros(1), of_bases, np.zeros((1, context)), np.zeros(1, dtype=int))
+    found = np.asarray(combine(row))
+    if found.shape != (1, 1) or not np.isfinite(found).all():
+        raise InputError(f"{whose} must predict one finite number for a row but predicts {shown(found.tolist())}")
 
 
 def _earned(best: Mapping[bool, _Fitted], validation: Episodes, held_out: TrainingRows) -> _Fitted:

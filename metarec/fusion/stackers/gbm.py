@@ -11,6 +11,7 @@ import numpy as np
 
 from metarec.bases import Learned
 from metarec.fusion.stackers._base import Family, Rows, Stacker, TrainingRows
+from metarec.fusion.stackers._trees import Trees
 
 __all__ = ["BoostingStacker"]
 
@@ -58,13 +59,17 @@ GRID: tuple[dict[str, Any], ...] = (
 
 @dataclass(frozen=True)
 class Boosted:
-    """[R, 1] predictions of a booster; a residual is added to the mean of the bases."""
+    """[R, 1] predictions of trees; a residual is added to the mean of the bases."""
 
-    booster: lightgbm.Booster
+    trees: lightgbm.Booster | Trees
     is_residual: bool
 
     def __call__(self, rows: Rows) -> np.ndarray:
-        predicted = np.asarray(self.booster.predict(columns_of(rows), num_threads=1))
+        columns = columns_of(rows)
+        if isinstance(self.trees, Trees):
+            predicted = self.trees.predict(columns)
+        else:
+            predicted = np.asarray(self.trees.predict(columns, num_threads=1))
         return (predicted + rows.mean if self.is_residual else predicted)[:, None]
 
 
@@ -101,13 +106,13 @@ class BoostingStacker(Stacker):
             yield Family([{**settings, "trees": booster.best_iteration}], Boosted(booster, is_residual))
 
     def _learned(self, combine: Boosted, column: int) -> dict[str, Learned]:
-        # LightGBM's text of the trees up to the best one; it holds no code.
-        text = combine.booster.model_to_string(num_iteration=combine.booster.best_iteration)
-        return {"trees": np.frombuffer(text.encode(), dtype=np.uint8)}
+        trees = combine.trees
+        if isinstance(trees, lightgbm.Booster):
+            trees = Trees.of(trees.dump_model(num_iteration=trees.best_iteration))
+        return trees.learned()
 
     def _combination(self, state: Mapping[str, Learned], settings: Mapping[str, Any]) -> Boosted:
-        text = np.asarray(state["trees"]).tobytes().decode()
-        return Boosted(lightgbm.Booster(model_str=text), settings["predicts"] != "rating")
+        return Boosted(Trees.restore(state), settings["predicts"] != "rating")
 
 
 def columns_of(rows: Rows) -> np.ndarray:

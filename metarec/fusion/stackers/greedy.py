@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from metarec.bases import Learned
+from metarec.bases import Learned, Stored, check_stored
 from metarec.fusion.stackers._base import Family, Rows, Stacker, TrainingRows
 
 __all__ = ["GreedyStacker"]
@@ -63,6 +63,7 @@ class GreedyStacker(Stacker):
         return {"weights": combine.weights[:, column : column + 1]}
 
     def _combination(self, state: Mapping[str, Learned], settings: Mapping[str, Any]) -> WeightedMeans:
+        check_stored("the greedy ensemble", state, {"weights": Stored("bases 1", low=0, high=1)})
         return WeightedMeans(np.asarray(state["weights"]))
 
 

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 from sklearn.linear_model import Ridge
 
-from metarec.bases import Learned
+from metarec.bases import Learned, Stored, check_stored
 from metarec.fusion.stackers._base import Family, Rows, Stacker, TrainingRows
 
 __all__ = ["STRENGTHS", "LinearCombination", "RidgeStacker", "ridge_family"]
@@ -104,7 +104,20 @@ class LinearCombination:
 
     @classmethod
     def of(cls, design: Design, learned: Mapping[str, Any]) -> LinearCombination:
-        """From the values of :meth:`learned`."""
+        """From the values of :meth:`learned`.
+
+        Raises:
+            InputError: a value is missing, or breaks its rule.
+        """
+        rules = {
+            "kept": Stored("columns", kind="whole", low=0),
+            "mean": Stored("columns"),
+            "spread": Stored("columns", low=1e-12, high=np.inf),
+            "coefficients": Stored("1 columns"),
+            "intercepts": Stored("1"),
+            "is_residual": Stored("1", low=0, high=1),
+        }
+        check_stored("the linear combination", learned, rules)
         standardise = Standardiser(learned["kept"], learned["mean"], learned["spread"])
         return cls(design, standardise, *(learned[name] for name in ("coefficients", "intercepts", "is_residual")))
 

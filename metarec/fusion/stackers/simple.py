@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from metarec.bases import Learned
+from metarec.bases import Learned, Stored, check_stored
 from metarec.fusion.stackers._base import Family, Rows, Stacker, TrainingRows
 
 __all__ = ["BestSingleStacker", "MeanStacker"]
@@ -56,6 +56,7 @@ class BestSingleStacker(Stacker):
         return {"base": combine.base if isinstance(combine, _OneBase) else column}
 
     def _combination(self, state: Mapping[str, Learned], settings: Mapping[str, Any]) -> Any:
+        check_stored("the best base", state, {"base": Stored(kind="whole", low=0)})
         return _OneBase(int(np.asarray(state["base"])))
 
 
