@@ -37,18 +37,19 @@ class _Readable(Protocol):
 
 @dataclass(frozen=True)
 class Limit:
-    """The most bytes that something may have. An environment variable replaces the default.
+    """The most that something may have. An environment variable replaces the default.
 
     Attributes:
-        variable: the environment variable. default: bytes.
+        variable: the environment variable. default: in this unit. unit: what is counted.
     """
 
     variable: str
     default: int
+    unit: str = "bytes"
 
     @property
     def most(self) -> int:
-        """Bytes.
+        """The limit.
 
         Raises:
             InputError: the environment variable is no whole number >= 1.
@@ -56,7 +57,8 @@ class Limit:
         given = os.environ.get(self.variable, str(self.default))
         if not (given.isdecimal() and len(given) < 20 and int(given)):
             raise InputError(
-                f'{self.variable} must be a whole number of bytes >= 1 but is "{shown(given)}"; correct or remove it'
+                f'{self.variable} must be a whole number of {self.unit} >= 1 but is "{shown(given)}"; '
+                "correct or remove it"
             )
         return int(given)
 
@@ -64,8 +66,8 @@ class Limit:
         """Raise InputError where `size` is above the limit; `what` begins the message, as in "x.csv: the table"."""
         if size > self.most:
             raise InputError(
-                f"{what} has more than {self.variable}={self.most:,} bytes; if it is meant to be so large, set that "
-                "environment variable to more"
+                f"{what} has more than {self.variable}={self.most:,} {self.unit}; if it is meant to be so large, set "
+                "that environment variable to more"
             )
 
     def read(self, file: _Readable, what: str) -> bytes:

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pandas as pd
 
 import metarec
-from metarec.episodes import History
-from metarec.errors import InputError
+from metarec.errors import InputError, shown
+from metarec.files import Limit, open_regular
 from metarec.model.files import load_model
-from metarec.model.recommender import NO_HISTORY, FusedRecommender
+from metarec.model.recommender import FusedRecommender
+from metarec.model.requests import COLUMNS, answer
 
 if TYPE_CHECKING:
     from mlflow.models import ModelSignature
@@ -25,6 +26,14 @@ DIGEST = "metarec.digest"
 """The key of the digest, in the metadata of the MLflow model and in a tag of its registered version."""
 
 _DATA = "metarec"
+
+_FILES = {
+    *("MLmodel", "conda.yaml", "python_env.yaml", "requirements.txt", "data"),
+    *("input_example.json", "serving_input_example.json", "registered_model_meta"),
+}
+"""What MLflow writes beside the model; none of it is read but MLmodel."""
+
+_MLMODEL = Limit("METAREC_MAX_MLMODEL_BYTES", 1 << 20)
 
 _LIBRARIES = ("mlflow", "numpy", "pandas", "pyarrow", "scipy", "torch", "lenskit", "scikit-learn", "lightgbm")
 
@@ -76,7 +85,8 @@ def load_from(uri: str, *, tracking_uri: str | None = None) -> FusedRecommender:
         folder = Path(mlflow.artifacts.download_artifacts(source, tracking_uri=tracking_uri))
     except (MlflowException, OSError) as error:
         raise InputError(f"{uri}: cannot be loaded: {' '.join(str(error).split())}") from None
-    return load_model(_data_of(folder), digest or _noted_digest(folder))
+    noted = _noted_digest(folder)
+    return load_model(_data_of(folder), digest or noted)
 
 
 def _data_of(folder: Path) -> Path:
@@ -85,19 +95,36 @@ def _data_of(folder: Path) -> Path:
 
 
 def _noted_digest(folder: Path) -> str | None:
-    """The digest in the metadata of the MLflow model; None for a folder without that file."""
+    """The digest in the metadata of the MLflow model; None for a folder without that file.
+
+    Raises:
+        InputError: the file is damaged, or MLflow's own loaders would run other code for it than metarec's.
+    """
     import yaml
 
-    if not (folder / "MLmodel").is_file():
+    path = folder / "MLmodel"
+    if not os.path.lexists(path):
         return None
+    beside = sorted({one.name for one in folder.iterdir()} - _FILES)
+    beside += sorted(f"data/{one.name}" for one in (folder / "data").glob("*") if one.name != _DATA)
+    if beside:
+        raise InputError(f"{folder / shown(beside[0])}: not a file of a model of metarec; it is not loaded")
+    with open_regular(path) as file:
+        content = _MLMODEL.read(file, str(path))
     try:
-        noted = yaml.safe_load((folder / "MLmodel").read_text(encoding="utf-8"))["metadata"][DIGEST]
-    except (yaml.YAMLError, KeyError, TypeError, ValueError):
-        raise InputError(f"{folder / 'MLmodel'}: it does not name the model's digest; it is not loaded") from None
-    return str(noted)
+        noted = yaml.safe_load(content)
+        digest, flavor = noted["metadata"][DIGEST], noted["flavors"]["python_function"]
+        loader, code = flavor["loader_module"], flavor.get("code")
+    except (yaml.YAMLError, LookupError, TypeError, ValueError, AttributeError, RecursionError):
+        raise InputError(f"{path}: it does not name the model's digest; it is not loaded") from None
+    if not isinstance(digest, str) or len(digest) != 64:
+        raise InputError(f"{path}: the model's digest must be a sha256 but is {shown(type(digest).__name__)}")
+    if loader != __name__ or code is not None or set(noted["flavors"]) != {"python_function"}:
+        raise InputError(f"{path}: it names code that is not metarec's; it is not loaded")
+    return digest
 
 
-def _registered(uri: str, tracking_uri: str | None) -> tuple[str, str | None]:
+def _registered(uri: str, tracking_uri: str | None) -> tuple[str, str]:
     """The address of a registered model's files, and its digest, which is stored apart from them."""
     from mlflow import MlflowClient
 
@@ -110,7 +137,10 @@ def _registered(uri: str, tracking_uri: str | None) -> tuple[str, str | None]:
         if not (name and number.isdigit()):
             raise InputError(f"a registered model is models:/NAME@ALIAS or models:/NAME/VERSION but got {uri}")
         found = client.get_model_version(name, number)
-    return client.get_model_version_download_uri(found.name, found.version), found.tags.get(DIGEST)
+    digest = found.tags.get(DIGEST)
+    if digest is None:
+        raise InputError(f"{uri}: this version has no tag {DIGEST}, so its files cannot be checked; it is not loaded")
+    return client.get_model_version_download_uri(found.name, found.version), digest
 
 
 def signature() -> ModelSignature:
@@ -163,60 +193,17 @@ class ServedModel:
                 ``rating`` (and ``timestamp``), which replaces the user's. Rows with neither have an empty history.
 
         Returns:
-            The column ``prediction``, in the domain's own units.
+            The column ``prediction``, in the domain's own units; and ``unknown_in_history``, the number of ratings of
+            unknown items in each row's history, where there is any.
 
         Raises:
             MlflowException: a row breaks a rule; a server answers it with 400 and the rule.
         """
+        columns = [model_input[name] if name in model_input else [None] * len(model_input) for name in COLUMNS]
         try:
-            return pd.DataFrame({"prediction": self._predict(model_input)})
+            return answer(self._recommender, list(zip(*columns, strict=True))).table()
         except InputError as error:
             from mlflow.exceptions import MlflowException
             from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
 
             raise MlflowException(str(error), error_code=INVALID_PARAMETER_VALUE) from None
-
-    def _predict(self, rows: pd.DataFrame) -> np.ndarray:
-        if not len(rows):
-            raise InputError("there must be at least one row with an item, but there is none")
-        items = rows["item"].to_numpy(dtype=object)
-        rated = pd.Index(self._recommender.items)
-        codes = rated.get_indexer(items)
-        if (codes < 0).any():
-            row = int((codes < 0).argmax())
-            raise InputError(f'row {row}: unknown item "{items[row]}"; the model knows {len(rated):,} items')
-        users = rows["user"].tolist() if "user" in rows.columns else [None] * len(rows)
-        histories = rows["history"].tolist() if "history" in rows.columns else [None] * len(rows)
-        groups: dict[str, tuple[History, list[int]]] = {}
-        for row, (user, history) in enumerate(zip(users, histories, strict=True)):
-            # The text of a list is complete; numpy abbreviates a long array.
-            key = f"history {list(history)!r}" if _given(history) else f"user {user}" if _given(user) else ""
-            if key not in groups:
-                groups[key] = (self._history(row, user, history), [])
-            groups[key][1].append(row)
-        predicted = np.empty(len(rows))
-        given, places = zip(*groups.values(), strict=True)
-        answers = self._recommender.predict(given, [items[own] for own in places])
-        for own, values in zip(places, answers, strict=True):
-            predicted[own] = values
-        return predicted
-
-    def _history(self, row: int, user: Any, history: Any) -> History:
-        try:
-            if _given(history):
-                table = pd.DataFrame(list(history), columns=["item", "rating", "timestamp"])
-                if table["timestamp"].isna().any():
-                    table = table.drop(columns="timestamp")
-                given = History.of(table)
-                self._recommender.maker.check(given)
-                return given
-            if _given(user):
-                return self._recommender.history_of(user)
-        except InputError as error:
-            raise InputError(f"row {row}: {error}") from None
-        return NO_HISTORY
-
-
-def _given(value: Any) -> bool:
-    """Whether a cell has a value; an empty history is a value."""
-    return value is not None and not (isinstance(value, float) and np.isnan(value))

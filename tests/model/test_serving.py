@@ -1,7 +1,8 @@
-"""``mlflow models serve``: every kind of user has predictions, and a wrong request is a clear 4xx."""
+"""``metarec serve`` and ``mlflow models serve``: every user has predictions, and a wrong request is a clear 4xx."""
 
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -10,6 +11,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from contextlib import contextmanager
 from pathlib import Path
 
 import mlflow.pyfunc
@@ -20,26 +22,29 @@ from mlflow.exceptions import MlflowException
 
 from metarec.model.mlflow_model import ServedModel
 from tests.model.test_model import files_of
+from tests.support.threads import assert_same_bits
 
 REQUESTS = 200
 
 
 class Server:
-    """A served model on a free port of loopback."""
+    """A served model on a free port of loopback.
 
-    def __init__(self, folder, log):
+    Args:
+        command: what is run, before the port.
+    """
+
+    def __init__(self, command, log):
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
         self.log = log
-        mlflow_command = str(Path(sys.executable).with_name("mlflow"))
-        command = [mlflow_command, "models", "serve", "-m", str(folder), "-p", str(self.port), "--env-manager", "local"]
         # MLflow looks for its web server on the path, as in an environment that was activated.
         path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
         environment = {**os.environ, "PATH": path, "OMP_NUM_THREADS": "1", "MLFLOW_DISABLE_TELEMETRY": "true"}
         with log.open("wb") as file:
             self.process = subprocess.Popen(
-                [*command, "--workers", "1"], stdout=file, stderr=file, env=environment, start_new_session=True
+                [*command, "--port", str(self.port)], stdout=file, stderr=file, env=environment, start_new_session=True
             )
 
     def wait(self):
@@ -70,9 +75,34 @@ class Server:
         self.process.wait(30)
 
 
+def command_of(kept, by):
+    if by == "metarec":
+        return [sys.executable, "-m", "metarec", "serve", kept.name, "--tracking-uri", kept.uri]
+    options = ["-m", str(files_of(kept)), "--env-manager", "local", "--workers", "1"]
+    return [str(Path(sys.executable).with_name("mlflow")), "models", "serve", *options]
+
+
 @pytest.fixture(scope="module")
-def server(kept, tmp_path_factory):
-    started = Server(files_of(kept), tmp_path_factory.mktemp("server") / "log")
+def own(kept, tmp_path_factory):
+    """``metarec serve``."""
+    with served(kept, "metarec", tmp_path_factory) as started:
+        yield started
+        assert "Traceback" not in started.log.read_text()
+
+
+@pytest.fixture(scope="module", params=["metarec", pytest.param("mlflow", marks=pytest.mark.slow)])
+def server(request, kept, tmp_path_factory):
+    """Either server."""
+    if request.param == "metarec":
+        yield request.getfixturevalue("own")
+        return
+    with served(kept, "mlflow", tmp_path_factory) as started:
+        yield started
+
+
+@contextmanager
+def served(kept, by, tmp_path_factory):
+    started = Server(command_of(kept, by), tmp_path_factory.mktemp("server") / "log")
     try:
         started.wait()
         yield started
@@ -157,10 +187,145 @@ def test_a_wrong_request_is_a_clear_4xx(server, what):
 
 
 def test_brackets_that_never_close_do_not_bring_the_server_down(server):
-    """MLflow parses the request before the model, and answers a megabyte of brackets with its own 500."""
+    """MLflow's server answers a megabyte of brackets with its own 500."""
     status, _ = server.ask(b"[" * 2**20)
     assert status >= 400
     assert server.ask(records({"item": "m001"}))[0] == 200
+
+
+FORMS = {
+    "records": records({"item": "m001", "user": None}, {"item": "m002", "user": None}),
+    "instances": {"instances": [{"item": "m001"}, {"item": "m002"}]},
+    "inputs": {"inputs": [{"item": "m001"}, {"item": "m002"}]},
+    "columns": {"inputs": {"item": ["m001", "m002"]}},
+    "split": {"dataframe_split": {"columns": ["user", "item"], "data": [[None, "m001"], [None, "m002"]]}},
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_every_form_has_the_same_answer(own, form, recommender, empty_history):
+    expected = recommender.adapt(empty_history).predict(["m001", "m002"])
+    status, answer = own.ask(FORMS[form])
+    assert status == 200, answer
+    assert [row["prediction"] for row in answer["predictions"]] == expected.tolist()
+
+
+def test_csv_is_answered_too(own, recommender):
+    user = recommender.users[0]
+    status, answer = own.ask(f"user,item\n{user},m001\n,m002\n".encode(), "text/csv; charset=utf-8")
+    assert status == 200, answer
+    assert answer["predictions"][0] == {"prediction": recommender.user(user).predict(["m001"]).iloc[0]}
+
+
+REFUSED = {
+    "two forms": ({**records({"item": "m001"}), "inputs": []}, "an object with one of"),
+    "deep": (b'{"inputs": ' + b"[" * 10**5, "nested too deeply|must be JSON"),
+    "a cell too few": ({"dataframe_split": {"columns": ["item"], "data": [[]]}}, "row 0 must have 1 values"),
+    "a column twice": ({"dataframe_split": {"columns": ["item", "item"], "data": []}}, "each column once"),
+    "split without rows": ({"dataframe_split": {}}, "the lists columns and data"),
+    "many columns": ({"inputs": [{f"c{number}": 1} for number in range(5000)]}, "must be among item, user, history"),
+    "columns of other lengths": ({"inputs": {"item": ["m001"], "user": []}}, "a value for each row"),
+    "digits": (b'{"inputs": [{"item": ' + b"9" * 10**5 + b"}]}", "must be JSON"),
+    "NaN": (b'{"inputs": [{"item": "m001", "history": [{"item": "m002", "rating": NaN}]}]}', "finite number"),
+    "infinity": (b'{"inputs": [{"item": "m001", "history": [{"item": "m002", "rating": 1e999}]}]}', "finite number"),
+    "1e308": (records({"item": "m001", "history": [{"item": "m002", "rating": 1e308}]}), "finite number"),
+    "a flag": (records({"item": "m001", "history": [{"item": "m002", "rating": True}]}), "finite number"),
+    "a list for a user": (records({"item": "m001", "user": []}), "user must be text"),
+    "an object for a history": (records({"item": "m001", "history": {}}), "history must be a list"),
+    "a key too many": (records({"item": "m001", "history": [{**HISTORY[0], "more": 1}]}), r"history\[0\] must have"),
+    "a surrogate": (b'{"inputs": [{"item": "\\ud800"}]}', "unknown item"),
+    "half a letter": (b'{"inputs": [{"item": "\xff"}]}', "must be JSON"),
+}
+
+
+@pytest.mark.parametrize("what", REFUSED)
+def test_a_refusal_names_the_rule_and_nothing_of_the_code(own, what):
+    content, rule = REFUSED[what]
+    status, answer = own.ask(content)
+    assert status == 400, answer
+    assert set(json.loads(answer)) == {"error_code", "message"}
+    assert re.search(rule, json.loads(answer)["message"])
+    assert "Traceback" not in answer
+    assert len(answer) < 1000
+
+
+def test_limits_are_named_in_the_answer(own):
+    long = [{"item": f"x{number}", "rating": 3.0} for number in range(10_001)]
+    for content, status, rule in (
+        (records({"item": "m001", "history": long}), 400, "METAREC_MAX_HISTORY=10,000 ratings"),
+        ({"inputs": [{"item": "m001"}] * 10_001}, 400, "METAREC_MAX_REQUEST_ROWS=10,000 rows"),
+        (b" " * (8 * 2**20 + 1), 413, "METAREC_MAX_REQUEST_BYTES=8,388,608 bytes"),
+    ):
+        found, answer = own.ask(content)
+        assert (found, rule in answer) == (status, True), answer
+
+
+def test_the_longest_history_is_answered_at_once(own):
+    """A history of 100,000 ratings took 14 s, in which others waited."""
+    long = [{"item": f"x{number}", "rating": 3.0} for number in range(10_000)]
+    began = time.monotonic()
+    status, answer = own.ask(records({"item": "m001", "history": long}))
+    assert status == 200, answer
+    assert time.monotonic() - began < 3
+    assert answer["predictions"][0]["unknown_in_history"] == 10_000
+
+
+def test_ratings_of_unknown_items_are_counted(own):
+    rated = [HISTORY[0], {"item": "never seen", "rating": 2.0}]
+    status, answer = own.ask(records({"item": "m001", "history": rated}, {"item": "m001"}))
+    assert status == 200, answer
+    assert [row["unknown_in_history"] for row in answer["predictions"]] == [1, 0]
+
+
+def test_other_paths_and_methods_are_refused(own):
+    for path, method, expected in (("/", "GET", 404), ("/docs", "GET", 404), ("/invocations", "GET", 405)):
+        request = urllib.request.Request(f"http://127.0.0.1:{own.port}{path}", method=method)
+        with pytest.raises(urllib.error.HTTPError) as raised:
+            urllib.request.urlopen(request, timeout=10)
+        assert raised.value.code == expected
+
+
+def test_eight_clients_have_the_answers_of_one(own, recommender):
+    users, items = recommender.users, recommender.items.tolist()
+
+    def ask(number):
+        user, some = users[number % len(users)], items[number % 20 : number % 20 + 5]
+        rows = [{"item": item, "user": user, "history": None} for item in some]
+        status, answer = own.ask(records(*rows, {"item": items[0], "user": None, "history": HISTORY[: number % 3]}))
+        assert status == 200, answer
+        return [row["prediction"] for row in answer["predictions"]]
+
+    assert_same_bits(ask, list(range(96)))
+
+
+def test_a_server_ends_with_its_signal(kept, tmp_path):
+    started = Server(command_of(kept, "metarec"), tmp_path / "log")
+    started.wait()
+    began = time.monotonic()
+    started.stop()
+    assert time.monotonic() - began < 5
+    assert "Traceback" not in started.log.read_text()
+
+
+@pytest.mark.parametrize(
+    ("options", "rule"),
+    [
+        (["models:/none@champion"], "models:/none@champion: cannot be loaded"),
+        (["MODEL", "--host", "192.0.2.1"], "cannot listen there"),
+        (["MODEL", "--port", "0"], "--port"),
+    ],
+)
+def test_a_command_that_cannot_serve_is_one_line(kept, options, rule):
+    words = [kept.name if word == "MODEL" else word for word in options]
+    done = run([sys.executable, "-m", "metarec.serve", *words, "--tracking-uri", kept.uri])
+    assert done.returncode == 2
+    assert rule in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def run(command):
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment, check=False)
 
 
 def test_an_unknown_kind_of_content_is_a_4xx(server):
@@ -172,7 +337,7 @@ def test_a_wrong_rating_names_the_rule(server):
     _, answer = server.ask(MALFORMED["a rating outside the scale"])
     assert "row 0: every rating must lie in 0.5..5 but the history holds 50" in answer
     _, answer = server.ask(MALFORMED["an unknown item"])
-    assert 'row 0: unknown item \\"never seen\\"; the model knows 40 items' in answer
+    assert 'row 0: unknown item \\"never seen\\"; the model has 40 items' in answer
 
 
 def test_a_changed_model_is_not_served(kept, tmp_path):

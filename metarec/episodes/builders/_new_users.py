@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Self
@@ -199,7 +200,7 @@ class TaskMaker:
             raise InputError(f"a history must have a rating for each item but got {len(items)} and {len(ratings)}")
         _check_ids(items)
         if len(set(items)) < len(items):
-            twice = next(item for place, item in enumerate(items) if item in items[:place])
+            twice = Counter(items.tolist()).most_common(1)[0][0]
             raise InputError(f'a user rates an item once, but the history holds item "{twice}" again')
         inside = (ratings >= self.scale.low) & (ratings <= self.scale.high)
         if not inside.all():
