@@ -14,6 +14,7 @@ import pytest
 import yaml
 from typer.main import get_command
 
+from metarec.cli import serve as serving
 from metarec.cli import study as command
 from metarec.cli.study_jobs import app as further
 from metarec.ratings import simulate_domains
@@ -147,7 +148,7 @@ SERVERS = (
 )
 """The first words of commands of other tools, which need servers or clusters."""
 
-MODEL_SERVER = "mlflow models serve "
+MODEL_SERVER = "metarec serve "
 
 
 @pytest.mark.parametrize("line", commands("bash"))
@@ -177,12 +178,9 @@ def test_an_mlflow_server_has_the_options_that_the_docs_name():
 
 
 def test_a_model_is_served_with_existing_options():
-    from mlflow.models.cli import serve
-
     (line,) = (line for line in commands("bash") if line.startswith(MODEL_SERVER))
-    options, rest, _ = serve.make_parser(click.Context(serve)).parse_args(shlex.split(line)[3:])
-    assert options["env_manager"] == "local"
-    assert not rest
+    parsed = get_command(serving.app).make_context("serve", shlex.split(line)[2:]).params
+    assert (parsed["host"], parsed["port"]) == ("127.0.0.1", 5001)
 
 
 @pytest.mark.parametrize("line", [line for line in commands("bash") if line.startswith("curl ")])

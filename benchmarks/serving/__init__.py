@@ -1,0 +1,1 @@
+"""How fast ``metarec serve`` answers several clients, and whether it answers right."""
