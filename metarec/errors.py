@@ -1,8 +1,8 @@
-"""The error that metarec raises for wrong input, and checks of single arguments."""
+"""The error that metarec raises for wrong input, checks of single arguments, and values in messages."""
 
 import math
 
-__all__ = ["InputError", "check_at_least", "check_flag", "check_positive"]
+__all__ = ["InputError", "check_at_least", "check_flag", "check_positive", "shown"]
 
 
 class InputError(ValueError):
@@ -32,3 +32,14 @@ def check_flag(**values: bool) -> None:
     for name, value in values.items():
         if not isinstance(value, bool):
             raise InputError(f"{name} must be True or False but got {value!r}")
+
+
+def shown(value: object, limit: int = 60) -> str:
+    """A value as one short printable line, for messages."""
+    try:
+        text = str(value)
+    except ValueError:
+        # Python writes no int of more than 4,300 digits.
+        text = f"{type(value).__name__} of too many digits"
+    text = "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text[: limit + 1])
+    return text if len(text) <= limit else text[: limit - 1] + "…"
