@@ -73,11 +73,12 @@ def as_seconds(table: Table, column: str) -> pd.Series:
     wrong = ~(np.abs(seconds) <= TIMES)
     if wrong.all():
         stamps = pd.to_datetime(values, format=None if dates else "ISO8601", utc=True, errors="coerce")
+        # Without a zone, because a column of which nothing is in range has none.
+        stamps = stamps.dt.tz_localize(None)
         # A column of dates may be in another unit than nanoseconds, with a larger range.
-        first, last = pd.Timestamp.min.tz_localize("UTC"), pd.Timestamp.max.tz_localize("UTC")
-        stamps = stamps.where((stamps >= first) & (stamps <= last))
+        stamps = stamps.where(stamps.dt.year.between(1678, 2261))
         wrong = stamps.isna().to_numpy()
-        seconds = stamps.astype("datetime64[ns, UTC]").astype(np.int64).to_numpy() / 1e9
+        seconds = stamps.astype("datetime64[ns]").astype(np.int64).to_numpy() / 1e9
     if wrong.any():
         position = int(wrong.argmax())
         place = f'{table.where(values.index[position])}: the timestamp (column "{shown(column)}")'

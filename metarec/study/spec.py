@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, get_args
+from typing import Annotated, Any, Literal, Self, TypeGuard, get_args
 
 import torch
 import yaml
@@ -134,7 +134,7 @@ class StudySpec(_Part):
     @field_validator("bases", mode="before")
     @classmethod
     def _names_are_bases(cls, value: Any) -> Any:
-        return _without_options(value) if isinstance(value, list) else value
+        return _without_options(value) if _are_names(value) else value
 
     @field_validator("defaults")
     @classmethod
@@ -299,9 +299,10 @@ def load_spec(name: str, overrides: Mapping[str, Any], assignments: Sequence[str
     try:
         return StudySpec.model_validate(content)
     except ValidationError as error:
-        raise InputError(f"{path}: {_explain(error)}") from None
+        raise InputError(f"{path}: {shown(_explain(error), 700)}") from None
     except InputError as error:
-        raise InputError(f"{path}: {error}") from None
+        # The names of keys and options are the user's, and may hold any letter.
+        raise InputError(f"{path}: {shown(error, 700)}") from None
 
 
 def _names() -> list[str]:
@@ -323,7 +324,7 @@ def _assign(content: dict[str, Any], assignment: str) -> None:
     place = content
     for parent in parents:
         inner = place.get(parent)
-        if isinstance(inner, list):
+        if _are_names(inner):
             inner = _without_options(inner)
         if inner is not None and not isinstance(inner, dict):
             raise InputError(f'--set {shown(key)}: "{shown(parent)}" holds {shown(repr(inner))}, which has no keys')
@@ -347,6 +348,10 @@ def _explain(error: ValidationError) -> str:
 
 def _parameters(fusion: FusionSpec, transfer: TransferSpec | None) -> dict[str, Parameter]:
     return parameters_of(fusion.network) if transfer is None else transfer.parameters_of(fusion.network)
+
+
+def _are_names(value: Any) -> TypeGuard[list[str]]:
+    return isinstance(value, list) and all(isinstance(name, str) for name in value)
 
 
 def _without_options(names: Sequence[str]) -> dict[str, dict[str, Any]]:

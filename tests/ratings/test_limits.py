@@ -228,9 +228,10 @@ def test_times_out_of_range(tmp_path, time):
     assert "line 2: the timestamp" in refused(read_domain, tmp_path / "a.csv")
 
 
+@pytest.mark.parametrize("second", ["2001-01-01", "9999-12-31"])
 @pytest.mark.parametrize("unit", ["s", "ms", "us"])
-def test_dates_in_parquet_out_of_range(tmp_path, unit):
-    times = np.array(["9999-12-31", "2001-01-01"], dtype=f"datetime64[{unit}]")
+def test_dates_in_parquet_out_of_range(tmp_path, unit, second):
+    times = np.array(["9999-12-31", second], dtype=f"datetime64[{unit}]")
     table = pa.table({"user": ["a", "b"], "item": ["x", "y"], "rating": [1.0, 2.0], "timestamp": pa.array(times)})
     pq.write_table(table, tmp_path / "a.parquet")
     assert "row 1: the timestamp" in refused(read_domain, tmp_path / "a.parquet")

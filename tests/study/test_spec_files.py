@@ -101,6 +101,7 @@ def test_numbers_of_many_digits(refused, value):
         ("trials: 99999999999999999999999999999\n", "trials"),
         ("workers: 99999999999999999999999999999\n", "workers"),
         ("timeout: .nan\n", "timeout"),
+        ("bases: [[a]]\n", "bases"),
         ("name: " + "x" * 10_000, "name"),
     ],
 )

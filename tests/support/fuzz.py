@@ -1,6 +1,7 @@
 """Fuzzing: many inputs through one function, in a process of its own with limits of time and memory."""
 
 import hashlib
+import logging
 import os
 import resource
 import shutil
@@ -204,6 +205,7 @@ def serve(descriptor: int) -> None:
     size = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (size + memory, size + memory))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    logging.disable(logging.CRITICAL)
     pipe.send(None)
     place = folder / "example"
     while True:
