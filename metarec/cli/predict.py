@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from metarec.cli.command import run_command
-from metarec.errors import InputError
+from metarec.errors import InputError, shown
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -87,7 +87,7 @@ def predict_table(
             try:
                 recommender.maker.check(found[-1])
             except InputError as error:
-                raise InputError(f'user "{user}": {error}') from None
+                raise InputError(f'user "{shown(user)}": {error}') from None
         else:
             found.append(recommender.history_of(str(user)) if kind == 1 else NO_HISTORY)
     predicted = recommender.predict(found, [items[own] for own in rows_of.values()])
@@ -98,23 +98,35 @@ def predict_table(
 
 
 def _read(path: Path, needed: tuple[str, ...]) -> pd.DataFrame:
-    """A parquet file with at least these columns; users and items as text."""
+    """A parquet file with at least these columns; users and items as text, a rating and a time as finite numbers."""
+    import numpy as np
     import pandas as pd
-    import pyarrow
 
-    try:
-        table = pd.read_parquet(path)
-    except (OSError, ValueError, pyarrow.ArrowException) as error:
-        raise InputError(f"{path}: not a parquet file that can be read: {str(error).splitlines()[0]}") from None
+    from metarec.ratings import id_rule, read_parquet
+
+    table = read_parquet(path)
     for column in needed:
-        if column not in table.columns:
-            raise InputError(f'{path}: needs the columns {", ".join(needed)}, but "{column}" is missing')
+        if list(table.columns).count(column) != 1:
+            what = "is there twice" if column in table.columns else "is missing"
+            raise InputError(f'{path}: needs the columns {", ".join(needed)}, but "{column}" {what}')
         if table[column].isna().any():
             row = int(table[column].isna().to_numpy().argmax())
             raise InputError(f"{path}: row {row} has no {column}; give every row one")
-    if "rating" in needed and not pd.api.types.is_numeric_dtype(table["rating"]):
-        raise InputError(f"{path}: rating must be numbers but has type {table['rating'].dtype}")
-    return table.assign(**{key: table[key].astype(str).astype(object) for key in ("user", "item")})
+    for column in ("rating", "timestamp") if "rating" in needed else ():
+        if column in table.columns:
+            kind = table[column].dtype
+            if not pd.api.types.is_numeric_dtype(kind) or pd.api.types.is_bool_dtype(kind):
+                raise InputError(f"{path}: {column} must be numbers but has type {shown(kind)}")
+            wrong = ~np.isfinite(table[column].to_numpy(dtype=np.float64, na_value=np.nan))
+            if wrong.any():
+                row = int(wrong.argmax())
+                raise InputError(f"{path}: row {row} has the {column} {table[column].iloc[row]}; give a finite number")
+    table = table.assign(**{key: table[key].astype(str).astype(object) for key in ("user", "item")})
+    for key in ("user", "item"):
+        for value in dict.fromkeys(table[key]):
+            if rule := id_rule(value):
+                raise InputError(f'{path}: the {key} "{shown(value)}" {rule}; correct it')
+    return table
 
 
 def main() -> None:

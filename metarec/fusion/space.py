@@ -20,8 +20,8 @@ class _Range(BaseModel):
 class RealRange(_Range):
     """Real numbers from low to high, on a logarithmic scale with `log`."""
 
-    low: float
-    high: float
+    low: float = Field(allow_inf_nan=False)
+    high: float = Field(allow_inf_nan=False)
     log: bool = False
 
     @model_validator(mode="after")
@@ -61,7 +61,7 @@ class IntRange(_Range):
     """Whole numbers from first to last, both included."""
 
     first: int = Field(ge=0)
-    last: int
+    last: int = Field(le=1_000_000_000)
 
     @model_validator(mode="after")
     def _check(self) -> Self:

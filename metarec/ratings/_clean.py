@@ -7,9 +7,8 @@ import logging
 import numpy as np
 import pandas as pd
 
-from metarec.errors import InputError
-from metarec.ratings._domain import RatingScale
-from metarec.ratings._files import shown
+from metarec.errors import InputError, shown
+from metarec.ratings._domain import TIMES, RatingScale, id_rule
 from metarec.ratings._tables import Table
 
 __all__ = ["as_ids", "as_numbers", "as_seconds", "check_in_scale", "latest_only"]
@@ -21,18 +20,23 @@ def as_ids(table: Table, column: str, role: str) -> pd.Series:
     """A column of ids as strings without spaces around them: ``"0002844"`` stays, an integer 7 becomes ``"7"``.
 
     Raises:
-        InputError: an id that is missing.
+        InputError: an id that is missing, or breaks `id_rule`.
     """
     codes, values = pd.factorize(table.frame[column], use_na_sentinel=True)
-    if pd.api.types.is_float_dtype(values.dtype) and np.all(np.asarray(values, dtype=np.float64) % 1 == 0):
-        values = values.astype(np.int64)
+    if pd.api.types.is_float_dtype(values.dtype):
+        numbers = np.asarray(values, dtype=np.float64)
+        # Larger ones are not exact, and larger than an int64 may be.
+        if np.all(np.abs(numbers) < 2**53) and np.all(numbers == np.floor(numbers)):
+            values = values.astype(np.int64)
     names = np.array([*(_text(value) for value in values), ""], dtype=object)
     ids = names[codes]
-    missing = ids == ""
-    if missing.any():
-        row = table.frame.index[int(missing.argmax())]
-        place = f'{table.where(row)}: the {role} id (column "{shown(column)}")'
-        raise InputError(f"{place} is missing; fill it in or remove the row")
+    rules = [id_rule(name) for name in names]
+    wrong = np.array([rule is not None for rule in rules])[codes]
+    if wrong.any():
+        position = int(wrong.argmax())
+        place = f'{table.where(table.frame.index[position])}: the {role} id (column "{shown(column)}")'
+        rule = rules[codes[position]] if ids[position] else "is missing"
+        raise InputError(f"{place} {rule}; fill it in or remove the row")
     return pd.Series(ids, index=table.frame.index, dtype=object)
 
 
@@ -66,17 +70,22 @@ def as_seconds(table: Table, column: str) -> pd.Series:
     values = table.frame[column]
     dates = pd.api.types.is_datetime64_any_dtype(values)
     seconds = np.full(len(values), np.nan) if dates else _numeric(values)
-    wrong = ~np.isfinite(seconds)
+    wrong = ~(np.abs(seconds) <= TIMES)
     if wrong.all():
         stamps = pd.to_datetime(values, format=None if dates else "ISO8601", utc=True, errors="coerce")
+        # Without a zone, because a column of which nothing is in range has none.
+        stamps = stamps.dt.tz_localize(None)
+        # A column of dates may be in another unit than nanoseconds, with a larger range.
+        stamps = stamps.where(stamps.dt.year.between(1678, 2261))
         wrong = stamps.isna().to_numpy()
-        seconds = stamps.astype("datetime64[ns, UTC]").astype(np.int64).to_numpy() / 1e9
+        seconds = stamps.astype("datetime64[ns]").astype(np.int64).to_numpy() / 1e9
     if wrong.any():
         position = int(wrong.argmax())
         place = f'{table.where(values.index[position])}: the timestamp (column "{shown(column)}")'
         text = shown(_text(values.iloc[position]))
         raise InputError(
-            f'{place} must be seconds or a date like 2001-12-31 but is "{text}"; correct it, or remove the column'
+            f'{place} must be seconds or a date like 2001-12-31, before 2262, but is "{text}"; correct it, or remove '
+            "the column"
         )
     whole = np.all(seconds == np.floor(seconds)) and np.all(np.abs(seconds) < 2**53)
     return pd.Series(seconds.astype(np.int64) if whole else seconds, index=values.index)

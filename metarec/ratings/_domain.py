@@ -3,18 +3,30 @@
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Collection
 from dataclasses import dataclass
 from functools import cached_property
+from numbers import Real
 from typing import Any, Literal, TypeVar
 
 import numpy as np
 import pandas as pd
 
-from metarec.errors import InputError
+from metarec.errors import InputError, shown
 
-__all__ = ["Domain", "RatingScale"]
+__all__ = ["TIMES", "Domain", "RatingScale", "id_rule"]
+
+LARGEST = 1e9
+"""Bound of a scale's numbers, whose squares are summed."""
+
+NARROWEST = 1e-6
+"""Least width of a scale, absolute and for its larger bound. Predictions are float32, which has seven digits."""
+
+TIMES = 9e18
+"""Bound of timestamps, which are int64 where they are whole. Nanoseconds since 1970 are below it."""
+
+LONGEST_ID = 1000
+"""Letters in an id. Models keep ids in arrays of one width."""
 
 Values = TypeVar("Values", float, np.ndarray, Any)
 
@@ -31,19 +43,30 @@ class RatingScale:
     '0.5..5'
 
     Raises:
-        InputError: bounds that are not finite, or not in order.
+        InputError: bounds that are no numbers, not in order, too large, or too close to each other.
     """
 
     low: float
     high: float
 
     def __post_init__(self) -> None:
-        if not (math.isfinite(self.low) and math.isfinite(self.high) and self.low < self.high):
-            raise InputError(f"a rating scale must have finite low < high but got {self.low}..{self.high}")
+        for bound in (self.low, self.high):
+            if isinstance(bound, bool | np.bool_) or not isinstance(bound, Real):
+                raise InputError(f"a rating scale must have two numbers but got {type(bound).__name__} {shown(bound)}")
+            # A comparison with NaN is false.
+            if not -LARGEST <= bound <= LARGEST:
+                raise InputError(
+                    f"a rating scale must lie between {-LARGEST:g} and {LARGEST:g} but got {shown(bound)}; "
+                    "correct the ratings or the scale"
+                )
         object.__setattr__(self, "low", float(self.low))
         object.__setattr__(self, "high", float(self.high))
-        if not math.isfinite(self.span):
-            raise InputError(f"a rating scale must have a finite width but got {self.low}..{self.high}")
+        narrowest = NARROWEST * max(1.0, abs(self.low), abs(self.high))
+        if not self.span >= narrowest:
+            raise InputError(
+                f"a rating scale must have low < high, at least {narrowest:g} apart, "
+                f"but got {self.low!r}..{self.high!r}"
+            )
 
     @property
     def span(self) -> float:
@@ -81,8 +104,8 @@ class Domain:
         feedback: only ``"explicit"`` ratings can be fused.
 
     Raises:
-        InputError: a missing column, an id that is no string or empty, a rating that is not finite or not in the
-            scale, a timestamp that is not finite, a user-item pair, an item or a user that is listed twice.
+        InputError: a missing column, an id that is no string or breaks `id_rule`, a rating that is not finite or not
+            in the scale, a timestamp out of range, a user-item pair, an item or a user that is listed twice.
     """
 
     name: str
@@ -189,8 +212,8 @@ def _checked_ratings(name: str, ratings: pd.DataFrame, scale: RatingScale) -> pd
     if repeated.any():
         first = ratings.loc[repeated.idxmax()]
         raise InputError(
-            f'domain "{name}": a user rates an item once, but user "{first["user"]}" rates item "{first["item"]}" '
-            "again; keep one of these rows"
+            f'domain "{name}": a user rates an item once, but user "{shown(first["user"])}" rates item '
+            f'"{shown(first["item"])}" again; keep one of these rows'
         )
     return ratings
 
@@ -202,6 +225,12 @@ def _checked_numbers(name: str, column: pd.Series, key: str) -> pd.Series:
     if not np.isfinite(numbers).all():
         row = int((~np.isfinite(numbers)).argmax())
         raise InputError(f'domain "{name}": every {key} must be finite but row {row} holds {numbers[row]}; correct it')
+    if not (np.abs(numbers) <= TIMES).all():
+        row = int((np.abs(numbers) > TIMES).argmax())
+        raise InputError(
+            f'domain "{name}": every {key} must lie between {-TIMES:g} and {TIMES:g} but row {row} holds '
+            f"{numbers[row]:g}; correct it"
+        )
     return column.astype(np.int64 if pd.api.types.is_integer_dtype(column) else np.float64)
 
 
@@ -215,14 +244,30 @@ def _checked_features(name: str, table: pd.DataFrame, key: str) -> pd.DataFrame:
     table[key] = _checked_ids(name, table[key], key)
     repeated = table[key][table[key].duplicated()]
     if len(repeated):
-        raise InputError(f'domain "{name}": the {key}s list "{repeated.iloc[0]}" twice; keep one of these rows')
+        raise InputError(f'domain "{name}": the {key}s list "{shown(repeated.iloc[0])}" twice; keep one of these rows')
     return table
 
 
 def _checked_ids(name: str, ids: pd.Series, key: str) -> pd.Series:
-    for value in ids.unique():
-        if not isinstance(value, str):
-            raise InputError(f'domain "{name}": {key} ids must be strings but got {value!r}; convert them with str')
-        if not value:
-            raise InputError(f'domain "{name}": {key} ids must not be empty; give every row its {key}')
+    if (wrong := next((value for value in ids if not isinstance(value, str)), "")) != "":
+        raise InputError(f'domain "{name}": {key} ids must be strings but got {wrong!r:.60}; convert them with str')
+    # pandas' unique takes texts that differ after a NUL for equal.
+    for value in dict.fromkeys(ids):
+        if rule := id_rule(value):
+            raise InputError(f'domain "{name}": the {key} id "{shown(value)}" {rule}; correct it')
     return ids.astype(object)
+
+
+def id_rule(value: str) -> str | None:
+    """The rule that an id breaks; None for a good one.
+
+    Models keep ids in arrays, which have the width of the longest one and drop a NUL at the end. Hashes need UTF-8.
+    """
+    if not value:
+        return "must not be empty"
+    if len(value) > LONGEST_ID:
+        return f"must have at most {LONGEST_ID:,} letters but has {len(value):,}"
+    if value.isascii() and "\0" not in value:
+        return None
+    wrong = next((letter for letter in value if letter == "\0" or "\ud800" <= letter <= "\udfff"), None)
+    return None if wrong is None else f"must not hold the letter {shown(wrong)}"

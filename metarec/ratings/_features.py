@@ -9,10 +9,10 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
-from metarec.errors import InputError
+from metarec.errors import InputError, shown
 from metarec.ratings._clean import as_ids
 from metarec.ratings._columns import ROLES, plain_name
-from metarec.ratings._files import shown
+from metarec.ratings._files import MOST_COLUMNS
 from metarec.ratings._tables import Table
 from metarec.registry import suggest
 
@@ -49,7 +49,7 @@ def read_features(table: Table, key: str, given: Mapping[str, str]) -> pd.DataFr
     features: dict[str, pd.Series] = {}
     for position, name in enumerate(names):
         if name != column:
-            features.update(_converted(name, table.frame.iloc[:, position]))
+            features.update(_converted(table, name, table.frame.iloc[:, position]))
     leaking = [name for name, values in features.items() if _sums_up_ratings(name, values)]
     if leaking:
         logger.warning(
@@ -78,11 +78,16 @@ def _key_column(table: Table, key: str, given: Mapping[str, str], names: list[st
     raise InputError(f"{table.path}: no column for the {key}; name it {key} in the header; {suggest(key, present)}")
 
 
-def _converted(name: str, values: pd.Series) -> dict[str, pd.Series]:
+def _converted(table: Table, name: str, values: pd.Series) -> dict[str, pd.Series]:
     """One column of a file as feature columns. RecBole appends types to the names: ``genre:token_seq``."""
     name, _, kind = name.partition(":")
     name = name.strip() or "unnamed"
     if kind == "float_seq":
+        longest = values.astype(str).str.count(r"\S+").max()
+        if longest > MOST_COLUMNS:
+            raise InputError(
+                f'{table.path}: a sequence has at most {MOST_COLUMNS:,} numbers but "{name}" has {longest:,}'
+            )
         parts = values.astype(str).str.split(expand=True)
         return {f"{name}_{position}": pd.to_numeric(parts[position], errors="coerce") for position in parts}
     if pd.api.types.is_bool_dtype(values) or pd.api.types.is_numeric_dtype(values):

@@ -3,12 +3,28 @@
 from __future__ import annotations
 
 import gzip
+import io
+import os
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 
 from metarec.errors import InputError
+from metarec.files import Limit, open_regular
 
-__all__ = ["read_bytes", "read_text", "shown", "suffix_of"]
+__all__ = ["MOST_COLUMNS", "TABLE", "check_cells", "read_bytes", "read_text", "suffix_of"]
+
+TABLE = Limit("METAREC_MAX_TABLE_BYTES", 4 << 30)
+"""Of a table: its bytes without compression, and eight for each cell, because that is the memory of one."""
+
+MOST_COLUMNS = 10_000
+"""In a table. One-hot item features are a thousand or two."""
+
+MOST_TIMES = 200
+"""How often the compressed size a table may have. Tables of ratings are compressed to a tenth."""
+
+_SMALL = 64 << 20
+"""Bytes up to which the ratio does not matter."""
 
 _MAGIC = {
     b"\x1f\x8b": ("gzip", "name it .gz"),
@@ -20,29 +36,32 @@ _MAGIC = {
 }
 
 
-def shown(value: object, limit: int = 60) -> str:
-    """A value as one short printable line, for messages."""
-    text = str(value)
-    text = "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text[: limit + 1])
-    return text if len(text) <= limit else text[: limit - 1] + "…"
-
-
 def suffix_of(path: Path) -> str:
     """The suffix of the format, lower case, without ``.gz``."""
     name = path.name.lower()
     return Path(name.removesuffix(".gz")).suffix
 
 
+def check_cells(path: Path, rows: int, names: Sequence[object]) -> None:
+    """Check the size of a table before it is made: a short row, and one value for many rows, take little of a file.
+
+    Raises:
+        InputError: too many columns, or too many cells.
+    """
+    if len(names) > MOST_COLUMNS:
+        raise InputError(f"{path}: a table has at most {MOST_COLUMNS:,} columns but has {len(names):,}; remove some")
+    TABLE.check(8 * rows * len(names), f"{path}: the table of {rows:,} rows of {len(names):,} columns")
+
+
 def read_bytes(path: Path) -> bytes:
-    """The content of a file, decompressed if it is named ``.gz``."""
-    try:
-        content = path.read_bytes()
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        cure = "check the path and its permissions"
-        raise InputError(f"{shown(path, 200)}: cannot be read ({reason}); {cure}") from error
-    if path.name.lower().endswith(".gz") and content:
-        content = _decompress(path, content)
+    """The content of a file, decompressed if it is named ``.gz``.
+
+    Raises:
+        InputError: a file that cannot be read, is empty, damaged, no regular file, or above the limit `TABLE`.
+    """
+    with open_regular(path) as file:
+        compressed = path.name.lower().endswith(".gz")
+        content = _decompressed(path, file) if compressed else TABLE.read(file, f"{path}: the table")
     if not content:
         raise InputError(f"{path}: the file is empty; a table with a header and rows is needed")
     return content
@@ -71,12 +90,31 @@ def _is_binary(start: bytes) -> bool:
     return len(start.translate(None, controls)) < len(start)
 
 
-def _decompress(path: Path, content: bytes) -> bytes:
+class _Unpacked(gzip.GzipFile):
+    """A gzip file that ends in an error where it becomes far larger than it is."""
+
+    def __init__(self, path: Path, file: io.BufferedReader) -> None:
+        super().__init__(fileobj=file)
+        self._path = path
+        self._most = max(_SMALL, MOST_TIMES * os.fstat(file.fileno()).st_size)
+
+    def read(self, size: int | None = -1) -> bytes:
+        content = super().read(size)
+        if self.tell() > self._most:
+            raise InputError(
+                f"{self._path}: the table has more than {MOST_TIMES} times its compressed size; if it is meant to, "
+                "decompress it first"
+            )
+        return content
+
+
+def _decompressed(path: Path, file: io.BufferedReader) -> bytes:
+    start = file.peek(2)[:2]
     try:
-        return gzip.decompress(content)
+        return TABLE.read(_Unpacked(path, file), f"{path}: the table without compression") if start else b""
     except EOFError as error:
         raise InputError(f"{path}: the gzip file ends too early; copy or download it again") from error
     except (gzip.BadGzipFile, zlib.error) as error:
-        if not content.startswith(b"\x1f\x8b"):
+        if start != b"\x1f\x8b":
             raise InputError(f"{path}: named .gz but not compressed with gzip; rename it or compress it") from error
         raise InputError(f"{path}: the gzip file is damaged ({error}); copy or download it again") from error

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from metarec.errors import InputError
+from metarec.errors import InputError, shown
 from metarec.ratings._domain import Domain, RatingScale
 
 __all__ = ["as_scale", "common_scale", "infer_scale"]
@@ -80,8 +80,8 @@ def as_scale(scale: RatingScale | Sequence[float] | str) -> RatingScale:
         bounds = scale
     try:
         low, high = (float(bound) for bound in bounds)  # type: ignore[arg-type]
-    except (TypeError, ValueError) as error:
-        raise InputError(f"a scale must be two numbers, as in 1..5, but got {scale!r}") from error
+    except (TypeError, ValueError, OverflowError) as error:
+        raise InputError(f"a scale must be two numbers, as in 1..5, but got {shown(scale)}") from error
     return RatingScale(low, high)
 
 
@@ -89,7 +89,7 @@ def common_scale(domain: Domain) -> RatingScale:
     """A scale that makes ratings of different domains comparable: the mean plus and minus three standard deviations.
 
     On their own scales, equal opinions can lie at different distances from the middle: 4 of 5 for a book and 7.4 of 10
-    for a film. Where all ratings are equal, the width is that of the domain's own scale.
+    for a film. Where all ratings are nearly equal, the width is that of the domain's own scale.
 
     >>> ratings = pd.DataFrame({"user": ["a", "b"], "item": ["x", "x"], "rating": [3.0, 5.0]})
     >>> str(common_scale(Domain("books", ratings, RatingScale(1, 5))))
@@ -99,5 +99,5 @@ def common_scale(domain: Domain) -> RatingScale:
     if not len(ratings):
         raise InputError(f'domain "{domain.name}" has no rating to make a scale of')
     middle, spread = float(ratings.mean()), float(ratings.std())
-    half = 3 * spread if spread > 1e-9 * domain.scale.span else domain.scale.span / 2
+    half = 3 * spread if spread > 1e-6 * domain.scale.span else domain.scale.span / 2
     return RatingScale(middle - half, middle + half)

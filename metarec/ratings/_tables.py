@@ -12,8 +12,9 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from metarec.errors import InputError
-from metarec.ratings._files import read_bytes, read_text, shown, suffix_of
+from metarec.errors import InputError, shown
+from metarec.ratings._files import check_cells, read_text, suffix_of
+from metarec.ratings._parquet import read_parquet
 
 __all__ = ["SUFFIXES", "Table", "read_table"]
 
@@ -121,6 +122,10 @@ def _sniff(path: Path, content: bytes, preferred: str) -> str:
 def _parse(records: Records, names: tuple[str, ...] | None) -> pd.DataFrame:
     try:
         header = list(names) if names else [name.strip() for name in next(records.reader())]
+    except csv.Error as error:
+        raise InputError(_parser_message(records, str(error))) from error
+    check_cells(records.path, max(records.content.count(b"\n"), records.content.count(b"\r")), header)
+    try:
         frame = pd.read_csv(
             io.BytesIO(records.content),
             sep=records.separator,
@@ -173,22 +178,11 @@ def _parser_message(records: Records, message: str) -> str:
 
 
 def _read_parquet(path: Path) -> Table:
-    # Slow to import, and only needed for this format.
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    content = read_bytes(path)
-    try:
-        table = pq.read_table(io.BytesIO(content))
-        # Without pandas' metadata, a stored index is a column.
-        frame = table.to_pandas(ignore_metadata=True)
-    except (pa.ArrowException, OSError, ValueError, TypeError, KeyError) as error:
-        raise InputError(f"{path}: not a parquet file that can be read ({shown(error)}); write it again") from error
+    frame = read_parquet(path)
     if frame.empty:
         raise InputError(f"{path}: the table has no rows; give it some")
-    frame.columns = frame.columns.map(str)
-    for position, field in enumerate(table.schema):
-        if pa.types.is_nested(field.type):
+    for position in range(frame.shape[1]):
+        if pd.api.types.infer_dtype(frame.iloc[:, position]) == "mixed":
             frame.isetitem(position, [_joined(value) for value in frame.iloc[:, position]])
     return Table(path, frame)
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Literal, Self, get_args
+from typing import Annotated, Any, Literal, Self, TypeGuard, get_args
 
 import torch
 import yaml
@@ -14,12 +15,14 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationIn
 import metarec
 from metarec.bases import BASES, make_base
 from metarec.episodes import EpisodeSettings
-from metarec.errors import InputError
+from metarec.errors import InputError, shown
+from metarec.files import open_regular
 from metarec.fusion import NETWORKS, Choice, FusionNetwork, IntRange, Limits, Parameter, RealRange
 from metarec.fusion.stackers import STACKERS
 from metarec.meta import ENGINES
 from metarec.registry import suggest
 from metarec.search import SearchSettings, parameters_of
+from metarec.study._yaml import SPEC, check_depth, plain_values
 from metarec.study.transfer_spec import STRATEGY, TransferSpec
 
 __all__ = ["SIMULATED", "StudySpec", "find_spec", "load_spec"]
@@ -29,6 +32,9 @@ SIMULATED = "simulated"
 STUDIES = Path(metarec.__file__).parent.parent / "studies"
 
 COLUMNS = ("user", "item", "rating", "timestamp", "domain")
+
+
+Count = Annotated[int, Field(ge=1, le=1_000_000_000)]
 
 
 class _Part(BaseModel):
@@ -57,11 +63,11 @@ class FusionSpec(_Part):
 class TrainingSpec(_Part):
     """The outer loop."""
 
-    epochs: int = Field(60, ge=1)
+    epochs: Count = 60
     "The most passes over the train users."
-    batch_size: int = Field(128, ge=1)
+    batch_size: Count = 128
     "Users in a step."
-    patience: int = Field(12, ge=1)
+    patience: Count = 12
     "Epochs without progress on the validation users before it stops."
     first_order: bool = False
     "Drop the second-order part of the outer gradient."
@@ -70,7 +76,7 @@ class TrainingSpec(_Part):
 class StudySpec(_Part):
     """All settings of a study; only the ratings are separate."""
 
-    name: str = Field("study", pattern=r"^[\w .-]+$")
+    name: str = Field("study", pattern=r"^[\w .-]+$", max_length=200)
     "The name of the study, with which the default of --study-name begins."
     description: str = ""
     "One sentence for the run's page."
@@ -82,13 +88,13 @@ class StudySpec(_Part):
     "LOW,HIGH of all domains, or by domain; by default inferred from the ratings."
     columns: dict[str, str] = Field(default_factory=dict)
     "Unusual column names: user, item, rating or timestamp: the name in the file."
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, lt=1 << 32)
     "Of the split, the draws, the bases, the networks and the search."
-    trials: int = Field(20, ge=1)
+    trials: Count = 20
     "The total number of trials."
-    workers: int = Field(1, ge=1)
+    workers: int = Field(1, ge=1, le=10_000)
     "Processes that run trials."
-    timeout: float | None = Field(None, gt=0)
+    timeout: float | None = Field(None, gt=0, allow_inf_nan=False)
     "Seconds after which no new trial begins."
     episodes: EpisodeSettings = EpisodeSettings()
     bases: dict[str, dict[str, Any]] = Field(default_factory=lambda: _without_options(BASES.builtins()))
@@ -128,7 +134,7 @@ class StudySpec(_Part):
     @field_validator("bases", mode="before")
     @classmethod
     def _names_are_bases(cls, value: Any) -> Any:
-        return _without_options(value) if isinstance(value, list) else value
+        return _without_options(value) if _are_names(value) else value
 
     @field_validator("defaults")
     @classmethod
@@ -145,7 +151,7 @@ class StudySpec(_Part):
             try:
                 # bool() of any text is True.
                 typed[name] = given if kind is bool else kind(given)
-            except (TypeError, ValueError):
+            except (TypeError, ValueError, OverflowError):
                 raise ValueError(f"{name} must be of type {kind.__name__} but got {given!r}") from None
         return typed
 
@@ -254,13 +260,16 @@ def find_spec(name: str) -> Path:
     """
     path = Path(name)
     if path.suffix in (".yaml", ".yml") or path.parent != Path():
-        if path.is_file():
+        # A path that no file can have is not there either; a pipe or a folder is refused when it is opened.
+        if os.path.exists(path):
             return path
-        raise InputError(f"{path}: there is no such spec file; name a YAML file, or one of: {', '.join(_names())}")
+        raise InputError(
+            f"{shown(path, 200)}: there is no such spec file; name a YAML file, or one of: {', '.join(_names())}"
+        )
     for folder in (Path("studies"), STUDIES):
-        if (folder / f"{name}.yaml").is_file():
+        if os.path.exists(folder / f"{name}.yaml"):
             return folder / f"{name}.yaml"
-    raise InputError(f'unknown spec "{name}"; {suggest(name, _names())}')
+    raise InputError(f'unknown spec "{shown(name)}"; {suggest(name, _names())}')
 
 
 def load_spec(name: str, overrides: Mapping[str, Any], assignments: Sequence[str] = ()) -> StudySpec:
@@ -274,12 +283,14 @@ def load_spec(name: str, overrides: Mapping[str, Any], assignments: Sequence[str
         InputError: one line that names the file or the option, the key, the rule, the value and the cure.
     """
     path = find_spec(name)
+    with open_regular(path) as file:
+        text = SPEC.read(file, f"{path}: the spec")
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: not a YAML file: {' '.join(str(error).split())}") from None
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror}") from None
+        content = plain_values(text.decode("utf-8"))
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
+    except (yaml.YAMLError, ValueError) as error:
+        raise InputError(f"{path}: not a YAML file: {shown(' '.join(str(error).split()), 300)}") from None
     if not isinstance(content, dict):
         raise InputError(f"{path}: a spec must be a mapping of keys to values but is {type(content).__name__}")
     content = {**content, **overrides}
@@ -288,9 +299,10 @@ def load_spec(name: str, overrides: Mapping[str, Any], assignments: Sequence[str
     try:
         return StudySpec.model_validate(content)
     except ValidationError as error:
-        raise InputError(f"{path}: {_explain(error)}") from None
+        raise InputError(f"{path}: {shown(_explain(error), 700)}") from None
     except InputError as error:
-        raise InputError(f"{path}: {error}") from None
+        # The names of keys and options are the user's, and may hold any letter.
+        raise InputError(f"{path}: {shown(error, 700)}") from None
 
 
 def _names() -> list[str]:
@@ -300,19 +312,22 @@ def _names() -> list[str]:
 def _assign(content: dict[str, Any], assignment: str) -> None:
     key, equals, text = assignment.partition("=")
     if not equals or not key:
-        raise InputError(f'--set must be KEY=VALUE but got "{assignment}"')
+        raise InputError(f'--set must be KEY=VALUE but got "{shown(assignment)}"')
+    *parents, last = key.split(".")
     try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError:
+        check_depth(len(parents) + 1)
+        value = plain_values(text)
+    except InputError as error:
+        raise InputError(f"--set {shown(key)}: {error}") from None
+    except (yaml.YAMLError, ValueError):
         value = text
     place = content
-    *parents, last = key.split(".")
     for parent in parents:
         inner = place.get(parent)
-        if isinstance(inner, list):
+        if _are_names(inner):
             inner = _without_options(inner)
         if inner is not None and not isinstance(inner, dict):
-            raise InputError(f'--set {key}: "{parent}" holds {inner!r}, which has no keys')
+            raise InputError(f'--set {shown(key)}: "{shown(parent)}" holds {shown(repr(inner))}, which has no keys')
         # A copy, because the mapping may come from the defaults of another call.
         place[parent] = dict(inner or {})
         place = place[parent]
@@ -328,11 +343,15 @@ def _explain(error: ValidationError) -> str:
     problem = first["msg"].removeprefix("Value error, ")
     if not where:
         return problem
-    return f"{where}: {problem}, but got {first['input']!r}"
+    return f"{where}: {problem}, but got {shown(repr(first['input']), 200)}"
 
 
 def _parameters(fusion: FusionSpec, transfer: TransferSpec | None) -> dict[str, Parameter]:
     return parameters_of(fusion.network) if transfer is None else transfer.parameters_of(fusion.network)
+
+
+def _are_names(value: Any) -> TypeGuard[list[str]]:
+    return isinstance(value, list) and all(isinstance(name, str) for name in value)
 
 
 def _without_options(names: Sequence[str]) -> dict[str, dict[str, Any]]:

@@ -1,13 +1,15 @@
 """Batch scoring: the command has the model's predictions, and prints wrong input in one line."""
 
+import os
 import subprocess
 import sys
 
+import numpy as np
 import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
-from metarec.cli.predict import app, predict_table
+from metarec.cli.predict import _read, app, predict_table
 from metarec.errors import InputError
 
 
@@ -92,3 +94,37 @@ def test_a_wrong_table_is_one_line(tmp_path, monkeypatch, table, rule):
     assert isinstance(ran.exception, InputError)
     assert rule in str(ran.exception)
     assert not (tmp_path / "out.parquet").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "rule"),
+    [
+        ({"rating": np.inf}, "row 0 has the rating inf; give a finite number"),
+        ({"rating": True}, "rating must be numbers but has type bool"),
+        ({"rating": "4"}, "rating must be numbers but has type object"),
+        ({"timestamp": "yesterday"}, "timestamp must be numbers but has type object"),
+        ({"timestamp": pd.Timestamp("2001-01-01")}, "timestamp must be numbers but has type datetime64"),
+        ({"timestamp": np.nan}, "row 0 has the timestamp nan"),
+        ({"user": "x" * 1001}, "must have at most 1,000 letters"),
+        ({"item": "x\0"}, "holds the letter"),
+    ],
+)
+def test_a_wrong_history_is_one_line(tmp_path, changes, rule):
+    path = tmp_path / "h.parquet"
+    pd.DataFrame({"user": ["a", "b"], "item": ["x", "y"], "rating": [4.0, 3.0]}).assign(**changes).to_parquet(path)
+    with pytest.raises(InputError) as caught:
+        _read(path, ("user", "item", "rating"))
+    assert f"{path}: " in str(caught.value)
+    assert rule in str(caught.value)
+
+
+def test_what_is_no_regular_file_or_too_large_is_refused_at_once(tmp_path, monkeypatch):
+    os.mkfifo(tmp_path / "h.parquet")
+    with pytest.raises(InputError, match="is a named pipe"):
+        _read(tmp_path / "h.parquet", ("user", "item"))
+    with pytest.raises(InputError, match="is a folder"):
+        _read(tmp_path, ("user", "item"))
+    pd.DataFrame({"user": ["a"] * 99, "item": "x"}).to_parquet(tmp_path / "large.parquet")
+    monkeypatch.setenv("METAREC_MAX_TABLE_BYTES", "1000")
+    with pytest.raises(InputError, match="more than METAREC_MAX_TABLE_BYTES=1,000 bytes"):
+        _read(tmp_path / "large.parquet", ("user", "item"))

@@ -21,7 +21,7 @@ def table(**changes):
 finite = st.floats(-1e6, 1e6)
 
 
-@given(low=finite, width=st.floats(1e-3, 1e6), unit=st.floats(0, 1))
+@given(low=st.floats(-1e3, 1e3), width=st.floats(1e-3, 1e6), unit=st.floats(0, 1))
 @settings(max_examples=25, deadline=None)
 def test_unit_scale_and_back(low, width, unit):
     scale = RatingScale(low, low + width)
@@ -40,7 +40,7 @@ def test_scale_takes_arrays_and_tensors():
 
 @pytest.mark.parametrize(("low", "high"), [(5, 1), (1, 1), (float("nan"), 1), (0, float("inf")), (-1.7e308, 1.7e308)])
 def test_scale_refuses_invalid_bounds(low, high):
-    with pytest.raises(InputError, match="finite"):
+    with pytest.raises(InputError, match="a rating scale must"):
         RatingScale(low, high)
 
 
@@ -70,7 +70,7 @@ def test_domain_counts_and_types():
         ({"rating": None}, "rating is missing"),
         ({"user": [1, 1, 2]}, "user ids must be strings but got 1"),
         ({"user": ["a", None, "b"]}, "must be strings but got None"),
-        ({"item": ["x", "", "y"]}, "item ids must not be empty"),
+        ({"item": ["x", "", "y"]}, 'item id "" must not be empty'),
         ({"rating": [1.0, 6.0, 2.0]}, "must lie in 1..5 but row 1 holds 6"),
         ({"rating": [1.0, 2.0, np.nan]}, "must be finite but row 2 holds nan"),
         ({"rating": ["1", "2", "3"]}, "must be a number"),
