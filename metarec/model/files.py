@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import os
 from collections.abc import Mapping
@@ -23,7 +22,7 @@ from metarec.files import open_regular
 from metarec.model._arrays import MODEL, read_arrays, write_arrays
 from metarec.model.fusion import Fusion, FusionConfig
 from metarec.model.recommender import NO_HISTORY, FusedRecommender
-from metarec.ratings import Domain, RatingScale
+from metarec.ratings import Domain, RatingScale, read_parquet
 
 __all__ = ["DIGESTS", "digest_of", "load_model", "save_model"]
 
@@ -214,18 +213,9 @@ def _ratings(folder: Path, files: Mapping[str, bytes], scale: RatingScale) -> tu
 
 
 def _table(folder: Path, files: Mapping[str, bytes], name: str) -> pd.DataFrame:
-    """A table of the model. No honest one has more rows than bits."""
-    import pyarrow.parquet as pq
-
     if name not in files:
         raise InputError(f"{folder / name}: missing; the model is not loaded")
-    content = files[name]
-    with pq.ParquetFile(io.BytesIO(content)) as file:
-        rows, cells = file.metadata.num_rows, file.metadata.num_rows * file.metadata.num_columns
-    if rows > 8 * len(content):
-        raise InputError(f"{folder / name}: {rows:,} rows in {len(content):,} bytes; the model is not loaded")
-    MODEL.check(8 * cells, f"{folder / name}: the table without compression")
-    return pd.read_parquet(io.BytesIO(content))
+    return read_parquet(folder / name, files[name])
 
 
 def _read(folder: Path, digest: str | None) -> dict[str, bytes]:

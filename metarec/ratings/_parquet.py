@@ -18,8 +18,11 @@ _ROWS = 1 << 16
 _TEXTS = ("string", "large_string", "string_view", "binary", "large_binary", "binary_view")
 
 
-def read_parquet(path: Path) -> pd.DataFrame:
+def read_parquet(path: Path, content: bytes | None = None) -> pd.DataFrame:
     """The columns of a parquet file, a stored index among them; texts are objects, and lists are arrays.
+
+    Args:
+        content: of the file, where it is read already.
 
     Raises:
         InputError: a file that cannot be read, is damaged, no regular file, or above the limits of a table.
@@ -29,16 +32,16 @@ def read_parquet(path: Path) -> pd.DataFrame:
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
 
-    content = io.BytesIO(read_bytes(path))
+    whole = io.BytesIO(read_bytes(path) if content is None else content)
     try:
-        with pq.ParquetFile(content) as file:
+        with pq.ParquetFile(whole) as file:
             schema = file.schema_arrow
             rows = file.metadata.num_rows
         check_cells(path, rows, schema.names)
         # A long text of many rows takes little of a file, and as a dictionary little memory.
         texts = [field.name for field in schema if str(field.type) in _TEXTS]
         before, pieces = pa.total_allocated_bytes(), []
-        with pq.ParquetFile(content, read_dictionary=texts) as file:
+        with pq.ParquetFile(whole, read_dictionary=texts) as file:
             for piece in file.iter_batches(_ROWS):
                 pieces.append(piece)
                 TABLE.check(pa.total_allocated_bytes() - before, f"{path}: the table without compression")
