@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 
 from metarec.errors import InputError
+from metarec.names import shown
 from metarec.ratings._domain import RatingScale
-from metarec.ratings._files import shown
 from metarec.ratings._tables import Table
 
 __all__ = ["as_ids", "as_numbers", "as_seconds", "check_in_scale", "latest_only"]

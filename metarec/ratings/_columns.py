@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 
 from metarec.errors import InputError
-from metarec.ratings._files import shown
+from metarec.names import shown
 from metarec.ratings._tables import Table
 from metarec.registry import suggest
 

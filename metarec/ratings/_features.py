@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 
 from metarec.errors import InputError
+from metarec.names import shown
 from metarec.ratings._clean import as_ids
 from metarec.ratings._columns import ROLES, plain_name
-from metarec.ratings._files import shown
 from metarec.ratings._tables import Table
 from metarec.registry import suggest
 

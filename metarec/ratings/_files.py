@@ -7,8 +7,9 @@ import zlib
 from pathlib import Path
 
 from metarec.errors import InputError
+from metarec.names import shown
 
-__all__ = ["read_bytes", "read_text", "shown", "suffix_of"]
+__all__ = ["read_bytes", "read_text", "suffix_of"]
 
 _MAGIC = {
     b"\x1f\x8b": ("gzip", "name it .gz"),
@@ -18,13 +19,6 @@ _MAGIC = {
     b"\xfd7zXZ": ("xz", "unpack it"),
     b"(\xb5/\xfd": ("zstandard", "unpack it"),
 }
-
-
-def shown(value: object, limit: int = 60) -> str:
-    """A value as one short printable line, for messages."""
-    text = str(value)
-    text = "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text[: limit + 1])
-    return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
 def suffix_of(path: Path) -> str:

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from metarec.errors import InputError
-from metarec.ratings._files import read_text, shown, suffix_of
+from metarec.names import shown
+from metarec.ratings._files import read_text, suffix_of
 from metarec.ratings._tables import SUFFIXES, Table, read_table
 
 __all__ = ["Source", "find_source", "load"]

@@ -11,11 +11,12 @@ from pathlib import Path
 import pandas as pd
 
 from metarec.errors import InputError
+from metarec.names import shown
 from metarec.ratings._clean import as_ids, as_numbers, as_seconds, check_in_scale, latest_only
 from metarec.ratings._columns import check_columns, find_columns
 from metarec.ratings._domain import Domain, RatingScale
 from metarec.ratings._features import read_features
-from metarec.ratings._files import shown, suffix_of
+from metarec.ratings._files import suffix_of
 from metarec.ratings._layouts import Source, find_source, load
 from metarec.ratings._scale import as_scale, infer_scale
 from metarec.ratings._tables import Table

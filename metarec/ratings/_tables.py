@@ -13,7 +13,8 @@ import numpy as np
 import pandas as pd
 
 from metarec.errors import InputError
-from metarec.ratings._files import read_bytes, read_text, shown, suffix_of
+from metarec.names import shown
+from metarec.ratings._files import read_bytes, read_text, suffix_of
 
 __all__ = ["SUFFIXES", "Table", "read_table"]
 

@@ -25,11 +25,11 @@ from metarec.tracking._base import (
     TrialFacts,
     TrialRun,
 )
-from metarec.tracking._limits import clean_key
 from metarec.tracking._mlflow_runs import STATUS, Parent, Point, Tag, final_name, trial_name
 from metarec.tracking.spool._reconcile import reconciled
+from metarec.tracking.spool._records import Operation
 from metarec.tracking.spool._sender import Sender, unless_away
-from metarec.tracking.spool._spool import Operation, Spool
+from metarec.tracking.spool._spool import Spool
 
 __all__ = ["SpooledComparisonRun", "SpooledStudyRun", "SpooledTrialRun"]
 
@@ -50,7 +50,7 @@ class _SpooledRun(Run):
         for key, value in metrics.items():
             number = float(value)
             # SQL stores clamp infinity to 1.8e308, which flattens every chart with it; NaN leaves a gap.
-            self._metrics.append((clean_key(key), number if math.isfinite(number) else math.nan, now, step))
+            self._metrics.append((key, number if math.isfinite(number) else math.nan, now, step))
 
     def describe(self, markdown: str) -> None:
         self._record(tags={Tag.NOTE: markdown})
