@@ -12,8 +12,8 @@ from typing import Annotated
 
 import typer
 
-from metarec.cli.command import check_json, check_name, cores, named_paths, resumable, run_command
-from metarec.errors import InputError
+from metarec.cli.command import check_json, cores, named_paths, resumable, run_command
+from metarec.errors import InputError, check_name
 
 __all__ = ["main"]
 

@@ -12,7 +12,8 @@ from typing import Annotated, Any
 
 import typer
 
-from metarec.cli.command import check_json, check_name, check_storage, cores, named_paths, resumable, run_command
+from metarec.cli.command import check_json, check_storage, cores, named_paths, resumable, run_command
+from metarec.errors import check_name
 
 __all__ = ["main"]
 

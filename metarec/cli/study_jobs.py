@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from metarec.cli.command import check_name, check_storage, cores, named_paths, resumable
+from metarec.cli.command import check_storage, cores, named_paths, resumable
+from metarec.errors import check_name
 
 if TYPE_CHECKING:
     from metarec.study.job import Job

@@ -7,8 +7,7 @@ import logging
 import numpy as np
 import pandas as pd
 
-from metarec.errors import InputError
-from metarec.names import shown
+from metarec.errors import InputError, shown
 from metarec.ratings._domain import RatingScale
 from metarec.ratings._tables import Table
 

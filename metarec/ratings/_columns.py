@@ -6,8 +6,7 @@ import logging
 import re
 from collections.abc import Mapping
 
-from metarec.errors import InputError
-from metarec.names import shown
+from metarec.errors import InputError, shown
 from metarec.ratings._tables import Table
 from metarec.registry import suggest
 

@@ -9,8 +9,7 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
-from metarec.errors import InputError
-from metarec.names import shown
+from metarec.errors import InputError, shown
 from metarec.ratings._clean import as_ids
 from metarec.ratings._columns import ROLES, plain_name
 from metarec.ratings._tables import Table

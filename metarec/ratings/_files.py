@@ -6,8 +6,7 @@ import gzip
 import zlib
 from pathlib import Path
 
-from metarec.errors import InputError
-from metarec.names import shown
+from metarec.errors import InputError, shown
 
 __all__ = ["read_bytes", "read_text", "suffix_of"]
 

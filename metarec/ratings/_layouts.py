@@ -6,8 +6,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from metarec.errors import InputError
-from metarec.names import shown
+from metarec.errors import InputError, shown
 from metarec.ratings._files import read_text, suffix_of
 from metarec.ratings._tables import SUFFIXES, Table, read_table
 

@@ -10,8 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from metarec.errors import InputError
-from metarec.names import shown
+from metarec.errors import InputError, shown
 from metarec.ratings._clean import as_ids, as_numbers, as_seconds, check_in_scale, latest_only
 from metarec.ratings._columns import check_columns, find_columns
 from metarec.ratings._domain import Domain, RatingScale

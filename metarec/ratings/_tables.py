@@ -12,8 +12,7 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from metarec.errors import InputError
-from metarec.names import shown
+from metarec.errors import InputError, shown
 from metarec.ratings._files import read_bytes, read_text, suffix_of
 
 __all__ = ["SUFFIXES", "Table", "read_table"]

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationIn
 import metarec
 from metarec.bases import BASES, make_base
 from metarec.episodes import EpisodeSettings
-from metarec.errors import InputError
+from metarec.errors import InputError, check_name, printable, shown
 from metarec.fusion import NETWORKS, Choice, FusionNetwork, IntRange, Limits, Parameter, RealRange
 from metarec.fusion.stackers import STACKERS
 from metarec.meta import ENGINES
@@ -22,7 +22,7 @@ from metarec.registry import suggest
 from metarec.search import SearchSettings, parameters_of
 from metarec.study.transfer_spec import STRATEGY, TransferSpec
 
-__all__ = ["SIMULATED", "StudySpec", "find_spec", "load_spec"]
+__all__ = ["SIMULATED", "StudySpec", "find_spec", "load_spec", "stored_spec"]
 
 SIMULATED = "simulated"
 
@@ -70,7 +70,7 @@ class TrainingSpec(_Part):
 class StudySpec(_Part):
     """All settings of a study; only the ratings are separate."""
 
-    name: str = Field("study", pattern=r"^[\w .-]+$")
+    name: str = "study"
     "The name of the study, with which the default of --study-name begins."
     description: str = ""
     "One sentence for the run's page."
@@ -151,6 +151,9 @@ class StudySpec(_Part):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
+        check_name("name", self.name)
+        if not isinstance(self.domains, str):
+            check_name("domains: the name of a domain", *self.domains)
         for name, options in self.bases.items():
             BASES.check(name)
             if options:
@@ -291,6 +294,23 @@ def load_spec(name: str, overrides: Mapping[str, Any], assignments: Sequence[str
         raise InputError(f"{path}: {_explain(error)}") from None
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
+
+
+def stored_spec(content: Any, study: str) -> StudySpec:
+    """The spec that a storage has of a study.
+
+    Raises:
+        InputError: it breaks a rule. Another version of metarec, or another hand, has written it.
+    """
+    try:
+        return StudySpec.model_validate(content)
+    except ValidationError as error:
+        problem = _explain(error)
+    except InputError as error:
+        problem = str(error)
+    raise InputError(
+        f'the spec that the storage has of study "{shown(study)}": {printable(problem)}; begin a new study'
+    )
 
 
 def _names() -> list[str]:

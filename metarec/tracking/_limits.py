@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
-from metarec.names import printable
+from metarec.errors import printable
 
 __all__ = [
     "DATASET_NAME_LENGTH",

@@ -104,7 +104,7 @@ def write(
     """Write to a run in as few calls as possible: each costs a transaction."""
     from mlflow.entities import Metric, Param, RunTag
 
-    points = [Metric(clean_key(name), *rest) for name, *rest in metrics]
+    points = [Metric(clean_key(name), value, moment, step) for name, value, moment, step in metrics]
     columns = [Param(clean_key(key), cut(value, PARAM_LENGTH)) for key, value in params.items()]
     labels = [RunTag(clean_key(key), cut(value, TAG_LENGTH)) for key, value in tags.items()]
     for batch in batches(points, columns, labels):

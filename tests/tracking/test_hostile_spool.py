@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import time
 
@@ -12,6 +13,7 @@ from mlflow import MlflowClient
 
 from metarec.tracking import MlflowTracker, sqlite_uri
 from metarec.tracking.spool import _spooled_runs
+from metarec.tracking.spool._records import UNFIT, read_record
 from metarec.tracking.spool._spool import Spool
 
 NAME = "0" * 32
@@ -55,9 +57,8 @@ def begun(folder, name="s"):
 def left_behind(folder, study, *lines):
     """The spool of a dead process with these lines, which are bytes or operations."""
     spool = Spool.new(folder / "spool", {"study": study._parent.name, "run_id": study.run_id})
-    raw = (
-        line if isinstance(line, bytes) else json.dumps({"child": None, "time": 1, **line}).encode() for line in lines
-    )
+    usual = {"child": None, "time": 1}
+    raw = (line if isinstance(line, bytes) else json.dumps({**usual, **line}).encode() for line in lines)
     (spool.folder / "operations.jsonl").write_bytes(b"".join(line + b"\n" for line in raw))
     spool._file.close()
     spool._lock.release()
@@ -165,6 +166,13 @@ def test_a_link_in_place_of_a_file_of_the_spool_changes_nothing_elsewhere(folder
     (place / file).symlink_to(victim / "thesis.txt")
     goes_on(folder, client)
     assert (victim / "thesis.txt").read_bytes() == before
+
+
+def test_a_file_beside_the_spools_is_none_of_them(folder, client, caplog):
+    (folder / "spool").mkdir()
+    (folder / "spool" / ".DS_Store").write_text("x")
+    goes_on(folder, client)
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
 
 
 def test_a_link_in_place_of_a_spool_is_left_alone(folder, client, victim):
@@ -300,10 +308,22 @@ RECORD = st.fixed_dictionaries(
     optional={name: JSON for name in FIELDS if name not in ("what", "time")},
 )
 LINE = st.one_of(RECORD, st.dictionaries(st.sampled_from(FIELDS), JSON)).map(lambda one: json.dumps(one).encode())
+LINE |= st.binary(max_size=30).map(lambda raw: raw.replace(b"\n", b""))
 
 
-@settings(max_examples=20, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
-@given(lines=st.lists(LINE | st.binary(max_size=30).map(lambda raw: raw.replace(b"\n", b"")), max_size=8))
+@settings(deadline=None, derandomize=True)
+@given(line=LINE)
+def test_a_line_is_a_record_that_can_be_sent_or_unfit(line):
+    record = read_record(line)
+    assert record["what"] in ("begin", "log", "files", "datasets", "register", "end", UNFIT)
+    assert record["what"] != "files" or re.fullmatch("files/[0-9a-f]{32}", record["folder"])
+    assert record["what"] != UNFIT or record["problem"].isprintable()
+    # None of them is lost: it can be written again.
+    json.dumps(record)
+
+
+@settings(max_examples=5, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@given(lines=st.lists(LINE, min_size=5, max_size=20))
 def test_whatever_the_lines_are_the_next_run_goes_on(folder, client, victim, lines):
     name = f"study {time.monotonic_ns()}"
     left_behind(folder, begun(folder, name), *lines, GOOD)

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from metarec.names import printable, shown
+from metarec.errors import printable, shown
 from metarec.tracking._mlflow_runs import STATUS
 
 __all__ = ["FILES", "UNFIT", "Operation", "UnfitRecord", "read_json", "read_record"]
@@ -80,8 +80,9 @@ def _is_count(value: object) -> bool:
 
 
 def _is_child(value: object) -> bool:
-    key = isinstance(value, str) and re.fullmatch(r"[A-Za-z0-9_.-]{1,100}", value)
-    return value is None or (_is_count(value) and value < 2**31) or bool(key)  # type: ignore[operator]  # it is a count
+    if isinstance(value, str):
+        return re.fullmatch(r"[A-Za-z0-9_.-]{1,100}", value) is not None
+    return value is None or (type(value) is int and 0 <= value < 2**31)
 
 
 def _is_text(value: object) -> bool:

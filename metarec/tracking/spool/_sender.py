@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
-from metarec.names import printable
+from metarec.errors import printable
 from metarec.tracking._limits import (
     DATASET_NAME_LENGTH,
     DATASET_SOURCE_LENGTH,

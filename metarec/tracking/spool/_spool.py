@@ -159,7 +159,7 @@ class Spool:
 
 def _folders(root: Path, about: Mapping[str, Any]) -> Iterator[Path]:
     """The folders of the spools that are about the same, the oldest first."""
-    for folder in sorted(root.iterdir()) if root.is_dir() else []:
+    for folder in sorted(path for path in root.iterdir() if path.is_dir()) if root.is_dir() else []:
         if (stray := _stray(folder)) is not None:
             logger.error("%s is left alone: a spool has no links, but %s is not its own; remove it", folder, stray.name)
             continue
