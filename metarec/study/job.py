@@ -21,7 +21,7 @@ import yaml
 from optuna.trial import FrozenTrial
 
 from metarec.errors import InputError, check_name
-from metarec.files import dotted, make_folders
+from metarec.files import dotted, make_folders, write_whole
 from metarec.importing import importing
 from metarec.model.mlflow_model import DIGEST
 from metarec.ratings import Domain
@@ -289,9 +289,9 @@ def _dataset(spec: StudySpec, domain: str, **profile: Any) -> Dataset:
 
 
 def _result(spec: StudySpec, study: optuna.Study, job: Job, run: StudyRun, outcome: Outcome) -> StudyResult:
-    predictions = job.folder / "predictions.parquet"
-    predictions.parent.mkdir(parents=True, exist_ok=True)
-    outcome.rows.to_parquet(predictions)
+    # A link there is replaced and not followed: the report is written beside this file.
+    predictions = job.folder.resolve() / "predictions.parquet"
+    write_whole(predictions, outcome.rows.to_parquet())
     trials = counted_trials(study)
     return StudyResult(
         job.study_name,
@@ -301,7 +301,7 @@ def _result(spec: StudySpec, study: optuna.Study, job: Job, run: StudyRun, outco
         outcome.test,
         outcome.settings,
         outcome.engines,
-        predictions.resolve(),
+        predictions,
         run.experiment_id,
         run.run_id,
         run.run_ids(),

@@ -308,9 +308,7 @@ def stored_spec(content: Any, study: str) -> StudySpec:
         problem = _explain(error)
     except InputError as error:
         problem = str(error)
-    raise InputError(
-        f'the spec that the storage has of study "{shown(study)}": {printable(problem)}; begin a new study'
-    )
+    raise InputError(f'the stored spec of study "{shown(study)}": {printable(problem)}; begin a new study')
 
 
 def _names() -> list[str]:

@@ -1,6 +1,6 @@
 """The limits of one call to an MLflow store are MLflow's own, and what is sent keeps them."""
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from mlflow.store.model_registry.dbmodels.models import SqlRegisteredModel
 from mlflow.store.tracking.dbmodels.models import SqlRun
@@ -39,6 +39,7 @@ def test_the_names_of_runs_and_models_fit():
 NAMES = st.text(min_size=1, max_size=60)
 
 
+@settings(deadline=None, derandomize=True)
 @given(one=NAMES, other=NAMES, model=NAMES)
 def test_keys_are_accepted_and_stay_different(one, other, model):
     keys = [_limits.clean_key(f"test/{name}/{model}/rmse") for name in (one, other)]
@@ -49,6 +50,7 @@ def test_keys_are_accepted_and_stay_different(one, other, model):
         validation._validate_metric_name(key)
 
 
+@settings(deadline=None, derandomize=True)
 @given(text=st.text(alphabet=st.characters(), max_size=100), length=st.integers(40, 60))
 def test_a_text_is_cut_to_what_a_store_keeps(text, length):
     kept = _limits.cut(text, length)
