@@ -13,7 +13,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from metarec.errors import InputError
+from metarec.errors import InputError, check_name
 
 __all__ = ["Registry", "suggest"]
 
@@ -62,10 +62,12 @@ class Registry:
         return {name: _code_hash(plugins[name].module.partition(".")[0]) for name in foreign if name in plugins}
 
     def check(self, name: str) -> str:
-        """Return `name`, or raise :class:`InputError` with the closest name."""
+        """Return `name`, or raise :class:`InputError`: with the closest name, or for a plug-in with a bad name."""
         # Built-ins are checked first, because the search of plug-ins reads a few hundred files.
-        if name not in self._builtins and name not in (names := self.names()):
-            raise InputError(f'unknown {self.kind} "{name}"; {suggest(name, names)}')
+        if name not in self._builtins:
+            if name not in (names := self.names()):
+                raise InputError(f'unknown {self.kind} "{name}"; {suggest(name, names)}')
+            check_name(f"the name of a {self.kind}", name)
         return name
 
     def get(self, name: str) -> Any:

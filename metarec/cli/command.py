@@ -16,13 +16,12 @@ from pathlib import Path
 
 import typer
 
-from metarec.errors import InputError
+from metarec.errors import InputError, check_name, printable
 
 __all__ = [
     "BAD_INPUT",
     "INTERRUPTED",
     "check_json",
-    "check_name",
     "check_storage",
     "cores",
     "named_paths",
@@ -52,15 +51,8 @@ def _named_path(entry: str) -> tuple[str, str]:
     name, equals, path = entry.partition("=")
     if not (name and equals and path):
         raise InputError(f'--data must be NAME=PATH but got "{entry}"; for example movies=ratings.csv')
-    if "/" in name or name in (".", ".."):
-        raise InputError(f'--data: the name of a domain must not hold a slash but got "{name}"; choose a plain word')
+    check_name("--data: the name of a domain", name)
     return name, path
-
-
-def check_name(option: str, name: str) -> None:
-    """Raise InputError unless the name that `option` gives can be the name of a folder."""
-    if not name.strip(". ") or "/" in name or "\0" in name or len(name) > 200:
-        raise InputError(f'{option} must be a plain name of at most 200 characters without "/" but got "{name}"')
 
 
 def check_json(path: Path | None, out: Path) -> None:
@@ -126,5 +118,5 @@ def _stop_by_kind(error: Exception) -> None:
 
 
 def _stop(message: str, code: int) -> None:
-    typer.echo("error: " + " ".join(message.split()), err=True)
+    typer.echo("error: " + printable(" ".join(message.split())), err=True)
     sys.exit(code)

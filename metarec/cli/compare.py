@@ -6,14 +6,13 @@ Only typer is imported at the top, so that ``--help`` answers at once.
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from metarec.cli.command import check_json, check_name, cores, named_paths, resumable, run_command
-from metarec.errors import InputError
+from metarec.cli.command import check_json, cores, named_paths, resumable, run_command
+from metarec.errors import InputError, check_name
 
 __all__ = ["main"]
 
@@ -70,10 +69,8 @@ def compare(
     with importing():
         from datetime import datetime
 
-        from rich.console import Console
-
         from metarec.cli.compare_tables import TerminalWatcher, show_comparison, show_where
-        from metarec.cli.terminal import library_messages
+        from metarec.cli.terminal import library_messages, terminal
         from metarec.compare.job import Job, run_comparison
         from metarec.compare.plan import ComparisonPlan
         from metarec.ratings import read_domain, simulate_domains
@@ -95,7 +92,7 @@ def compare(
         link_users=link_users,
     )
     tracker = MlflowTracker(uri, out / "artifacts", spool=out / "spool")
-    errors = Console(stderr=True)
+    errors = terminal(errors=True)
     with library_messages(errors) as messages:
         domains = {own: read_domain(path, own) for own, path in paths.items()} if paths else simulate_domains(seed=0)
         with resumable("--name", name), TerminalWatcher(errors, messages, len(plan.strategies)) as watcher:
@@ -103,8 +100,7 @@ def compare(
             comparison = run_comparison(plan, domains, job)
     if json_file is not None:
         json_file.write_text(json.dumps(comparison.to_json(), indent=2) + "\n", encoding="utf-8")
-    # A pipe has no width; the tables need about a hundred columns.
-    console = Console(width=None if sys.stdout.isatty() else 100)
+    console = terminal()
     show_comparison(console, comparison)
     show_where(console, comparison, uri)
 

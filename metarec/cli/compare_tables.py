@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from metarec.cli.terminal import Messages, ProgressLine, show_runs
+from metarec.cli.terminal import Messages, ProgressLine, as_text, show_runs
 from metarec.compare.cells import StrategyResult
 from metarec.compare.job import Watcher
 from metarec.compare.plan import SCRATCH, RoundKey
@@ -36,7 +36,7 @@ class TerminalWatcher(ProgressLine, Watcher):
             rmse = {one.cell.strategy: one.scores.rmse for one in own}
             best = min((name for name in rmse if name != ORACLE), key=lambda name: rmse[name])
             line = f"{result.cell.round}: best {best}, RMSE {rmse[best]:.4f}; scratch {rmse[SCRATCH]:.4f}"
-            self._console.print(Text(line), soft_wrap=True)
+            self._console.print(as_text(line), soft_wrap=True)
         self._show("cells", done, total)
 
 
@@ -47,7 +47,7 @@ def show_comparison(console: Console, comparison: Comparison) -> None:
     notes = ["* the best of its column", "gain: how much less RMSE over all shots, with its 95 % interval"]
     if ORACLE in comparison.plan.strategies:
         notes.append(f"{ORACLE}: learned from every train user of the target")
-    console.print(Text("; ".join(notes)))
+    console.print(as_text("; ".join(notes)))
 
 
 def show_where(console: Console, comparison: Comparison, tracking_uri: str) -> None:

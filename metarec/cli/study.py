@@ -12,7 +12,8 @@ from typing import Annotated, Any
 
 import typer
 
-from metarec.cli.command import check_json, check_name, check_storage, cores, named_paths, resumable, run_command
+from metarec.cli.command import check_json, check_storage, cores, named_paths, resumable, run_command
+from metarec.errors import check_name
 
 __all__ = ["main"]
 
@@ -81,10 +82,8 @@ def study(
     with importing():
         from datetime import datetime
 
-        from rich.console import Console
-
         from metarec.cli.study_tables import TerminalWatcher, show_result, show_where
-        from metarec.cli.terminal import library_messages
+        from metarec.cli.terminal import library_messages, terminal
         from metarec.report import StudyReporter
         from metarec.study.data import read_data
         from metarec.study.job import Job, run_study
@@ -102,7 +101,7 @@ def study(
         check_ray(ray)
     uri = tracking_uri or sqlite_uri(out / "mlflow.db")
     check_uri(uri)
-    errors = Console(stderr=True)
+    errors = terminal(errors=True)
     with library_messages(errors) as messages:
         domains = read_data(loaded)
         tracker = MlflowTracker(uri, out / "artifacts", spool=out / "spool")
@@ -111,8 +110,7 @@ def study(
             result = run_study(loaded, domains, job)
     if json_file is not None:
         json_file.write_text(json.dumps(result.to_json(), indent=2) + "\n", encoding="utf-8")
-    # A pipe has no width; the tables need about a hundred columns.
-    console = Console(width=None if sys.stdout.isatty() else 100)
+    console = terminal()
     show_result(console, result)
     show_where(console, result, uri)
 

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from metarec.cli.command import check_name, check_storage, cores, named_paths, resumable
+from metarec.cli.command import check_storage, cores, named_paths, resumable
+from metarec.errors import check_name, printable
 
 if TYPE_CHECKING:
     from metarec.study.job import Job
@@ -66,7 +67,7 @@ def repair(
 
         done = repair_study(job)
     for line in done or ["all is right"]:
-        typer.echo(line)
+        typer.echo(printable(line))
 
 
 @app.command()
@@ -111,10 +112,8 @@ def _job(name: str, storage: str | None, out: Path, tracking_uri: str | None, *,
     """A job on an existing study, with its terminal output."""
     check_name("--study-name", name)
     check_storage(storage)
-    from rich.console import Console
-
     from metarec.cli.study_tables import TerminalWatcher
-    from metarec.cli.terminal import library_messages
+    from metarec.cli.terminal import library_messages, terminal
     from metarec.report import StudyReporter
     from metarec.study.job import Job
     from metarec.tracking import MlflowTracker, NullTracker, check_uri, sqlite_uri
@@ -123,6 +122,6 @@ def _job(name: str, storage: str | None, out: Path, tracking_uri: str | None, *,
     if tracked:
         check_uri(uri)
     tracker = MlflowTracker(uri, out / "artifacts", spool=out / "spool") if tracked else NullTracker()
-    errors = Console(stderr=True)
+    errors = terminal(errors=True)
     with library_messages(errors) as messages, TerminalWatcher(errors, messages) as watcher:
         yield Job(out, name, storage=storage, tracker=tracker, reporter=StudyReporter(), jobs=cores(), watcher=watcher)

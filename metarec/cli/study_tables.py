@@ -5,9 +5,8 @@ from __future__ import annotations
 from optuna.trial import FrozenTrial, TrialState
 from rich.console import Console
 from rich.table import Table
-from rich.text import Text
 
-from metarec.cli.terminal import Messages, ProgressLine, show_runs
+from metarec.cli.terminal import Messages, ProgressLine, as_text, show_runs
 from metarec.evaluation.engine_check import EngineCheck
 from metarec.evaluation.metrics import METAREC, METRICS
 from metarec.report.description import members_text
@@ -37,14 +36,14 @@ class TerminalWatcher(ProgressLine, Watcher):
             outcome = f"validation RMSE {error:.5f} (unit scale){time}{mark}"
         else:
             outcome = state_of(trial)
-        self._console.print(Text(f"trial {trial.number:>3}  {outcome}  {seconds:.1f} s"))
+        self._console.print(as_text(f"trial {trial.number:>3}  {outcome}  {seconds:.1f} s"))
         self._show("trials", done, total)
 
     def on_stage(self, what: str) -> None:
         self._show(what)
 
     def on_stopping(self) -> None:
-        self._console.print(Text("stopping when the running trials have ended; a second Ctrl-C stops now"))
+        self._console.print(as_text("stopping when the running trials have ended; a second Ctrl-C stops now"))
 
 
 def show_result(console: Console, result: StudyResult) -> None:
@@ -60,22 +59,22 @@ def show_result(console: Console, result: StudyResult) -> None:
     if result.strategies:
         best = result.strategies[0]
         console.print(
-            Text(f"metarec is the strategy {best.strategy} of study {result.name}, as trial {best.best} has it")
+            as_text(f"metarec is the strategy {best.strategy} of study {result.name}, as trial {best.best} has it")
         )
     else:
-        console.print(Text(f"metarec is study {result.name}'s combination of {members_text(result.members)}"))
+        console.print(as_text(f"metarec is study {result.name}'s combination of {members_text(result.members)}"))
     parameters = ", ".join(
         f"{name}={value:.4g}" if isinstance(value, float) else f"{name}={value}"
         for name, value in result.best.params.items()
     )
-    console.print(Text(f"best single trial, {result.best.number}: {parameters}"))
+    console.print(as_text(f"best single trial, {result.best.number}: {parameters}"))
 
 
 def show_where(console: Console, result: StudyResult, tracking_uri: str) -> None:
     """Print the last lines: the predictions, the model, and the store of the runs."""
-    console.print(Text(f"predictions: {result.predictions}"), soft_wrap=True)
+    console.print(as_text(f"predictions: {result.predictions}"), soft_wrap=True)
     if result.model is not None:
-        console.print(Text(f'model: metarec.load("{result.model}")'), soft_wrap=True)
+        console.print(as_text(f'model: metarec.load("{result.model}")'), soft_wrap=True)
     show_runs(console, "this study", tracking_uri, result.experiment_id, result.run_id)
 
 
@@ -108,7 +107,7 @@ def _engine_table(checks: list[EngineCheck]) -> Table:
     for check in checks:
         time = f"{check.milliseconds:,.0f} ms" if check.milliseconds is not None else check.problem
         difference = "reference" if check.difference is None else f"{check.difference:.1e}"
-        table.add_row(check.engine, time, difference if check.milliseconds is not None else "")
+        table.add_row(check.engine, as_text(time), difference if check.milliseconds is not None else "")
     return table
 
 

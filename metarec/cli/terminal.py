@@ -14,10 +14,37 @@ from rich.logging import RichHandler
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
+from metarec.errors import printable
 from metarec.ratings import Domain
 from metarec.tracking import runs_address, shown_uri, ui_command
 
-__all__ = ["Messages", "ProgressLine", "library_messages", "progress_line", "show_data", "show_runs"]
+__all__ = [
+    "Messages",
+    "ProgressLine",
+    "as_text",
+    "library_messages",
+    "progress_line",
+    "show_data",
+    "show_runs",
+    "terminal",
+]
+
+
+def terminal(*, errors: bool = False) -> Console:
+    """The console of the results, or of progress and errors. It takes text as it is, without markup."""
+    # A pipe has no width; the tables need about a hundred columns.
+    width = None if errors or sys.stdout.isatty() else 100
+    return Console(stderr=errors, width=width, markup=False, emoji=False)
+
+
+def as_text(text: str) -> Text:
+    """A line that cannot control the terminal, whatever names and messages are in it."""
+    return Text(printable(text))
+
+
+class _OneLine(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        return printable(super().format(record))
 
 
 class Messages(MemoryHandler):
@@ -29,6 +56,7 @@ class Messages(MemoryHandler):
     def __init__(self, console: Console) -> None:
         shown = RichHandler(console=console, show_time=False, show_path=False, show_level=False, markup=False)
         shown.addFilter(_add_level)
+        shown.setFormatter(_OneLine("%(message)s"))
         # Only `show` flushes the messages, not a full buffer, an error or closing.
         super().__init__(sys.maxsize, flushLevel=sys.maxsize, target=shown, flushOnClose=False)
 
@@ -64,7 +92,7 @@ def progress_line(console: Console) -> Progress:
     """A progress bar that disappears at the end; nothing without a terminal."""
     return Progress(
         SpinnerColumn(),
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=30),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
@@ -98,14 +126,14 @@ class ProgressLine:
     def _show(self, description: str, done: int | None = None, total: int | None = None) -> None:
         if self._task is not None:
             self._progress.remove_task(self._task)
-        self._task = self._progress.add_task(description, total=total, completed=done or 0)
+        self._task = self._progress.add_task(printable(description), total=total, completed=done or 0)
 
 
 def show_data(console: Console, domains: Mapping[str, Domain]) -> None:
     """A line for each domain."""
     for name, domain in domains.items():
         console.print(
-            Text(
+            as_text(
                 f"{name}: {domain.num_users:,} users, {domain.num_items:,} items, {len(domain.ratings):,} ratings, "
                 f"scale {domain.scale}, {'timestamps' if domain.has_timestamps else 'no timestamps'}, "
                 f"{'item features' if domain.items is not None else 'no item features'}"
@@ -117,13 +145,13 @@ def show_runs(
     console: Console, own: str, tracking_uri: str, experiment_id: str | None, run_id: str | None = None
 ) -> None:
     """Print the store of the runs, how to open it, and the page of the job's own run, which `own` names."""
-    console.print(Text(f"runs: {shown_uri(tracking_uri)}"), soft_wrap=True)
+    console.print(as_text(f"runs: {shown_uri(tracking_uri)}"), soft_wrap=True)
     command = ui_command(tracking_uri)
     if command:
-        console.print(Text(f"open them: {command}"), soft_wrap=True)
+        console.print(as_text(f"open them: {command}"), soft_wrap=True)
     if experiment_id is not None:
         server = tracking_uri if tracking_uri.startswith("http") else "http://127.0.0.1:5000"
         address = runs_address(experiment_id, server=server)
-        console.print(Text(f"{'then look at' if command else 'look at'}: {address}"), soft_wrap=True)
+        console.print(as_text(f"{'then look at' if command else 'look at'}: {address}"), soft_wrap=True)
         page = runs_address(experiment_id, run_id, server=server)
-        console.print(Text(f"{own}: {page}"), soft_wrap=True)
+        console.print(as_text(f"{own}: {page}"), soft_wrap=True)

@@ -17,6 +17,7 @@ from metarec.compare.plan import CellKey, ComparisonPlan, RoundKey, World
 from metarec.compare.records import Reporter, cell_record, line_metrics, plan_params
 from metarec.compare.summary import Comparison, lines
 from metarec.episodes import DomainEpisodes
+from metarec.errors import check_name
 from metarec.files import make_folders
 from metarec.importing import importing
 from metarec.ratings import Domain
@@ -49,6 +50,9 @@ class Job:
         name: a comparison of this name goes on.
         tracker: records the runs. reporter: writes descriptions, tables and pictures.
         jobs: processes that fit base recommenders, then compute rounds. No number depends on it.
+
+    Raises:
+        InputError: `name` breaks the rule of :func:`~metarec.errors.check_name`.
     """
 
     out: Path
@@ -57,6 +61,9 @@ class Job:
     reporter: Reporter = field(default_factory=Reporter)
     jobs: int = 1
     watcher: Watcher = field(default_factory=Watcher)
+
+    def __post_init__(self) -> None:
+        check_name("the name of a comparison", self.name)
 
     @property
     def cache(self) -> Path:

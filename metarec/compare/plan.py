@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from metarec.episodes import EpisodeSettings
-from metarec.errors import InputError
+from metarec.errors import InputError, check_name
 from metarec.ratings import Domain
 from metarec.registry import suggest
 from metarec.transfer import TransferRounds, TransferSettings, competitors
@@ -146,6 +146,7 @@ class ComparisonPlan:
         Raises:
             InputError: a domain that is not there, or too few users for a round.
         """
+        check_name("the name of a domain", *domains)
         if self.target not in domains:
             raise InputError(f'--target "{self.target}" is not one of the domains; {suggest(self.target, domains)}')
         if len(domains) < 2:

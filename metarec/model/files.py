@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -52,10 +52,11 @@ def save_model(
         items: the domain's table of item features, for bases that are fitted again; None where there is none.
 
     Raises:
-        InputError: a plug-in's baseline without ``state``.
+        InputError: a plug-in's baseline without ``state``, or two names that make one name of a file.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     maker, fusion = recommender.maker, recommender.fusion.used().state()
+    _check_files(maker.bases, fusion)
+    folder.mkdir(parents=True, exist_ok=True)
     again = [name for name, base in maker.bases.items() if not _keeps(base)]
     for name, base in maker.bases.items():
         state = _predictions(base, _probes(recommender)) if name in again else base.state()  # type: ignore[attr-defined]
@@ -258,6 +259,17 @@ def _plain(name: str) -> str:
 def _member_file(kind: str, name: str) -> str:
     """The file of a member of the fusion; `kind` is one of _MEMBERS."""
     return f"{kind[:-1]}-{_plain(name)}.npz"
+
+
+def _check_files(bases: Iterable[str], fusion: Mapping[str, Any]) -> None:
+    """Raise InputError where two members would be kept in one file."""
+    files: dict[str, str] = {}
+    named = [(name, f"base-{_plain(name)}.npz") for name in bases]
+    named += [(name, _member_file(kind, name)) for kind in _MEMBERS for name in fusion[kind]]
+    for name, file in named:
+        if file in files:
+            raise InputError(f'"{files[file]}" and "{name}" would both be kept in {file}; rename one of them')
+        files[file] = name
 
 
 def _keeps(base: BaseRecommender) -> bool:

@@ -14,7 +14,7 @@ from pydantic import Field, model_validator
 from metarec.bases import Learned, check_finite
 from metarec.config import Config
 from metarec.episodes import DomainEpisodes, Episodes, FusionInputs
-from metarec.errors import InputError, shown
+from metarec.errors import InputError, check_name, shown
 from metarec.fusion.stackers import STACKERS, Stacker
 from metarec.meta import AdaptedNetwork, MetaLearner, NetworkConfig, Shape
 
@@ -25,7 +25,8 @@ class FusionConfig(Config):
     """The members of a fusion. A study proposes a fusion of the networks of its best trials.
 
     Raises:
-        InputError: no member, an unknown name, or a network and a stacker of the same name.
+        InputError: no member, an unknown name, a name that breaks the rule of names, or a network and a stacker
+            of the same name.
     """
 
     networks: dict[str, NetworkConfig] = Field(default_factory=lambda: {"network": NetworkConfig()})
@@ -40,6 +41,7 @@ class FusionConfig(Config):
         names = [*self.networks, *self.stackers]
         if not names:
             raise InputError("a fusion must have at least one network or stacker but has none")
+        check_name("networks: the name of a network", *self.networks)
         for name in self.stackers:
             STACKERS.check(name)
         twice = sorted({name for name in names if names.count(name) > 1})

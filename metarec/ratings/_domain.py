@@ -12,7 +12,7 @@ from typing import Any, Literal, TypeVar
 import numpy as np
 import pandas as pd
 
-from metarec.errors import InputError, shown
+from metarec.errors import InputError, check_name, shown
 
 __all__ = ["TIMES", "Domain", "RatingScale", "id_rule"]
 
@@ -104,8 +104,9 @@ class Domain:
         feedback: only ``"explicit"`` ratings can be fused.
 
     Raises:
-        InputError: a missing column, an id that is no string or breaks `id_rule`, a rating that is not finite or not
-            in the scale, a timestamp out of range, a user-item pair, an item or a user that is listed twice.
+        InputError: a name that :func:`~metarec.errors.check_name` refuses, a missing column, an id that is no string or
+            breaks `id_rule`, a rating that is not finite or not in the scale, a timestamp out of range, a user-item
+            pair, an item or a user that is listed twice.
     """
 
     name: str
@@ -116,6 +117,7 @@ class Domain:
     feedback: Literal["explicit"] = "explicit"
 
     def __post_init__(self) -> None:
+        check_name("the name of a domain", self.name)
         if self.feedback != "explicit":
             raise InputError(f'domain "{self.name}": feedback must be "explicit" but got {self.feedback!r}')
         object.__setattr__(self, "ratings", _checked_ratings(self.name, self.ratings, self.scale))

@@ -14,7 +14,7 @@ from metarec.compare.plan import ComparisonPlan
 from metarec.compare.records import Reporter
 from metarec.compare.summary import Comparison, Line, Setting, best_of
 from metarec.ratings import Domain
-from metarec.tracking import ComparisonRun, markdown_table
+from metarec.tracking import ComparisonRun, Markdown, markdown_table, markdown_text
 
 __all__ = ["ComparisonReporter", "chosen_markdown", "table_csv", "table_markdown"]
 
@@ -33,9 +33,10 @@ class ComparisonReporter(Reporter):
             ["domain", "users", "items", "ratings", "scale"],
             [[key, d.num_users, d.num_items, len(d.ratings), str(d.scale)] for key, d in domains.items()],
         )
-        sources = ", ".join(name for name in domains if name != plan.target)
+        sources = ", ".join(markdown_text(name) for name in domains if name != plan.target)
         return (
-            f"**{name}** compares how {sources} help {plan.target}, a domain with few train users.\n\n"
+            f"**{markdown_text(name)}** compares how {sources} help {markdown_text(plan.target)}, a domain with few "
+            f"train users.\n\n"
             f"{data}\n\nEach child run is one strategy in one round: a number of shots, of train users, and a seed."
         )
 
@@ -61,10 +62,10 @@ class ComparisonReporter(Reporter):
 def _explanation(comparison: Comparison) -> str:
     plan = comparison.plan
     return (
-        f"RMSE on {plan.target} ({comparison.scale}), mean over {plan.seeds} seeds; the best of each column is bold "
-        "(the oracle learns from every train user of the target and does not count). In brackets: the gain over "
-        "scratch, in percent, and its 95 % interval over test users. Scratch, and the baselines below the oracle, "
-        "learn from the target's few users alone."
+        f"RMSE on {markdown_text(plan.target)} ({comparison.scale}), mean over {plan.seeds} seeds; the best of each "
+        "column is bold (the oracle learns from every train user of the target and does not count). In brackets: the "
+        "gain over scratch, in percent, and its 95 % interval over test users. Scratch, and the baselines below the "
+        "oracle, learn from the target's few users alone."
     )
 
 
@@ -86,9 +87,9 @@ def _setting_table(comparison: Comparison, setting: Setting) -> str:
     return markdown_table(["strategy", *heads, "gain over scratch, all shots"], rows)
 
 
-def _cell(line: Line, *, marked: bool) -> str:
+def _cell(line: Line, *, marked: bool) -> Markdown:
     rmse = f"**{line.rmse:.4f}**" if marked else f"{line.rmse:.4f}"
-    return f"{rmse} ({line.gain})" if line.gain is not None else rmse
+    return Markdown(f"{rmse} ({line.gain})" if line.gain is not None else rmse)
 
 
 def table_csv(lines: Sequence[Line]) -> str:
@@ -121,9 +122,9 @@ def _bullets(value: Any, depth: int) -> list[str]:
         found = []
         for key, inner in value.items():
             if isinstance(inner, dict | list) and inner:
-                found += [f"{indent}- {key}:", *_bullets(inner, depth + 1)]
+                found += [f"{indent}- {markdown_text(key)}:", *_bullets(inner, depth + 1)]
             else:
-                found.append(f"{indent}- {key}: {_text(inner)}")
+                found.append(f"{indent}- {markdown_text(key)}: {_text(inner)}")
         return found
     if isinstance(value, list):
         if all(not isinstance(inner, dict | list) for inner in value):
@@ -133,4 +134,4 @@ def _bullets(value: Any, depth: int) -> list[str]:
 
 
 def _text(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    return f"{value:.4g}" if isinstance(value, float) else markdown_text(value)

@@ -14,7 +14,7 @@ from metarec.report.findings import REPEAT, Findings
 from metarec.study.data import data_of
 from metarec.study.results import microseconds
 from metarec.study.spec import StudySpec
-from metarec.tracking import TAG_LENGTH, markdown_table
+from metarec.tracking import TAG_LENGTH, markdown_code, markdown_table, markdown_text
 
 __all__ = [
     "Table",
@@ -94,21 +94,23 @@ def _data(findings: Mapping[str, Any]) -> str:
             "validation users, which are not available in an application with so few users."
         )
     return (
-        f"**{findings['study']}** {findings['description']}\n\n### Data\n\n{table}{more}\n\n"
-        f"Target: {findings['target']}.{users} The whole spec is `study.yaml` among the artifacts. "
-        f"To repeat it: `{findings['repeat']}`"
+        f"**{markdown_text(findings['study'])}** {markdown_text(findings['description'])}\n\n"
+        f"### Data\n\n{table}{more}\n\n"
+        f"Target: {markdown_text(findings['target'])}.{users} The whole spec is `study.yaml` among the artifacts. "
+        f"To repeat it: {markdown_code(findings['repeat'])}"
     )
 
 
 def _result(findings: Findings) -> str:
     best = findings["best"]
-    params = ", ".join(f"{name} {short(value)}" for name, value in best["params"].items())
+    params = ", ".join(f"{markdown_text(name)} {markdown_text(short(value))}" for name, value in best["params"].items())
     text = f"### Result\n\nBest: trial {best['number']} ({params}), validation RMSE {best['value']:.5f} (unit scale)."
     if findings["transfer"] is not None:
         return text
-    weights = members_text(findings["members"])
+    weights = markdown_text(members_text(findings["members"]))
     return (
-        f"{text} metarec is the combination of {weights}, weighted on validation users. To use it: `{findings['use']}`."
+        f"{text} metarec is the combination of {weights}, weighted on validation users. "
+        f"To use it: {markdown_code(findings['use'])}."
     )
 
 
@@ -133,7 +135,7 @@ def verdicts(table: Mapping[str, Any]) -> list[str]:
 
 
 def _comparison(table: Mapping[str, Any]) -> str:
-    lines = "; ".join(verdicts(table)) or "there is no other model to compare with"
+    lines = "; ".join(map(markdown_text, verdicts(table))) or "there is no other model to compare with"
     return (
         f"### Comparison with other models\n\n{_scores(table)}\n\nPaired bootstrap over users: {lines}. "
         "Each 95 % interval holds by itself; none is corrected for multiple comparisons."
@@ -155,7 +157,8 @@ def _scores(table: Mapping[str, Any]) -> str:
         ]
         for row in table["models"]
     ]
-    title = f"Test: {table['domain']} ({table['scale']}), {table['n_users']} users, {table['n_ratings']} ratings"
+    domain = markdown_text(table["domain"])
+    title = f"Test: {domain} ({table['scale']}), {table['n_users']} users, {table['n_ratings']} ratings"
     labels = [metric.label for metric in columns.values()]
     head = ["model", *labels, f"{METAREC} gains (95 %)", f"{METAREC} is"]
     return f"**{title}**\n\n{markdown_table(head, rows)}"
@@ -164,7 +167,7 @@ def _scores(table: Mapping[str, Any]) -> str:
 def _importance(found: Mapping[str, Any]) -> str:
     text = f"{found['reason'][:1].upper()}{found['reason'][1:]}."
     if not found["reason"]:
-        shares = ", ".join(f"{name} {share:.0%}" for name, share in found["shares"].items())
+        shares = ", ".join(f"{markdown_text(name)} {share:.0%}" for name, share in found["shares"].items())
         text = f"Shares of the variance of the error (fANOVA, {found['trials']} trials: a rough guess): {shares}."
     return f"### Parameter importance\n\n{text}"
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from jinja2 import Environment
 
+from metarec.errors import printable
 from metarec.evaluation.segments import FEW_USERS, MEASURES
 from metarec.report import description
 from metarec.report.findings import Findings
@@ -135,7 +136,7 @@ def report_page(findings: Findings, folder: Path) -> str:
         findings: with ``pictures``, the fields of each :class:`~metarec.report.pictures.Picture`.
         folder: of the pictures' files; a missing picture is left out.
     """
-    environment = Environment(autoescape=True, trim_blocks=True)
+    environment = Environment(autoescape=True, trim_blocks=True, finalize=_shown)
     environment.filters["zip"] = zip
     shown = environment.from_string(
         '{% for p in chosen %}<figure><img alt="{{ p.title }}" src="data:image/png;base64,{{ p.data }}">'
@@ -148,7 +149,7 @@ def report_page(findings: Findings, folder: Path) -> str:
         chosen = [
             {**one, "data": base64.b64encode((folder / one["file"]).read_bytes()).decode()}
             for one in findings["pictures"]
-            if one["file"].startswith(starts) and (folder / one["file"]).is_file()
+            if one["file"].startswith(starts) and _is_picture(folder, one["file"])
         ]
         # The inner template has escaped the text already.
         return Markup(shown.render(chosen=chosen))
@@ -158,6 +159,17 @@ def report_page(findings: Findings, folder: Path) -> str:
     return page.render(
         f=findings, pictures=pictures, largest=_largest_weights, measures=MEASURES, few=FEW_USERS, **texts
     )
+
+
+def _is_picture(folder: Path, file: str) -> bool:
+    """Whether a file of this name is in the folder itself. A page has no files of elsewhere, also not by a link."""
+    path = folder / file
+    return path.parent == folder and path.is_file() and not path.is_symlink()
+
+
+def _shown(value: object) -> object:
+    """What the page shows of a value: text without control characters; the template escapes HTML."""
+    return printable(value, keep="\n") if isinstance(value, str) and not hasattr(value, "__html__") else value
 
 
 def _largest_weights(segment: dict[str, Any]) -> str:

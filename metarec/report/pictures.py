@@ -53,15 +53,15 @@ def _all(result: StudyResult, findings: Findings) -> Iterator[tuple[Picture, Fig
 
 def _tests(result: StudyResult) -> Iterator[tuple[Picture, Figure]]:
     for domain in sorted(result.test, key=lambda name: name != result.target):
-        outcome, name = result.test[domain], domain.replace("/", "_")
+        outcome = result.test[domain]
         rmse = {model: row.rmse for model, row in outcome.scores.items()}
         n_users = next(iter(outcome.scores.values())).n_users
         yield (
-            Picture(f"test_{name}.png", f"Test users of {domain}", "Every model on the same query ratings."),
+            Picture(f"test_{domain}.png", f"Test users of {domain}", "Every model on the same query ratings."),
             figures.model_comparison(rmse, domain=domain),
         )
         yield (
-            Picture(f"gains_{name}.png", f"Gain over each model: {domain}", "Right of 0: metarec has the lower RMSE."),
+            Picture(f"gains_{domain}.png", f"Gain over models: {domain}", "Right of 0: metarec has the lower RMSE."),
             insight_figures.gains_forest(outcome.gains, domain=domain, n_users=n_users),
         )
 

@@ -86,8 +86,9 @@ def write_report(job: Job) -> Path:
                 "the files of a finished study; finish the study, or give its --out or --tracking-uri"
             )
         findings = _read(fetched)
-        for picture in findings["pictures"]:
-            job.tracker.fetch(run_id, picture["file"], fetched)
+        for file in (picture["file"] for picture in findings["pictures"]):
+            if Path(file).name == file:
+                job.tracker.fetch(run_id, file, fetched)
         return _write_page(job, findings, fetched)
 
 
@@ -119,6 +120,8 @@ def _read(folder: Path) -> Findings:
         findings: Findings = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise InputError(f"{path} is not JSON ({error}); remove it to use the file of the study's run") from None
+    if not isinstance(findings, dict):
+        raise InputError(f"{path} is not the findings of a study; remove it to use the file of the study's run")
     return findings
 
 

@@ -20,8 +20,8 @@ import torch
 import yaml
 from optuna.trial import FrozenTrial
 
-from metarec.errors import InputError
-from metarec.files import dotted, make_folders
+from metarec.errors import InputError, check_name
+from metarec.files import dotted, make_folders, write_whole
 from metarec.importing import importing
 from metarec.model.mlflow_model import DIGEST
 from metarec.ratings import Domain
@@ -89,6 +89,9 @@ class Job:
         tracker: records the runs. reporter: writes descriptions, pictures and pages.
         jobs: processes that fit base recommenders. During the search, all but one of them fit the baselines and write
             the trials' files; with 1, this process does everything.
+
+    Raises:
+        InputError: `study_name` breaks the rule of :func:`~metarec.errors.check_name`.
     """
 
     out: Path
@@ -99,6 +102,9 @@ class Job:
     reporter: Reporter = field(default_factory=Reporter)
     jobs: int = 1
     watcher: Watcher = field(default_factory=Watcher)
+
+    def __post_init__(self) -> None:
+        check_name("the name of a study", self.study_name)
 
     @property
     def folder(self) -> Path:
@@ -206,6 +212,7 @@ def study_input(spec: StudySpec, domains: Mapping[str, Domain], workspace: Works
     Raises:
         InputError: the input is wrong.
     """
+    check_name("the name of a domain", *domains)
     return (NetworkInput if spec.transfer is None else TransferInput)(spec, domains, workspace)
 
 
@@ -282,9 +289,9 @@ def _dataset(spec: StudySpec, domain: str, **profile: Any) -> Dataset:
 
 
 def _result(spec: StudySpec, study: optuna.Study, job: Job, run: StudyRun, outcome: Outcome) -> StudyResult:
-    predictions = job.folder / "predictions.parquet"
-    predictions.parent.mkdir(parents=True, exist_ok=True)
-    outcome.rows.to_parquet(predictions)
+    # A link there is replaced and not followed: the report is written beside this file.
+    predictions = job.folder.resolve() / "predictions.parquet"
+    write_whole(predictions, outcome.rows.to_parquet())
     trials = counted_trials(study)
     return StudyResult(
         job.study_name,
@@ -294,7 +301,7 @@ def _result(spec: StudySpec, study: optuna.Study, job: Job, run: StudyRun, outco
         outcome.test,
         outcome.settings,
         outcome.engines,
-        predictions.resolve(),
+        predictions,
         run.experiment_id,
         run.run_id,
         run.run_ids(),

@@ -15,7 +15,7 @@ from metarec.study.data import identity_of, read_data
 from metarec.study.job import Job, run_search, study_input
 from metarec.study.recorded_trial import EXPERIMENT_ID, RecordedObjective, facts_of
 from metarec.study.results import RUN_ID
-from metarec.study.spec import StudySpec
+from metarec.study.spec import StudySpec, stored_spec
 from metarec.study.trial_files import FileKeeper
 from metarec.threads import one_thread
 from metarec.tracking import NullTracker
@@ -110,12 +110,12 @@ def _study_of(job: Job) -> tuple[optuna.Study, StudySpec]:
     """The study of a job that another process has begun, and its spec.
 
     Raises:
-        InputError: there is none of this name, it has no spec yet, or the storage does not answer.
+        InputError: there is none of this name, its spec is missing or breaks a rule, or the storage does not answer.
     """
     study = join_study(job.study_name, job.optuna_storage)
     if SPEC not in study.user_attrs:
         raise InputError(f'study "{job.study_name}" cannot be joined yet: it was begun elsewhere and has no spec yet')
-    spec = StudySpec.model_validate(study.user_attrs[SPEC])
+    spec = stored_spec(study.user_attrs[SPEC], job.study_name)
     equip(study, spec.search_settings)
     return study, spec
 

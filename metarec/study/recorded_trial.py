@@ -18,7 +18,7 @@ from metarec.search import REASON, Objective, SearchSettings, error_of, suggest_
 from metarec.search.pruning import reports_epochs
 from metarec.search.trials import SPEC
 from metarec.study.results import METRICS, RUN_ID
-from metarec.study.spec import StudySpec
+from metarec.study.spec import StudySpec, stored_spec
 from metarec.study.transfer_spec import STRATEGY
 from metarec.study.trial_files import FileKeeper, Files
 from metarec.tracking import StudyRun, TrialFacts, TrialRun
@@ -48,7 +48,7 @@ def facts_of(study: optuna.Study) -> list[TrialFacts]:
     """The state of every begun trial in Optuna, to compare with the runs."""
     by_epoch = reports_epochs(study.pruner)
     content = study.user_attrs.get(SPEC)
-    spec = None if content is None else StudySpec.model_validate(content)
+    spec = None if content is None else stored_spec(content, study.study_name)
     begun = [trial for trial in study.get_trials(deepcopy=False) if trial.state != TrialState.WAITING]
     return [_facts(trial, trial.intermediate_values if by_epoch else {}, spec) for trial in begun]
 

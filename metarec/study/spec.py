@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationIn
 import metarec
 from metarec.bases import BASES, make_base
 from metarec.episodes import EpisodeSettings
-from metarec.errors import InputError, shown
+from metarec.errors import InputError, check_name, printable, shown
 from metarec.files import open_regular
 from metarec.fusion import NETWORKS, Choice, FusionNetwork, IntRange, Limits, Parameter, RealRange
 from metarec.fusion.stackers import STACKERS
@@ -25,7 +25,7 @@ from metarec.search import SearchSettings, parameters_of
 from metarec.study._yaml import SPEC, check_depth, plain_values
 from metarec.study.transfer_spec import STRATEGY, TransferSpec
 
-__all__ = ["SIMULATED", "StudySpec", "find_spec", "load_spec"]
+__all__ = ["SIMULATED", "StudySpec", "find_spec", "load_spec", "stored_spec"]
 
 SIMULATED = "simulated"
 
@@ -76,7 +76,7 @@ class TrainingSpec(_Part):
 class StudySpec(_Part):
     """All settings of a study; only the ratings are separate."""
 
-    name: str = Field("study", pattern=r"^[\w .-]+$", max_length=200)
+    name: str = "study"
     "The name of the study, with which the default of --study-name begins."
     description: str = ""
     "One sentence for the run's page."
@@ -157,6 +157,9 @@ class StudySpec(_Part):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
+        check_name("name", self.name)
+        if not isinstance(self.domains, str):
+            check_name("domains: the name of a domain", *self.domains)
         for name, options in self.bases.items():
             BASES.check(name)
             if options:
@@ -303,6 +306,21 @@ def load_spec(name: str, overrides: Mapping[str, Any], assignments: Sequence[str
     except InputError as error:
         # The names of keys and options are the user's, and may hold any letter.
         raise InputError(f"{path}: {shown(error, 700)}") from None
+
+
+def stored_spec(content: Any, study: str) -> StudySpec:
+    """The spec that a storage has of a study.
+
+    Raises:
+        InputError: it breaks a rule. Another version of metarec, or another hand, has written it.
+    """
+    try:
+        return StudySpec.model_validate(content)
+    except ValidationError as error:
+        problem = _explain(error)
+    except InputError as error:
+        problem = str(error)
+    raise InputError(f'the stored spec of study "{shown(study)}": {printable(problem)}; begin a new study')
 
 
 def _names() -> list[str]:

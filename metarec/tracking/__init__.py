@@ -18,7 +18,7 @@ from metarec.tracking._base import (
 )
 from metarec.tracking._limits import TAG_LENGTH
 from metarec.tracking._mlflow import MlflowTracker
-from metarec.tracking._notes import markdown_table
+from metarec.tracking._notes import Markdown, markdown_code, markdown_table, markdown_text
 from metarec.tracking._registry import CHAMPION, champion_uri, model_name
 
 __all__ = [
@@ -27,6 +27,7 @@ __all__ = [
     "CellRecord",
     "ComparisonRun",
     "Dataset",
+    "Markdown",
     "MlflowTracker",
     "NullTracker",
     "Run",
@@ -37,7 +38,9 @@ __all__ = [
     "TrialRun",
     "champion_uri",
     "check_uri",
+    "markdown_code",
     "markdown_table",
+    "markdown_text",
     "model_name",
     "runs_address",
     "shown_uri",

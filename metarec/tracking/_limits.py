@@ -2,11 +2,27 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
-__all__ = ["DIGEST_LENGTH", "PARAM_LENGTH", "TAG_LENGTH", "Batch", "batches", "clean_key", "cut", "first_line"]
+from metarec.errors import printable
+
+__all__ = [
+    "DATASET_NAME_LENGTH",
+    "DATASET_SOURCE_LENGTH",
+    "DIGEST_LENGTH",
+    "MODEL_NAME_LENGTH",
+    "PARAM_LENGTH",
+    "RUN_NAME_LENGTH",
+    "TAG_LENGTH",
+    "Batch",
+    "batches",
+    "clean_key",
+    "cut",
+    "first_line",
+]
 
 METRICS_PER_CALL = 1000
 PARAMS_PER_CALL = 100
@@ -17,6 +33,10 @@ KEY_LENGTH = 250
 PARAM_LENGTH = 6000
 TAG_LENGTH = 8000
 DIGEST_LENGTH = 36
+DATASET_NAME_LENGTH = 500
+DATASET_SOURCE_LENGTH = 65535
+RUN_NAME_LENGTH = 250
+MODEL_NAME_LENGTH = 256
 
 
 class Batch(NamedTuple):
@@ -40,22 +60,30 @@ def batches(metrics: Sequence[Any] = (), params: Sequence[Any] = (), tags: Seque
 def clean_key(key: str) -> str:
     """A name that the store accepts: a character that it refuses becomes its code, so names stay different.
 
+    The end of a long name becomes a hash.
+
     >>> clean_key("test/movies/rmse"), clean_key("top@10"), clean_key("../rmse")
     ('test/movies/rmse', 'top_40_10', '_2e__2e_/rmse')
     """
     key = re.sub(r"[^\w./ :-]", lambda match: f"_{ord(match[0]):x}_", key)
     # The store reads a name as a path and refuses one with empty, "." or ".." steps.
     steps = [step.replace(".", "_2e_") if step in {".", ".."} else step for step in key.split("/")]
-    return "/".join(step or "_" for step in steps)[:KEY_LENGTH]
+    key = "/".join(step or "_" for step in steps)
+    if len(key) <= KEY_LENGTH:
+        return key
+    ending = "_" + hashlib.sha256(key.encode()).hexdigest()[:8]
+    return key[: KEY_LENGTH - len(ending)].rstrip("/.") + ending
 
 
 def cut(value: object, length: int) -> str:
-    """The text of a value, shortened to `length` characters with a mark that says so.
+    """The text of a value as a store can keep it, shortened to `length` characters with a mark that says so.
+
+    Escapes replace control characters, of which some stores refuse NUL and half characters.
 
     >>> cut("x" * 100, 40)
     'xxxxxxxxxxxxxxxxxxxxx … (100 characters)'
     """
-    text = str(value)
+    text = printable(str(value), keep="\n\t")
     if len(text) <= length:
         return text
     mark = f" … ({len(text)} characters)"
@@ -64,4 +92,4 @@ def cut(value: object, length: int) -> str:
 
 def first_line(error: BaseException | None) -> str:
     """The first line of an error's message: the others are about the code that raised it."""
-    return str(error).strip().split("\n")[0]
+    return printable(str(error).strip().split("\n")[0])

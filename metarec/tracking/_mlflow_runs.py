@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from metarec.tracking._base import State, TrackingError
-from metarec.tracking._limits import PARAM_LENGTH, TAG_LENGTH, batches, clean_key, cut, first_line
+from metarec.tracking._limits import PARAM_LENGTH, RUN_NAME_LENGTH, TAG_LENGTH, batches, clean_key, cut, first_line
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -24,6 +24,10 @@ STATUS: dict[State, str] = {
     "interrupted": "KILLED",
     "failed": "FAILED",
 }
+
+
+ENDING_LENGTH = 50
+"""Room in the name of a trial's run for what :func:`final_name` adds."""
 
 
 class Tag:
@@ -47,7 +51,7 @@ def trial_name(number: int, label: str = "") -> str:
     >>> trial_name(17, "attention/batched product"), trial_name(3)
     ('trial-017 attention/batched product', 'trial-003')
     """
-    return f"trial-{number:03d} {label}".rstrip()
+    return cut(f"trial-{number:03d} {label}".rstrip(), RUN_NAME_LENGTH - ENDING_LENGTH)
 
 
 def final_name(name: str, state: State, value: float | None) -> str:
@@ -100,7 +104,7 @@ def write(
     """Write to a run in as few calls as possible: each costs a transaction."""
     from mlflow.entities import Metric, Param, RunTag
 
-    points = [Metric(*point) for point in metrics]
+    points = [Metric(clean_key(name), value, moment, step) for name, value, moment, step in metrics]
     columns = [Param(clean_key(key), cut(value, PARAM_LENGTH)) for key, value in params.items()]
     labels = [RunTag(clean_key(key), cut(value, TAG_LENGTH)) for key, value in tags.items()]
     for batch in batches(points, columns, labels):

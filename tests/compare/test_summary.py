@@ -3,10 +3,14 @@
 import csv
 import io
 import json
+import os
 import re
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from markdown_it import MarkdownIt
 from rich.console import Console
 
 from metarec.cli.compare_tables import show_comparison
@@ -15,7 +19,8 @@ from metarec.compare.plan import ComparisonPlan
 from metarec.compare.records import cell_record
 from metarec.compare.summary import Comparison, best_of, lines
 from metarec.evaluation.metrics import Scores
-from metarec.report.comparison import chosen_markdown, table_csv, table_markdown
+from metarec.report.comparison import ComparisonReporter, chosen_markdown, table_csv, table_markdown
+from metarec.report.figures.canvas import save
 from metarec.report.figures.comparison import gain_over_scratch, similarity
 from metarec.transfer import competitors
 
@@ -185,3 +190,22 @@ def test_the_picture_of_similarities():
     shown = [text.get_text() for text in axes.texts]
     assert shown == ["1.00", "0.25", "0.25", "0.25", "1.00", "0.25", "0.25", "0.25", "1.00"]
     assert [label.get_text() for label in axes.get_xticklabels()] == names
+
+
+def test_names_from_the_data_are_shown_as_they_are():
+    name = "<b>[red]x[/red]|[y](z)$^$"
+    plan = ComparisonPlan(name, ["zero_shot"], [0], [20], 1)
+    reasons = {name: {"source": name, "more": [name]}}
+    results = made(plan, reasons=reasons)
+    comparison = Comparison("c", plan, "1..5", results, lines(plan, results), {name: {name: 1.0}})
+    console = Console(width=120, file=io.StringIO(), markup=False, emoji=False)
+    show_comparison(console, comparison)
+    assert f"{name}, scale 1..5" in console.file.getvalue()
+    for figure in (gain_over_scratch(comparison), similarity(comparison.similarity)):
+        save(figure, Path(os.devnull))
+    world = {name: SimpleNamespace(num_users=1, num_items=2, ratings=[], scale="1..5")}
+    for text in (chosen_markdown(results), ComparisonReporter().description(plan, world, name)):
+        tokens = MarkdownIt("commonmark").enable("table").parse(text)
+        kinds = {inner.type for token in tokens for inner in (token, *(token.children or ()))}
+        assert not kinds & {"link_open", "image", "html_inline", "html_block"}
+        assert any(inner.content == name for token in tokens for inner in (token.children or ()))

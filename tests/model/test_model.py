@@ -283,6 +283,17 @@ class Plugged:
         return self._means.reindex(items).to_numpy() + self.more
 
 
+def test_two_members_are_not_kept_in_one_file(recommender, tmp_path):
+    base = recommender.maker.bases["bias"]
+    maker = type(recommender.maker)(**{**recommender.maker.__dict__, "bases": {"a b": base, "a_b": base}})
+    model = FusedRecommender(
+        maker, recommender.fusion, "movies", recommender.ratings, recommender.fitted_on, recommender.max_history
+    )
+    with pytest.raises(InputError, match='"a b" and "a_b" would both be kept'):
+        save_model(model, tmp_path / "m", {"a b": {}, "a_b": {}}, seed=0)
+    assert not (tmp_path / "m").exists()
+
+
 def test_a_base_without_a_state_is_fitted_again_and_compared(recommender, tmp_path, monkeypatch):
     fitted_on = recommender.ratings[recommender.ratings["user"].isin(recommender.fitted_on)]
     domain = Domain("movies", fitted_on, recommender.maker.scale)

@@ -7,6 +7,7 @@ import shutil
 import sys
 
 import pytest
+from markdown_it import MarkdownIt
 
 from metarec.cli import study as command
 from metarec.errors import InputError
@@ -19,7 +20,7 @@ from metarec.report.interactive import search_page
 from metarec.report.page import report_page
 from metarec.study.job import Job, run_study
 from metarec.tracking import TAG_LENGTH, MlflowTracker
-from tests.support.studies import runs_of, tiny_spec
+from tests.support.studies import reported, runs_of, tiny_spec
 
 PICTURES = {
     "test_movies.png",
@@ -97,21 +98,76 @@ def test_a_missing_study_or_a_missing_report_is_an_input_error(finished, tmp_pat
         write_report(Job(tmp_path, "tiny study"))
 
 
-def test_names_from_the_data_are_escaped(world, tmp_path, monkeypatch):
+DOMAIN = "<b>x[y](z)$^$|`*"
+STUDY = "s&<i>|[y](z)"
+
+
+def test_names_from_the_data_are_escaped(world, new_folder, monkeypatch):
     monkeypatch.setattr("metarec.study.networks._stages.check_engines", lambda *_, **__: [])
     movies = world["movies"]
-    named = {"<b>x": Domain("<b>x", movies.ratings, movies.scale, items=movies.items)}
-    run_study(
-        tiny_spec(trials=1, description="<script>alert(1)</script>"),
-        named,
-        Job(tmp_path, "s&<i>", reporter=StudyReporter()),
-    )
-    page = (tmp_path / "artifacts" / "s&<i>" / "report.html").read_text()
+    named = {DOMAIN: Domain(DOMAIN, movies.ratings, movies.scale, items=movies.items)}
+    spec = tiny_spec(trials=1, description="<script>alert(1)</script> ![](http://evil.example/x.png) \u202e\x1b[2J")
+    folder = new_folder()
+    run_study(spec, named, reported(folder, STUDY))
+    place = folder / "artifacts" / STUDY
+    page = (place / "report.html").read_text()
     assert "&lt;b&gt;x" in page
     assert "<b>x" not in page
     assert "<script" not in page
     assert "s&amp;&lt;i&gt;" in page
-    assert (tmp_path / "artifacts" / "s&<i>" / "report" / "test_<b>x.png").is_file()
+    assert r"\u202e\x1b[2J" in page
+    assert page.replace("\n", "").isprintable()
+    assert (place / "report" / f"test_{DOMAIN}.png").is_file()
+    # In MLflow a link would be followed and a picture be loaded by who looks at the run.
+    _, (parent,), _ = runs_of(folder)
+    note = parent.data.tags["mlflow.note.content"]
+    tokens = MarkdownIt("commonmark").enable("table").parse(note)
+    kinds = {inner.type for token in tokens for inner in (token, *(token.children or ()))}
+    assert not kinds & {"link_open", "image", "html_inline", "html_block"}
+    texts = [inner.content for token in tokens for inner in (token.children or ()) if inner.type == "text"]
+    assert any(DOMAIN[:9] in text for text in texts)
+    assert f'`metarec.load("models:/metarec-{STUDY}@champion")`' in note
+    assert note.replace("\n", "").isprintable()
+    assert parent.info.run_name == STUDY
+
+
+def test_the_page_has_no_picture_of_elsewhere(finished, tmp_path):
+    _, _, folder = finished
+    findings, place = kept(folder)
+    own = tmp_path / "report"
+    shutil.copytree(place, own)
+    secret = tmp_path / "secret.png"
+    shutil.copy(place / "search.png", secret)
+    (own / "search_x").mkdir()
+    (own / "search_link.png").symlink_to(secret)
+    shown = report_page(findings, own).count("base64,")
+    for file in ("search_x/../../secret.png", str(secret), "search_link.png"):
+        added = {**findings, "pictures": [*findings["pictures"], {"file": file, "title": "t", "caption": "c"}]}
+        assert report_page(added, own).count("base64,") == shown
+
+
+@pytest.mark.parametrize("content", ["[]", "null", "3", "{", '"x"'])
+def test_findings_of_another_kind_are_an_input_error(tmp_path, content):
+    place = tmp_path / "artifacts" / "s" / "report"
+    place.mkdir(parents=True)
+    (place / "findings.json").write_text(content)
+    with pytest.raises(InputError, match="is not"):
+        write_report(Job(tmp_path, "s"))
+
+
+def test_a_link_in_place_of_the_predictions_leads_nowhere(movies, new_folder, monkeypatch, tmp_path):
+    monkeypatch.setattr("metarec.study.networks._stages.check_engines", lambda *_, **__: [])
+    (tmp_path / "report").mkdir()
+    for file in ("report/thesis.txt", "thesis.parquet"):
+        (tmp_path / file).write_text("years of work")
+    folder = new_folder()
+    place = folder / "artifacts" / "s"
+    place.mkdir(parents=True)
+    (place / "predictions.parquet").symlink_to(tmp_path / "thesis.parquet")
+    result = run_study(tiny_spec(trials=1), movies, Job(folder, "s", reporter=StudyReporter()))
+    for file in ("report/thesis.txt", "thesis.parquet"):
+        assert (tmp_path / file).read_text() == "years of work"
+    assert result.predictions == place.resolve() / "predictions.parquet"
 
 
 def test_the_page_of_the_search_needs_no_network_access(finished):

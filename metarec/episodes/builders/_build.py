@@ -16,6 +16,7 @@ from metarec.episodes._item_facts import item_facts, task_facts
 from metarec.episodes._predictions import base_predictions
 from metarec.episodes._split import Cut, UserRoles, assign_roles, cut_tasks
 from metarec.episodes.settings import EpisodeSettings, Progress
+from metarec.errors import check_name
 from metarec.ratings import Domain
 from metarec.workers import Map, worker_map
 
@@ -48,8 +49,10 @@ def build_episodes(
             ratings make none. By default the users are split here.
 
     Raises:
-        InputError: a domain with too few users who have enough ratings.
+        InputError: a domain with too few users who have enough ratings, or a name that breaks the rule of names.
     """
+    # They name files of the cache.
+    check_name("the name of a domain", *domains)
     given, roles = roles, roles or assign_roles(domains, target, settings, seed)
     facts = {
         "domains": {name: domain.fingerprint() for name, domain in domains.items()},

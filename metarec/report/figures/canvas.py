@@ -10,6 +10,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
+from metarec.errors import printable
+
 __all__ = [
     "BLUE",
     "COLOURS",
@@ -19,6 +21,7 @@ __all__ = [
     "ORANGE",
     "beside",
     "canvas",
+    "label",
     "nothing",
     "panels",
     "save",
@@ -53,11 +56,16 @@ def panels(titles: list[str], *, columns: int = 1, height: float) -> tuple[Figur
         unused.set_axis_off()
     size = 13 if columns == 1 else 11
     for axes, title in zip(made, titles, strict=False):
-        axes.set_title(title, loc="left", fontsize=size, fontweight="bold", color=INK)
+        axes.set_title(label(title), loc="left", fontsize=size, fontweight="bold", color=INK)
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(axis="both", color="#e6e8eb", linewidth=0.8)
         axes.set_axisbelow(True)
     return figure, made[: len(titles)]
+
+
+def label(text: str) -> str:
+    """A text that a picture shows as it is: between dollars would be mathematics, and wrong mathematics an error."""
+    return printable(text).replace("$", r"\$")
 
 
 def beside(axes: Axes, text: str, row: float, **style: Any) -> None:

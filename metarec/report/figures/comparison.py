@@ -11,7 +11,7 @@ from matplotlib.ticker import MaxNLocator
 
 from metarec.compare.plan import SCRATCH
 from metarec.compare.summary import Comparison, Setting
-from metarec.report.figures.canvas import COLOURS, GREY, INK, canvas, nothing, panels
+from metarec.report.figures.canvas import COLOURS, GREY, INK, canvas, label, nothing, panels
 from metarec.transfer.competitors import ORACLE, baselines
 
 __all__ = ["gain_over_scratch", "similarity"]
@@ -94,8 +94,9 @@ def similarity(table: Mapping[str, Mapping[str, float]]) -> Figure:
     values = np.array([[table[a][b] for b in names] for a in names])
     image = axes.imshow(values, cmap="Blues", vmin=0, vmax=1, aspect="auto")
     axes.grid(visible=False)
-    axes.set_xticks(range(len(names)), names, rotation=30 if len(names) > 6 else 0)
-    axes.set_yticks(range(len(names)), names)
+    labels = [label(name) for name in names]
+    axes.set_xticks(range(len(names)), labels, rotation=30 if len(names) > 6 else 0)
+    axes.set_yticks(range(len(names)), labels)
     for row, column in np.ndindex(values.shape):
         value = values[row, column]
         axes.text(

@@ -11,10 +11,19 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
-from metarec.tracking._limits import DIGEST_LENGTH, first_line
+from metarec.errors import printable
+from metarec.tracking._limits import (
+    DATASET_NAME_LENGTH,
+    DATASET_SOURCE_LENGTH,
+    DIGEST_LENGTH,
+    RUN_NAME_LENGTH,
+    cut,
+    first_line,
+)
 from metarec.tracking._mlflow_runs import STATUS, Parent, Tag, trial_name, write
-from metarec.tracking._registry import register
-from metarec.tracking.spool._spool import Operation, Spool
+from metarec.tracking._registry import model_name, register
+from metarec.tracking.spool._records import UNFIT, Operation, UnfitRecord
+from metarec.tracking.spool._spool import REFUSED, Spool
 
 __all__ = ["Sender", "unless_away"]
 
@@ -26,7 +35,7 @@ PAUSES_S = (0.1, 5.0)
 LINGER_S = 2.0
 """How long an operation waits for others of its run, unless there is a flush: a short trial is sent as one."""
 
-ALONE = frozenset({"begin", "files", "datasets", "register"})
+ALONE = frozenset({"begin", "files", "datasets", "register", UNFIT})
 """Operations that are sent by calls of their own."""
 
 LATE_S = 30.0
@@ -45,8 +54,8 @@ class Sender:
     """A thread that sends the operations of spools to the store of runs.
 
     While the store is away it waits and tries again. Every call but the creation of a run may be repeated without a
-    second effect; in doubt a run is looked for before it is created. What the store refuses for good is kept beside
-    the spool, with an error in the log.
+    second effect; in doubt a run is looked for before it is created. What the store refuses for good, and a record that
+    breaks a rule of the spool, is kept beside the others, with an error in the log.
 
     Args:
         parent: the run of the study or comparison whose records are sent. spool: of this process.
@@ -129,9 +138,7 @@ class Sender:
                     # So that no other is lost with the one that is refused.
                     return all(self._until_sent(spool, [alone], adopted=True) for alone in operations)
                 if not _passes(error):
-                    whose = self._parent.role if operation["child"] is None else self._parent.child_role
-                    name = self._parent.name if operation["child"] is None else operation["child"]
-                    logger.error("%s refuses a record of %s %s: %s", self._parent.store, whose, name, first_line(error))
+                    self._log_refusal(spool, operation, error)
                     spool.refuse(operation, str(error))
                     return True
                 if waiting_since is None:
@@ -146,14 +153,34 @@ class Sender:
                     logger.info("%s answers again, after %.0f s", self._parent.store, time.monotonic() - waiting_since)
                 return True
 
+    def _log_refusal(self, spool: Spool, operation: Operation, error: Exception) -> None:
+        if isinstance(error, UnfitRecord):
+            logger.error("%s: a record is not sent but kept in %s: %s", spool.folder, REFUSED, error)
+            return
+        whose = self._parent.role if operation["child"] is None else self._parent.child_role
+        name = self._parent.name if operation["child"] is None else operation["child"]
+        logger.error("%s refuses a record of %s %s: %s", self._parent.store, whose, name, first_line(error))
+
+    def _check(self, operation: Operation) -> None:
+        """Raise UnfitRecord for a record of something else than this study or comparison."""
+        what, child = operation["what"], operation["child"]
+        if what == UNFIT:
+            raise UnfitRecord(operation["problem"])
+        if child is not None and isinstance(child, int) != (self._parent.role == "study"):
+            raise UnfitRecord(f"a {self._parent.role} has no {self._parent.child_role} {child}")
+        own = model_name(self._parent.name)
+        if what == "register" and operation["model"] != own:
+            raise UnfitRecord(f"the model of this study is {own} but another one was to be registered")
+
     def _send(self, spool: Spool, operation: Operation, doubtful: bool) -> None:
+        self._check(operation)
         what, child = operation["what"], operation["child"]
         run_id = self._parent.run_id if child is None else self._run_of(child, operation, doubtful)
         if what == "begin":
             return
         if what == "files":
-            folder = spool.folder / operation["folder"]
-            if folder.is_dir():
+            folder = spool.files_of(operation)
+            if folder is not None:
                 self._client.log_artifacts(run_id, str(folder))
                 shutil.rmtree(folder)
             return
@@ -164,7 +191,7 @@ class Sender:
             self._client.log_inputs(run_id, [_input(dataset) for dataset in operation["datasets"]])
             return
         # As a tag a name costs no call of its own.
-        named = {Tag.NAME: operation["name"]} if operation.get("name") else {}
+        named = {Tag.NAME: cut(operation["name"], RUN_NAME_LENGTH)} if operation.get("name") else {}
         write(self._client, run_id, operation["metrics"], operation["params"], {**operation["tags"], **named})
         if what == "end":
             self._client.set_terminated(run_id, STATUS[operation["state"]], end_time=operation["time"])
@@ -174,6 +201,7 @@ class Sender:
         if child in self.run_ids:
             return self.run_ids[child]
         began = operation.get("began")
+        name = operation.get("name") or (trial_name(child) if isinstance(child, int) else child)
         late = began is not None and time.time() - began / 1000 > LATE_S
         found = []
         if doubtful or late or began is None:
@@ -185,7 +213,7 @@ class Sender:
                 self._parent.experiment_id,
                 start_time=operation["time"] if began is None else began,
                 tags=self._parent.child_tags(child),
-                run_name=operation.get("name") or (trial_name(child) if isinstance(child, int) else child),
+                run_name=cut(name, RUN_NAME_LENGTH),
             )
         )
         self.run_ids[child] = run.info.run_id
@@ -196,9 +224,9 @@ def _input(dataset: dict[str, str]) -> Any:
     """A dataset as MLflow has it, whose digests are short; the profile may have the whole one."""
     from mlflow.entities import Dataset, DatasetInput
 
-    digest = dataset["digest"][:DIGEST_LENGTH]
-    source = dataset["source"]
-    return DatasetInput(Dataset(dataset["name"], digest, "metarec", source, profile=dataset["profile"]), tags=[])
+    digest = printable(dataset["digest"])[:DIGEST_LENGTH]
+    name, source = cut(dataset["name"], DATASET_NAME_LENGTH), cut(dataset["source"], DATASET_SOURCE_LENGTH)
+    return DatasetInput(Dataset(name, digest, "metarec", source, profile=printable(dataset["profile"])), tags=[])
 
 
 def _together(queue: Iterable[_Entry]) -> list[_Entry]:

@@ -14,6 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from metarec.errors import printable
 from metarec.tracking._base import (
     CellRecord,
     ComparisonRun,
@@ -25,11 +26,12 @@ from metarec.tracking._base import (
     TrialFacts,
     TrialRun,
 )
-from metarec.tracking._limits import clean_key
 from metarec.tracking._mlflow_runs import STATUS, Parent, Point, Tag, final_name, trial_name
+from metarec.tracking._notes import markdown_text
 from metarec.tracking.spool._reconcile import reconciled
+from metarec.tracking.spool._records import Operation
 from metarec.tracking.spool._sender import Sender, unless_away
-from metarec.tracking.spool._spool import Operation, Spool
+from metarec.tracking.spool._spool import Spool
 
 __all__ = ["SpooledComparisonRun", "SpooledStudyRun", "SpooledTrialRun"]
 
@@ -50,7 +52,7 @@ class _SpooledRun(Run):
         for key, value in metrics.items():
             number = float(value)
             # SQL stores clamp infinity to 1.8e308, which flattens every chart with it; NaN leaves a gap.
-            self._metrics.append((clean_key(key), number if math.isfinite(number) else math.nan, now, step))
+            self._metrics.append((key, number if math.isfinite(number) else math.nan, now, step))
 
     def describe(self, markdown: str) -> None:
         self._record(tags={Tag.NOTE: markdown})
@@ -110,12 +112,13 @@ class SpooledTrialRun(_SpooledRun, TrialRun):
 
     def fail(self, error: BaseException) -> None:
         with self.artifacts() as folder:
-            (folder / "traceback.txt").write_text("".join(traceback.format_exception(error)), encoding="utf-8")
+            text = printable("".join(traceback.format_exception(error)), keep="\n\t")
+            (folder / "traceback.txt").write_text(text, encoding="utf-8")
         super().fail(error)
 
     def finish(self, state: State, *, reason: str | None = None, value: float | None = None) -> None:
         # The page cuts a long tag short; a description it shows.
-        note = None if reason is None else f"**{state}**: {reason}"
+        note = None if reason is None else f"**{state}**: {markdown_text(reason)}"
         self._end(state, reason, note=note, name=final_name(self._name, state, value))
 
 

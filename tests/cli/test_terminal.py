@@ -1,0 +1,77 @@
+"""Names and messages from outside are shown as they are, and control no terminal."""
+
+import io
+import logging
+from dataclasses import replace
+
+import pytest
+from rich.console import Console
+
+from metarec.cli import study_tables
+from metarec.cli.terminal import ProgressLine, library_messages, show_data, terminal
+from metarec.ratings import Domain
+
+NAME = "[red]a[red] [link=x]b :smile: [bold] ☃"
+CONTROL = "\x1b[2J\x1b]0;title\x07\u202e\u2066\u200b\x9b31m"
+
+
+@pytest.fixture
+def console():
+    """The console of the results, with its output in a file."""
+    made = terminal()
+    made.file, made.width = io.StringIO(), 400
+    return made
+
+
+def printed(console):
+    text = console.file.getvalue()
+    assert text.replace("\n", "").isprintable()
+    return text
+
+
+def test_the_result_of_a_study(console, finished):
+    _, result, _ = finished
+    engine = result.engines[0]._replace(engine="[red]x", milliseconds=None, problem=f"{NAME}{CONTROL}")
+    changed = replace(
+        result,
+        name=NAME,
+        target=NAME,
+        test={NAME: result.test["movies"]},
+        settings={NAME: result.settings["movies"]},
+        engines=[*result.engines, engine],
+    )
+    study_tables.show_result(console, changed)
+    text = printed(console)
+    assert f"{NAME}, scale" in text
+    assert f"study {NAME}'s combination" in text
+    assert "[red]x" in text
+    assert r"\x1b[2J\x1b]0;title\x07\u202e\u2066\u200b\x9b31m" in text
+
+
+def test_the_data(console, world):
+    movies = world["movies"]
+    show_data(console, {NAME: Domain(NAME, movies.ratings, movies.scale)})
+    assert f"{NAME}: 60 users" in printed(console)
+
+
+def test_progress(monkeypatch):
+    console = Console(file=io.StringIO(), force_terminal=True, color_system=None, width=400)
+    with library_messages(console) as messages, ProgressLine(console, messages) as progress:
+        progress._progress.start()
+        progress._show(f"base recommenders, {NAME}{CONTROL}", 1, 2)
+        progress._progress.refresh()
+    text = console.file.getvalue()
+    assert NAME in text
+    assert r"\x1b[2J" in text
+    assert "\x1b[2J" not in text
+    assert "\u202e" not in text
+
+
+def test_the_log():
+    console = Console(file=io.StringIO(), color_system=None, width=400)
+    with library_messages(console) as messages:
+        messages.show()
+        logging.getLogger("metarec.x").warning("domain %s\nerror: forged", NAME + CONTROL)
+    text = printed(console)
+    assert text.startswith(rf"warning: domain {NAME}\x1b[2J")
+    assert text.count("\n") == 1
