@@ -17,7 +17,6 @@ from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from io import BytesIO
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -183,11 +182,8 @@ def _finished(
             work([cell])
             yield from arrived([cell])
         return
-    ahead = iter(groups)
     with worker_pool(jobs) as pool:
-        # Only as many as the workers can hold: a pool that ends with cancelled calls prints a traceback.
-        running: dict[Future[None], Sequence[Cell]] = {}
-        running |= {pool.submit(work, group): group for group in islice(ahead, jobs + 1)}
+        running: dict[Future[None], Sequence[Cell]] = {pool.submit(work, group): group for group in groups}
         while running:
             done = wait(running, POLL_S, FIRST_COMPLETED).done
             for future, waiting in list(running.items()):
@@ -197,7 +193,6 @@ def _finished(
                 if future in done:
                     future.result()
                     del running[future]
-                    running |= {pool.submit(work, group): group for group in islice(ahead, 1)}
 
 
 def _work(compute: Callable[[Cell], CellResult], store: CellStore, cells: Sequence[Cell]) -> None:

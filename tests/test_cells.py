@@ -173,5 +173,4 @@ def test_a_pool_that_fails_says_what_and_no_more(tmp_path):
     )
     assert ended.returncode == 1
     assert "RuntimeError: cell films/fold-" in ended.stderr
-    assert "InvalidStateError" not in ended.stderr
-    assert "BrokenProcessPool" not in ended.stderr
+    assert ended.stderr.count("RuntimeError") == 2

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 import metarec
-from metarec.bases import BaseRecommender, HistoryQuery, Learned, make_base, predict_queries
+from metarec.bases import BaseRecommender, HistoryQuery, Learned, base_errors, fit_base, make_base, predict_queries
 from metarec.episodes import TaskMaker
 from metarec.errors import InputError
 from metarec.model._arrays import read_arrays, write_arrays
@@ -48,13 +48,14 @@ def save_model(
         items: the domain's table of item features, for bases that are fitted again; None where there is none.
 
     Raises:
-        InputError: a plug-in's baseline without ``state``.
+        InputError: a plug-in's baseline without ``state``, or a base that raised an error.
     """
     folder.mkdir(parents=True, exist_ok=True)
     maker, fusion = recommender.maker, recommender.fusion.used().state()
     again = [name for name, base in maker.bases.items() if not _keeps(base)]
     for name, base in maker.bases.items():
-        state = _predictions(base, _probes(recommender)) if name in again else base.state()  # type: ignore[attr-defined]
+        with base_errors(name, "the saving of its state"):
+            state = _predictions(base, _probes(recommender)) if name in again else base.state()  # type: ignore[attr-defined]
         write_arrays(folder / f"base-{_plain(name)}.npz", state)
     for kind in _MEMBERS:
         for name, arrays in fusion[kind].items():
@@ -108,14 +109,15 @@ def load_model(folder: Path, digest: str | None = None) -> FusedRecommender:
     scale = RatingScale(*model["scale"])
     bases: dict[str, BaseRecommender] = {}
     for one in model["bases"]:
-        base = make_base(one["name"], seed=model["seed"], **one["options"])
+        name, options = one["name"], one["options"]
         if one["fitted_again"]:
             features = pd.read_parquet(folder / _ITEMS) if (folder / _ITEMS).exists() else None
-            bases[one["name"]] = base.fit(Domain(model["domain"], ratings[table["fitted_on"]], scale, features))
+            fitted_on = Domain(model["domain"], ratings[table["fitted_on"]], scale, features)
+            bases[name] = fit_base(name, fitted_on, options, seed=model["seed"])
         else:
-            bases[one["name"]] = base.restore(  # type: ignore[attr-defined]  # its state was kept
-                read_arrays(folder / f"base-{_plain(one['name'])}.npz")
-            )
+            state = read_arrays(folder / f"base-{_plain(name)}.npz")
+            with base_errors(name, "the loading of its state"):
+                bases[name] = make_base(name, seed=model["seed"], **options).restore(state)  # type: ignore[attr-defined]
     facts = read_arrays(folder / _FACTS)
     members = {
         kind: {name: read_arrays(folder / _member_file(kind, name)) for name in model["fusion"]["config"][kind]}
