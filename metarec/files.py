@@ -1,12 +1,16 @@
-"""Atomic writing of files, cache keys, dotted keys, and a job's folders."""
+"""Files that are whole or missing, cache keys, dotted keys, and a job's folders."""
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
+import logging
 import os
 import tempfile
+import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -14,7 +18,15 @@ from typing import Any
 import metarec
 from metarec.errors import InputError
 
-__all__ = ["code_facts", "content_key", "dotted", "make_folders", "write_whole"]
+__all__ = ["code_facts", "content_key", "dotted", "make_folders", "read_kept", "write_kept", "write_whole"]
+
+logger = logging.getLogger(__name__)
+
+PART = ".part"
+"""The ending of a file that is being written."""
+
+LOCKED_S = 5.0
+"""The age from which the writer of such a file surely holds its lock."""
 
 
 def content_key(facts: Mapping[str, Any]) -> str:
@@ -58,18 +70,57 @@ def dotted(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """Write a file completely or not at all."""
+    """Write a file completely or not at all; files that killed processes were writing in its folder are removed.
+
+    Raises:
+        InputError: there is a folder in its place.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
+    _remove_abandoned(path.parent)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=PART)
     try:
         with os.fdopen(handle, "wb") as file:
+            # The operating system releases the lock however this process ends.
+            fcntl.flock(file, fcntl.LOCK_EX)
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
+            os.replace(temporary, path)
+    except BaseException as error:
         Path(temporary).unlink(missing_ok=True)
+        if isinstance(error, IsADirectoryError):
+            raise InputError(f"{path}: there is a folder in the place of this file; move it elsewhere") from None
         raise
+
+
+def _remove_abandoned(folder: Path) -> None:
+    for part in folder.glob(f"*{PART}"):
+        # Another process may be faster, or may have renamed the file.
+        with suppress(OSError), part.open("rb") as file:
+            if time.time() - part.stat().st_mtime > LOCKED_S:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                part.unlink()
+
+
+def write_kept(path: Path, content: bytes) -> None:
+    """Write a file whole, with its checksum at the end, where readers of zip archives ignore it."""
+    write_whole(path, content + hashlib.sha256(content).digest())
+
+
+def read_kept(path: Path) -> bytes | None:
+    """The content of a file from :func:`write_kept`; None where it is missing, or damaged, which is logged."""
+    try:
+        stored = path.read_bytes()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        logger.warning("%s cannot be read (%s); it is made again", path, error.strerror)
+        return None
+    content, digest = stored[:-32], stored[-32:]
+    if hashlib.sha256(content).digest() != digest:
+        logger.warning("%s is damaged or half-written; it is made again", path)
+        return None
+    return content
 
 
 def make_folders(out: Path, *inside: Path) -> None:

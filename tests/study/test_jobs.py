@@ -111,8 +111,9 @@ def test_a_base_that_raises_ends_the_command_with_one_line(place, rude, tmp_path
 def test_a_base_that_raises_always_ends_the_command(place, rude, tmp_path, where, workers):
     big = simulate_domains(0, num_users=600, num_items=300, ratings_per_user=60)["movies"]
     big.ratings.to_csv(tmp_path / "big.csv", index=False)
-    for data in ("movies.csv", str(tmp_path / "big.csv")):
-        refuses_a_rude_base(place, rude, tmp_path / "out", where, "--workers", workers, "--data", f"movies={data}")
+    for data in (place / "movies.csv", tmp_path / "big.csv"):
+        out = tmp_path / data.stem
+        refuses_a_rude_base(place, rude, out, where, "--workers", workers, "--data", f"movies={data}")
 
 
 @pytest.mark.slow

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from metarec.tracking._limits import DIGEST_LENGTH, first_line
 from metarec.tracking._mlflow_runs import STATUS, Parent, Tag, trial_name, write
 from metarec.tracking._registry import register
-from metarec.tracking.spool._spool import Operation, Spool
+from metarec.tracking.spool._spool import DAMAGED, Operation, Spool
 
 __all__ = ["Sender", "unless_away"]
 
@@ -26,7 +26,7 @@ PAUSES_S = (0.1, 5.0)
 LINGER_S = 2.0
 """How long an operation waits for others of its run, unless there is a flush: a short trial is sent as one."""
 
-ALONE = frozenset({"begin", "files", "datasets", "register"})
+ALONE = frozenset({"begin", "files", "datasets", "register", DAMAGED})
 """Operations that are sent by calls of their own."""
 
 LATE_S = 30.0
@@ -148,6 +148,8 @@ class Sender:
 
     def _send(self, spool: Spool, operation: Operation, doubtful: bool) -> None:
         what, child = operation["what"], operation["child"]
+        if what == DAMAGED:
+            raise ValueError(f"its line in {spool.folder} is damaged")
         run_id = self._parent.run_id if child is None else self._run_of(child, operation, doubtful)
         if what == "begin":
             return

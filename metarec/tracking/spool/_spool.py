@@ -15,11 +15,14 @@ from typing import Any, Self
 
 from filelock import FileLock, Timeout
 
-__all__ = ["Operation", "Spool"]
+__all__ = ["DAMAGED", "Operation", "Spool"]
 
 Operation = dict[str, Any]
 """JSON values. ``what`` is begin, log, files, datasets, register or end. ``child`` is a trial's number or a cell's key;
 for the parent's own run it is None."""
+
+DAMAGED = "damaged"
+"""What an operation is whose line cannot be read."""
 
 ABOUT, OPERATIONS, SENT, LOCK, REFUSED = "about.json", "operations.jsonl", "sent", "owner.lock", "refused.jsonl"
 
@@ -60,7 +63,7 @@ class Spool:
                 lock.acquire(timeout=0)
             except Timeout:
                 continue
-            if (folder / OPERATIONS).exists():
+            if (folder / OPERATIONS).is_file():
                 yield cls(folder, lock)
 
     @staticmethod
@@ -92,9 +95,7 @@ class Spool:
     def waiting(self) -> list[Operation]:
         """The operations that were not sent, in order, without half a line of a process that was killed."""
         lines = (self.folder / OPERATIONS).read_bytes().split(b"\n")[:-1]
-        # Earlier versions wrote "trial" for "child".
-        found = [json.loads(line) for line in lines[self.sent :]]
-        return [{"child": one.pop("trial", None), **one} for one in found]
+        return [_operation(line) for line in lines[self.sent :]]
 
     @property
     def sent(self) -> int:
@@ -131,6 +132,18 @@ class Spool:
         with suppress(OSError):
             # Others may have theirs in it.
             self.folder.parent.rmdir()
+
+
+def _operation(line: bytes) -> Operation:
+    """The operation of a line. One that is damaged counts, too: the number of sent lines stands beside them."""
+    try:
+        found = json.loads(line)
+        if isinstance(found["what"], str) and isinstance(found["time"], int):
+            # Earlier versions wrote "trial" for "child".
+            return {"child": found.pop("trial", None), **found}
+    except (ValueError, KeyError, TypeError):
+        pass
+    return {"what": DAMAGED, "child": None, "time": 0, "line": line.decode(errors="replace")}
 
 
 def _folders(root: Path, about: Mapping[str, Any]) -> Iterator[Path]:
