@@ -7,10 +7,11 @@ import hashlib
 import json
 import logging
 import os
+import shutil
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,17 @@ from typing import Any
 import metarec
 from metarec.errors import InputError
 
-__all__ = ["code_facts", "content_key", "dotted", "make_folders", "read_kept", "write_kept", "write_whole"]
+__all__ = [
+    "code_facts",
+    "content_key",
+    "dotted",
+    "held",
+    "make_folders",
+    "read_kept",
+    "remove_abandoned",
+    "write_kept",
+    "write_whole",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -26,7 +37,7 @@ PART = ".part"
 """The ending of a file that is being written."""
 
 LOCKED_S = 5.0
-"""The age from which the writer of such a file surely holds its lock."""
+"""The age from which the writer of a temporary file surely holds its lock."""
 
 
 def content_key(facts: Mapping[str, Any]) -> str:
@@ -70,18 +81,16 @@ def dotted(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """Write a file completely or not at all; files that killed processes were writing in its folder are removed.
+    """Write a file completely or not at all; what killed processes were writing in its folder is removed.
 
     Raises:
         InputError: there is a folder in its place.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    _remove_abandoned(path.parent)
+    remove_abandoned(path.parent, f"*{PART}")
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=PART)
     try:
-        with os.fdopen(handle, "wb") as file:
-            # The operating system releases the lock however this process ends.
-            fcntl.flock(file, fcntl.LOCK_EX)
+        with os.fdopen(handle, "wb") as file, held(Path(temporary)):
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
@@ -93,13 +102,25 @@ def write_whole(path: Path, content: bytes) -> None:
         raise
 
 
-def _remove_abandoned(folder: Path) -> None:
-    for part in folder.glob(f"*{PART}"):
-        # Another process may be faster, or may have renamed the file.
-        with suppress(OSError), part.open("rb") as file:
-            if time.time() - part.stat().st_mtime > LOCKED_S:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                part.unlink()
+@contextmanager
+def held(temporary: Path) -> Iterator[None]:
+    """Hold the lock of a temporary file or folder. The operating system releases it however this process ends."""
+    handle = os.open(temporary, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(handle)
+
+
+def remove_abandoned(folder: Path, pattern: str) -> None:
+    """Remove the temporary files and folders of this name that no living process holds."""
+    for left in folder.glob(pattern):
+        # Another process may be faster, or may hold it.
+        with suppress(OSError):
+            if time.time() - left.stat().st_mtime > LOCKED_S:
+                with held(left):
+                    shutil.rmtree(left) if left.is_dir() else left.unlink()
 
 
 def write_kept(path: Path, content: bytes) -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
 
 from metarec.errors import InputError
+from metarec.files import held, remove_abandoned
 from metarec.tracking._address import check_uri, shown_uri, sqlite_path, sqlite_uri
 from metarec.tracking._base import ComparisonRun, StudyRun, Tracker, TrackingError
 from metarec.tracking._limits import PARAM_LENGTH, clean_key, cut, first_line
@@ -190,7 +191,9 @@ def _make_whole(path: Path) -> None:
     from mlflow import MlflowClient
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(dir=path.parent, prefix=f".{path.name}-") as folder:
+    prefix = f".{path.name}-"
+    remove_abandoned(path.parent, f"{prefix}*")
+    with TemporaryDirectory(dir=path.parent, prefix=prefix) as folder, held(Path(folder)):
         made = Path(folder) / path.name
         MlflowClient(tracking_uri=sqlite_uri(made)).search_experiments(max_results=1)
         # Another process may have been faster, and have runs in it.
