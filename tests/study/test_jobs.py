@@ -7,6 +7,7 @@ import subprocess
 import time
 
 import pytest
+from mlflow import MlflowClient
 
 from benchmarks.study.audit import audit
 from metarec.ratings import simulate_domains
@@ -78,6 +79,35 @@ def test_a_worker_elsewhere_needs_the_urls_and_the_data_alone(study, place, tmp_
     result = run_study(spec, domains, job_in(study))
     assert len(result.trials) == 7
     assert all(trial["run_id"] for trial in result.to_json()["trials"])
+
+
+TERMINATED = {
+    "reads and starts": lambda out: (out / "cache").is_dir(),
+    "fits its bases": lambda out: (out / "mlflow.db").exists(),
+    "searches": lambda out: list(out.glob("optuna.journal.running/*")),
+    "ends": lambda out: (out / "artifacts" / "s" / "predictions.parquet").exists(),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("moment", TERMINATED)
+def test_sigterm_ends_a_study_cleanly_whatever_it_does(place, tmp_path, moment):
+    out, temporary = tmp_path / "out", tmp_path / "temporary"
+    temporary.mkdir()
+    options = ["job.yaml", "--data", "movies=movies.csv", "--trials", "3", "--workers", "2", "--study-name", "s"]
+    command = begun(place, *options, "--out", str(out), TMPDIR=str(temporary))
+    assert soon(lambda: TERMINATED[moment](out))
+    command.terminate()
+    assert "--study-name s goes on from here" in ended(command, 143)
+    assert soon(lambda: no_process_of(command))
+    assert [path.name for path in [*temporary.iterdir(), *out.rglob("*.part"), *out.glob(".mlflow.db-*")]] == []
+    if (out / "mlflow.db").exists():
+        client = MlflowClient(sqlite_uri(out / "mlflow.db"))
+        runs = client.search_runs([one.experiment_id for one in client.search_experiments()])
+        assert "RUNNING" not in {run.info.status for run in runs}
+    ended(begun(place, *options, "--out", str(out)))
+    found = audit("s", str(out / "optuna.journal"), sqlite_uri(out / "mlflow.db"))
+    assert (found["counted"], found["wrong"]) == (3, [])
 
 
 RUDE = ["job.yaml", "--study-name", "s", "--set"]
