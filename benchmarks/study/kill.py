@@ -59,6 +59,9 @@ READ = b"movies: "
 FIRST = (Phase("start-up", 6.0), Phase("bases", 2.5, READ))
 LAST = (Phase("ending", 8.0, READ), Phase("registration", 4.0, READ, f"runs/artifacts/{NAME}/predictions.parquet"))
 
+OUTLIVES_S = 60.0
+"""How long a process may outlive the command. The server of workers first ends its imports, which take seconds."""
+
 LONGEST_S = 12.0
 """Longest time between two kills, or between the start of the command and a kill."""
 
@@ -179,14 +182,23 @@ def _kill_in(phase: Phase, folder: Path, options: list[str], draw: random.Random
 
 
 def _outlived(command: subprocess.Popen[bytes]) -> list[str]:
-    """A line if a process of a command that has ended lives on for long."""
-    for _ in range(100):
-        try:
-            os.killpg(command.pid, 0)
-        except ProcessLookupError:
-            return []
+    """A line for each process of a command that has ended which is still there a minute later."""
+    deadline = time.monotonic() + OUTLIVES_S
+    while alive := _group(command.pid):
+        if time.monotonic() > deadline:
+            return [f"a process has outlived the command: {line}" for line in alive]
         time.sleep(0.2)
-    return ["a process has outlived the command"]
+    return []
+
+
+def _group(number: int) -> list[str]:
+    """The command lines of the processes in a group, without those that only wait to be collected."""
+    lines = []
+    for process in psutil.process_iter():
+        with suppress(psutil.NoSuchProcess, ProcessLookupError):
+            if os.getpgid(process.pid) == number and process.status() != psutil.STATUS_ZOMBIE:
+                lines.append(" ".join(process.cmdline()) or process.name())
+    return lines
 
 
 def _left(out: Path) -> list[str]:
