@@ -73,15 +73,15 @@ from own_process import failing
 for _ in range(4):
     try:
         with worker_pool(2) as pool:
-            # More than a pipe holds.
-            list(pool.map(failing, [bytes(1_000_000)] * 20))
+            # More than a pipe holds, so that a call is on its way when the pool ends.
+            list(pool.map(failing, [(place, bytes(1_000_000)) for place in range(20)]))
     except ZeroDivisionError as error:
         print(type(error).__name__, flush=True)
 """
 
 
 def test_a_process_whose_pool_has_failed_ends(tmp_path):
-    (tmp_path / "own_process.py").write_text("def failing(_):\n    1 / 0\n")
+    (tmp_path / "own_process.py").write_text("import time\ndef failing(call):\n    1 / call[0]\n    time.sleep(0.5)\n")
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT)])}
     ended = subprocess.run([sys.executable, "-c", FAILING], env=environment, capture_output=True, text=True, timeout=60)
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, "ZeroDivisionError\n" * 4, "")

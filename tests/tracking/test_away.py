@@ -10,6 +10,7 @@ import pytest
 
 from benchmarks.study.servers import Proxy, free_port
 from metarec.cli import predict, study
+from metarec.study.recorded_trial import EXPERIMENT_ID
 from metarec.study.results import RUN_ID
 from metarec.tracking import MlflowTracker, sqlite_uri
 from metarec.tracking.spool import _sender, _spooled_runs
@@ -49,6 +50,7 @@ def refused(place, tmp_path, monkeypatch, capsys):
     def run(name, url):
         began = opened(tiny_spec(), "s", str(tmp_path / "optuna.journal"))
         began.set_user_attr(RUN_ID, "0" * 32)
+        began.set_user_attr(EXPERIMENT_ID, "1")
         pd.DataFrame({"user": ["a"], "item": ["b"]}).to_parquet(tmp_path / "rows.parquet")
         named = ["--study-name", "s", "--out", str(tmp_path)]
         arguments = {
