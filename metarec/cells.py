@@ -1,8 +1,8 @@
 """Cells: pieces of a long computation that are computed once, kept on disk, and shared by processes.
 
 A cell has a key, by which it is named, and facts, which are all that its result depends on besides: data, settings,
-code. Its frames are written first and its record, with their checksums, last. A cell without a whole record, or with a
-frame that does not match its checksum, is computed again.
+code. Its frames are written first and its record, with their checksums, last. A cell whose record or
+frame is missing or does not match its checksum is computed again.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from io import BytesIO
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -83,12 +82,16 @@ class CellStore:
         path = self._path(cell, "json")
         try:
             record = json.loads(path.read_bytes())
+            # Older records have no checksum of their own.
+            checksum = record.pop("sha256", None)
+            if checksum not in (None, content_key(record)):
+                raise ValueError("sha256")
             frames = {name: self._frame(cell, name, checksum) for name, checksum in record["frames"].items()}
             return CellResult(frames, record["notes"], record["seconds"])
         except FileNotFoundError:
             if not path.exists():
                 return None
-        except (ValueError, KeyError, TypeError, AttributeError):
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
             pass
         logger.warning("the cell %s is damaged; it is computed again", path)
         return None
@@ -115,7 +118,9 @@ class CellStore:
             "notes": dict(result.notes),
             "seconds": result.seconds,
         }
-        write_whole(self._path(cell, "json"), json.dumps(record, indent=1, default=_plain).encode())
+        plain = json.loads(json.dumps(record, default=_plain))
+        whole = {**plain, "sha256": content_key(plain)}
+        write_whole(self._path(cell, "json"), json.dumps(whole, indent=1).encode())
 
     def why_stale(self, cell: Cell) -> list[str]:
         """The facts that have changed since the newest result of this name; empty where there is none.
@@ -127,10 +132,10 @@ class CellStore:
         if not older:
             return []
         try:
-            record = json.loads(max(older, key=lambda path: path.stat().st_mtime_ns).read_bytes())
-        except ValueError:
-            record = {}
-        before, now = dotted(record.get("facts", {})), dotted(cell.facts)
+            before = dotted(json.loads(max(older, key=lambda path: path.stat().st_mtime_ns).read_bytes())["facts"])
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            before = {}
+        now = dotted(cell.facts)
         both = {fact: (before.get(fact, "not there"), now.get(fact, "not there")) for fact in sorted({*before, *now})}
         return [f"{fact}: {old} -> {new}" for fact, (old, new) in both.items() if old != new]
 
@@ -183,11 +188,8 @@ def _finished(
             work([cell])
             yield from arrived([cell])
         return
-    ahead = iter(groups)
     with worker_pool(jobs) as pool:
-        # Only as many as the workers can hold: a pool that ends with cancelled calls prints a traceback.
-        running: dict[Future[None], Sequence[Cell]] = {}
-        running |= {pool.submit(work, group): group for group in islice(ahead, jobs + 1)}
+        running: dict[Future[None], Sequence[Cell]] = {pool.submit(work, group): group for group in groups}
         while running:
             done = wait(running, POLL_S, FIRST_COMPLETED).done
             for future, waiting in list(running.items()):
@@ -197,7 +199,6 @@ def _finished(
                 if future in done:
                     future.result()
                     del running[future]
-                    running |= {pool.submit(work, group): group for group in islice(ahead, 1)}
 
 
 def _work(compute: Callable[[Cell], CellResult], store: CellStore, cells: Sequence[Cell]) -> None:

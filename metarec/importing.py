@@ -12,7 +12,7 @@ __all__ = ["importing"]
 
 @contextmanager
 def importing() -> Iterator[None]:
-    """Import in this block; Ctrl-C waits for its end, and its objects are excluded from garbage collection.
+    """Import in this block; Ctrl-C and SIGTERM wait for its end, and its objects are excluded from garbage collection.
 
     Libraries make a million permanent objects, which Python would scan repeatedly. That is a quarter of the time of
     importing ours, and half a second at the end of the process.
@@ -23,12 +23,12 @@ def importing() -> Iterator[None]:
     """
     enabled = gc.isenabled()
     gc.disable()
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
     try:
         yield
     finally:
         gc.freeze()
         if enabled:
             gc.enable()
-        # A Ctrl-C during the block is raised here.
+        # A signal during the block is raised here.
         signal.pthread_sigmask(signal.SIG_SETMASK, before)

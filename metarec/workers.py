@@ -7,15 +7,20 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import pickle
 import signal
 import threading
+import traceback
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from multiprocessing import forkserver, resource_tracker
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
+from multiprocessing.reduction import ForkingPickler
 from typing import Any
 
-__all__ = ["Map", "end_with_parent", "start_server", "worker_map", "worker_pool"]
+__all__ = ["Map", "WorkerEnded", "WorkerPool", "end_with_parent", "start_server", "worker_map", "worker_pool"]
 
 Map = Callable[..., Iterable[Any]]
 """A function like the built-in ``map``; its results may be computed in the background."""
@@ -48,31 +53,126 @@ def worker_map(jobs: int) -> Iterator[Map]:
         yield pool.map
 
 
+class WorkerEnded(RuntimeError):
+    """A worker process has ended in the middle of a call; the message says how."""
+
+
+class WorkerPool(ThreadPoolExecutor):
+    """Threads, each of which starts a worker process of its own, passes it calls, and waits for the answers.
+
+    No third process holds an end of their pipe, so that each side sees the end of the other. The workers of a
+    ``ProcessPoolExecutor`` share two pipes. It may wait for ever if one of them ends while it reads or writes.
+
+    A worker that was killed fails its present call only. The next call gets another worker.
+    """
+
+    def __init__(self, jobs: int) -> None:
+        super().__init__(jobs)
+        self._context = multiprocessing.get_context("forkserver")
+        self._own = threading.local()
+        self._started: list[tuple[BaseProcess, Connection]] = []
+        self._starting = threading.Lock()
+        self._ended = False
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        return super().submit(self._ask, fn, args, kwargs)
+
+    def end(self) -> None:
+        """End all workers now, whatever they do."""
+        self.shutdown(wait=False, cancel_futures=True)
+        with self._starting:
+            self._ended = True
+            for process, _ in self._started:
+                process.kill()
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        super().shutdown(wait, cancel_futures=cancel_futures)
+        if wait:
+            for process, pipe in self._started:
+                # A worker without a call ends with its pipe.
+                pipe.close()
+                process.join()
+
+    def _ask(self, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        call = ForkingPickler.dumps((fn, args, kwargs))
+        process, pipe = self._worker()
+        try:
+            pipe.send_bytes(call)
+            received = pipe.recv_bytes()
+        except (OSError, EOFError):
+            process.join()
+            del self._own.worker
+            raise WorkerEnded(f"a worker process has ended during its work, {_how(process)}") from None
+        done, answer = pickle.loads(received)
+        if not done:
+            raise answer
+        return answer
+
+    def _worker(self) -> tuple[BaseProcess, Connection]:
+        """The worker of this thread, which is started with its first call."""
+        if not hasattr(self._own, "worker"):
+            with self._starting:
+                if self._ended:
+                    raise WorkerEnded("the workers have been ended")
+                ours, theirs = self._context.Pipe()
+                process = self._context.Process(target=_answer, args=(theirs,))
+                process.start()
+                theirs.close()
+                self._own.worker = process, ours
+                self._started.append(self._own.worker)
+        worker: tuple[BaseProcess, Connection] = self._own.worker
+        return worker
+
+
 @contextmanager
-def worker_pool(jobs: int) -> Iterator[ProcessPoolExecutor]:
+def worker_pool(jobs: int) -> Iterator[WorkerPool]:
     """A pool of `jobs` processes that ends with the block.
 
     Processes are forked from a server that has only imported their libraries, and not from this process, whose
     libraries have threads. On an error or Ctrl-C they end at once, and not after their present fit.
     """
     start_server()
-    context = multiprocessing.get_context("forkserver")
-    before = set(multiprocessing.active_children())
-    with ProcessPoolExecutor(jobs, mp_context=context, initializer=_die_quietly) as pool:
+    with WorkerPool(jobs) as pool:
         try:
             yield pool
         except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            for child in set(multiprocessing.active_children()) - before:
-                child.terminate()
+            pool.end()
             raise
 
 
-def _die_quietly() -> None:
+def _answer(pipe: Connection) -> None:
+    """The work of a worker: answer calls until the pipe is closed."""
     # Ctrl-C reaches the whole process group. The parent reports it, without tracebacks of workers.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     end_with_parent()
+    with suppress(EOFError):
+        while True:
+            call = pipe.recv_bytes()
+            try:
+                fn, args, kwargs = pickle.loads(call)
+                answer = ForkingPickler.dumps((True, fn(*args, **kwargs)))
+            except BaseException as error:
+                answer = _failure(error)
+            pipe.send_bytes(answer)
+
+
+def _failure(error: BaseException) -> Any:
+    """The answer with an error, or with its text if it is one that cannot be sent."""
+    # Its traceback stays behind.
+    error.add_note("In a worker process:\n" + "".join(traceback.format_exception(error)))
+    try:
+        answer = ForkingPickler.dumps((False, error))
+        pickle.loads(answer)
+    except Exception:
+        answer = ForkingPickler.dumps((False, RuntimeError(f"{type(error).__name__}: {error}")))
+    return answer
+
+
+def _how(process: BaseProcess) -> str:
+    """How a process has ended."""
+    code = process.exitcode or 0
+    return f"by signal {signal.Signals(-code).name}" if code < 0 else f"with exit code {code}"
 
 
 def end_with_parent() -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from metarec.importing import importing
-from metarec.workers import worker_map, worker_pool
+from metarec.workers import WorkerEnded, worker_map, worker_pool
 
 ROOT = Path(__file__).parents[1]
 
@@ -65,6 +65,47 @@ def test_no_process_outlives_its_parent(tmp_path):
     while any(worker.exists() for worker in workers) and time.monotonic() < deadline:
         time.sleep(0.1)
     assert not any(worker.exists() for worker in workers)
+
+
+FAILING = """
+from metarec.workers import worker_pool
+from own_process import failing
+for _ in range(4):
+    try:
+        with worker_pool(2) as pool:
+            # More than a pipe holds, so that a call is on its way when the pool ends.
+            list(pool.map(failing, [(place, bytes(1_000_000)) for place in range(20)]))
+    except ZeroDivisionError as error:
+        print(type(error).__name__, flush=True)
+"""
+
+
+def test_a_process_whose_pool_has_failed_ends(tmp_path):
+    (tmp_path / "own_process.py").write_text("import time\ndef failing(call):\n    1 / call[0]\n    time.sleep(0.5)\n")
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT)])}
+    ended = subprocess.run([sys.executable, "-c", FAILING], env=environment, capture_output=True, text=True, timeout=60)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "ZeroDivisionError\n" * 4, "")
+
+
+def test_a_killed_worker_fails_one_call_and_is_replaced():
+    with worker_pool(1) as pool:
+        with pytest.raises(WorkerEnded, match="ended during its work, by signal SIGKILL"):
+            pool.submit(eval, "__import__('os').kill(__import__('os').getpid(), 9)").result()
+        with pytest.raises(WorkerEnded, match="with exit code 3"):
+            pool.submit(os._exit, 3).result()
+        assert pool.submit(abs, -1).result() == 1
+
+
+def test_errors_of_workers_are_raised_here():
+    with worker_pool(1) as pool:
+        with pytest.raises(ZeroDivisionError) as raised:
+            pool.submit(divmod, 1, 0).result()
+        assert "In a worker process:" in raised.value.__notes__[0]
+        with pytest.raises(SystemExit):
+            pool.submit(sys.exit, 4).result()
+        with pytest.raises(RuntimeError, match="Odd: 1 and 2"):
+            # Its class is in no module, so that it cannot be pickled.
+            pool.submit(exec, "raise type('Odd', (Exception,), {})('1 and 2')").result()
 
 
 def test_garbage_is_collected_again_after_the_block():

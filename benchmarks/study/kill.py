@@ -1,8 +1,9 @@
 """``python -m benchmarks.study.kill``: kill the processes of a study and check that no trial is lost or duplicated.
 
-Two workers run a study on simulated ratings. At random moments one of them, or the whole command, gets SIGKILL, and the
-command is started again, until enough were killed and enough trials are complete. Then Optuna's storage and MLflow's
-store are compared, trial by trial.
+Two workers run a study on simulated ratings. The command is killed while it starts and while it fits the bases. Then at
+random moments one of the workers, or the whole command, gets SIGKILL, and the command is started again, until enough
+were killed and enough trials are complete. Then the command is killed while the study ends. At last it is left alone,
+Optuna's storage and MLflow's store are compared, trial by trial, and nothing else may be left.
 """
 
 from __future__ import annotations
@@ -10,14 +11,16 @@ from __future__ import annotations
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import psutil
 import typer
@@ -40,15 +43,37 @@ training: {epochs: 40, patience: 40}
 pruner: none
 """
 
+
+class Phase(NamedTuple):
+    """A part of a study: it begins with this text in the command's log, or with this new file, and takes so long."""
+
+    name: str
+    seconds: float
+    text: bytes = b""
+    file: str | None = None
+
+
+READ = b"movies: "
+"""What the command prints when it has read its data."""
+
+FIRST = (Phase("start-up", 6.0), Phase("bases", 2.5, READ))
+LAST = (Phase("ending", 8.0, READ), Phase("registration", 4.0, READ, f"runs/artifacts/{NAME}/predictions.parquet"))
+
+OUTLIVES_S = 60.0
+"""How long a process may outlive the command. The server of workers first ends its imports, which take seconds."""
+
 LONGEST_S = 12.0
 """Longest time between two kills, or between the start of the command and a kill."""
 
 
-def run(storage: str, kills: int, trials: int, workers: int, seed: int, folder: Path) -> dict[str, Any]:
+def run(
+    storage: str, *, kills: int, phase_kills: int, trials: int, workers: int, seed: int, folder: Path
+) -> dict[str, Any]:
     """Kill often enough, let the study end, and compare the stores.
 
     Args:
-        storage: one of `STORAGES`. kills, trials: least numbers. folder: of the study, new.
+        storage: one of `STORAGES`. kills, trials: least numbers. phase_kills: in each of the phases besides the search.
+        folder: of the study, new.
     """
     from benchmarks.study.audit import audit
     from metarec.ratings import simulate_domains
@@ -62,10 +87,17 @@ def run(storage: str, kills: int, trials: int, workers: int, seed: int, folder: 
     (folder / "killed.yaml").write_text(SPEC)
     draw = random.Random(seed)
     killed = {"workers": 0, "commands": 0}
+    phases: Counter[str] = Counter()
+    wrong: list[str] = []
     starts, wanted = 0, trials
     with _storage(storage, folder) as url:
         options = ["--workers", str(workers), "--out", "runs", "--study-name", NAME]
         options += [] if url is None else ["--storage", url]
+        for phase in FIRST * phase_kills:
+            # Otherwise the bases are not fitted again.
+            shutil.rmtree(folder / "runs" / "cache", ignore_errors=True)
+            wrong += _kill_in(phase, folder, [*options, "--trials", str(wanted)], draw)
+            phases[phase.name] += 1
         while True:
             starts += 1
             before = sum(killed.values())
@@ -82,13 +114,23 @@ def run(storage: str, kills: int, trials: int, workers: int, seed: int, folder: 
             elif sum(killed.values()) == before:
                 # After a kill the command may end with an error; the next start resumes the study.
                 raise RuntimeError(f"the study ended with {command.returncode}; see {folder / 'log'}")
-        found = audit(NAME, url or str(folder / "runs" / "optuna.journal"), sqlite_uri(folder / "runs" / "mlflow.db"))
+        for phase in LAST * phase_kills:
+            wrong += _kill_in(phase, folder, [*options, "--trials", str(wanted)], draw)
+            phases[phase.name] += 1
+        with _started(folder, [*options, "--trials", str(wanted)]) as command:
+            if command.wait() != 0:
+                raise RuntimeError(f"the study ended with {command.returncode}; see {folder / 'log'}")
+            wrong += _outlived(command)
+        store = sqlite_uri(folder / "runs" / "mlflow.db")
+        found = audit(NAME, url or str(folder / "runs" / "optuna.journal"), store)
+        wrong += [*_left(folder / "runs"), *_registered_twice(store)]
     return {
         "storage": storage,
-        "killed": killed,
-        "starts": starts,
+        "killed": {**killed, **phases},
+        "starts": starts + phases.total() + 1,
         "wanted": wanted,
         **found,
+        "wrong": [*found["wrong"], *wrong],
         "duration_s": round(time.perf_counter() - began, 1),
     }
 
@@ -116,6 +158,68 @@ def _started(folder: Path, options: list[str]) -> Iterator[subprocess.Popen[byte
         yield command
     finally:
         _kill_all(command)
+
+
+def _kill_in(phase: Phase, folder: Path, options: list[str], draw: random.Random) -> list[str]:
+    """Start the command and kill it in this phase, alone or with all its processes; returns what is wrong then."""
+    log, began = folder / "log", time.time()
+    seen = log.stat().st_size if log.exists() else 0
+    with _started(folder, options) as command:
+        while command.poll() is None:
+            begun = phase.text in log.read_bytes()[seen:]
+            file = folder / phase.file if phase.file else None
+            if begun and (file is None or (file.exists() and file.stat().st_mtime > began)):
+                break
+            time.sleep(0.05)
+        if not _waits(command, draw.uniform(0, phase.seconds)):
+            return [] if command.returncode == 0 else [f"{phase.name}: ended with {command.returncode}"]
+        if draw.random() < 0.5:
+            _kill_all(command)
+        else:
+            command.kill()
+            command.wait()
+        return _outlived(command)
+
+
+def _outlived(command: subprocess.Popen[bytes]) -> list[str]:
+    """A line for each process of a command that has ended which is still there a minute later."""
+    deadline = time.monotonic() + OUTLIVES_S
+    while alive := _group(command.pid):
+        if time.monotonic() > deadline:
+            return [f"a process has outlived the command: {line}" for line in alive]
+        time.sleep(0.2)
+    return []
+
+
+def _group(number: int) -> list[str]:
+    """The command lines of the processes in a group, without those that only wait to be collected."""
+    lines = []
+    for process in psutil.process_iter():
+        with suppress(psutil.NoSuchProcess, ProcessLookupError):
+            if os.getpgid(process.pid) == number and process.status() != psutil.STATUS_ZOMBIE:
+                lines.append(" ".join(process.cmdline()) or process.name())
+    return lines
+
+
+def _left(out: Path) -> list[str]:
+    """The temporary files, unsent records and locks of trials in the folder of a finished study."""
+    kinds = ("**/*.part", ".mlflow.db-*", "spool/*", "optuna.journal.running/*")
+    return [f"{path.relative_to(out)} is left" for kind in kinds for path in out.glob(kind)]
+
+
+def _registered_twice(tracking_uri: str) -> list[str]:
+    """A line if the study has no champion, or the same model in two versions."""
+    from mlflow import MlflowClient
+
+    from metarec.model.mlflow_model import DIGEST
+    from metarec.tracking import CHAMPION, model_name
+
+    client = MlflowClient(tracking_uri)
+    digests = Counter(one.tags[DIGEST] for one in client.search_model_versions(f"name = '{model_name(NAME)}'"))
+    wrong = [f"the model {digest} has {count} versions" for digest, count in digests.items() if count > 1]
+    if CHAMPION not in client.get_registered_model(model_name(NAME)).aliases:
+        wrong.append("no version of the model is the champion")
+    return wrong
 
 
 def _waits(command: subprocess.Popen[bytes], seconds: float) -> bool:
@@ -153,6 +257,9 @@ def _kill_all(command: subprocess.Popen[bytes]) -> None:
 def main(
     storages: Annotated[str, typer.Option(metavar="A,B", help="Optuna storages.")] = ",".join(STORAGES),
     kills: Annotated[int, typer.Option(metavar="N", min=0, help="How many processes or commands are killed.")] = 50,
+    phase_kills: Annotated[
+        int, typer.Option(metavar="N", min=0, help="How often the command is killed in each phase besides the search.")
+    ] = 5,
     trials: Annotated[int, typer.Option(metavar="N", min=1, help="How many trials are to be complete.")] = 40,
     workers: Annotated[int, typer.Option(metavar="N", min=1, help="Processes that run trials.")] = 2,
     seed: Annotated[int, typer.Option(metavar="N", min=0, help="Seed of the moments and of the killed processes.")] = 0,
@@ -183,7 +290,17 @@ def main(
         make_folders(out, target.absolute().parent)
         rows = []
         for storage in chosen:
-            rows.append(run(storage, kills, trials, workers, seed, work / storage))
+            rows.append(
+                run(
+                    storage,
+                    kills=kills,
+                    phase_kills=phase_kills,
+                    trials=trials,
+                    workers=workers,
+                    seed=seed,
+                    folder=work / storage,
+                )
+            )
             typer.echo(json.dumps(rows[-1]))
         libraries = ("optuna", "mlflow", "SQLAlchemy", "filelock")
         report = {

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import traceback
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, Protocol, Self, runtime_checkable
 
 import numpy as np
@@ -14,7 +17,15 @@ from metarec.errors import InputError
 from metarec.ratings import Domain
 from metarec.registry import suggest
 
-__all__ = ["Answer", "BaseConfig", "BaseRecommender", "HistoryQuery", "Recommender", "predict_queries"]
+__all__ = [
+    "Answer",
+    "BaseConfig",
+    "BaseRecommender",
+    "HistoryQuery",
+    "Recommender",
+    "base_errors",
+    "predict_queries",
+]
 
 
 @runtime_checkable
@@ -121,6 +132,23 @@ class Recommender(ABC):
     def __repr__(self) -> str:
         options = ", ".join(f"{key}={value!r}" for key, value in self.config.model_dump().items())
         return f"{type(self).__name__}({options})"
+
+
+@contextmanager
+def base_errors(name: str, where: str) -> Iterator[None]:
+    """Turn any error of the base `name` into an InputError, which names it, `where` it failed, and the line of code."""
+    try:
+        yield
+    except InputError:
+        raise
+    # A plug-in may also raise SystemExit, which would end the process without a word.
+    except (Exception, SystemExit) as error:
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        problem = f"{type(error).__name__}: {error}".rstrip(": ")
+        raise InputError(
+            f'base recommender "{name}" fails on {where}: {problem} '
+            f"({Path(last.filename).name}, line {last.lineno}); correct it, or leave it out of bases"
+        ) from error
 
 
 def predict_queries(base: BaseRecommender, queries: Sequence[HistoryQuery]) -> list[np.ndarray]:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Mapping
 from typing import Any
 
-from metarec.bases._base import BaseRecommender, Recommender
+from metarec.bases._base import BaseRecommender, Recommender, base_errors
 from metarec.errors import InputError
 from metarec.ratings import Domain
 from metarec.registry import Registry
 
-__all__ = ["BASES", "applicable_bases", "make_base"]
+__all__ = ["BASES", "applicable_bases", "fit_base", "make_base"]
 
 BASES = Registry(
     "base recommender",
@@ -33,7 +34,8 @@ def make_base(name: str, *, seed: int = 0, **options: Any) -> BaseRecommender:
     BiasRecommender(damping=3.0)
 
     Raises:
-        InputError: an unknown name (the near miss is suggested) or a setting out of its range.
+        InputError: an unknown name (the near miss is suggested) or a setting out of its range; or its constructor
+            raised an error.
     """
     kind = BASES.get(name)
     if isinstance(kind, type) and issubclass(kind, Recommender) and "seed" in kind.Config.model_fields:
@@ -42,8 +44,19 @@ def make_base(name: str, *, seed: int = 0, **options: Any) -> BaseRecommender:
         inspect.signature(kind).bind(**options)
     except TypeError as error:
         raise InputError(f"bases.{name}: {kind.__name__} has other options: {error}") from None
-    base: BaseRecommender = kind(**options)
+    with base_errors(name, "its options"):
+        base: BaseRecommender = kind(**options)
     return base
+
+
+def fit_base(name: str, domain: Domain, options: Mapping[str, Any], *, seed: int = 0) -> BaseRecommender:
+    """Build a base recommender by name, and fit it on `domain`.
+
+    Raises:
+        InputError: as for :func:`make_base`; or the base raised an error.
+    """
+    with base_errors(name, f'domain "{domain.name}"'):
+        return make_base(name, seed=seed, **options).fit(domain)
 
 
 def applicable_bases(names: list[str], domains: list[Domain]) -> list[str]:

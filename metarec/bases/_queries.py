@@ -11,7 +11,14 @@ from typing import ClassVar, NamedTuple, Self
 import numpy as np
 import pandas as pd
 
-from metarec.bases._base import Answer, BaseRecommender, HistoryQuery, Recommender, predict_queries
+from metarec.bases._base import (
+    Answer,
+    BaseRecommender,
+    HistoryQuery,
+    Recommender,
+    base_errors,
+    predict_queries,
+)
 from metarec.bases._learned import Learned, Stored, check_stored
 from metarec.ratings import RatingScale
 
@@ -187,22 +194,26 @@ class FoldInRecommender(Recommender):
         return answers
 
 
-def answer_queries(base: BaseRecommender, queries: Sequence[HistoryQuery]) -> list[Answer]:
+def answer_queries(base: BaseRecommender, queries: Sequence[HistoryQuery], where: str = "new users") -> list[Answer]:
     """Predictions of any base, as from `predict_queries`, with their evidence.
 
     For several bases and the same queries, pass a :class:`QueryBatch`: ids are looked up once.
 
+    Args:
+        where: what the queries are about, for messages.
+
     Raises:
-        ValueError: a plug-in returned a wrong number of predictions or evidences, or evidence that is negative or not
-            finite.
+        InputError: the base raised an error, or a plug-in returned a wrong number of predictions or evidences, or
+            evidence that is negative or not finite.
     """
-    if isinstance(base, FoldInRecommender):
-        return base.answer_queries(queries)
-    answers = []
-    for query, predictions in zip(queries, predict_queries(base, queries), strict=True):
-        finite = ~np.isnan(predictions)
-        answers.append(Answer(predictions, np.where(finite, _evidence(base, query), 0.0)))
-    return answers
+    with base_errors(base.name, where):
+        if isinstance(base, FoldInRecommender):
+            return base.answer_queries(queries)
+        answers = []
+        for query, predictions in zip(queries, predict_queries(base, queries), strict=True):
+            finite = ~np.isnan(predictions)
+            answers.append(Answer(predictions, np.where(finite, _evidence(base, query), 0.0)))
+        return answers
 
 
 def _evidence(base: BaseRecommender, query: HistoryQuery) -> np.ndarray:

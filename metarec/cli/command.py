@@ -9,10 +9,13 @@ import atexit
 import errno
 import gc
 import os
+import signal
 import sys
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 
 import typer
 
@@ -21,6 +24,7 @@ from metarec.errors import InputError, check_name, printable
 __all__ = [
     "BAD_INPUT",
     "INTERRUPTED",
+    "TERMINATED",
     "check_json",
     "check_storage",
     "cores",
@@ -31,6 +35,7 @@ __all__ = [
 
 BAD_INPUT = 2
 INTERRUPTED = 130
+TERMINATED = 143
 
 
 def named_paths(entries: Sequence[str]) -> dict[str, str]:
@@ -78,7 +83,7 @@ def cores() -> int:
 
 @contextmanager
 def resumable(option: str, name: str) -> Iterator[None]:
-    """On Ctrl-C, print how to continue the job by the name that `option` gives."""
+    """On Ctrl-C or SIGTERM, print how to continue the job by the name that `option` gives."""
     try:
         yield
     except KeyboardInterrupt:
@@ -90,21 +95,44 @@ def run_command(app: typer.Typer) -> None:
     """Run a command; an error that the user can correct becomes one line and an exit code."""
     # Without this, Python collects garbage for a second or two before the process ends.
     atexit.register(gc.freeze)
-    try:
-        # Typer returns the code of its own exits, such as 130 after Ctrl-C.
-        code = app(standalone_mode=False)
-    except InputError as error:
-        _stop(str(error), BAD_INPUT)
-    except (KeyboardInterrupt, typer.Abort):
-        sys.exit(INTERRUPTED)
-    except Exception as error:
-        _stop_by_kind(error)
-    else:
+    with _terminable() as terminated:
+        try:
+            # Typer returns the code of its own exits, such as 130 after Ctrl-C.
+            code = app(standalone_mode=False)
+        except InputError as error:
+            _stop(str(error), BAD_INPUT)
+        except KeyboardInterrupt:
+            code = INTERRUPTED
+        except typer.Abort as abort:
+            # Typer takes an EOFError for Ctrl-D at a prompt, and there is no prompt.
+            _stop_by_kind(abort.__cause__ or abort)
+        except Exception as error:
+            _stop_by_kind(error)
         if code:
-            sys.exit(code)
+            sys.exit(TERMINATED if code == INTERRUPTED and terminated else code)
 
 
-def _stop_by_kind(error: Exception) -> None:
+@contextmanager
+def _terminable() -> Iterator[list[int]]:
+    """While the block runs, SIGTERM interrupts as Ctrl-C does. Yields a list, which is empty until then."""
+    terminated: list[int] = []
+
+    def interrupt(number: int, _: FrameType | None) -> None:
+        terminated.append(number)
+        raise KeyboardInterrupt
+
+    # Only the main thread can handle signals.
+    if threading.current_thread() is not threading.main_thread():
+        yield terminated
+        return
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield terminated
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _stop_by_kind(error: BaseException) -> None:
     # An error of the installed click, or of the copy in newer versions of typer.
     if hasattr(error, "format_message"):
         _stop(f"{error.format_message().rstrip('.')}; --help lists the options", BAD_INPUT)
@@ -112,7 +140,7 @@ def _stop_by_kind(error: Exception) -> None:
         where = f" for {error.filename}" if error.filename else ""
         _stop(f"{error.strerror}{where}; make room, and the same command with the same name goes on", 1)
     # They are compared by name, because their modules import heavy libraries.
-    if type(error).__name__ in ("StudyFailed", "TrackingError"):
+    if type(error).__name__ in ("StudyFailed", "TrackingError", "WorkerEnded"):
         _stop(str(error), 1)
     raise error
 

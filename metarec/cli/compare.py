@@ -51,7 +51,8 @@ def compare(
 ) -> None:
     """Compare how source domains help a target domain with few train users.
 
-    Exit codes: 0 done; 2 bad input; 130 interrupted, to be continued with the same --name.
+    Exit codes: 0 done; 2 bad input; 130 or 143 interrupted by Ctrl-C or SIGTERM, to be continued with
+    the same --name.
     """
     from metarec.importing import importing
     from metarec.workers import start_server

@@ -46,7 +46,9 @@ def predict(
     if not out.absolute().parent.is_dir():
         raise InputError(f"{out}: cannot be written there; name a file in a folder that exists")
     from metarec.model.mlflow_model import load_from
+    from metarec.tracking import leave_waiting_to_us
 
+    leave_waiting_to_us()
     rows = _read(table, ("user", "item"))
     given = _read(histories, ("user", "item", "rating")) if histories is not None else None
     recommender = load_from(model, tracking_uri=tracking_uri)

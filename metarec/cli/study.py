@@ -57,9 +57,10 @@ def study(
 ) -> None:
     """Learn how to combine recommenders: search, choose on validation users, score once on test users.
 
-    Exit codes: 0 done; 2 bad input; 130 interrupted, to be continued with the same --study-name.
+    Exit codes: 0 done; 2 bad input; 130 or 143 interrupted by Ctrl-C or SIGTERM, to be continued with the
+    same --study-name.
 
-    Ctrl-C once finishes the running trials and stops; twice stops now.
+    Ctrl-C (or SIGTERM) once finishes the running trials and stops; twice stops now.
 
     Further commands, each with its own --help: worker runs trials of a study from elsewhere, repair makes
     the stores agree after an accident, replay computes one trial again, report writes the page of a

@@ -44,7 +44,8 @@ def worker(
 ) -> None:
     """Run trials of a study that was begun elsewhere, until it has its number of trials.
 
-    Exit codes: 0 done; 2 bad input; 130 interrupted, to be continued with the same command.
+    Exit codes: 0 done; 2 bad input; 130 or 143 interrupted by Ctrl-C or SIGTERM, to be
+    continued with the same command.
     """
     with _job(study_name, storage, out, tracking_uri, tracked=True) as job:
         from metarec.study.joining import run_worker

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
-import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from metarec.files import code_facts, content_key, write_whole
+from metarec.files import code_facts, content_key, read_kept, write_kept
 
 __all__ = ["cache_key", "load_arrays", "save_arrays"]
-
-logger = logging.getLogger(__name__)
 
 _CODE = ("ratings", "bases", "episodes")
 _LIBRARIES = ("lenskit", "numpy", "scikit-learn", "torch")
@@ -30,18 +26,13 @@ def save_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
     """Write arrays and their checksum in one atomic step."""
     buffer = io.BytesIO()
     np.savez(buffer, **arrays)
-    payload = buffer.getvalue()
-    write_whole(path, hashlib.sha256(payload).digest() + payload)
+    write_kept(path, buffer.getvalue())
 
 
 def load_arrays(path: Path) -> dict[str, np.ndarray] | None:
     """The arrays; None where the file is missing, or damaged, which is logged as a warning."""
-    if not path.exists():
+    content = read_kept(path)
+    if content is None:
         return None
-    content = path.read_bytes()
-    digest, payload = content[:32], content[32:]
-    if hashlib.sha256(payload).digest() != digest:
-        logger.warning("the cache entry %s is damaged or half-written; it is built again", path)
-        return None
-    with np.load(io.BytesIO(payload), allow_pickle=False) as stored:
+    with np.load(io.BytesIO(content), allow_pickle=False) as stored:
         return dict(stored)

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from metarec.bases import Answer, BaseRecommender, HistoryQuery, QueryBatch, answer_queries, make_base
+from metarec.bases import Answer, BaseRecommender, HistoryQuery, QueryBatch, answer_queries, fit_base
 from metarec.episodes._split import Task
 from metarec.ratings import Domain
 from metarec.threads import one_thread
@@ -90,19 +90,24 @@ def base_predictions(
     """Fit one base on `fit_on`, which holds none of the tasks' users, and predict the tasks.
 
     Runs in a worker process, on one thread: results do not depend on how many workers there are.
+
+    Raises:
+        InputError: the base raised an error; the message names the base and the domain.
     """
     held_out = {task.user for task in tasks}.intersection(fit_on.ratings["user"].unique())
     if held_out:
         raise AssertionError(f"base {name} would be fitted on {len(held_out)} of the users that it predicts")
     with one_thread():
-        base = make_base(name, seed=seed, **options).fit(fit_on)
-        return predict_tasks([base], tasks)[0]
+        base = fit_base(name, fit_on, options, seed=seed)
+        return predict_tasks([base], tasks, f'domain "{fit_on.name}"')[0]
 
 
-def predict_tasks(bases: Iterable[BaseRecommender], tasks: Sequence[Task]) -> list[BasePredictions]:
-    """The predictions of fitted bases for the tasks."""
+def predict_tasks(
+    bases: Iterable[BaseRecommender], tasks: Sequence[Task], where: str = "new users"
+) -> list[BasePredictions]:
+    """The predictions of fitted bases for the tasks; `where` they come from is for messages."""
     queries = QueryBatch(query for task in tasks for query in leave_one_out_queries(task))
-    return [_by_task(answer_queries(base, queries), tasks) for base in bases]
+    return [_by_task(answer_queries(base, queries, where), tasks) for base in bases]
 
 
 def _by_task(answered: Iterable[Answer], tasks: Sequence[Task]) -> BasePredictions:

@@ -14,7 +14,7 @@ import pandas as pd
 from pydantic import ConfigDict, Field, NonNegativeInt, PositiveInt, ValidationError
 
 import metarec
-from metarec.bases import BaseRecommender, HistoryQuery, Learned, make_base, predict_queries
+from metarec.bases import BaseRecommender, HistoryQuery, Learned, base_errors, fit_base, make_base, predict_queries
 from metarec.config import Config
 from metarec.episodes import History, TaskMaker
 from metarec.errors import InputError, shown
@@ -52,14 +52,16 @@ def save_model(
         items: the domain's table of item features, for bases that are fitted again; None where there is none.
 
     Raises:
-        InputError: a plug-in's baseline without ``state``, or two names that make one name of a file.
+        InputError: a plug-in's baseline without ``state``, a base that raised an error, or two names that make one name
+            of a file.
     """
     maker, fusion = recommender.maker, recommender.fusion.used().state()
     _check_files(maker.bases, fusion)
     folder.mkdir(parents=True, exist_ok=True)
     again = [name for name, base in maker.bases.items() if not _keeps(base)]
     for name, base in maker.bases.items():
-        state = _predictions(base, _probes(recommender)) if name in again else base.state()  # type: ignore[attr-defined]
+        with base_errors(name, "the saving of its state"):
+            state = _predictions(base, _probes(recommender)) if name in again else base.state()  # type: ignore[attr-defined]
         write_arrays(folder / f"base-{_plain(name)}.npz", state)
     for kind in _MEMBERS:
         for name, arrays in fusion[kind].items():
@@ -162,15 +164,17 @@ def _assembled(folder: Path, files: Mapping[str, bytes]) -> FusedRecommender:
     again = [one.name for one in model.bases if one.fitted_again]
     bases: dict[str, BaseRecommender] = {}
     for one in model.bases:
-        base = make_base(one.name, seed=model.seed, **one.options)
-        if one.fitted_again and _keeps(base):
-            raise InputError(f"{folder}: the base {one.name} has a state and must not be fitted again")
         if one.fitted_again:
+            if _keeps(make_base(one.name, seed=model.seed, **one.options)):
+                raise InputError(f"{folder}: the base {one.name} has a state and must not be fitted again")
             items = _table(folder, files, _ITEMS) if _ITEMS in files else None
-            bases[one.name] = base.fit(Domain(model.domain, ratings[fitted_on], scale, items))
+            fit_on = Domain(model.domain, ratings[fitted_on], scale, items)
+            bases[one.name] = fit_base(one.name, fit_on, one.options, seed=model.seed)
         else:
             state = arrays(f"base-{_plain(one.name)}.npz")
-            bases[one.name] = base.restore(state)  # type: ignore[attr-defined]  # its state was kept
+            base = make_base(one.name, seed=model.seed, **one.options)
+            with base_errors(one.name, "the loading of its state"):
+                bases[one.name] = base.restore(state)  # type: ignore[attr-defined]  # its state was kept
     members = {
         kind: {name: arrays(_member_file(kind, name)) for name in getattr(model.fusion.config, kind)}
         for kind in _MEMBERS

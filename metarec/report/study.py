@@ -95,7 +95,14 @@ def write_report(job: Job) -> Path:
 def _write_page(job: Job, findings: Findings, folder: Path) -> Path:
     job.folder.mkdir(parents=True, exist_ok=True)
     page = job.folder / REPORT
-    page.write_text(report_page(findings, folder), encoding="utf-8")
+    try:
+        content = report_page(findings, folder)
+    except (AttributeError, KeyError, IndexError, TypeError, ValueError) as error:
+        raise InputError(
+            f"{folder / FINDINGS} is not as a study wrote it ({type(error).__name__}: {error}); "
+            "run the study's command again to write it anew"
+        ) from None
+    page.write_text(content, encoding="utf-8")
     return page
 
 

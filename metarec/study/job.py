@@ -235,8 +235,6 @@ def run_search(study: optuna.Study, objective: RecordedObjective, job: Job) -> N
             run = run_in_processes if job.ray is None else partial(run_on_ray, job.ray)
             work = Work.of(study, job.optuna_storage, objective, job.tracker)
             run(spec.workers, study, work, on_trial, deadline=deadline, stopping=stopping)
-        if stopping():
-            raise KeyboardInterrupt
 
 
 def _search(study: optuna.Study, job: Job, run: StudyRun, objective: RecordedObjective) -> Sequence[FrozenTrial]:

@@ -63,6 +63,8 @@ def repair_study(job: Job) -> list[str]:
         InputError: there is no such study, or a store does not answer.
     """
     study, _ = _study_of(job)
+    # A store that does not answer cannot be repaired.
+    job.tracker.open()
     before = {trial.number for trial in study.get_trials(deepcopy=False) if trial.state == TrialState.RUNNING}
     end_stale_trials(study)
     trials = study.get_trials(deepcopy=False)

@@ -17,7 +17,7 @@ from metarec.tracking._base import (
     TrialRun,
 )
 from metarec.tracking._limits import TAG_LENGTH
-from metarec.tracking._mlflow import MlflowTracker
+from metarec.tracking._mlflow import MlflowTracker, leave_waiting_to_us
 from metarec.tracking._notes import Markdown, markdown_code, markdown_table, markdown_text
 from metarec.tracking._registry import CHAMPION, champion_uri, model_name
 
@@ -38,6 +38,7 @@ __all__ = [
     "TrialRun",
     "champion_uri",
     "check_uri",
+    "leave_waiting_to_us",
     "markdown_code",
     "markdown_table",
     "markdown_text",

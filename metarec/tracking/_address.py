@@ -55,6 +55,8 @@ def check_uri(tracking_uri: str) -> None:
     if (kind := address.scheme.split("+")[0]) not in {"sqlite", "databricks", *_PORTS}:
         raise InputError(f"tracking URI {where}: MLflow knows no {kind}; {suggest(kind, ['sqlite', *_PORTS])}")
     path = sqlite_path(tracking_uri)
+    if path is not None and path.is_dir():
+        raise InputError(f"{path} is a folder and no SQLite database; move it or give another tracking URI")
     if path is not None and path.is_file() and path.stat().st_size > 0:
         with path.open("rb") as file:
             if file.read(16) != b"SQLite format 3\0":

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
 
 from metarec.errors import InputError
+from metarec.files import held, remove_abandoned
 from metarec.tracking._address import check_uri, shown_uri, sqlite_path, sqlite_uri
 from metarec.tracking._base import ComparisonRun, StudyRun, Tracker, TrackingError
 from metarec.tracking._limits import PARAM_LENGTH, clean_key, cut, first_line
@@ -21,7 +22,7 @@ from metarec.tracking.spool import SpooledComparisonRun, SpooledStudyRun
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-__all__ = ["MlflowTracker"]
+__all__ = ["MlflowTracker", "leave_waiting_to_us"]
 
 
 class MlflowTracker(Tracker):
@@ -91,7 +92,6 @@ class MlflowTracker(Tracker):
         description: str,
     ) -> Parent:
         """The parent run of this name: a new one, or the one that goes on."""
-        _leave_waiting_to_us()
         client, experiment_id = self._open()
         store = shown_uri(self.tracking_uri)
         before: Mapping[str, str] = {}
@@ -116,7 +116,6 @@ class MlflowTracker(Tracker):
     def join_study(self, name: str, run_id: str | None, experiment_id: str | None) -> StudyRun:
         if run_id is None or experiment_id is None:
             raise ValueError(f"a study that was started has a run and an experiment but got {run_id}, {experiment_id}")
-        _leave_waiting_to_us()
         store = shown_uri(self.tracking_uri)
         with self._usable():
             client = self._connected()
@@ -125,7 +124,6 @@ class MlflowTracker(Tracker):
     def fetch(self, run_id: str, file: str, folder: Path) -> bool:
         from mlflow.exceptions import MlflowException
 
-        _leave_waiting_to_us()
         with self._usable():
             client = self._connected()
             try:
@@ -157,6 +155,7 @@ class MlflowTracker(Tracker):
 
     def _connected(self) -> MlflowClient:
         """The client, which has not called a server yet."""
+        leave_waiting_to_us()
         if self._client is None:
             check_uri(self.tracking_uri)
             _quieten_mlflow()
@@ -192,7 +191,9 @@ def _make_whole(path: Path) -> None:
     from mlflow import MlflowClient
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(dir=path.parent, prefix=f".{path.name}-") as folder:
+    prefix = f".{path.name}-"
+    remove_abandoned(path.parent, f"{prefix}*")
+    with TemporaryDirectory(dir=path.parent, prefix=prefix) as folder, held(Path(folder)):
         made = Path(folder) / path.name
         MlflowClient(tracking_uri=sqlite_uri(made)).search_experiments(max_results=1)
         # Another process may have been faster, and have runs in it.
@@ -200,7 +201,8 @@ def _make_whole(path: Path) -> None:
             os.link(made, path)
 
 
-def _leave_waiting_to_us() -> None:
+def leave_waiting_to_us() -> None:
+    """Let each call to an MLflow server end within ten seconds, unless the user's environment says otherwise."""
     # MLflow would try for minutes by itself. And it repeats a call whose answer was lost: it would create a run twice.
     for name, value in (("MAX_RETRIES", "0"), ("TIMEOUT", "10")):
         os.environ.setdefault(f"MLFLOW_HTTP_REQUEST_{name}", value)

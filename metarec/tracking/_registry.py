@@ -25,7 +25,9 @@ def champion_uri(study: str) -> str:
 
 
 def register(client: MlflowClient, run_id: str, path: str, name: str, tags: Mapping[str, str]) -> None:
-    """Make the model among a run's artifacts the champion of its name. Repeated, it has no second effect.
+    """Make the model among a run's artifacts the champion of its name.
+
+    Repeated, or called by several processes at once, it has no second effect.
 
     Args:
         path: the model's folder among the artifacts. tags: of the version; they identify it.
@@ -37,13 +39,26 @@ def register(client: MlflowClient, run_id: str, path: str, name: str, tags: Mapp
     except MlflowException as error:
         if error.error_code != "RESOURCE_DOES_NOT_EXIST":
             raise
-        client.create_registered_model(name)
+        try:
+            client.create_registered_model(name)
+        except MlflowException as made:
+            # Another process has been faster.
+            if made.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+    first = _first_version(client, run_id, name, tags)
+    if first is None:
+        source = f"{client.get_run(run_id).info.artifact_uri}/{path}"
+        own = int(client.create_model_version(name, source, run_id=run_id, tags=dict(tags)).version)
+        # Another process may have made the same version meanwhile. All agree on the one with the lowest number.
+        first = _first_version(client, run_id, name, tags) or own
+        if first != own:
+            client.delete_model_version(name, str(own))
+    client.set_registered_model_alias(name, CHAMPION, str(first))
+
+
+def _first_version(client: MlflowClient, run_id: str, name: str, tags: Mapping[str, str]) -> int | None:
+    """The lowest version of this model with these tags; None if there is none."""
     versions = client.search_model_versions(f"run_id = '{run_id}'")
     # Names are compared here: queries cannot quote every one.
-    same = [version for version in versions if version.name == name and tags.items() <= version.tags.items()]
-    if same:
-        version = max(same, key=lambda one: int(one.version))
-    else:
-        source = f"{client.get_run(run_id).info.artifact_uri}/{path}"
-        version = client.create_model_version(name, source, run_id=run_id, tags=dict(tags))
-    client.set_registered_model_alias(name, CHAMPION, version.version)
+    same = [int(one.version) for one in versions if one.name == name and tags.items() <= one.tags.items()]
+    return min(same, default=None)

@@ -3,6 +3,7 @@
 import gzip
 import os
 import re
+import signal
 import socket
 import statistics
 import subprocess
@@ -14,6 +15,7 @@ import numpy as np
 import pytest
 
 from metarec.cli import study as command
+from metarec.workers import WorkerEnded
 
 ROOT = Path(__file__).parents[2]
 HEAVY = {"torch", "pandas", "numpy", "mlflow", "optuna", "pydantic", "sklearn", "lenskit", "learn2learn", "lightgbm"}
@@ -245,6 +247,51 @@ def test_messages_before_an_error_are_delayed_but_not_lost(here, monkeypatch, ca
     printed = capsys.readouterr().err
     assert "scale 1..5 inferred" in printed
     assert printed.index("inferred") < printed.index("m: 15 users, 20 items, 300 ratings")
+
+
+@pytest.fixture
+def job_that(here, monkeypatch, capsys):
+    """Runs the command with this function in place of the episodes; returns the exit code and what was printed."""
+    from metarec.study.networks import _stages as stages
+
+    def run(what):
+        monkeypatch.setattr(sys, "argv", ["study", "--data", "m=good.csv", "--out", "runs", "--study-name", "s"])
+        monkeypatch.setattr(stages, "build_episodes", lambda *args, **kwargs: what())
+        with pytest.raises(SystemExit) as ended:
+            command.main()
+        return ended.value.code, capsys.readouterr().err
+
+    return run
+
+
+def test_sigterm_is_as_ctrl_c(job_that):
+    before = signal.getsignal(signal.SIGTERM)
+    for number, code in ((signal.SIGTERM, 143), (signal.SIGINT, 130)):
+        ended, printed = job_that(lambda number=number: signal.raise_signal(number))
+        assert ended == code
+        assert printed.splitlines()[-1] == "interrupted; the same command with --study-name s goes on from here"
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_the_end_of_a_file_is_no_ctrl_c(here, monkeypatch):
+    from metarec.study.networks import _stages as stages
+
+    def cut():
+        raise EOFError("cut short")
+
+    monkeypatch.setattr(sys, "argv", ["study", "--data", "m=good.csv", "--out", "runs"])
+    monkeypatch.setattr(stages, "build_episodes", lambda *args, **kwargs: cut())
+    with pytest.raises(EOFError, match="cut short"):
+        command.main()
+
+
+def test_a_killed_worker_is_one_line(job_that):
+    def killed():
+        raise WorkerEnded("a worker process has ended during its work, by signal SIGKILL")
+
+    ended, printed = job_that(killed)
+    assert ended == 1
+    assert printed.splitlines()[-1] == "error: a worker process has ended during its work, by signal SIGKILL"
 
 
 def test_json_may_go_into_the_folder_that_the_study_makes(here, refused):

@@ -216,15 +216,23 @@ def test_only_an_existing_study_can_be_joined(journal):
         join_study("t", journal)
 
 
-def test_the_first_signal_requests_a_stop_and_the_second_interrupts():
-    requests = []
-    with stopping_politely(lambda: requests.append(True)) as stopping:
+def requested_twice(first, second, requests):
+    with stopping_politely(lambda: requests.append(first)) as stopping:
         assert not stopping()
-        signal.raise_signal(signal.SIGTERM)
+        signal.raise_signal(first)
         assert stopping()
-        with pytest.raises(KeyboardInterrupt):
-            signal.raise_signal(signal.SIGINT)
-    assert requests == [True]
+        if second is not None:
+            signal.raise_signal(second)
+            requests.append("goes on")
+
+
+@pytest.mark.parametrize("first", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("second", [None, signal.SIGINT, signal.SIGTERM])
+def test_the_first_signal_requests_a_stop_and_the_second_interrupts(first, second):
+    requests = []
+    with pytest.raises(KeyboardInterrupt):
+        requested_twice(first, second, requests)
+    assert requests == [first]
     with pytest.raises(KeyboardInterrupt):
         signal.raise_signal(signal.SIGINT)
 

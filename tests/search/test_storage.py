@@ -17,7 +17,7 @@ from sqlalchemy.exc import OperationalError
 from benchmarks.study.servers import Postgres, postgres_missing
 from metarec.errors import InputError
 from metarec.search.storage import _database, _journal, end_stale_trials, open_storage
-from metarec.search.trials import quieten_optuna
+from metarec.search.trials import join_study, quieten_optuna
 
 ROOT = Path(__file__).parents[2]
 
@@ -83,6 +83,21 @@ def test_only_the_trial_of_a_killed_process_is_stale_and_at_once(journal):
         assert alive.wait(30) == 0
     assert states(study) == [TrialState.FAIL, TrialState.COMPLETE]
     assert list(journal.with_name("optuna.journal.running").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("damage", "problem"),
+    [
+        (lambda whole: whole.replace(b'"op_code"', b'"op_cofe"', 1), r"is damaged \(KeyError: 'op_code'\)"),
+        (lambda whole: whole.replace(b'"op_code":0', b'"op_code":{', 1), "cannot be opened: Expecting property name"),
+        (lambda whole: whole.replace(b'"op_code"', b'"\xff\xffcode"', 1), "cannot be opened: 'utf-8' codec"),
+    ],
+)
+def test_a_damaged_journal_is_one_line(journal, damage, problem):
+    study_in(journal).add_trial(optuna.trial.create_trial(value=0.5))
+    journal.write_bytes(damage(journal.read_bytes()))
+    with pytest.raises(InputError, match=f"the journal .*optuna.journal of --out {problem}"):
+        join_study("s", str(journal))
 
 
 def test_a_trial_that_was_killed_before_it_had_a_lock_is_found_later(journal, monkeypatch):

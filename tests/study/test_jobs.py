@@ -7,6 +7,7 @@ import subprocess
 import time
 
 import pytest
+from mlflow import MlflowClient
 
 from benchmarks.study.audit import audit
 from metarec.ratings import simulate_domains
@@ -16,7 +17,7 @@ from metarec.study.job import Job, run_study
 from metarec.study.joining import repair_study, replay_trial, run_worker
 from metarec.study.spec import load_spec
 from metarec.tracking import MlflowTracker, sqlite_uri
-from tests.support.commands import begun, ended, soon
+from tests.support.commands import ROOT, begun, ended, no_process_of, soon
 from tests.support.studies import reported
 
 
@@ -78,6 +79,73 @@ def test_a_worker_elsewhere_needs_the_urls_and_the_data_alone(study, place, tmp_
     result = run_study(spec, domains, job_in(study))
     assert len(result.trials) == 7
     assert all(trial["run_id"] for trial in result.to_json()["trials"])
+
+
+TERMINATED = {
+    "reads and starts": lambda out: (out / "cache").is_dir(),
+    "fits its bases": lambda out: (out / "mlflow.db").exists(),
+    "searches": lambda out: list(out.glob("optuna.journal.running/*")),
+    "ends": lambda out: (out / "artifacts" / "s" / "predictions.parquet").exists(),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("moment", TERMINATED)
+def test_sigterm_ends_a_study_cleanly_whatever_it_does(place, tmp_path, moment):
+    out, temporary = tmp_path / "out", tmp_path / "temporary"
+    temporary.mkdir()
+    options = ["job.yaml", "--data", "movies=movies.csv", "--trials", "3", "--workers", "2", "--study-name", "s"]
+    command = begun(place, *options, "--out", str(out), TMPDIR=str(temporary))
+    assert soon(lambda: TERMINATED[moment](out))
+    command.terminate()
+    assert "--study-name s goes on from here" in ended(command, 143)
+    assert soon(lambda: no_process_of(command))
+    # Torch keeps a cache of its own there.
+    ours = (path for path in temporary.iterdir() if not path.name.startswith("torchinductor_"))
+    assert [path.name for path in [*ours, *out.rglob("*.part"), *out.glob(".mlflow.db-*")]] == []
+    if (out / "mlflow.db").exists():
+        client = MlflowClient(sqlite_uri(out / "mlflow.db"))
+        runs = client.search_runs([one.experiment_id for one in client.search_experiments()])
+        assert "RUNNING" not in {run.info.status for run in runs}
+    ended(begun(place, *options, "--out", str(out)))
+    found = audit("s", str(out / "optuna.journal"), sqlite_uri(out / "mlflow.db"))
+    assert (found["counted"], found["wrong"]) == (3, [])
+
+
+RUDE = ["job.yaml", "--study-name", "s", "--set"]
+FAILURES = {
+    "fit": r"ZeroDivisionError: no ratings \(rude.py, line 13\)",
+    "exit": r"SystemExit: 0 \(rude.py, line 15\)",
+    "end of file": r"EOFError \(rude.py, line 17\)",
+    "predict": r"KeyError: 'item' \(rude.py, line 22\)",
+}
+
+
+def refuses_a_rude_base(place, rude, out, where, *options):
+    """The command ends by itself, with one line about the base; all its processes end with it."""
+    bases = f"bases={{bias: {{}}, rude: {{where: {where}}}, item-knn: {{}}}}"
+    path = os.pathsep.join([str(ROOT), str(rude)])
+    command = begun(place, *RUDE, bases, *options, "--out", str(out), PYTHONPATH=path)
+    last = ended(command, 2).splitlines()[-1]
+    assert re.match(f'error: base recommender "rude" fails on domain "movies": {FAILURES[where]}; correct it', last), (
+        last
+    )
+    assert soon(lambda: no_process_of(command))
+
+
+def test_a_base_that_raises_ends_the_command_with_one_line(place, rude, tmp_path):
+    refuses_a_rude_base(place, rude, tmp_path, "fit", "--data", "movies=movies.csv")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", ["1", "2"])
+@pytest.mark.parametrize("where", FAILURES)
+def test_a_base_that_raises_always_ends_the_command(place, rude, tmp_path, where, workers):
+    big = simulate_domains(0, num_users=600, num_items=300, ratings_per_user=60)["movies"]
+    big.ratings.to_csv(tmp_path / "big.csv", index=False)
+    for data in (place / "movies.csv", tmp_path / "big.csv"):
+        out = tmp_path / data.stem
+        refuses_a_rude_base(place, rude, out, where, "--workers", workers, "--data", f"movies={data}")
 
 
 @pytest.mark.slow

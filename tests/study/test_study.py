@@ -1,5 +1,6 @@
 """The main job as a whole: its contract, its record, and its independence of test ratings."""
 
+import io
 import json
 import logging
 import math
@@ -16,20 +17,23 @@ import pandas as pd
 import pytest
 import torch
 import yaml
-from optuna.trial import TrialState
+from optuna.distributions import CategoricalDistribution
+from optuna.trial import TrialState, create_trial
 
 from metarec.cli import study as command
 from metarec.episodes import assign_roles
 from metarec.episodes._split import cut_tasks
 from metarec.errors import InputError
 from metarec.evaluation.metrics import KEYS, METAREC, Gain, gains, scores
+from metarec.files import write_kept
 from metarec.meta import MetaLearningTrainer, NonFiniteLossError, network_config
 from metarec.ratings import Domain
 from metarec.search import COMMON_PARAMETERS
 from metarec.study.data import choose_target
 from metarec.study.job import Job, StudyFailed, run_study
 from metarec.study.networks import _objective as objective_module
-from tests.support.studies import TINY, reported, runs_of, tiny_spec
+from metarec.study.trial_files import FileKeeper
+from tests.support.studies import TINY, prepared, reported, runs_of, tiny_spec
 
 ROOT = Path(__file__).parents[2]
 BASELINES = {"mean", "best-single", "ridge", "fwls", "greedy", "gbm"}
@@ -137,9 +141,45 @@ def test_the_file_of_a_trial_has_all_learned_weights_and_rates(movies, tmp_path,
     assert all(torch.equal(weights[name], value) for name, value in learner.state_dict().items())
 
     # The network that scores test users uses these rates; with a rate near 0 it would not adapt.
-    torch.save({**weights, "log_rates": weights["log_rates"] - 20}, tmp_path / "artifacts/s/networks/trial-0.pt")
+    content = io.BytesIO()
+    torch.save({**weights, "log_rates": weights["log_rates"] - 20}, content)
+    write_kept(tmp_path / "artifacts/s/networks/trial-0.pt", content.getvalue())
     other = predictions(run_study(spec, movies, Job(tmp_path, "s")))
     assert not np.allclose(other[METAREC], before[METAREC], atol=1e-6)
+
+
+@pytest.mark.parametrize("damage", ["empty", "cut", "flipped", "text", "gone"])
+def test_a_damaged_network_is_learned_again(movies, tmp_path, caplog, damage):
+    objective = prepared(tiny_spec(target="movies"), movies, tmp_path).objective(None, FileKeeper())
+    params = tiny_spec(target="movies").trial_zero
+    fixed = {name: CategoricalDistribution([value]) for name, value in params.items()}
+    trial = create_trial(params=params, distributions=fixed, value=0.1)
+    weights = objective.weights(trial.number)
+    objective.network(trial)
+    whole = weights.read_bytes()
+    flipped = bytearray(whole)
+    flipped[len(whole) // 2] ^= 1
+    contents = {"empty": b"", "cut": whole[: len(whole) // 2], "flipped": bytes(flipped), "text": b"not a network" * 9}
+    if damage == "gone":
+        weights.unlink()
+    else:
+        weights.write_bytes(contents[damage])
+    with caplog.at_level(logging.WARNING, "metarec"):
+        objective.network(trial)
+    assert f"the network of trial {trial.number} is not in" in caplog.text
+    assert weights.read_bytes() == whole
+    caplog.clear()
+    objective.network(trial)
+    assert caplog.text == ""
+
+
+def test_a_study_whose_network_is_empty_goes_on(movies, tmp_path, caplog):
+    spec = tiny_spec(trials=1)
+    before = predictions(run_study(spec, movies, Job(tmp_path, "s")))
+    (tmp_path / "artifacts" / "s" / "networks" / "trial-0.pt").write_bytes(b"")
+    after = predictions(run_study(spec, movies, Job(tmp_path, "s")))
+    pd.testing.assert_frame_equal(after, before)
+    assert "trial-0.pt is damaged or half-written; it is made again" in caplog.text
 
 
 # --- the record in MLflow --------------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[2]
 
 def begun(place, *options, **changes):
     """``python -m metarec.study`` as a process, from that folder."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "COLUMNS": "200", **changes}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "COLUMNS": "400", **changes}
     return subprocess.Popen(
         [sys.executable, "-m", "metarec.study", *options],
         cwd=place,
@@ -31,6 +31,15 @@ def ended(process, code=0):
     assert process.returncode == code, output
     assert "Traceback" not in output
     return output
+
+
+def no_process_of(command):
+    """Whether all processes of a command from :func:`begun` have ended."""
+    try:
+        os.killpg(command.pid, 0)
+    except ProcessLookupError:
+        return True
+    return False
 
 
 def soon(happens):

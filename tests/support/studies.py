@@ -89,6 +89,44 @@ def runs_of(folder):
     return client, parents, sorted(children, key=lambda run: run.info.start_time)
 
 
+RUDE = """
+import numpy as np
+
+
+class Rude:
+    name = "rude"
+
+    def __init__(self, where):
+        self.where = where
+
+    def fit(self, domain):
+        if self.where == "fit":
+            raise ZeroDivisionError("no\\nratings")
+        if self.where == "exit":
+            raise SystemExit(0)
+        if self.where == "end of file":
+            raise EOFError
+        return self
+
+    def predict(self, history, items):
+        if self.where == "predict":
+            raise KeyError("item")
+        return np.full(len(items), 3.0)
+"""
+
+
+@pytest.fixture(scope="session")
+def rude(tmp_path_factory):
+    """The folder of an installed package with the base recommender "rude", which raises an error where it is told."""
+    folder = tmp_path_factory.mktemp("rude")
+    (folder / "rude.py").write_text(RUDE)
+    about = folder / "rude-1.dist-info"
+    about.mkdir()
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: rude\nVersion: 1\n")
+    (about / "entry_points.txt").write_text("[metarec.bases]\nrude = rude:Rude\n")
+    return folder
+
+
 @pytest.fixture(scope="session")
 def place(tmp_path_factory):
     """A folder with a spec and ratings, from where commands are run."""

@@ -1,6 +1,8 @@
 """The model of a study is registered once, by whoever comes to it, and never at the cost of the study."""
 
 import logging
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from mlflow import MlflowClient
@@ -45,6 +47,30 @@ def test_an_interrupted_registration_goes_on(run):
     register(client, run_id, "model", "half", {"metarec.digest": "a"})
     assert versions(client, "half") == {1}
     assert client.get_model_version_by_alias("half", "champion").version == 1
+
+
+class InStep:
+    """A client that waits at these calls until another one has come to the same call."""
+
+    def __init__(self, client, step, calls):
+        self._client, self._step, self._calls = client, step, calls
+
+    def __getattr__(self, name):
+        if name in self._calls:
+            self._step.wait(20)
+        return getattr(self._client, name)
+
+
+@pytest.mark.parametrize("calls", [{"create_registered_model"}, {"create_registered_model", "create_model_version"}])
+def test_two_processes_that_register_at_once_make_one_version(run, calls):
+    client, run_id = run
+    step = threading.Barrier(2)
+    clients = [InStep(MlflowClient(tracking_uri=client.tracking_uri), step, calls) for _ in range(2)]
+    with ThreadPoolExecutor(2) as threads:
+        ended = [threads.submit(register, one, run_id, "model", "raced", {"metarec.digest": "a"}) for one in clients]
+    assert [one.exception() for one in ended] == [None, None]
+    assert versions(client, "raced") == {1}
+    assert client.get_model_version_by_alias("raced", "champion").version == 1
 
 
 def test_a_study_that_goes_on_has_a_new_champion(movies, new_folder):

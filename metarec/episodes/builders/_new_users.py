@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from metarec.bases import BaseRecommender, Learned, QueryBatch, Stored, answer_queries, check_stored, make_base
+from metarec.bases import BaseRecommender, Learned, QueryBatch, Stored, answer_queries, check_stored, fit_base
 from metarec.episodes._episodes import EpisodeBatch, Episodes, FusionInputs
 from metarec.episodes._features import CONTEXT_NAMES, FEATURE_NAMES, Priors, Rows, query_features, support_features
 from metarec.episodes._item_facts import ItemFactsTable, item_facts
@@ -94,7 +94,7 @@ class TaskMaker:
         """
         return cls(
             domain.scale,
-            {name: make_base(name, seed=seed, **options).fit(domain) for name, options in bases.items()},
+            {name: fit_base(name, domain, options, seed=seed) for name, options in bases.items()},
             item_facts(domain, standards.damping),
             float(domain.ratings["timestamp"].max()) if domain.has_timestamps else None,
             standards,

@@ -11,6 +11,7 @@ from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 from multiprocessing.synchronize import Event
 from types import FrameType
+from typing import Any
 
 import optuna
 
@@ -34,24 +35,35 @@ def stopping_politely(on_stop: Callable[[], None]) -> Iterator[Callable[[], bool
 
     Yields:
         A function that returns whether a stop was requested.
-    """
-    requested = False
 
-    def request(_: int, __: FrameType | None) -> None:
-        nonlocal requested
-        if requested:
-            raise KeyboardInterrupt
-        requested = True
+    Raises:
+        KeyboardInterrupt: at the end of the block, if a stop was requested; or at the second request.
+    """
+    requested: list[int] = []
+
+    def request(number: int, frame: FrameType | None) -> None:
+        requested.append(number)
+        if len(requested) > 1:
+            interrupt(number, frame)
         on_stop()
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        handler = before[number]
+        if callable(handler):
+            # The caller's own handler knows one signal from the other.
+            handler(number, frame)
+        raise KeyboardInterrupt
 
     # Only the main thread can handle signals.
     signals = (signal.SIGINT, signal.SIGTERM) if threading.current_thread() is threading.main_thread() else ()
-    before = {number: signal.signal(number, request) for number in signals}
+    before: dict[int, Any] = {number: signal.signal(number, request) for number in signals}
     try:
-        yield lambda: requested
+        yield lambda: bool(requested)
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+    if requested:
+        interrupt(requested[0], None)
 
 
 def run_in_processes(

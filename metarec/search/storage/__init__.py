@@ -57,3 +57,9 @@ def reaching(storage: str) -> Iterator[None]:
         reason = str(error.__cause__ or error).strip().split("\n")[0].rstrip(".")
         what = f"--storage {storage}" if "://" in storage else f"the journal {storage} of --out"
         raise InputError(f"{what} cannot be opened: {reason}; give another") from None
+    except (AttributeError, KeyError, TypeError) as error:
+        # Optuna reads each line of a journal as it was written.
+        raise InputError(
+            f"the journal {storage} of --out is damaged ({type(error).__name__}: {error}); "
+            "put a copy of it in its place, or give another --out"
+        ) from None

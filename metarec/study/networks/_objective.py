@@ -16,7 +16,7 @@ from optuna.trial import FrozenTrial
 
 from metarec.episodes import EpisodeBatch, Episodes, FusionInputs
 from metarec.evaluation.metrics import METAREC, base_unit_predictions, prediction_rows
-from metarec.files import write_whole
+from metarec.files import read_kept, write_kept
 from metarec.meta import MetaLearner, NetworkConfig, OnEpoch, Shape, TrainedNetwork
 from metarec.search import own_parameters
 from metarec.search.pruning import progress_of
@@ -80,13 +80,16 @@ class NetworkObjective(RecordedObjective):
         return self.networks / f"trial-{number}.pt"
 
     def network(self, trial: FrozenTrial) -> MetaLearner:
-        """The network of a finished trial: from its file, or trained again if the file is missing."""
+        """The network of a finished trial: from its file, or trained again if there is no whole file."""
         weights = self.weights(trial.number)
-        if not weights.exists():
+        content = read_kept(weights)
+        if content is None:
             logger.warning("the network of trial %d is not in %s; it is trained again", trial.number, weights.parent)
-            return self.fit(trial.params).learner
+            learner = self.fit(trial.params).learner
+            _save(learner, weights)
+            return learner
         learner = network_config(self.spec, trial.params).build(Shape.of(self.validation.batch), self.spec.seed)
-        learner.load_state_dict(torch.load(weights, weights_only=True))
+        learner.load_state_dict(torch.load(io.BytesIO(content), weights_only=True))
         return learner
 
     def value_of(self, params: Mapping[str, Any]) -> float:
@@ -139,4 +142,4 @@ def _save(learner: MetaLearner, path: Path) -> None:
     """Write the weights completely or not at all. A full disk raises OSError, which torch.save to a path hides."""
     content = io.BytesIO()
     torch.save(learner.state_dict(), content)
-    write_whole(path, content.getvalue())
+    write_kept(path, content.getvalue())

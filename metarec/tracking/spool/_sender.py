@@ -32,6 +32,9 @@ logger = logging.getLogger(__name__)
 PAUSES_S = (0.1, 5.0)
 """Between attempts: the first one, and the longest."""
 
+QUIET_S = 10.0
+"""How long a flush waits without a message."""
+
 LINGER_S = 2.0
 """How long an operation waits for others of its run, unless there is a flush: a short trial is sent as one."""
 
@@ -92,7 +95,14 @@ class Sender:
         with self._changed:
             self._flushing += 1
             self._changed.notify_all()
-            self._changed.wait_for(lambda: not self._queue, timeout)
+            quiet = min(timeout, QUIET_S)
+            if not self._changed.wait_for(lambda: not self._queue, quiet) and quiet < timeout:
+                now = time.time()
+                since, until = (
+                    time.strftime("%H:%M:%S", time.localtime(at)) for at in (now - quiet, now + timeout - quiet)
+                )
+                logger.warning("waiting for %s since %s, until %s at the latest", self._parent.store, since, until)
+                self._changed.wait_for(lambda: not self._queue, timeout - quiet)
             self._flushing -= 1
             return len(self._queue)
 
