@@ -45,7 +45,10 @@ def compare(
         "mlruns"
     ),
     tracking_uri: Annotated[
-        str | None, typer.Option(metavar="URI", help="An MLflow store in place of the one in --out.")
+        str | None,
+        typer.Option(
+            metavar="URI", envvar="METAREC_TRACKING_URI", help="An MLflow store in place of the one in --out."
+        ),
     ] = None,
     name: Annotated[str | None, typer.Option(metavar="NAME", help="Continue the comparison of this name.")] = None,
     json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the rows here, too.")] = None,

@@ -22,8 +22,14 @@ __all__ = ["app"]
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 
 StudyName = Annotated[str, typer.Option(metavar="NAME", help="The study.")]
-Storage = Annotated[str | None, typer.Option(metavar="URL", help="Its Optuna storage; else the journal in --out.")]
-TrackingUri = Annotated[str | None, typer.Option(metavar="URI", help="Its MLflow store; else the one in --out.")]
+Storage = Annotated[
+    str | None,
+    typer.Option(metavar="URL", envvar="METAREC_STORAGE", help="Its Optuna storage; else the journal in --out."),
+]
+TrackingUri = Annotated[
+    str | None,
+    typer.Option(metavar="URI", envvar="METAREC_TRACKING_URI", help="Its MLflow store; else the one in --out."),
+]
 Data = Annotated[
     list[str] | None,
     typer.Option(metavar="NAME=PATH", help="Ratings of a domain whose path has changed; may be repeated."),

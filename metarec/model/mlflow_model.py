@@ -12,7 +12,7 @@ import pandas as pd
 
 import metarec
 from metarec.episodes import History
-from metarec.errors import InputError
+from metarec.errors import InputError, check_address
 from metarec.model.files import load_model
 from metarec.model.recommender import NO_HISTORY, FusedRecommender
 
@@ -65,6 +65,8 @@ def load_from(uri: str, *, tracking_uri: str | None = None) -> FusedRecommender:
     """
     if "://" not in uri and ":/" not in uri:
         return load_model(_data_of(Path(uri)), _noted_digest(Path(uri)))
+    if tracking_uri is not None:
+        check_address("tracking URI", tracking_uri)
     import mlflow
     from mlflow.exceptions import MlflowException
 

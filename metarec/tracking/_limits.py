@@ -6,6 +6,8 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
+from metarec.errors import masked
+
 __all__ = ["DIGEST_LENGTH", "PARAM_LENGTH", "TAG_LENGTH", "Batch", "batches", "clean_key", "cut", "first_line"]
 
 METRICS_PER_CALL = 1000
@@ -63,5 +65,5 @@ def cut(value: object, length: int) -> str:
 
 
 def first_line(error: BaseException | None) -> str:
-    """The first line of an error's message: the others are about the code that raised it."""
-    return str(error).strip().split("\n")[0]
+    """The first line of an error's message, masked: the others are about the code that raised it."""
+    return masked(str(error).strip().split("\n")[0])

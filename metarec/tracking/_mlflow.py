@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 from metarec.errors import InputError
 from metarec.tracking._address import check_uri, shown_uri, sqlite_path, sqlite_uri
 from metarec.tracking._base import ComparisonRun, StudyRun, Tracker, TrackingError
-from metarec.tracking._limits import PARAM_LENGTH, clean_key, cut, first_line
+from metarec.tracking._limits import PARAM_LENGTH, clean_key, cut
 from metarec.tracking._mlflow_runs import Parent, Tag, found_runs, reaching, write
 from metarec.tracking.spool import SpooledComparisonRun, SpooledStudyRun
 
@@ -152,8 +152,7 @@ class MlflowTracker(Tracker):
             with reaching(store, "open the experiment"):
                 yield
         except TrackingError as error:
-            reason = first_line(error.__cause__)
-            raise InputError(f"tracking URI {store} cannot be used: {reason}; give another one") from error
+            raise InputError(f"tracking URI {store} cannot be used: {error.reason}; give another one") from None
 
     def _connected(self) -> MlflowClient:
         """The client, which has not called a server yet."""

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
+from metarec.errors import masked
 from metarec.tracking._limits import DIGEST_LENGTH, first_line
 from metarec.tracking._mlflow_runs import STATUS, Parent, Tag, trial_name, write
 from metarec.tracking._registry import register
@@ -132,7 +133,7 @@ class Sender:
                     whose = self._parent.role if operation["child"] is None else self._parent.child_role
                     name = self._parent.name if operation["child"] is None else operation["child"]
                     logger.error("%s refuses a record of %s %s: %s", self._parent.store, whose, name, first_line(error))
-                    spool.refuse(operation, str(error))
+                    spool.refuse(operation, masked(str(error)))
                     return True
                 if waiting_since is None:
                     waiting_since = time.monotonic()

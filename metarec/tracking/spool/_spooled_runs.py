@@ -14,6 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from metarec.errors import masked
 from metarec.tracking._base import (
     CellRecord,
     ComparisonRun,
@@ -110,7 +111,8 @@ class SpooledTrialRun(_SpooledRun, TrialRun):
 
     def fail(self, error: BaseException) -> None:
         with self.artifacts() as folder:
-            (folder / "traceback.txt").write_text("".join(traceback.format_exception(error)), encoding="utf-8")
+            trace = masked("".join(traceback.format_exception(error)))
+            (folder / "traceback.txt").write_text(trace, encoding="utf-8")
         super().fail(error)
 
     def finish(self, state: State, *, reason: str | None = None, value: float | None = None) -> None:
