@@ -1,10 +1,11 @@
-"""Atomic writing of files, cache keys, dotted keys, and a job's folders."""
+"""Atomic writing of files, who may read them, cache keys, dotted keys, and a job's folders."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import os
+import stat
 import tempfile
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
@@ -14,7 +15,10 @@ from typing import Any
 import metarec
 from metarec.errors import InputError
 
-__all__ = ["code_facts", "content_key", "dotted", "make_folders", "write_whole"]
+__all__ = ["code_facts", "content_key", "dotted", "keep_private", "make_folder", "make_folders", "write_whole"]
+
+_SHARED = stat.S_ISGID | stat.S_IWGRP
+"""The bits of a folder that its owner shares with a group, as ``chmod 2770`` sets them."""
 
 
 def content_key(facts: Mapping[str, Any]) -> str:
@@ -59,9 +63,11 @@ def dotted(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def write_whole(path: Path, content: bytes) -> None:
     """Write a file completely or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
     try:
+        if _shared(path.parent):
+            os.fchmod(handle, 0o660)
         with os.fdopen(handle, "wb") as file:
             file.write(content)
             file.flush()
@@ -80,8 +86,36 @@ def make_folders(out: Path, *inside: Path) -> None:
     """
     for folder in (out, *inside):
         try:
-            folder.mkdir(parents=True, exist_ok=True)
+            make_folder(folder)
         except OSError as error:
             raise InputError(f"--out {out}: cannot be written: {error.strerror}; give another folder") from None
     if not os.access(out, os.W_OK):
         raise InputError(f"--out {out}: cannot be written: no permission; give another folder")
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder, and those above it that are missing, for their owner alone.
+
+    Inside of a folder that is shared with a group they belong to the group, too. An existing folder keeps its mode.
+    """
+    if folder.is_dir():
+        return
+    make_folder(folder.parent)
+    folder.mkdir(mode=0o700, exist_ok=True)
+    if _shared(folder.parent):
+        folder.chmod(0o2770)
+
+
+def keep_private(place: Path) -> None:
+    """Let this process, and those that it starts, make files for their owner alone.
+
+    If `place`, or the nearest folder above it that exists, is shared with a group, they are for the group, too. Only
+    commands call it: the process of a library's user is not ours to change.
+    """
+    os.umask(0o007 if _shared(place) else 0o077)
+
+
+def _shared(folder: Path) -> bool:
+    """Whether the folder, or the nearest one above it that exists, is shared with a group."""
+    there = next(place for place in (folder, *folder.absolute().parents) if os.path.exists(place))
+    return there.stat().st_mode & _SHARED == _SHARED

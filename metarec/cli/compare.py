@@ -57,9 +57,11 @@ def compare(
 
     Exit codes: 0 done; 2 bad input; 130 interrupted, to be continued with the same --name.
     """
+    from metarec.files import keep_private
     from metarec.importing import importing
     from metarec.workers import start_server
 
+    keep_private(out)
     jobs = cores()
     if jobs > 1:
         # The server imports the workers' libraries while this process imports its own.

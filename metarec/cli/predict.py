@@ -46,9 +46,11 @@ def predict(
     """
     if not out.absolute().parent.is_dir():
         raise InputError(f"{out}: cannot be written there; name a file in a folder that exists")
+    from metarec.files import keep_private
     from metarec.model.mlflow_model import load_from
     from metarec.tracking import check_uri
 
+    keep_private(out.parent)
     if tracking_uri is not None:
         check_uri(tracking_uri)
     rows = _read(table, ("user", "item"))

@@ -77,9 +77,11 @@ def study(
         # The spec's target is one of the spec's own domains, which these replace.
         overrides.setdefault("target", None)
 
+    from metarec.files import keep_private
     from metarec.importing import importing
     from metarec.workers import start_server
 
+    keep_private(out)
     jobs = cores()
     if jobs > 1:
         # The server imports the workers' libraries while this process imports its own.

@@ -121,10 +121,12 @@ def _job(name: str, storage: str | None, out: Path, tracking_uri: str | None, *,
 
     from metarec.cli.study_tables import TerminalWatcher
     from metarec.cli.terminal import library_messages
+    from metarec.files import keep_private
     from metarec.report import StudyReporter
     from metarec.study.job import Job
     from metarec.tracking import MlflowTracker, NullTracker, check_uri, sqlite_uri
 
+    keep_private(out)
     uri = tracking_uri or sqlite_uri(out / "mlflow.db")
     if tracked:
         check_uri(uri)

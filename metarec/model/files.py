@@ -15,6 +15,7 @@ import metarec
 from metarec.bases import BaseRecommender, HistoryQuery, Learned, make_base, predict_queries
 from metarec.episodes import TaskMaker
 from metarec.errors import InputError
+from metarec.files import make_folder
 from metarec.model._arrays import read_arrays, write_arrays
 from metarec.model.fusion import Fusion
 from metarec.model.recommender import FusedRecommender
@@ -50,7 +51,7 @@ def save_model(
     Raises:
         InputError: a plug-in's baseline without ``state``.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     maker, fusion = recommender.maker, recommender.fusion.used().state()
     again = [name for name, base in maker.bases.items() if not _keeps(base)]
     for name, base in maker.bases.items():

@@ -21,7 +21,7 @@ import yaml
 from optuna.trial import FrozenTrial
 
 from metarec.errors import InputError
-from metarec.files import dotted, make_folders
+from metarec.files import dotted, make_folder, make_folders
 from metarec.importing import importing
 from metarec.model.mlflow_model import DIGEST
 from metarec.ratings import Domain
@@ -283,7 +283,7 @@ def _dataset(spec: StudySpec, domain: str, **profile: Any) -> Dataset:
 
 def _result(spec: StudySpec, study: optuna.Study, job: Job, run: StudyRun, outcome: Outcome) -> StudyResult:
     predictions = job.folder / "predictions.parquet"
-    predictions.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(predictions.parent)
     outcome.rows.to_parquet(predictions)
     trials = counted_trials(study)
     return StudyResult(

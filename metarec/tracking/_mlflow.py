@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
 
 from metarec.errors import InputError
+from metarec.files import make_folder
 from metarec.tracking._address import check_uri, shown_uri, sqlite_path, sqlite_uri
 from metarec.tracking._base import ComparisonRun, StudyRun, Tracker, TrackingError
 from metarec.tracking._limits import PARAM_LENGTH, clean_key, cut
@@ -190,7 +191,7 @@ def _make_whole(path: Path) -> None:
     of them would leave one that cannot be opened."""
     from mlflow import MlflowClient
 
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     with TemporaryDirectory(dir=path.parent, prefix=f".{path.name}-") as folder:
         made = Path(folder) / path.name
         MlflowClient(tracking_uri=sqlite_uri(made)).search_experiments(max_results=1)

@@ -15,6 +15,8 @@ from typing import Any, Self
 
 from filelock import FileLock, Timeout
 
+from metarec.files import make_folder
+
 __all__ = ["Operation", "Spool"]
 
 Operation = dict[str, Any]
@@ -44,7 +46,7 @@ class Spool:
     def new(cls, root: Path, about: Mapping[str, Any]) -> Self:
         """A spool for this process."""
         folder = root / f"{int(time.time() * 1000)}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
-        folder.mkdir(parents=True)
+        make_folder(folder)
         lock = FileLock(folder / LOCK, thread_local=False)
         lock.acquire()
         # A folder without it belonged to a process that died before it recorded anything.
@@ -118,7 +120,7 @@ class Spool:
     def new_files(self) -> Path:
         """A new folder, for files that are to be sent."""
         folder = self.folder / "files" / uuid.uuid4().hex
-        folder.mkdir(parents=True)
+        make_folder(folder)
         return folder
 
     def close(self) -> None:
