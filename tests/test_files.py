@@ -81,7 +81,7 @@ def test_all_that_the_commands_write_is_the_owners(place, tmp_path):
         "--seeds",
         "1",
         "--strategies",
-        "scratch,prototype",
+        "scratch,mean",
     ]
     for command in (
         ["metarec.predict", "models:/metarec-s@champion", "rows.parquet", "out.parquet"],

@@ -8,12 +8,13 @@ from urllib.parse import quote
 
 import pytest
 
-from benchmarks.study.servers import Proxy
+from benchmarks.study.servers import MlflowServer, Postgres, Proxy, postgres_missing
 from metarec.cli import compare, predict, study
 from metarec.errors import InputError, check_address, masked, shown_address
 from metarec.search.storage import open_storage
 from metarec.study.job import Job
 from metarec.tracking import MlflowTracker
+from tests.support.commands import begun, ended
 
 MARK = "mark0Zx9"
 """Stands in every part of a secret, so that a fragment of it is found, too."""
@@ -172,3 +173,63 @@ def test_a_token_that_is_no_header_is_not_shown(monkeypatch):
     with Proxy(1) as server, pytest.raises(InputError, match="header value: 'Bearer") as refused:
         MlflowTracker(server.url).open()
     assert not shows("".join(traceback.format_exception(refused.value)))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(postgres_missing() is not None, reason=str(postgres_missing()))
+def test_a_study_with_passwords_leaves_none_anywhere(place, tmp_path):
+    """All commands on a database and a server of runs that ask for passwords, and a server that breaks in between."""
+    out = tmp_path / "out"
+    with (
+        Postgres(NASTY) as database,
+        MlflowServer(tmp_path / "server") as server,
+        Proxy(server.port, f"ada:{NASTY}") as proxy,
+    ):
+        tracking_uri = proxy.url.replace("://", f"://ada:{ENCODED}@")
+        stores = {"METAREC_STORAGE": database.url, "METAREC_TRACKING_URI": tracking_uri}
+        own = ["--study-name", "s", "--out", str(out)]
+        data = ["--data", "movies=movies.csv"]
+        printed = ended(
+            begun(
+                place, "job.yaml", *data, *own, "--trials", "2", "--workers", "2", "--json", f"{out}/r.json", **stores
+            )
+        )
+        proxy.broken = True
+        # Its records wait in the spool, and it says so.
+        printed += ended(begun(place, "worker", *data, *own, **stores))
+        proxy.broken = False
+        printed += ended(begun(place, "repair", *own, "--storage", database.url, "--tracking-uri", tracking_uri))
+        printed += ended(begun(place, "replay", *data, *own, "--trial", "0", **stores))
+        printed += ended(begun(place, "report", *own, **stores))
+        wrong = {name: address.replace(ENCODED, f"{ENCODED}x") for name, address in stores.items()}
+        refusals = [
+            ended(begun(place, *command, *own, **changed), 2)
+            for command in (["worker", *data], ["repair"])
+            for changed in (wrong, {**stores, "METAREC_TRACKING_URI": wrong["METAREC_TRACKING_URI"]})
+            if command == ["repair"] or changed is wrong
+        ]
+    assert all(re.fullmatch(r"error: [^\n]+\n", line) for line in refusals), refusals
+    assert "password authentication failed" in refusals[0]
+    assert not shows(printed + "".join(refusals))
+    files = [path for folder in (out, tmp_path / "server") for path in folder.rglob("*") if path.is_file()]
+    assert {"r.json", "mlflow.db", "predictions.parquet"} <= {path.name for path in files}
+    assert [path for path in files if shows(path.read_bytes())] == []
+
+
+@pytest.mark.slow
+def test_mlflows_own_users_and_passwords(tmp_path, monkeypatch):
+    """The server of docs/cluster.md lets in who has the password, and refuses others in one line."""
+    pytest.importorskip("flask_wtf", reason='MLflow\'s users need pip install "mlflow[auth]"')
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    secrets = {"MLFLOW_FLASK_SERVER_SECRET_KEY": 2 * MARK, "MLFLOW_AUTH_ADMIN_PASSWORD": NASTY}
+    with MlflowServer(tmp_path / "server", "--app-name", "basic-auth", **secrets) as server:
+        for password in (None, "wrong-password"):
+            if password is not None:
+                monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "admin")
+                monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", password)
+            with pytest.raises(InputError, match=r"cannot be used: .*(401|[Aa]uthenticat)") as refused:
+                MlflowTracker(server.url, spool=tmp_path / "spool").open()
+            assert "\n" not in str(refused.value)
+        monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", NASTY)
+        with MlflowTracker(server.url, spool=tmp_path / "spool").start_study("s", params={}) as run:
+            assert run.flush(30) == 0
