@@ -23,7 +23,7 @@ from urllib.parse import quote
 
 __all__ = ["MlflowServer", "Postgres", "Proxy", "free_port", "postgres_missing"]
 
-START_S = 60.0
+START_S = 180.0
 
 
 def free_port() -> int:

@@ -176,7 +176,8 @@ def _connected(address: str, count: int) -> Iterator[Any]:
     with TemporaryDirectory(prefix="ray-") as folder:
         where: dict[str, Any] = {"address": address}
         if address == LOCAL:
-            here = {"_node_ip_address": LOOPBACK, "_temp_dir": folder}
+            # Ray opens the folder that it is given to everyone, so it gets one inside of ours.
+            here = {"_node_ip_address": LOOPBACK, "_temp_dir": f"{folder}/ray"}
             where = {"num_cpus": count, "include_dashboard": False, **here}
         try:
             ray.init(log_to_driver=False, logging_level=logging.ERROR, **where)
