@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from metarec.errors import InputError
+from metarec.errors import InputError, shown
 from metarec.registry import suggest
 
 __all__ = ["Config"]
@@ -52,5 +52,5 @@ class Config(BaseModel):
             return f'{cls.__name__} has no field "{where}"; {suggest(where, cls.model_fields)}'
         if first["type"] in _RULES:
             rule = _RULES[first["type"]].format(**first.get("ctx", {}))
-            return f"{where} {rule} but got {first['input']!r}"
-        return f"{where}: {first['msg'].removeprefix('Value error, ')} but got {first['input']!r}"
+            return f"{where} {rule} but got {shown(repr(first['input']), 200)}"
+        return f"{where}: {first['msg'].removeprefix('Value error, ')} but got {shown(repr(first['input']), 200)}"

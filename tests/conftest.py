@@ -1,5 +1,6 @@
 """What all tests share."""
 
+import os
 import shutil
 
 import pytest
@@ -15,6 +16,14 @@ def _one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture(autouse=True)
+def _umask():
+    """A command sets it for its process, which is that of the tests here."""
+    before = os.umask(0o022)
+    yield
+    os.umask(before)
 
 
 @pytest.fixture(scope="session")

@@ -143,6 +143,7 @@ SERVERS = (
     "mlflow server",
     "systemctl enable --now metarec-worker@mine",
     "kubectl create secret",
+    "mkdir mlruns && chgrp ",
     "kubectl apply -f ",
     "curl ",
 )
@@ -174,6 +175,8 @@ def test_an_mlflow_server_has_the_options_that_the_docs_name():
     # Parsed, and not called: it would begin to serve.
     options, rest, _ = server.make_parser(click.Context(server)).parse_args(shlex.split(line)[2:])
     assert options["port"] == "5000"
+    assert options["app_name"] == "basic-auth"
+    assert options["host"] == "127.0.0.1"
     assert not rest
 
 
@@ -204,6 +207,10 @@ def test_deployed_workers_use_existing_options():
     assert container["command"][1:] == started[1:4] == ["-m", "metarec.study", "worker"]
     for words in (container["args"], started[4:]):
         assert worker.make_context("worker", list(words)).params["study_name"]
+        # All users of a machine see arguments.
+        assert not any("STORAGE" in word or "TRACKING" in word or "://" in word for word in words)
+    assert "secretRef" in container["envFrom"][0]
+    assert unit["Service"]["EnvironmentFile"]
 
 
 def test_the_readme_opens_the_runs_with_the_command_of_a_study(monkeypatch):

@@ -42,7 +42,7 @@ LIBRARIES = ("lenskit", "lightgbm", "numpy", "scikit-learn", "scipy", "torch")
 
 
 _SHARED = (
-    *(f"metarec/{part}" for part in ("errors.py", "registry.py", "ratings", "bases", "episodes")),
+    *(f"metarec/{part}" for part in ("errors", "registry.py", "ratings", "bases", "episodes")),
     *(f"metarec/{part}" for part in ("fusion/stackers", "fusion/blend.py", "model", "evaluation/metrics.py")),
     *(f"benchmarks/{part}.py" for part in ("cold/baselines", "cold/cells", "cold/ranking", "common/sets")),
 )

@@ -13,15 +13,17 @@ import threading
 import time
 import urllib.error
 import urllib.request
+from base64 import b64encode
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from tempfile import mkdtemp
 from types import TracebackType
 from typing import Any, Self
+from urllib.parse import quote
 
 __all__ = ["MlflowServer", "Postgres", "Proxy", "free_port", "postgres_missing"]
 
-START_S = 60.0
+START_S = 180.0
 
 
 def free_port() -> int:
@@ -56,18 +58,28 @@ class Postgres:
     """A temporary PostgreSQL server with one database, open to this machine.
 
     A context manager that starts it, and stops and deletes it at the end.
+
+    Args:
+        password: what it asks for; None lets everyone in.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, password: str | None = None) -> None:
         self.port = free_port()
-        self.url = f"postgresql+psycopg://metarec@127.0.0.1:{self.port}/postgres"
+        self._password = password
+        login = "metarec" if password is None else f"metarec:{quote(password, safe='')}"
+        self.url = f"postgresql+psycopg://{login}@127.0.0.1:{self.port}/postgres"
 
     def __enter__(self) -> Self:
         # Not below a private folder, because the server runs as another user.
         self._folder = Path(mkdtemp(prefix="metarec-postgres-"))
         if os.geteuid() == 0:
             shutil.chown(self._folder, _ordinary_user() or "nobody")
-        self._run("initdb", "-D", "data", "-U", "metarec", "--auth=trust", "--no-sync", "-E", "UTF8")
+        access = ["--auth=trust"]
+        if self._password is not None:
+            (self._folder / "password").write_text(self._password)
+            (self._folder / "password").chmod(0o644)
+            access = ["--auth=scram-sha-256", "--pwfile=password"]
+        self._run("initdb", "-D", "data", "-U", "metarec", *access, "--no-sync", "-E", "UTF8")
         self.start()
         return self
 
@@ -101,11 +113,13 @@ class MlflowServer:
     A context manager that starts it, and stops it at the end.
 
     Args:
-        folder: for its database and artifacts.
+        folder: for its database and artifacts. options: more of the command's. environment: more of the process's.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *options: str, **environment: str) -> None:
         self._folder = folder
+        self._options = options
+        self._environment = environment
         self._process: subprocess.Popen[bytes] | None = None
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
@@ -136,7 +150,14 @@ class MlflowServer:
             "1",
         ]
         with (self._folder / "log").open("ab") as log:
-            self._process = subprocess.Popen([*command, *store], stdout=log, stderr=log, start_new_session=True)
+            self._process = subprocess.Popen(
+                [*command, *store, *self._options],
+                cwd=self._folder,
+                env=os.environ | self._environment,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
         deadline = time.monotonic() + START_S
         while time.monotonic() < deadline:
             try:
@@ -161,13 +182,14 @@ class Proxy:
     A context manager that starts it, and stops it at the end.
 
     Args:
-        port: the server's.
+        port: the server's. login: the user and the password that it asks for, with a colon between; None for no one.
 
     Attributes:
         broken: whether it answers 500. refused: number of these answers.
     """
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, login: str | None = None) -> None:
+        wanted = None if login is None else f"Basic {b64encode(login.encode()).decode()}"
         self.broken = False
         self.refused = 0
         proxy = self
@@ -178,6 +200,9 @@ class Proxy:
                 if proxy.broken:
                     proxy.refused += 1
                     self.send_error(500)
+                    return
+                if wanted is not None and self.headers.get("Authorization") != wanted:
+                    self.send_error(401)
                     return
                 server = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
                 try:

@@ -70,7 +70,7 @@ LIBRARIES = ("lenskit", "lightgbm", "numpy", "scikit-learn", "scipy", "torch")
 
 
 CODE = (
-    *(f"metarec/{part}" for part in ("errors.py", "registry.py", "ratings", "bases", "episodes", "fusion", "meta")),
+    *(f"metarec/{part}" for part in ("errors", "registry.py", "ratings", "bases", "episodes", "fusion", "meta")),
     "metarec/transfer",
     "benchmarks/transfer/hostile.py",
     "benchmarks/transfer/cells.py",

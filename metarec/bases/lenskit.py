@@ -139,7 +139,7 @@ class ItemKNNRecommender(KNNRecommender):
     name = "item-knn"
     Config = KNNConfig
     scorer = ItemKNNScorer
-    learned: ClassVar = {"similarities": Stored("items items", is_sparse=True), "means": Stored("items")}
+    learned: ClassVar = {"similarities": Stored("items items", is_sparse=True, low=0), "means": Stored("items")}
 
     def fit(self, domain: Domain) -> Self:
         # Where no item has ratings that differ, all similarities are 0. That is usual for a handful of users, and
@@ -201,9 +201,9 @@ class UserKNNRecommender(KNNRecommender):
     Config = UserKNNConfig
     scorer = UserKNNScorer
     learned: ClassVar = {
-        "vectors": Stored("users items", is_sparse=True),
+        "vectors": Stored("users items", is_sparse=True, low=-2, high=2),
         "ratings": Stored("users items", is_sparse=True),
-        "min_similarity": Stored(),
+        "min_similarity": Stored(low=0),
     }
 
     def _take(self, scorer: UserKNNScorer) -> None:

@@ -12,14 +12,15 @@ import os
 import signal
 import sys
 import threading
+import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
+from types import FrameType, TracebackType
 
 import typer
 
-from metarec.errors import InputError, check_name, printable
+from metarec.errors import InputError, check_name, masked, printable, shown_address
 
 __all__ = [
     "BAD_INPUT",
@@ -73,7 +74,7 @@ def check_json(path: Path | None, out: Path) -> None:
 def check_storage(url: str | None) -> None:
     """Raise InputError if an Optuna storage is no URL."""
     if url is not None and "://" not in url:
-        raise InputError(f'--storage must be a URL such as postgresql://user@host/name but got "{url}"')
+        raise InputError(f'--storage must be a URL such as postgresql://user@host/name but got "{shown_address(url)}"')
 
 
 def cores() -> int:
@@ -93,6 +94,7 @@ def resumable(option: str, name: str) -> Iterator[None]:
 
 def run_command(app: typer.Typer) -> None:
     """Run a command; an error that the user can correct becomes one line and an exit code."""
+    sys.excepthook = _show_masked
     # Without this, Python collects garbage for a second or two before the process ends.
     atexit.register(gc.freeze)
     with _terminable() as terminated:
@@ -146,5 +148,9 @@ def _stop_by_kind(error: BaseException) -> None:
 
 
 def _stop(message: str, code: int) -> None:
-    typer.echo("error: " + printable(" ".join(message.split())), err=True)
+    typer.echo("error: " + printable(masked(" ".join(message.split()))), err=True)
     sys.exit(code)
+
+
+def _show_masked(_: type[BaseException], error: BaseException, __: TracebackType | None) -> None:
+    sys.stderr.write(masked("".join(traceback.format_exception(error))))

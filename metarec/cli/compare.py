@@ -44,7 +44,10 @@ def compare(
         "mlruns"
     ),
     tracking_uri: Annotated[
-        str | None, typer.Option(metavar="URI", help="An MLflow store in place of the one in --out.")
+        str | None,
+        typer.Option(
+            metavar="URI", envvar="METAREC_TRACKING_URI", help="An MLflow store in place of the one in --out."
+        ),
     ] = None,
     name: Annotated[str | None, typer.Option(metavar="NAME", help="Continue the comparison of this name.")] = None,
     json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the rows here, too.")] = None,
@@ -54,9 +57,11 @@ def compare(
     Exit codes: 0 done; 2 bad input; 130 or 143 interrupted by Ctrl-C or SIGTERM, to be continued with
     the same --name.
     """
+    from metarec.files import keep_private
     from metarec.importing import importing
     from metarec.workers import start_server
 
+    keep_private(out)
     jobs = cores()
     if jobs > 1:
         # The server imports the workers' libraries while this process imports its own.

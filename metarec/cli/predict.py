@@ -33,7 +33,8 @@ def predict(
         typer.Option(metavar="FILE", help="Ratings of new users: a parquet file with user, item and rating."),
     ] = None,
     tracking_uri: Annotated[
-        str | None, typer.Option(metavar="URI", help="MLflow's store; by default mlruns/mlflow.db.")
+        str | None,
+        typer.Option(metavar="URI", envvar="METAREC_TRACKING_URI", help="MLflow's store; by default mlruns/mlflow.db."),
     ] = None,
 ) -> None:
     """Predict the rating of each row's item by each row's user.
@@ -45,10 +46,14 @@ def predict(
     """
     if not out.absolute().parent.is_dir():
         raise InputError(f"{out}: cannot be written there; name a file in a folder that exists")
+    from metarec.files import keep_private
     from metarec.model.mlflow_model import load_from
-    from metarec.tracking import leave_waiting_to_us
+    from metarec.tracking import check_uri, leave_waiting_to_us
 
     leave_waiting_to_us()
+    keep_private(out.parent)
+    if tracking_uri is not None:
+        check_uri(tracking_uri)
     rows = _read(table, ("user", "item"))
     given = _read(histories, ("user", "item", "rating")) if histories is not None else None
     recommender = load_from(model, tracking_uri=tracking_uri)

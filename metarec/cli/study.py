@@ -36,10 +36,16 @@ def study(
         Path, typer.Option(metavar="DIR", help="Folder for mlflow.db, artifacts/, optuna.journal and cache/.")
     ] = Path("mlruns"),
     tracking_uri: Annotated[
-        str | None, typer.Option(metavar="URI", help="An MLflow store in place of the one in --out.")
+        str | None,
+        typer.Option(
+            metavar="URI", envvar="METAREC_TRACKING_URI", help="An MLflow store in place of the one in --out."
+        ),
     ] = None,
     storage: Annotated[
-        str | None, typer.Option(metavar="URL", help="An Optuna storage in place of the journal in --out.")
+        str | None,
+        typer.Option(
+            metavar="URL", envvar="METAREC_STORAGE", help="An Optuna storage in place of the journal in --out."
+        ),
     ] = None,
     ray: Annotated[
         str | None, typer.Option(metavar="ADDRESS", help="The Ray cluster for the workers; local starts one here.")
@@ -73,9 +79,11 @@ def study(
         # The spec's target is one of the spec's own domains, which these replace.
         overrides.setdefault("target", None)
 
+    from metarec.files import keep_private
     from metarec.importing import importing
     from metarec.workers import start_server
 
+    keep_private(out)
     jobs = cores()
     if jobs > 1:
         # The server imports the workers' libraries while this process imports its own.

@@ -23,8 +23,14 @@ __all__ = ["app"]
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 
 StudyName = Annotated[str, typer.Option(metavar="NAME", help="The study.")]
-Storage = Annotated[str | None, typer.Option(metavar="URL", help="Its Optuna storage; else the journal in --out.")]
-TrackingUri = Annotated[str | None, typer.Option(metavar="URI", help="Its MLflow store; else the one in --out.")]
+Storage = Annotated[
+    str | None,
+    typer.Option(metavar="URL", envvar="METAREC_STORAGE", help="Its Optuna storage; else the journal in --out."),
+]
+TrackingUri = Annotated[
+    str | None,
+    typer.Option(metavar="URI", envvar="METAREC_TRACKING_URI", help="Its MLflow store; else the one in --out."),
+]
 Data = Annotated[
     list[str] | None,
     typer.Option(metavar="NAME=PATH", help="Ratings of a domain whose path has changed; may be repeated."),
@@ -115,10 +121,12 @@ def _job(name: str, storage: str | None, out: Path, tracking_uri: str | None, *,
     check_storage(storage)
     from metarec.cli.study_tables import TerminalWatcher
     from metarec.cli.terminal import library_messages, terminal
+    from metarec.files import keep_private
     from metarec.report import StudyReporter
     from metarec.study.job import Job
     from metarec.tracking import MlflowTracker, NullTracker, check_uri, sqlite_uri
 
+    keep_private(out)
     uri = tracking_uri or sqlite_uri(out / "mlflow.db")
     if tracked:
         check_uri(uri)

@@ -14,7 +14,7 @@ from rich.logging import RichHandler
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
-from metarec.errors import printable
+from metarec.errors import masked, printable
 from metarec.ratings import Domain
 from metarec.tracking import runs_address, shown_uri, ui_command
 
@@ -83,8 +83,8 @@ def library_messages(console: Console) -> Iterator[Messages]:
 
 
 def _add_level(record: logging.LogRecord) -> bool:
-    if record.levelno >= logging.WARNING:
-        record.msg = f"{record.levelname.lower()}: {record.msg}"
+    level = f"{record.levelname.lower()}: " if record.levelno >= logging.WARNING else ""
+    record.msg, record.args = masked(level + record.getMessage()), ()
     return True
 
 

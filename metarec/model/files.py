@@ -18,7 +18,7 @@ from metarec.bases import BaseRecommender, HistoryQuery, Learned, base_errors, f
 from metarec.config import Config
 from metarec.episodes import History, TaskMaker
 from metarec.errors import InputError, shown
-from metarec.files import open_regular
+from metarec.files import make_folder, open_regular
 from metarec.model._arrays import MODEL, read_arrays, write_arrays
 from metarec.model.fusion import Fusion, FusionConfig
 from metarec.model.recommender import NO_HISTORY, FusedRecommender
@@ -57,7 +57,7 @@ def save_model(
     """
     maker, fusion = recommender.maker, recommender.fusion.used().state()
     _check_files(maker.bases, fusion)
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     again = [name for name, base in maker.bases.items() if not _keeps(base)]
     for name, base in maker.bases.items():
         with base_errors(name, "the saving of its state"):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 import metarec
-from metarec.errors import InputError, shown
+from metarec.errors import InputError, check_address, shown
 from metarec.files import Limit, open_regular
 from metarec.model.files import load_model
 from metarec.model.recommender import FusedRecommender
@@ -74,6 +74,8 @@ def load_from(uri: str, *, tracking_uri: str | None = None) -> FusedRecommender:
     """
     if "://" not in uri and ":/" not in uri:
         return load_model(_data_of(Path(uri)), _noted_digest(Path(uri)))
+    if tracking_uri is not None:
+        check_address("tracking URI", tracking_uri)
     import mlflow
     from mlflow.exceptions import MlflowException
 

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from metarec.episodes import History, NewUsers, TaskMaker
-from metarec.errors import InputError
+from metarec.errors import InputError, shown
 from metarec.model.fusion import AdaptedFusion, Fusion
 from metarec.threads import one_thread
 
@@ -73,7 +73,7 @@ class FusedRecommender:
         rows = self._rows_of.get(user)
         if rows is None:
             raise InputError(
-                f'unknown user "{user}"; the model knows {len(self._rows_of):,} users. Adapt it to a history instead'
+                f'unknown user "{shown(user)}"; the model has {len(self._rows_of):,} users. Adapt it to a history instead'
             )
         return History.of(self.ratings.iloc[rows])
 

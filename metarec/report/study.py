@@ -12,6 +12,7 @@ from tempfile import TemporaryDirectory
 import yaml
 
 from metarec.errors import InputError
+from metarec.files import make_folder
 from metarec.ratings import Domain
 from metarec.report.description import final_description, running_description
 from metarec.report.findings import Findings, findings_of, segments_of
@@ -93,7 +94,7 @@ def write_report(job: Job) -> Path:
 
 
 def _write_page(job: Job, findings: Findings, folder: Path) -> Path:
-    job.folder.mkdir(parents=True, exist_ok=True)
+    make_folder(job.folder)
     page = job.folder / REPORT
     try:
         content = report_page(findings, folder)
@@ -111,7 +112,7 @@ def _write_findings(folder: Path, spec: StudySpec, result: StudyResult, domains:
     from metarec.report.pictures import draw
 
     shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
+    make_folder(folder)
     segments = segments_of(spec, result)
     findings = findings_of(spec, result, domains, segments)
     segments.to_csv(folder / "segments.csv", index=False)

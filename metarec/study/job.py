@@ -96,7 +96,7 @@ class Job:
 
     out: Path
     study_name: str
-    storage: str | None = None
+    storage: str | None = field(default=None, repr=False)
     ray: str | None = None
     tracker: Tracker = field(default_factory=NullTracker)
     reporter: Reporter = field(default_factory=Reporter)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shlex
 import shutil
 import socket
@@ -10,7 +9,7 @@ import sys
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from metarec.errors import InputError
+from metarec.errors import InputError, check_address, shown_address
 from metarec.registry import suggest
 
 __all__ = ["check_uri", "runs_address", "shown_uri", "sqlite_path", "sqlite_uri", "ui_command"]
@@ -42,18 +41,21 @@ def shown_uri(tracking_uri: str) -> str:
     path = sqlite_path(tracking_uri)
     if path is not None and path.is_relative_to(Path.cwd()):
         return f"{_SQLITE}{path.relative_to(Path.cwd())}"
-    return re.sub(r"(://[^/@]*?):[^/]*@", r"\1:***@", tracking_uri)
+    return shown_address(tracking_uri)
 
 
 def check_uri(tracking_uri: str) -> None:
     """Raise :class:`InputError` at once for a store out of reach: MLflow itself would retry for minutes."""
     where = shown_uri(tracking_uri)
+    check_address("tracking URI", tracking_uri)
     address = urlsplit(tracking_uri)
     if address.scheme in {"", "file"}:
         cure = sqlite_uri(Path(address.path or ".") / "mlflow.db")
         raise InputError(f"tracking URI {where} is a plain folder, which MLflow no longer writes to; use {cure}")
     if (kind := address.scheme.split("+")[0]) not in {"sqlite", "databricks", *_PORTS}:
         raise InputError(f"tracking URI {where}: MLflow knows no {kind}; {suggest(kind, ['sqlite', *_PORTS])}")
+    if kind in {"http", "https"} and not address.hostname:
+        raise InputError(f"tracking URI {where} names no host; give one such as http://mlflow:5000")
     path = sqlite_path(tracking_uri)
     if path is not None and path.is_dir():
         raise InputError(f"{path} is a folder and no SQLite database; move it or give another tracking URI")
@@ -70,7 +72,7 @@ def check_uri(tracking_uri: str) -> None:
             reason = error.strerror or error
             raise InputError(
                 f"tracking URI {where} does not answer ({reason}); start the server or give another URI"
-            ) from error
+            ) from None
 
 
 def ui_command(tracking_uri: str) -> str | None:
@@ -100,4 +102,7 @@ def runs_address(experiment_id: str, run_id: str | None = None, *, server: str =
     'http://127.0.0.1:5000/#/experiments/1/runs?workflowType=machine_learning'
     """
     run = f"/{run_id}" if run_id is not None else ""
-    return f"{server.rstrip('/')}/#/experiments/{experiment_id}/runs{run}?workflowType=machine_learning"
+    address = urlsplit(server)
+    # Without a user and a password.
+    place = f"{address.scheme}://{address.netloc.rpartition('@')[2]}{address.path.rstrip('/')}"
+    return f"{place}/#/experiments/{experiment_id}/runs{run}?workflowType=machine_learning"

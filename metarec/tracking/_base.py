@@ -9,6 +9,8 @@ from tempfile import TemporaryDirectory
 from types import MappingProxyType, TracebackType
 from typing import Any, Literal, NamedTuple, Self
 
+from metarec.errors import masked
+
 __all__ = [
     "CellRecord",
     "ComparisonRun",
@@ -28,7 +30,22 @@ State = Literal["complete", "pruned", "interrupted", "failed"]
 
 
 class TrackingError(RuntimeError):
-    """The store of the runs failed; the message says which store and why."""
+    """The store of the runs failed; the message says which store and why.
+
+    Args:
+        doing: what failed. store: its address as it may be shown. reason: one line.
+    """
+
+    def __init__(self, doing: str, store: str, reason: str) -> None:
+        super().__init__(doing, store, reason)
+        self.reason = reason
+
+    def __str__(self) -> str:
+        doing, store, reason = self.args
+        return (
+            f"could not {doing} in {store}: {reason}. What was computed so far is kept beside it: "
+            "mend the store and run the same command again with the same name"
+        )
 
 
 class Run:
@@ -63,7 +80,7 @@ class Run:
 
     def fail(self, error: BaseException) -> None:
         """End the run as failed, with the error as the reason."""
-        self.finish("failed", reason=f"{type(error).__name__}: {error}")
+        self.finish("failed", reason=masked(f"{type(error).__name__}: {error}"))
 
     @contextmanager
     def artifacts(self) -> Iterator[Path]:

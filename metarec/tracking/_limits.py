@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
-from metarec.errors import printable
+from metarec.errors import masked, printable
 
 __all__ = [
     "DATASET_NAME_LENGTH",
@@ -91,5 +91,5 @@ def cut(value: object, length: int) -> str:
 
 
 def first_line(error: BaseException | None) -> str:
-    """The first line of an error's message: the others are about the code that raised it."""
-    return printable(str(error).strip().split("\n")[0])
+    """The first line of an error's message, masked: the others are about the code that raised it."""
+    return printable(masked(str(error).strip().split("\n")[0]))

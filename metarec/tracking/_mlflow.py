@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
 
 from metarec.errors import InputError
-from metarec.files import held, remove_abandoned
+from metarec.files import held, make_folder, remove_abandoned
 from metarec.tracking._address import check_uri, shown_uri, sqlite_path, sqlite_uri
 from metarec.tracking._base import ComparisonRun, StudyRun, Tracker, TrackingError
-from metarec.tracking._limits import PARAM_LENGTH, clean_key, cut, first_line
+from metarec.tracking._limits import PARAM_LENGTH, clean_key, cut
 from metarec.tracking._mlflow_runs import Parent, Tag, found_runs, reaching, write
 from metarec.tracking.spool import SpooledComparisonRun, SpooledStudyRun
 
@@ -150,8 +150,7 @@ class MlflowTracker(Tracker):
             with reaching(store, "open the experiment"):
                 yield
         except TrackingError as error:
-            reason = first_line(error.__cause__)
-            raise InputError(f"tracking URI {store} cannot be used: {reason}; give another one") from error
+            raise InputError(f"tracking URI {store} cannot be used: {error.reason}; give another one") from None
 
     def _connected(self) -> MlflowClient:
         """The client, which has not called a server yet."""
@@ -190,7 +189,7 @@ def _make_whole(path: Path) -> None:
     of them would leave one that cannot be opened."""
     from mlflow import MlflowClient
 
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     prefix = f".{path.name}-"
     remove_abandoned(path.parent, f"{prefix}*")
     with TemporaryDirectory(dir=path.parent, prefix=prefix) as folder, held(Path(folder)):

@@ -76,11 +76,8 @@ def reaching(store: str, doing: str) -> Iterator[None]:
     try:
         yield
     except (MlflowException, SQLAlchemyError, OSError) as error:
-        reason = first_line(error)
-        raise TrackingError(
-            f"could not {doing} in {store}: {reason}. What was computed so far is kept beside it: "
-            "mend the store and run the same command again with the same name"
-        ) from error
+        # The errors of the libraries name the whole address, so they are not shown above this one.
+        raise TrackingError(doing, store, first_line(error)) from None
 
 
 def found_runs(client: MlflowClient, experiment_id: str, query: str) -> Iterator[Any]:

@@ -92,7 +92,7 @@ def test_a_user_of_the_model_is_served_from_the_kept_ratings(recommender, kept):
     rated = kept.domain.ratings[kept.domain.ratings["user"] == name]
     by_hand = recommender.adapt(rated.drop(columns="user")).predict(recommender.items)
     pd.testing.assert_series_equal(recommender.user(name).predict(recommender.items), by_hand)
-    with pytest.raises(InputError, match='unknown user "nobody"; the model knows 80 users'):
+    with pytest.raises(InputError, match='unknown user "nobody"; the model has 80 users'):
         recommender.user("nobody")
 
 

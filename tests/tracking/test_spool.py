@@ -195,27 +195,6 @@ def test_what_a_killed_process_had_to_say_is_sent_by_the_next_one(folder, client
     assert not (folder / "spool").exists()
 
 
-@pytest.mark.parametrize("damaged", [b"", b"\xff{", b"[]", b'{"what":3}', b'{"whst":"log","child":0,"time":1}'])
-def test_a_damaged_line_is_kept_apart_and_the_rest_is_sent(folder, client, caplog, damaged):
-    killed_in_the_middle(
-        folder,
-        "flaky = FlakyClient(client)\n"
-        "study = tracker_with(folder, flaky).start_study('s', params={})\n"
-        "flaky.failures = [AWAY] * 10 ** 6\n"
-        "whole_trial(study, 0)",
-    )
-    (left,) = (folder / "spool").iterdir()
-    operations = left / "operations.jsonl"
-    operations.write_bytes(damaged + b"\n" + operations.read_bytes())
-    (left / "sent").unlink(missing_ok=True)
-    with MlflowTracker.in_folder(folder).start_study("s", params={}) as study:
-        whole_trial(study, 1)
-    assert_whole(client, study, range(2))
-    (kept,) = (folder / "spool").glob("*/refused.jsonl")
-    assert kept.parent == left
-    assert "is damaged" in caplog.text
-
-
 def test_an_ending_that_comes_late_does_not_end_the_study_that_goes_on(folder, client):
     killed_in_the_middle(
         folder,

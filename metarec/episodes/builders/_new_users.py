@@ -18,7 +18,7 @@ from metarec.episodes._item_facts import ItemFactsTable, item_facts
 from metarec.episodes._predictions import padded, padded_predictions, predict_tasks, whole_query
 from metarec.episodes._split import Task
 from metarec.episodes._standards import Moments, Standards, unit_rows
-from metarec.errors import InputError
+from metarec.errors import InputError, shown
 from metarec.ratings import Domain, RatingScale
 
 __all__ = ["History", "NewUsers", "TaskMaker"]
@@ -201,7 +201,7 @@ class TaskMaker:
         _check_ids(items)
         if len(set(items)) < len(items):
             twice = Counter(items.tolist()).most_common(1)[0][0]
-            raise InputError(f'a user rates an item once, but the history holds item "{twice}" again')
+            raise InputError(f'a user rates an item once, but the history holds item "{shown(twice)}" again')
         inside = (ratings >= self.scale.low) & (ratings <= self.scale.high)
         if not inside.all():
             wrong = ratings[~inside][0]
@@ -275,4 +275,4 @@ class NewUsers:
 def _check_ids(items: np.ndarray) -> None:
     for item in items:
         if not isinstance(item, str):
-            raise InputError(f"item ids must be strings but got {item!r}; convert them with str")
+            raise InputError(f"item ids must be strings but got {shown(repr(item))}; convert them with str")

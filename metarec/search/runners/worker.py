@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Callable
 from typing import NamedTuple, Self
 
 import optuna
 
+from metarec.errors import masked
 from metarec.importing import importing
 from metarec.search.objective import Objective
 from metarec.search.trials import OnTrial, counted_trials, equip, join_study, run_trials
@@ -36,7 +38,20 @@ class Work(NamedTuple):
         return cls(study.study_name, storage, objective.recorded_by(None), tracker, run.run_id, run.experiment_id)
 
     def do(self, deadline: float, stopping: Callable[[], bool]) -> int:
-        """Run trials until the study has all of them or is stopped; the number of trials that were run."""
+        """Run trials until the study has all of them or is stopped; the number of trials that were run.
+
+        Raises:
+            RuntimeError: what failed, with its traceback as text: Python and Ray print it, and Ray writes it to files.
+        """
+        try:
+            return self._do(deadline, stopping)
+        except Exception as error:
+            raise RuntimeError(masked("".join(traceback.format_exception(error)))) from None
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.study_name!r})"
+
+    def _do(self, deadline: float, stopping: Callable[[], bool]) -> int:
         with importing():
             study = join_study(self.study_name, self.storage)
             equip(study, self.objective.settings)

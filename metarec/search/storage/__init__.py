@@ -14,7 +14,7 @@ from optuna.exceptions import StorageInternalError
 from optuna.storages import BaseStorage
 from sqlalchemy.exc import SQLAlchemyError
 
-from metarec.errors import InputError
+from metarec.errors import InputError, check_address, shown_address
 from metarec.search.storage._database import PatientDatabase
 from metarec.search.storage._journal import JournalStudies
 from metarec.search.storage._optuna import OnStale, end_stale_trials, queued_params
@@ -37,8 +37,9 @@ def open_storage(storage: str, on_stale: OnStale | None = None) -> BaseStorage:
     """The storage at the path of a journal file, or at the URL of a database.
 
     Raises:
-        InputError: the storage does not answer.
+        InputError: the address is malformed, or the storage does not answer.
     """
+    check_address("--storage", storage)
     with reaching(storage):
         if "://" not in storage:
             return JournalStudies(Path(storage), on_stale)
@@ -55,7 +56,7 @@ def reaching(storage: str) -> Iterator[None]:
         yield
     except (OSError, ImportError, ValueError, SQLAlchemyError, StorageInternalError) as error:
         reason = str(error.__cause__ or error).strip().split("\n")[0].rstrip(".")
-        what = f"--storage {storage}" if "://" in storage else f"the journal {storage} of --out"
+        what = f"--storage {shown_address(storage)}" if "://" in storage else f"the journal {storage} of --out"
         raise InputError(f"{what} cannot be opened: {reason}; give another") from None
     except (AttributeError, KeyError, TypeError) as error:
         # Optuna reads each line of a journal as it was written.

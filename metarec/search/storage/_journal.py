@@ -14,6 +14,7 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 
+from metarec.files import make_folder
 from metarec.search.storage._optuna import OnStale, StaleTrials, id_of, may_be_lost
 
 __all__ = ["JournalStudies"]
@@ -78,7 +79,7 @@ class JournalStudies(StaleTrials, JournalStorage):
 
     def record_heartbeat(self, trial_id: int) -> None:
         if trial_id not in self.held:
-            self.lock_folder.mkdir(exist_ok=True)
+            make_folder(self.lock_folder)
             # One thread acquires it and another releases it.
             lock = FileLock(self._lock_path(trial_id), thread_local=False)
             lock.acquire()

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
-from metarec.errors import printable
+from metarec.errors import masked, printable
 from metarec.tracking._limits import (
     DATASET_NAME_LENGTH,
     DATASET_SOURCE_LENGTH,
@@ -149,7 +149,7 @@ class Sender:
                     return all(self._until_sent(spool, [alone], adopted=True) for alone in operations)
                 if not _passes(error):
                     self._log_refusal(spool, operation, error)
-                    spool.refuse(operation, str(error))
+                    spool.refuse(operation, masked(str(error)))
                     return True
                 if waiting_since is None:
                     waiting_since = time.monotonic()

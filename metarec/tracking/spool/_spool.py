@@ -17,7 +17,7 @@ from typing import Any, Self
 
 from filelock import FileLock, Timeout
 
-from metarec.files import write_whole
+from metarec.files import make_folder, write_whole
 from metarec.tracking.spool._records import FILES, UNFIT, Operation, UnfitRecord, read_json, read_record
 
 __all__ = ["REFUSED", "Spool"]
@@ -50,7 +50,7 @@ class Spool:
     def new(cls, root: Path, about: Mapping[str, Any]) -> Self:
         """A spool for this process."""
         folder = root / f"{int(time.time() * 1000)}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
-        folder.mkdir(parents=True)
+        make_folder(folder)
         lock = FileLock(folder / LOCK, thread_local=False)
         lock.acquire()
         # A folder without it belonged to a process that died before it recorded anything.
@@ -126,7 +126,7 @@ class Spool:
     def new_files(self) -> Path:
         """A new folder, for files that are to be sent."""
         folder = self.folder / FILES / uuid.uuid4().hex
-        folder.mkdir(parents=True)
+        make_folder(folder)
         return folder
 
     def files_of(self, operation: Operation) -> Path | None:

@@ -14,7 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from metarec.errors import printable
+from metarec.errors import masked, printable
 from metarec.tracking._base import (
     CellRecord,
     ComparisonRun,
@@ -112,7 +112,7 @@ class SpooledTrialRun(_SpooledRun, TrialRun):
 
     def fail(self, error: BaseException) -> None:
         with self.artifacts() as folder:
-            text = printable("".join(traceback.format_exception(error)), keep="\n\t")
+            text = printable(masked("".join(traceback.format_exception(error))), keep="\n\t")
             (folder / "traceback.txt").write_text(text, encoding="utf-8")
         super().fail(error)
 

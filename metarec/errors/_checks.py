@@ -1,16 +1,20 @@
-"""The error that metarec raises for wrong input, checks of single arguments, and text as messages show it."""
+"""The error for wrong input, and checks of single arguments."""
+
+from __future__ import annotations
 
 import math
+
+from metarec.errors._secrets import is_address, masked, shown_address
+from metarec.errors._texts import shown
 
 __all__ = [
     "NAME_BYTES",
     "InputError",
+    "check_address",
     "check_at_least",
     "check_flag",
     "check_name",
     "check_positive",
-    "printable",
-    "shown",
 ]
 
 NAME_BYTES = 100
@@ -22,8 +26,12 @@ class InputError(ValueError):
     """The user's input is wrong: a file, a row, a key of a spec, an argument.
 
     The message is one line that names the problem, the rule, the value, and the cure. The command line prints it after
-    ``error:`` and ends with exit code 2; elsewhere it is an ordinary :class:`ValueError`.
+    ``error:`` and ends with exit code 2; elsewhere it is an ordinary :class:`ValueError`. The message is
+    :func:`masked`.
     """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(masked(message))
 
 
 def check_at_least(lowest: int, **values: int) -> None:
@@ -74,28 +82,11 @@ def check_name(what: str, *names: object) -> None:
         raise InputError(f'{what} {rule} but got "{shown(name)}"; choose a plain name')
 
 
-def printable(text: str, keep: str = "") -> str:
-    r"""The text with an escape for each character that has no shape of its own or changes the order of others.
-
-    Such are control characters, marks of direction, spaces of no width, and half characters.
-
-    >>> print(printable("a\x1b[31m\u202eb"))
-    a\x1b[31m\u202eb
-
-    Args:
-        keep: characters that stay, such as line breaks.
-    """
-    if text.isprintable():
-        return text
-    return "".join(letter if letter.isprintable() or letter in keep else repr(letter)[1:-1] for letter in text)
-
-
-def shown(value: object, limit: int = 60) -> str:
-    """A value as one short printable line, for messages."""
-    try:
-        text = str(value)
-    except ValueError:
-        # Python writes no int of more than 4,300 digits.
-        text = f"{type(value).__name__} of too many digits"
-    text = printable(text[: limit + 1])
-    return text if len(text) <= limit else text[: limit - 1] + "…"
+def check_address(option: str, address: str) -> None:
+    """Raise InputError for an address whose parts could be taken for others, before a library shows a part of it."""
+    if shown_address(address) != address and not is_address(address):
+        raise InputError(
+            f"{option} {shown_address(address)} is malformed: it must be SCHEME://USER:PASSWORD@HOST:PORT/NAME with a "
+            "number as port; percent-encode signs of the password (@ as %40, / as %2F), or leave the password out "
+            "and give it in the environment"
+        )

@@ -8,11 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from metarec import files
 from metarec.errors import InputError
 from metarec.files import read_kept, write_kept, write_whole
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -53,7 +52,6 @@ def test_a_folder_in_the_place_of_a_file_is_named(path):
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from metarec import files
 os.replace = lambda *names: os.kill(os.getpid(), signal.SIGKILL)
 files.write_whole(Path(sys.argv[1]), b"half")
 """
@@ -68,13 +66,13 @@ def test_the_next_writer_removes_what_a_killed_one_left(path, monkeypatch):
     # It may have been opened just now, without a lock yet.
     write_whole(path.with_name("other"), b"")
     assert left.exists()
-    monkeypatch.setattr(files, "LOCKED_S", -1.0)
+    monkeypatch.setattr("metarec.files._whole.LOCKED_S", -1.0)
     write_whole(path.with_name("other"), b"")
     assert not left.exists()
 
 
 def test_no_writer_removes_what_another_is_writing(path, monkeypatch):
-    monkeypatch.setattr(files, "LOCKED_S", -1.0)
+    monkeypatch.setattr("metarec.files._whole.LOCKED_S", -1.0)
     replace = os.replace
 
     def write_another_first(source, target):
