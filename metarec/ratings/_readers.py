@@ -114,6 +114,9 @@ def read_rows(path: Path, ids: Sequence[str], others: Sequence[str] = ()) -> pd.
         if (number := list(frame.columns).count(column)) != 1:
             what = "is there twice" if number else "is missing"
             raise InputError(f'{path}: needs the columns {", ".join(needed)}, but "{column}" {what}')
+    for column in ids:
+        if pd.api.types.infer_dtype(frame[column]) == "mixed":
+            raise InputError(f"{path}: the {column} ids must be text or numbers but are lists or structures")
     table = Table(path, frame)
     return frame.assign(**{column: as_ids(table, column, column) for column in ids})
 

@@ -110,6 +110,7 @@ def test_a_wrong_table_is_one_line(tmp_path, monkeypatch, table, rule):
         ({"timestamp": np.nan}, "row 1: the timestamp is nan"),
         ({"user": "x" * 1001}, "must have at most 1,000 letters"),
         ({"item": "x\0"}, "holds the letter"),
+        ({"user": [{"a": 1}, {"a": 2}]}, "the user ids must be text or numbers"),
     ],
 )
 def test_a_wrong_history_is_one_line(tmp_path, changes, rule):
