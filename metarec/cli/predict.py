@@ -109,16 +109,9 @@ def _read(path: Path, needed: tuple[str, ...]) -> pd.DataFrame:
     import numpy as np
     import pandas as pd
 
-    from metarec.ratings import id_rule, read_parquet
+    from metarec.ratings import read_rows
 
-    table = read_parquet(path)
-    for column in needed:
-        if list(table.columns).count(column) != 1:
-            what = "is there twice" if column in table.columns else "is missing"
-            raise InputError(f'{path}: needs the columns {", ".join(needed)}, but "{column}" {what}')
-        if table[column].isna().any():
-            row = int(table[column].isna().to_numpy().argmax())
-            raise InputError(f"{path}: row {row} has no {column}; give every row one")
+    table = read_rows(path, ("user", "item"), needed[2:])
     for column in ("rating", "timestamp") if "rating" in needed else ():
         if column in table.columns:
             kind = table[column].dtype
@@ -127,12 +120,8 @@ def _read(path: Path, needed: tuple[str, ...]) -> pd.DataFrame:
             wrong = ~np.isfinite(table[column].to_numpy(dtype=np.float64, na_value=np.nan))
             if wrong.any():
                 row = int(wrong.argmax())
-                raise InputError(f"{path}: row {row} has the {column} {table[column].iloc[row]}; give a finite number")
-    table = table.assign(**{key: table[key].astype(str).astype(object) for key in ("user", "item")})
-    for key in ("user", "item"):
-        for value in dict.fromkeys(table[key]):
-            if rule := id_rule(value):
-                raise InputError(f'{path}: the {key} "{shown(value)}" {rule}; correct it')
+                value = table[column].iloc[row]
+                raise InputError(f"{path}, row {row + 1}: the {column} is {value}; give a finite number")
     return table
 
 

@@ -128,5 +128,6 @@ def _numeric(values: pd.Series) -> np.ndarray:
 def _text(value: object) -> str:
     """A field as text; the empty string where it is missing."""
     if isinstance(value, bytes):
-        value = value.decode("utf-8", errors="replace")
+        # What is no UTF-8 stays visible, and apart from other bytes; `id_rule` refuses it.
+        value = value.decode("utf-8", errors="surrogateescape")
     return "" if pd.isna(value) else str(value).strip()

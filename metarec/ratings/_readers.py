@@ -17,11 +17,12 @@ from metarec.ratings._domain import Domain, RatingScale
 from metarec.ratings._features import read_features
 from metarec.ratings._files import suffix_of
 from metarec.ratings._layouts import Source, find_source, load
+from metarec.ratings._parquet import read_parquet
 from metarec.ratings._scale import as_scale, infer_scale
 from metarec.ratings._tables import Table
 from metarec.registry import suggest
 
-__all__ = ["read_domain", "read_domains"]
+__all__ = ["read_domain", "read_domains", "read_rows"]
 
 logger = logging.getLogger(__name__)
 
@@ -96,6 +97,28 @@ def read_domains(
         return {single.name: single}
     named = {f"{name}-{value}" if name else value: value for value in reading.domains}
     return {full: reading.domain(value, full, scale) for full, value in named.items()}
+
+
+def read_rows(path: Path, ids: Sequence[str], others: Sequence[str] = ()) -> pd.DataFrame:
+    """The rows of a parquet file, with ids as text in the form that `read_domain` gives them.
+
+    Args:
+        path: the file. ids: its columns of ids. others: further columns that it must have.
+
+    Raises:
+        InputError: a file that cannot be read, a column that is missing or listed twice, an id that breaks a rule.
+    """
+    frame = read_parquet(path)
+    needed = (*ids, *others)
+    for column in needed:
+        if (number := list(frame.columns).count(column)) != 1:
+            what = "is there twice" if number else "is missing"
+            raise InputError(f'{path}: needs the columns {", ".join(needed)}, but "{column}" {what}')
+    for column in ids:
+        if pd.api.types.infer_dtype(frame[column]) == "mixed":
+            raise InputError(f"{path}: the {column} ids must be text or numbers but are lists or structures")
+    table = Table(path, frame)
+    return frame.assign(**{column: as_ids(table, column, column) for column in ids})
 
 
 @dataclass(frozen=True)

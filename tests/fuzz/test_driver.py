@@ -51,7 +51,7 @@ def test_each_kind_of_fault_is_found(tmp_path):
 
 def test_a_find_is_made_smaller_and_kept(tmp_path):
     long = Case("a.txt", b"x" * 300 + b"error" + b"y" * 300)
-    assert fuzz(planted, mutated([long]), tmp_path / "new", seconds=1)[0].case.content == b"error"
+    assert fuzz(planted, mutated([long]), tmp_path / "new", seconds=2)[0].case.content == b"error"
     assert kept_cases(tmp_path / "new") == [Case("a.txt", b"error")]
 
 

@@ -81,7 +81,10 @@ def test_the_command(kept, recommender, rows, histories, tmp_path):
     [
         (None, "rows.parquet: not a parquet file that can be read"),
         (pd.DataFrame({"user": ["a"]}), 'needs the columns user, item, but "item" is missing'),
-        (pd.DataFrame({"user": ["a", None], "item": ["x", "y"]}), "row 1 has no user"),
+        (
+            pd.DataFrame({"user": ["a", None], "item": ["x", "y"]}),
+            'rows.parquet, row 2: the user id (column "user") is missing',
+        ),
     ],
 )
 def test_a_wrong_table_is_one_line(tmp_path, monkeypatch, table, rule):
@@ -99,14 +102,15 @@ def test_a_wrong_table_is_one_line(tmp_path, monkeypatch, table, rule):
 @pytest.mark.parametrize(
     ("changes", "rule"),
     [
-        ({"rating": np.inf}, "row 0 has the rating inf; give a finite number"),
+        ({"rating": np.inf}, "row 1: the rating is inf; give a finite number"),
         ({"rating": True}, "rating must be numbers but has type bool"),
         ({"rating": "4"}, "rating must be numbers but has type object"),
         ({"timestamp": "yesterday"}, "timestamp must be numbers but has type object"),
         ({"timestamp": pd.Timestamp("2001-01-01")}, "timestamp must be numbers but has type datetime64"),
-        ({"timestamp": np.nan}, "row 0 has the timestamp nan"),
+        ({"timestamp": np.nan}, "row 1: the timestamp is nan"),
         ({"user": "x" * 1001}, "must have at most 1,000 letters"),
         ({"item": "x\0"}, "holds the letter"),
+        ({"user": [{"a": 1}, {"a": 2}]}, "the user ids must be text or numbers"),
     ],
 )
 def test_a_wrong_history_is_one_line(tmp_path, changes, rule):
@@ -114,8 +118,15 @@ def test_a_wrong_history_is_one_line(tmp_path, changes, rule):
     pd.DataFrame({"user": ["a", "b"], "item": ["x", "y"], "rating": [4.0, 3.0]}).assign(**changes).to_parquet(path)
     with pytest.raises(InputError) as caught:
         _read(path, ("user", "item", "rating"))
-    assert f"{path}: " in str(caught.value)
+    assert str(caught.value).startswith(str(path))
     assert rule in str(caught.value)
+
+
+def test_ids_are_written_as_in_the_table_of_ratings(tmp_path):
+    table = pd.DataFrame({"user": [1.0, 2.0, 1.0], "item": [b"x", b" y", b"y"], "note": [1, 2, 3]})
+    table.to_parquet(tmp_path / "rows.parquet")
+    rows = _read(tmp_path / "rows.parquet", ("user", "item"))
+    assert rows.to_dict("list") == {"user": ["1", "2", "1"], "item": ["x", "y", "y"], "note": [1, 2, 3]}
 
 
 def test_what_is_no_regular_file_or_too_large_is_refused_at_once(tmp_path, monkeypatch):

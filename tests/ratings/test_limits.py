@@ -277,3 +277,10 @@ def test_ids_that_are_large_floats_stay_apart(tmp_path):
     assert read_domain(tmp_path / "a.parquet").num_users == 3
     table.assign(user=[1.0, np.inf, 3.0]).to_parquet(tmp_path / "a.parquet")
     assert read_domain(tmp_path / "a.parquet").num_users == 3
+
+
+def test_ids_in_bytes_that_are_no_text(tmp_path):
+    table = pd.DataFrame({"user": [b"a\xe3", b"a\xe4"], "item": ["x", "y"], "rating": [1.0, 2.0]})
+    table.to_parquet(tmp_path / "a.parquet")
+    message = refused(read_domain, tmp_path / "a.parquet")
+    assert 'a.parquet, row 1: the user id (column "user") must not hold the letter \\udce3' in message

@@ -83,9 +83,9 @@ def fuzz(
         example_seconds: the longest that an example may take.
         memory: bytes of address space that the process may add to what it has after its imports.
     """
-    deadline = time.monotonic() + seconds
     finds: dict[str, Find] = {}
     with tempfile.TemporaryDirectory() as folder, _Runner(check, Path(folder), allowed, example_seconds, memory) as run:
+        deadline = time.monotonic() + seconds
 
         def one(case: Case) -> None:
             what = run(case)
