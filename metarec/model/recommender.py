@@ -73,7 +73,8 @@ class FusedRecommender:
         rows = self._rows_of.get(user)
         if rows is None:
             raise InputError(
-                f'unknown user "{shown(user)}"; the model has {len(self._rows_of):,} users. Adapt it to a history instead'
+                f'unknown user "{shown(user)}"; the model has {len(self._rows_of):,} users. Adapt it to a history '
+                "instead"
             )
         return History.of(self.ratings.iloc[rows])
 

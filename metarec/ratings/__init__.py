@@ -1,6 +1,7 @@
 """Rating tables: domains, rating scales, readers, simulated data."""
 
 from metarec.ratings._domain import Domain, RatingScale
+from metarec.ratings._parquet import read_parquet
 from metarec.ratings._readers import read_domain, read_domains, read_rows
 from metarec.ratings._scale import common_scale, infer_scale
 from metarec.ratings._simulate import SimulatedWorld, simulate_domains, simulate_world
@@ -13,6 +14,7 @@ __all__ = [
     "infer_scale",
     "read_domain",
     "read_domains",
+    "read_parquet",
     "read_rows",
     "simulate_domains",
     "simulate_world",
