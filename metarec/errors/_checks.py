@@ -30,6 +30,9 @@ class InputError(ValueError):
     :func:`masked`.
     """
 
+    # The name that users import, also in tracebacks.
+    __module__ = "metarec.errors"
+
     def __init__(self, message: str) -> None:
         super().__init__(masked(message))
 

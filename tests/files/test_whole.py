@@ -52,6 +52,7 @@ def test_a_folder_in_the_place_of_a_file_is_named(path):
 KILLED = """
 import os, signal, sys
 from pathlib import Path
+from metarec import files
 os.replace = lambda *names: os.kill(os.getpid(), signal.SIGKILL)
 files.write_whole(Path(sys.argv[1]), b"half")
 """

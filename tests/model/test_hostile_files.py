@@ -284,9 +284,6 @@ TABLES = {
     "a rating outside the scale": lambda table: table.assign(rating=1e308),
     "text for a rating": lambda table: table.assign(rating="good"),
     "numbers for flags": lambda table: table.assign(fitted_on=2),
-    "rows of nothing": lambda table: pd.DataFrame(
-        {"user": ["u"] * 10**6, "item": ["i"] * 10**6, "rating": 3.0, "fitted_on": True}
-    ),
 }
 
 
