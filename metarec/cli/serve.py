@@ -54,7 +54,7 @@ def serve(
     loaded = served()
     typer.echo(f"serving {model} at http://{host}:{port}/invocations; Ctrl-C ends it", err=True)
     if not _is_loopback(host):
-        typer.echo(f"warning: whoever reaches {host}:{port} can ask; there is no authentication and no TLS", err=True)
+        typer.echo(f"warning: {host}:{port} has no authentication and no TLS; put a proxy in front of it that has", err=True)
     uvicorn.run(
         loaded if workers == 1 else "metarec.cli.serve:served",
         factory=workers > 1,
