@@ -35,7 +35,8 @@ def serve(
     port: Annotated[int, typer.Option(metavar="N", help="The port to listen on.", min=1, max=65535)] = 5001,
     workers: Annotated[int, typer.Option(metavar="N", help="Processes that answer.", min=1, max=256)] = 1,
     tracking_uri: Annotated[
-        str | None, typer.Option(metavar="URI", help="MLflow's store; by default mlruns/mlflow.db.")
+        str | None,
+        typer.Option(metavar="URI", envvar="METAREC_TRACKING_URI", help="MLflow's store; by default mlruns/mlflow.db."),
     ] = None,
 ) -> None:
     """Serve a model as MLflow's scoring server does: POST /invocations, GET /ping, /health and /version.
@@ -47,6 +48,11 @@ def serve(
     """
     import uvicorn
 
+    from metarec.tracking import check_uri, leave_waiting_to_us
+
+    leave_waiting_to_us()
+    if tracking_uri is not None:
+        check_uri(tracking_uri)
     _check_port(host, port)
     os.environ[_MODEL] = model
     if tracking_uri is not None:
@@ -54,7 +60,9 @@ def serve(
     loaded = served()
     typer.echo(f"serving {model} at http://{host}:{port}/invocations; Ctrl-C ends it", err=True)
     if not _is_loopback(host):
-        typer.echo(f"warning: {host}:{port} has no authentication and no TLS; put a proxy in front of it that has", err=True)
+        typer.echo(
+            f"warning: {host}:{port} has no authentication and no TLS; put a proxy in front of it that has", err=True
+        )
     uvicorn.run(
         loaded if workers == 1 else "metarec.cli.serve:served",
         factory=workers > 1,
