@@ -28,7 +28,7 @@ ORDER = [
 """The folders, from the tables of ratings to the commands. compare stands beside study, which does not import it."""
 
 ABOVE_ALL = {"cells", "config", "errors", "files", "importing", "preloaded", "registry", "threads", "workers"}
-"""Modules and folders that every folder may import. `preloaded` names modules of folders, as text, for a process of its own."""
+"""What every folder may import. `preloaded` names modules of folders, as text, for a process of its own."""
 
 BELOW_ALL = {"__init__", "__main__", "lenskit", "predict", "serve", "sklearn"}
 """Names that people import or run. The package itself has `load`, which imports when it is called."""
