@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any, ClassVar, NamedTuple, Protocol, Self, runtime_checkable
+from typing import Any, ClassVar, NamedTuple, Protocol, Self, TypeAlias, runtime_checkable
 
 import numpy as np
 import pandas as pd
@@ -17,7 +17,7 @@ from metarec.registry import suggest
 
 __all__ = ["Answer", "BaseConfig", "BaseRecommender", "HistoryQuery", "Learned", "Recommender", "predict_queries"]
 
-Learned = np.ndarray | sparse.csr_array | float
+Learned: TypeAlias = np.ndarray | sparse.csr_array | float
 """A learned value that can be stored: an array of numbers or of text, a sparse array, a number."""
 
 
