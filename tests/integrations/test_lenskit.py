@@ -259,7 +259,7 @@ def test_attributes_of_items_are_used():
         ({"network": "gate"}, 'unknown fusion network "gate"; did you mean "gated"'),
         ({"bases": ["content"]}, "the base content learns from items' attributes"),
         ({"options": {"dropout": 2}}, "dropout must be"),
-        ({"scale": (5, 1)}, "a rating scale must have finite low < high"),
+        ({"scale": (5, 1)}, "a rating scale must have low < high"),
         ({"scale": (2, 3)}, "every rating must lie in 2..3"),
         ({"shots": [100]}, "users have the 105 ratings that an episode needs"),
     ],

@@ -136,7 +136,7 @@ class TaskMaker:
             **features,
             "context_mean": Stored("context"),
             "context_spread": Stored("context", low=0),
-            "damping": Stored(low=0),
+            "damping": Stored(low=1e-9),
         }
         check_stored("the facts of the items", stored, rules, {"bases": len(bases)})
         items = pd.Index(stored["items"].astype(object), dtype=object)
@@ -203,6 +203,8 @@ class TaskMaker:
             twice = Counter(items.tolist()).most_common(1)[0][0]
             raise InputError(f'a user rates an item once, but the history holds item "{shown(twice)}" again')
         inside = (ratings >= self.scale.low) & (ratings <= self.scale.high)
+        if history.times is not None and not np.isfinite(history.times).all():
+            raise InputError("every time of a history must be finite; leave out the column timestamp if one is unknown")
         if not inside.all():
             wrong = ratings[~inside][0]
             raise InputError(f"every rating must lie in {self.scale} but the history holds {wrong:g}")
