@@ -19,6 +19,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
@@ -44,26 +45,29 @@ pruner: none
 """
 
 
+LONGEST_S = 12.0
+"""Longest time between two kills, or between the first trial of a command and a kill."""
+
+
 class Phase(NamedTuple):
-    """A part of a study: it begins with this text in the command's log, or with this new file, and takes so long."""
+    """A part of a study: it begins with this text in the command's log and one such new file, and takes so long."""
 
     name: str
     seconds: float
     text: bytes = b""
-    file: str | None = None
+    files: str | None = None
 
 
 READ = b"movies: "
 """What the command prints when it has read its data."""
 
-FIRST = (Phase("start-up", 6.0), Phase("bases", 2.5, READ))
+START = Phase("start-up", 6.0)
+FIRST = (START, Phase("bases", 2.5, READ))
+SEARCH = Phase("search", LONGEST_S, READ, f"runs/artifacts/{NAME}/networks/*")
 LAST = (Phase("ending", 8.0, READ), Phase("registration", 4.0, READ, f"runs/artifacts/{NAME}/predictions.parquet"))
 
 OUTLIVES_S = 60.0
 """How long a process may outlive the command. The server of workers first ends its imports, which take seconds."""
-
-LONGEST_S = 12.0
-"""Longest time between two kills, or between the start of the command and a kill."""
 
 
 def run(
@@ -93,15 +97,15 @@ def run(
     with _storage(storage, folder) as url:
         options = ["--workers", str(workers), "--out", "runs", "--study-name", NAME]
         options += [] if url is None else ["--storage", url]
-        for phase in FIRST * phase_kills:
-            # Otherwise the bases are not fitted again.
-            shutil.rmtree(folder / "runs" / "cache", ignore_errors=True)
-            wrong += _kill_in(phase, folder, [*options, "--trials", str(wanted)], draw)
-            phases[phase.name] += 1
+        for phase in FIRST:
+            while phases[phase.name] < phase_kills:
+                # Otherwise the bases are not fitted again.
+                shutil.rmtree(folder / "runs" / "cache", ignore_errors=True)
+                phases[phase.name] += _kill_in(phase, folder, [*options, "--trials", str(wanted)], draw, wrong)
         while True:
             starts += 1
             before = sum(killed.values())
-            with _started(folder, [*options, "--trials", str(wanted)]) as command:
+            with _started(folder, [*options, "--trials", str(wanted)], until=SEARCH) as command:
                 while sum(killed.values()) < kills and _waits(command, draw.uniform(0.3, LONGEST_S)):
                     killed[_kill_something(command, draw)] += 1
                 if sum(killed.values()) >= kills or command.poll() is not None:
@@ -114,9 +118,9 @@ def run(
             elif sum(killed.values()) == before:
                 # After a kill the command may end with an error; the next start resumes the study.
                 raise RuntimeError(f"the study ended with {command.returncode}; see {folder / 'log'}")
-        for phase in LAST * phase_kills:
-            wrong += _kill_in(phase, folder, [*options, "--trials", str(wanted)], draw)
-            phases[phase.name] += 1
+        for phase in LAST:
+            while phases[phase.name] < phase_kills:
+                phases[phase.name] += _kill_in(phase, folder, [*options, "--trials", str(wanted)], draw, wrong)
         with _started(folder, [*options, "--trials", str(wanted)]) as command:
             if command.wait() != 0:
                 raise RuntimeError(f"the study ended with {command.returncode}; see {folder / 'log'}")
@@ -148,37 +152,49 @@ def _storage(storage: str, folder: Path) -> Iterator[str | None]:
 
 
 @contextmanager
-def _started(folder: Path, options: list[str]) -> Iterator[subprocess.Popen[bytes]]:
-    """The command, in its own process group, which is killed at the end."""
+def _started(folder: Path, options: list[str], until: Phase = START) -> Iterator[subprocess.Popen[bytes]]:
+    """The command, in its own process group, when it has come to a phase; its processes are killed at the end."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     whole = [sys.executable, "-m", "metarec.study", "killed.yaml", "--data", "movies=movies.csv", *options]
-    with (folder / "log").open("ab") as log:
+    path, began = folder / "log", time.time()
+    with path.open("ab") as log:
+        seen = log.tell()
         command = subprocess.Popen(whole, cwd=folder, env=environment, stdout=log, stderr=log, start_new_session=True)
     try:
+        while command.poll() is None:
+            new = until.files is None or any(map(partial(_is_newer, began), folder.glob(until.files)))
+            if new and until.text in path.read_bytes()[seen:]:
+                break
+            time.sleep(0.05)
         yield command
     finally:
         _kill_all(command)
 
 
-def _kill_in(phase: Phase, folder: Path, options: list[str], draw: random.Random) -> list[str]:
-    """Start the command and kill it in this phase, alone or with all its processes; returns what is wrong then."""
-    log, began = folder / "log", time.time()
-    seen = log.stat().st_size if log.exists() else 0
-    with _started(folder, options) as command:
-        while command.poll() is None:
-            begun = phase.text in log.read_bytes()[seen:]
-            file = folder / phase.file if phase.file else None
-            if begun and (file is None or (file.exists() and file.stat().st_mtime > began)):
-                break
-            time.sleep(0.05)
+def _is_newer(moment: float, file: Path) -> bool:
+    with suppress(FileNotFoundError):
+        return file.stat().st_mtime > moment
+    return False
+
+
+def _kill_in(phase: Phase, folder: Path, options: list[str], draw: random.Random, wrong: list[str]) -> bool:
+    """Start the command and kill it in this phase, alone or with all its processes; False if it was over before.
+
+    Args:
+        wrong: gets a line for each thing that is wrong then.
+    """
+    with _started(folder, options, until=phase) as command:
         if not _waits(command, draw.uniform(0, phase.seconds)):
-            return [] if command.returncode == 0 else [f"{phase.name}: ended with {command.returncode}"]
+            if command.returncode != 0:
+                raise RuntimeError(f"the study ended with {command.returncode}; see {folder / 'log'}")
+            return False
         if draw.random() < 0.5:
             _kill_all(command)
         else:
             command.kill()
             command.wait()
-        return _outlived(command)
+        wrong += _outlived(command)
+        return True
 
 
 def _outlived(command: subprocess.Popen[bytes]) -> list[str]:

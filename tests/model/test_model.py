@@ -305,7 +305,7 @@ def test_a_base_without_a_state_is_fitted_again_and_compared(recommender, tmp_pa
     options = {name: {"epochs": 2} if name == "autoencoder" else {} for name in bases}
     digest = save_model(model, tmp_path / "m", options, seed=0)
     monkeypatch.setattr(
-        "metarec.model.files.make_base",
+        "metarec.bases._catalogue.make_base",
         lambda name, **given: Plugged() if name == "bias" else make_base(name, **given),
     )
     loaded = load_model(tmp_path / "m", digest)
