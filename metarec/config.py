@@ -53,4 +53,5 @@ class Config(BaseModel):
         if first["type"] in _RULES:
             rule = _RULES[first["type"]].format(**first.get("ctx", {}))
             return f"{where} {rule} but got {shown(repr(first['input']), 200)}"
-        return f"{where}: {first['msg'].removeprefix('Value error, ')} but got {shown(repr(first['input']), 200)}"
+        message = shown(first["msg"].removeprefix("Value error, "), 500)
+        return f"{where}: {message} but got {shown(repr(first['input']), 200)}"

@@ -13,7 +13,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from metarec.errors import InputError, check_name
+from metarec.errors import InputError, check_name, shown
 
 __all__ = ["Registry", "suggest"]
 
@@ -66,7 +66,7 @@ class Registry:
         # Built-ins are checked first, because the search of plug-ins reads a few hundred files.
         if name not in self._builtins:
             if name not in (names := self.names()):
-                raise InputError(f'unknown {self.kind} "{name}"; {suggest(name, names)}')
+                raise InputError(f'unknown {self.kind} "{shown(name)}"; {suggest(name, names)}')
             check_name(f"the name of a {self.kind}", name)
         return name
 

@@ -92,7 +92,7 @@ def test_an_interrupted_write_leaves_no_cell_and_the_next_one_cleans_up(store, m
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("metarec.files.os.replace", interrupted)
+        patch.setattr("metarec.files._whole.os.replace", interrupted)
         with pytest.raises(KeyboardInterrupt):
             store.save(cell(), result())
     assert not store.finished(cell())

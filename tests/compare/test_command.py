@@ -70,7 +70,7 @@ def refused(here, monkeypatch, capsys):
         (["--seeds", "0"], ["--seeds must be >= 1 but got 0"]),
         (["--seeds", "x"], ["--seeds", "valid integer", "--help"]),
         (["--regime", "label"], ['--regime: unknown regime "label"', 'did you mean "labels"?']),
-        (["--name", "a/b"], ["--name must be a plain name", '"a/b"']),
+        (["--name", "a/b"], ["--name must not hold a slash", '"a/b"']),
         (["--json", "no/such/out.json"], ["--json no/such/out.json", "a folder that exists"]),
         (["--tracking-uri", "./mlruns"], ["./mlruns", "plain folder", "use sqlite:///"]),
         (["--data", "movies.csv"], ["--data must be NAME=PATH", '"movies.csv"']),

@@ -118,7 +118,7 @@ class Memory:
 
 
 def test_support_predictions_never_saw_the_item(domain, settings, monkeypatch):
-    monkeypatch.setattr(_predictions, "make_base", lambda name, **options: Memory())
+    monkeypatch.setattr(_predictions, "fit_base", lambda name, domain, options, seed: Memory())
     roles = assign_roles({"tiny": domain}, "tiny", settings, 0)
     task = cut_tasks(domain, roles, settings, 0)[0].task
     without_user = domain.without([task.user])

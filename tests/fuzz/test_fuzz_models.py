@@ -19,10 +19,9 @@ from metarec.model._arrays import read_arrays, write_arrays
 from metarec.model.mlflow_model import load_from
 from tests.model.test_model import with_digests
 from tests.support.fuzz import Case, fuzz, kept_cases, mutated
+from tests.support.small_model import FOLDER as MODEL
 
 CORPUS = Path(__file__).parent / "corpus" / "models"
-MODEL = Path(__file__).parent / "corpus" / "model"
-"""A model of six bases and three members, which learned from 24 simulated users."""
 
 PIECES = [
     b"\0" * 8,
@@ -157,7 +156,7 @@ def cases():
 
 
 def test_a_model_of_any_files_predicts_or_is_refused():
-    finds = fuzz(check, cases(), CORPUS, examples=150, memory=3 << 30)
+    finds = fuzz(check, cases(), CORPUS, examples=60, memory=3 << 30)
     assert not finds, "\n".join(f"{one.case.name}: {one.what}" for one in finds)
 
 

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from metarec.model import load_model
 from metarec.model.server import application
-from tests.fuzz.test_fuzz_models import MODEL
 from tests.support.fuzz import Case, fuzz, kept_cases, mutated
+from tests.support.small_model import FOLDER as MODEL
 
 CORPUS = Path(__file__).parent / "corpus" / "requests"
 
@@ -148,7 +148,7 @@ KEPT = [
 
 
 def test_any_request_is_answered_or_refused():
-    finds = fuzz(check, st.one_of(mutated(KEPT, PIECES), requests()), CORPUS, examples=400)
+    finds = fuzz(check, st.one_of(mutated(KEPT, PIECES), requests()), CORPUS, examples=200)
     assert not finds, "\n".join(f"{one.case.name}: {one.what}" for one in finds)
 
 

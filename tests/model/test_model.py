@@ -304,10 +304,8 @@ def test_a_base_without_a_state_is_fitted_again_and_compared(recommender, tmp_pa
     )
     options = {name: {"epochs": 2} if name == "autoencoder" else {} for name in bases}
     digest = save_model(model, tmp_path / "m", options, seed=0)
-    monkeypatch.setattr(
-        "metarec.bases._catalogue.make_base",
-        lambda name, **given: Plugged() if name == "bias" else make_base(name, **given),
-    )
+    for place in ("metarec.bases._catalogue.make_base", "metarec.model.files.make_base"):
+        monkeypatch.setattr(place, lambda name, **given: Plugged() if name == "bias" else make_base(name, **given))
     loaded = load_model(tmp_path / "m", digest)
     history = recommender.history_of(recommender.users[0])
     one, other = (made.adapt(history).predict(recommender.items) for made in (loaded, model))

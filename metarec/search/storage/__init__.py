@@ -39,7 +39,9 @@ def open_storage(storage: str, on_stale: OnStale | None = None) -> BaseStorage:
     Raises:
         InputError: the address is malformed, or the storage does not answer.
     """
-    check_address("--storage", storage)
+    # A journal is a path, which may hold any sign.
+    if "://" in storage:
+        check_address("--storage", storage)
     with reaching(storage):
         if "://" not in storage:
             return JournalStudies(Path(storage), on_stale)

@@ -82,9 +82,9 @@ def test_half_a_map_shifts_by_half(worlds):
 
 
 @settings(max_examples=20, deadline=None)
-@given(seed=st.integers(0, 999), amount=st.floats(0.5, 3))
+@given(seed=st.integers(0, 999), amount=st.floats(1, 3))
 def test_differences_of_many_users_are_removed(worlds, seed, amount):
-    """Means and spreads of a distorted domain are restored."""
+    """Means and spreads of a distorted domain are restored, but for chance, which is as large as a small distortion."""
     train = worlds["movies"].train
     other = distorted(train, amount, seed)
     back = rows(moment_map(train, other)(other))
