@@ -1,5 +1,6 @@
 """Fusion: networks and their search spaces, stackers, losses, and convex combinations of finished models."""
 
+from metarec.fusion._copies import call_with, copy_with
 from metarec.fusion.networks import (
     NETWORKS,
     FusionNetwork,
@@ -32,4 +33,6 @@ __all__ = [
     "RealRange",
     "ResidualFusion",
     "all_features",
+    "call_with",
+    "copy_with",
 ]

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 
 from metarec.episodes import EpisodeBatch, FusionInputs
 from metarec.errors import InputError, check_at_least, check_flag, check_positive
-from metarec.fusion import FusionNetwork, FusionOutput
+from metarec.fusion import FusionNetwork, FusionOutput, call_with, copy_with
 from metarec.fusion.losses import PREDICTION_LOSSES
-from metarec.meta._calls import Fuse, Loss, RowLosses, call_with, copy_with, each_task, outputs_by_name, plain_attention
+from metarec.meta._calls import Fuse, Loss, RowLosses, each_task, outputs_by_name, plain_attention
 from metarec.meta._inner_loop import Path
 from metarec.meta._inner_optimizers import INNER_OPTIMIZERS, InnerOptimizer
 from metarec.registry import suggest

@@ -20,8 +20,9 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from metarec.fusion import copy_with
 from metarec.fusion.losses import task_means
-from metarec.meta._calls import Rows, copy_with, each_task, plain_attention
+from metarec.meta._calls import Rows, each_task, plain_attention
 from metarec.meta._inner_optimizers import InnerOptimizer, descent_direction
 from metarec.meta._linear_steps import LAYERS, Descent, Layer, Rate, Rates
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from metarec.errors import InputError, check_at_least, check_positive
-from metarec.meta._calls import copy_with
+from metarec.fusion import copy_with
 from metarec.meta._inner_loop import InnerLoop, MetaLoss, Path
 
 __all__ = ["BatchedMAML"]

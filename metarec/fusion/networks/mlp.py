@@ -8,11 +8,12 @@ from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call, grad
+from torch.func import grad
 from torch.optim import Adam, Optimizer
 
 from metarec.episodes import FusionInputs
 from metarec.errors import InputError, check_at_least
+from metarec.fusion._copies import call_with
 from metarec.fusion.losses import squared_error
 from metarec.fusion.networks._base import (
     MIDDLE,
@@ -179,7 +180,7 @@ class MAMLRecommenderFusion(FusionNetwork):
         return loss.detach()
 
     def _loss(self, parameters: Mapping[str, Tensor], x: Tensor, y: Tensor) -> Tensor:
-        prediction = functional_call(self, dict(parameters), (x,)).squeeze(-1)
+        prediction = call_with(self, parameters, x).squeeze(-1)
         # [N] - [N, 1] would quietly become [N, N].
         target = y.squeeze(-1) if y.dim() == x.dim() else y
         if target.shape != prediction.shape:

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from metarec.episodes import EpisodeBatch, FusionInputs
+from metarec.fusion import call_with, copy_with
 from metarec.meta._base import TASK_CHUNK, AdaptedNetwork, MetaLearner
-from metarec.meta._calls import RowLosses, call_with, copy_with, outputs_by_name, plain_attention
+from metarec.meta._calls import RowLosses, outputs_by_name, plain_attention
 from metarec.meta._inner_loop import InnerLoop, LowRankSteps, MetaLoss, Path, fast_weights, in_parts
 from metarec.meta._inner_optimizers import descent_direction
 from metarec.meta._linear_steps import Rate

@@ -4,20 +4,21 @@ import pytest
 
 from benchmarks.serving.clients import Question, ask_for, questions
 from benchmarks.serving.run import describe, measure
-from tests.model.conftest import kept, recommender  # noqa: F401
+from metarec.model import load_model
+from tests.support.small_model import FOLDER
 
 
 @pytest.mark.slow
-def test_every_answer_is_compared(kept, recommender):  # noqa: F811
-    report = measure(kept.name, kept.uri, [1, 4], seconds=2, last=3)
+def test_every_answer_is_compared():
+    report = measure(str(FOLDER), None, [1, 4], seconds=2, last=3)
     assert [one["clients"] for one in report["rounds"]] == [1, 4]
     assert all(one["requests"] > 0 and one["errors"] == one["wrong"] == 0 for one in report["rounds"])
     run = {"command": "c", "machine": {"cores": 2, "cpu": "x"}, "date": "d"}
     assert "| 4 |" in describe({**report, "run": run})
 
 
-def test_a_wrong_answer_and_an_error_are_counted(recommender):  # noqa: F811
-    asked = questions(recommender, 6)
+def test_a_wrong_answer_and_an_error_are_counted():
+    asked = questions(load_model(FOLDER / "data" / "metarec"), 6)
     assert len(asked[0].expected) == 10
     import threading
     from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
