@@ -58,7 +58,7 @@ class WorkerEnded(RuntimeError):
 
 
 class WorkerPool(ThreadPoolExecutor):
-    """Threads, each of which starts a worker process of its own, passes it calls, and waits for the answers.
+    """Threads with a worker process each. A thread passes calls to its process and waits for the answers.
 
     No third process holds an end of their pipe, so that each side sees the end of the other. The workers of a
     ``ProcessPoolExecutor`` share two pipes. It may wait for ever if one of them ends while it reads or writes.

@@ -73,7 +73,7 @@ def as_seconds(table: Table, column: str) -> pd.Series:
     wrong = ~(np.abs(seconds) <= TIMES)
     if wrong.all():
         stamps = pd.to_datetime(values, format=None if dates else "ISO8601", utc=True, errors="coerce")
-        # Without a zone, because a column of which nothing is in range has none.
+        # Without a zone, because a column without a value in range has none.
         stamps = stamps.dt.tz_localize(None)
         # A column of dates may be in another unit than nanoseconds, with a larger range.
         stamps = stamps.where(stamps.dt.year.between(1678, 2261))

@@ -78,7 +78,7 @@ def clean_key(key: str) -> str:
 def cut(value: object, length: int) -> str:
     """The text of a value as a store can keep it, shortened to `length` characters with a mark that says so.
 
-    Escapes replace control characters, of which some stores refuse NUL and half characters.
+    Escapes replace control characters. Some stores refuse NUL and half characters.
 
     >>> cut("x" * 100, 40)
     'xxxxxxxxxxxxxxxxxxxxx … (100 characters)'

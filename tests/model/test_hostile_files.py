@@ -1,6 +1,6 @@
 """Model files that somebody has made: each is refused in one line before it is used, whatever it holds.
 
-The digests fit, because whoever changes a file can also rewrite them.
+The digests fit, because a person who changes a file can also rewrite them.
 """
 
 import io

@@ -33,7 +33,7 @@ ANSWER_S = 5.0
 """How long the head of a cluster may take to answer. Ray itself would wait for minutes."""
 
 STATUS_S = 60.0
-"""How long ``ray status`` may take, most of which it needs to start."""
+"""How long ``ray status`` may take. It needs most of the time to start."""
 
 LOOPBACK = "127.0.0.1"
 
