@@ -117,7 +117,7 @@ class Rude:
 
 @pytest.fixture(scope="session")
 def rude(tmp_path_factory):
-    """The folder of an installed package with the base recommender "rude", which raises an error in a method of choice."""
+    """The folder of an installed package with the base recommender "rude", which raises errors by its option."""
     folder = tmp_path_factory.mktemp("rude")
     (folder / "rude.py").write_text(RUDE)
     about = folder / "rude-1.dist-info"
