@@ -161,8 +161,11 @@ class MlflowTracker(Tracker):
             from mlflow import MlflowClient
 
             path = sqlite_path(self.tracking_uri)
-            if path is not None and not path.exists():
-                _make_whole(path)
+            if path is not None:
+                # Also where there is a store by now: another process may have made it after one was killed.
+                remove_abandoned(path.parent, f".{path.name}-*")
+                if not path.exists():
+                    _make_whole(path)
             self._client = MlflowClient(tracking_uri=self.tracking_uri)
         return self._client
 
@@ -190,9 +193,7 @@ def _make_whole(path: Path) -> None:
     from mlflow import MlflowClient
 
     make_folder(path.parent)
-    prefix = f".{path.name}-"
-    remove_abandoned(path.parent, f"{prefix}*")
-    with TemporaryDirectory(dir=path.parent, prefix=prefix) as folder, held(Path(folder)):
+    with TemporaryDirectory(dir=path.parent, prefix=f".{path.name}-") as folder, held(Path(folder)):
         made = Path(folder) / path.name
         MlflowClient(tracking_uri=sqlite_uri(made)).search_experiments(max_results=1)
         # Another process may have been faster, and have runs in it.
