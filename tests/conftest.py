@@ -5,8 +5,14 @@ import shutil
 
 import pytest
 import torch
+from hypothesis import settings
 
 pytest_plugins = ["tests.support.studies"]
+
+# The same examples in every run: a red test belongs to the change that is tested. METAREC_FUZZ_SECONDS draws others.
+settings.register_profile("same", derandomize=True, deadline=None)
+if not os.environ.get("METAREC_FUZZ_SECONDS"):
+    settings.load_profile("same")
 
 
 @pytest.fixture(autouse=True, scope="module")

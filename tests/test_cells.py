@@ -157,6 +157,23 @@ def test_the_digest_of_code_follows_the_code(tmp_path):
     assert code()["later"] != before["later"]
 
 
+def test_words_in_the_code_do_not_change_its_digest(tmp_path):
+    """An hour of computed cells is not lost to a docstring that is reworded; a changed number is another code."""
+    file = tmp_path / "one.py"
+    found = []
+    for text in (
+        '"""One."""\ndef one(a):\n    """Its size."""\n    return a + 1\n',
+        '"""Two."""\n\n# A comment.\ndef one(a):\n    """Other words."""\n    return (a + 1)  # Why.\n',
+        "def one(a):\n    return a + 1\n",
+        '"""One."""\ndef one(a):\n    """Its size."""\n    return a + 2\n',
+        '"""One."""\ndef one(a):\n    """Its size."""\n    return "a" + 1\n',
+    ):
+        file.write_text(text)
+        found.append(code_facts(("one.py",), (), tmp_path)["code"]["one.py"])
+    assert found[0] == found[1] == found[2]
+    assert len(set(found)) == 3
+
+
 def test_a_record_says_what_a_cell_depends_on(store):
     store.save(cell(), result())
     (record,) = store.folder.rglob("*.json")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -24,6 +26,8 @@ def code_facts(
 ) -> dict[str, Any]:
     """What content depends on that code computes: the code of `parts`, and the versions of the libraries it calls.
 
+    Comments, docstrings and the layout of the code do not count.
+
     Args:
         parts: Python files below `root`, and folders with all Python files in them.
         libraries: names of distributions.
@@ -37,8 +41,27 @@ def code_facts(
 def _code_digest(root: Path, part: Path) -> str:
     digest = hashlib.sha256()
     for path in [part] if part.is_file() else sorted(part.rglob("*.py")):
-        digest.update(path.relative_to(root).as_posix().encode() + path.read_bytes())
+        digest.update(path.relative_to(root).as_posix().encode() + _code_of(path.read_bytes()).encode())
     return digest.hexdigest()[:12]
+
+
+@lru_cache(maxsize=1024)
+def _code_of(source: bytes) -> str:
+    """What Python executes of a file: a docstring or a comment that is reworded changes no result."""
+    tree = ast.parse(source)
+    for node in ast.walk(tree):
+        body = getattr(node, "body", None)
+        if isinstance(body, list):
+            node.body = [one for one in body if not _is_text(one)]  # type: ignore[attr-defined]
+    return ast.dump(tree)
+
+
+def _is_text(statement: ast.stmt) -> bool:
+    return (
+        isinstance(statement, ast.Expr)
+        and isinstance(statement.value, ast.Constant)
+        and isinstance(statement.value.value, str)
+    )
 
 
 def dotted(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -67,7 +67,7 @@ def test_a_name_is_text(name):
         check_name("a name", name)
 
 
-@settings(deadline=None, derandomize=True)
+@settings(deadline=None)
 @given(name=st.text(min_size=1, max_size=110))
 @example("影" * 33)
 def test_a_name_that_passes_is_the_name_of_a_file(tmp_path_factory, name):
@@ -84,7 +84,7 @@ def test_a_name_that_passes_is_the_name_of_a_file(tmp_path_factory, name):
     path.unlink()
 
 
-@settings(deadline=None, derandomize=True)
+@settings(deadline=None)
 @given(text=st.text())
 def test_printable_text_is_printable_and_plain_text_stays(text):
     assert printable(text).isprintable()

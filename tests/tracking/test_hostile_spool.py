@@ -311,7 +311,7 @@ LINE = st.one_of(RECORD, st.dictionaries(st.sampled_from(FIELDS), JSON)).map(lam
 LINE |= st.binary(max_size=30).map(lambda raw: raw.replace(b"\n", b""))
 
 
-@settings(deadline=None, derandomize=True)
+@settings(deadline=None)
 @given(line=LINE)
 def test_a_line_is_a_record_that_can_be_sent_or_unfit(line):
     record = read_record(line)
@@ -322,7 +322,7 @@ def test_a_line_is_a_record_that_can_be_sent_or_unfit(line):
     json.dumps(record)
 
 
-@settings(max_examples=5, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@settings(max_examples=5, deadline=None, suppress_health_check=list(HealthCheck))
 @given(lines=st.lists(LINE, min_size=5, max_size=20))
 def test_whatever_the_lines_are_the_next_run_goes_on(folder, client, victim, lines):
     name = f"study {time.monotonic_ns()}"

@@ -39,7 +39,7 @@ def test_the_names_of_runs_and_models_fit():
 NAMES = st.text(min_size=1, max_size=60)
 
 
-@settings(deadline=None, derandomize=True)
+@settings(deadline=None)
 @given(one=NAMES, other=NAMES, model=NAMES)
 def test_keys_are_accepted_and_stay_different(one, other, model):
     keys = [_limits.clean_key(f"test/{name}/{model}/rmse") for name in (one, other)]
@@ -50,7 +50,7 @@ def test_keys_are_accepted_and_stay_different(one, other, model):
         validation._validate_metric_name(key)
 
 
-@settings(deadline=None, derandomize=True)
+@settings(deadline=None)
 @given(text=st.text(alphabet=st.characters(), max_size=100), length=st.integers(40, 60))
 def test_a_text_is_cut_to_what_a_store_keeps(text, length):
     kept = _limits.cut(text, length)

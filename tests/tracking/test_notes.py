@@ -44,7 +44,7 @@ def as_shown(text):
     return printable(" ".join(text.split()))
 
 
-@settings(deadline=None, derandomize=True)
+@settings(deadline=None)
 @given(text=TEXT)
 @examples
 def test_text_is_shown_as_it_is(text):
@@ -54,7 +54,7 @@ def test_text_is_shown_as_it_is(text):
     assert "://" not in markdown_text(text).replace("\\://", "")
 
 
-@settings(deadline=None, derandomize=True)
+@settings(deadline=None)
 @given(text=TEXT, other=TEXT)
 def test_a_cell_stays_a_cell(text, other):
     kinds, flat = rendered(markdown_table([text, "b"], [[other, 0.5], [text, Markdown("**c**")]]))
@@ -75,7 +75,7 @@ def test_a_cell_stays_a_cell(text, other):
     ]
 
 
-@settings(deadline=None, derandomize=True)
+@settings(deadline=None)
 @given(text=TEXT)
 @examples
 def test_code_is_shown_as_it_is(text):

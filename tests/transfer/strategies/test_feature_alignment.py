@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from metarec.episodes import EpisodeBatch
@@ -83,6 +83,9 @@ def test_half_a_map_shifts_by_half(worlds):
 
 @settings(max_examples=20, deadline=None)
 @given(seed=st.integers(0, 999), amount=st.floats(1, 3))
+# One feature whose spread is many times as large hid the differences of all others.
+@example(seed=16, amount=3.0)
+@example(seed=219, amount=3.0)
 def test_differences_of_many_users_are_removed(worlds, seed, amount):
     """Means and spreads of a distorted domain are restored, but for chance, which is as large as a small distortion."""
     train = worlds["movies"].train

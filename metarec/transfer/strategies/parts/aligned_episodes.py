@@ -15,6 +15,9 @@ __all__ = ["EpisodeMap", "moment_map"]
 NOTHING = 1e-6
 """A feature with no larger spread is constant, and is left as it is."""
 
+HALVINGS = 60
+"""Of the interval that holds the variance of true differences: all digits of a float64."""
+
 FEWEST = 4
 """The least users for a variance: with three, Student's t has none."""
 
@@ -54,7 +57,7 @@ def moment_map(source: Episodes, target: Episodes) -> EpisodeMap:
     """Maps target features towards the source's means and spreads, with shrinkage (empirical Bayes, Morris 1983).
 
     The jackknife over users gives the sampling variance of each difference of a few users from the source; the squared
-    differences of all features beyond it give the variance of true differences. Both give the shrinkage factors. The
+    differences of all features and these variances give that of true differences. Both give the shrinkage factors. The
     map is the identity for fewer than four users, and for a feature that is constant in either domain.
 
     Covariances are left as they are: those of 4 to 20 users, though shrunk (Ledoit and Wolf 2004), increased errors on
@@ -88,11 +91,21 @@ def _moments(sums: Tensor) -> Tensor:
 
 
 def _shrunk(differences: Tensor, variances: Tensor, varies: Tensor) -> Tensor:
-    """[K, V] K kinds of differences of V features, shrunk by their sampling variances."""
+    """[K, V] K kinds of differences of V features, shrunk by their sampling variances.
+
+    The variance of true differences is Paule and Mandel's (1982): with it the mean of the squared differences over
+    their total variances is 1. A feature that is known badly then counts little. With the plain mean of the squared
+    differences beyond the sampling variances, one such feature hid the differences of all others.
+    """
     if not varies.any():
         return torch.zeros_like(differences)
-    true = (differences.square() - variances)[:, varies].mean(1, keepdim=True).clamp(min=0)
-    share = true / (true + variances).clamp(min=torch.finfo(true.dtype).tiny)
+    squares, own = differences.square()[:, varies], variances[:, varies]
+    low, high = torch.zeros_like(own[:, :1]), squares.amax(1, keepdim=True)
+    for _ in range(HALVINGS):
+        middle = (low + high) / 2
+        above = (squares / (middle + own)).mean(1, keepdim=True) > 1
+        low, high = torch.where(above, middle, low), torch.where(above, high, middle)
+    share = low / (low + variances).clamp(min=torch.finfo(variances.dtype).tiny)
     return torch.where(varies, share * differences, 0.0)
 
 
