@@ -69,6 +69,7 @@ def test_the_report_has_the_numbers_of_the_study(finished):
         for gain in outcome.gains.values():
             assert str(gain) in page
             assert gain.verdict in page
+        assert str(outcome.additions) in page
 
 
 def test_the_command_writes_the_same_page_again(finished, monkeypatch, capsys, tmp_path):
