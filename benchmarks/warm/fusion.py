@@ -88,7 +88,8 @@ def make_episodes(
     """Episodes of one fold: all inner parts but the last to learn from, the last to choose by, the test rows.
 
     Args:
-        splits: the inner parts and, at last, the test rows. answers: the predictions of the bases called `names` for each.
+        splits: the inner parts and, at last, the test rows.
+        answers: the predictions of the bases called `names` for each.
         timed: whether features may follow from timestamps.
     """
     rng = np.random.default_rng([settings.seed, splits[0].fold])

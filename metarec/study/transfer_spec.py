@@ -47,12 +47,13 @@ class TransferSpec(BaseModel):
     def parameters_of(self, networks: Sequence[str]) -> dict[str, Parameter]:
         """The strategy and the searched parameters of the fusion networks.
 
-        Defaults are those of :class:`~metarec.transfer.TransferSettings`, so that trial 0 equals a comparison's cell.
+        Defaults are those of :class:`~metarec.transfer.TransferSettings`, so that trial 0 equals a comparison's cell
+        except for the loss: a study searches the weights of its terms, a comparison has none.
         """
         usual = TransferSettings()
         defaults = usual.model_dump()
         # The name of the network itself is not the default of the parameter that chooses one.
-        defaults.pop(NETWORK)
+        del defaults[NETWORK], defaults["loss"]
         if usual.network in networks:
             names = named_parameters(networks)[usual.network]
             defaults |= {names[option]: value for option, value in usual.options.items() if option in names}

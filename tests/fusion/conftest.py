@@ -34,6 +34,12 @@ def build(name, *, seed=0, algorithms=3, features=4, context=5, dtype=torch.floa
     return network.to(dtype).eval()
 
 
+def with_terms(name):
+    """Options of a loss with every term that the network has."""
+    searched = NETWORKS.get(name).searched
+    return {"prediction_loss": "huber", **{option: 0.3 for option in searched if option.endswith("_weight")}}
+
+
 def stirred(network, std=0.5, seed=1):
     """The same network with no parameter at zero, as if it were trained."""
     with torch.random.fork_rng():

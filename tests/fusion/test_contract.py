@@ -14,7 +14,7 @@ from metarec.errors import InputError
 from metarec.fusion import NETWORKS, FusionOutput
 from metarec.fusion.losses import PREDICTION_LOSSES
 from metarec.fusion.networks._base import LOSS_TERMS
-from tests.fusion.conftest import NAN, build, draw_inputs, stirred
+from tests.fusion.conftest import NAN, build, draw_inputs, stirred, with_terms
 
 VARIANTS = {
     "attention": [
@@ -23,12 +23,6 @@ VARIANTS = {
     "hypernetwork": [{}, {"use_features": True}],
     "linear": [{}, {"correction": False}],
 }
-
-
-def with_terms(name):
-    """A loss of its own with every term that the network has."""
-    searched = NETWORKS.get(name).searched
-    return {"prediction_loss": "huber", **{option: 0.3 for option in searched if option.endswith("_weight")}}
 
 
 CASES = [

@@ -15,13 +15,14 @@ from metarec.fusion import NETWORKS, FusionNetwork, FusionOutput
 from metarec.meta import _base, _inner_loop, make_engine
 from metarec.meta._linear_steps import BuiltSteps, KeptSteps
 from metarec.meta.engines import batched
-from tests.fusion.conftest import build, stirred
+from tests.fusion.conftest import build, stirred, with_terms
 from tests.meta.reference import apart, batch_sizes, draw_batch, gradient, loop
 
 
 def fitting(name: str, batch: EpisodeBatch) -> FusionNetwork:
     """A small network of that name with no parameter at zero."""
-    return stirred(build(name, **batch_sizes(batch)), std=0.4)
+    terms = with_terms(name) if name in NETWORKS.builtins() else {}
+    return stirred(build(name, **batch_sizes(batch), **terms), std=0.4)
 
 
 @pytest.mark.parametrize("name", NETWORKS.names())

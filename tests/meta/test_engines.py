@@ -13,7 +13,7 @@ from torch.func import functional_call
 from metarec.errors import InputError
 from metarec.fusion import NETWORKS, FusionNetwork, FusionOutput
 from metarec.meta import make_engine
-from tests.fusion.conftest import build, stirred
+from tests.fusion.conftest import build, stirred, with_terms
 from tests.meta.reference import Call, apart, batch_sizes, draw_batch, gradient, loop, loss_of, rows_of
 
 ENGINE_NAMES = ["batched", "learn2learn", "higher"]
@@ -183,11 +183,11 @@ def test_the_gradient_is_that_of_finite_differences(engine, loss, learn_rates, a
     hold_to_finite_differences(learner, batch)
 
 
-@pytest.mark.parametrize("name", NETWORKS.names())
+@pytest.mark.parametrize("name", NETWORKS.builtins())
 @pytest.mark.parametrize("loss", ["mse", "fusion"])
 def test_the_gradient_of_every_network_is_that_of_finite_differences(name, loss, make_batch):
     batch = make_batch()
-    network = stirred(build(name, **batch_sizes(batch)), std=0.3)
+    network = stirred(build(name, **batch_sizes(batch), **with_terms(name)), std=0.3)
     hold_to_finite_differences(make_engine("batched", network, inner_lr=0.1, inner_steps=2, loss=loss), batch)
 
 
