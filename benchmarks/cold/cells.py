@@ -66,12 +66,12 @@ class Models:
     Attributes:
         cross_validate: as :func:`metarec.episodes.cross_validate`.
         baselines: (episodes, seed) -> name -> [R] unit-scale predictions of the test query rows, and settings.
-        metarec: (episodes, seed) -> [R] the same, and settings.
+        metarec: (episodes, seed) -> the same for metarec and for its parts, and settings.
     """
 
     cross_validate: Callable[..., Any]
     baselines: Callable[[DomainEpisodes, int], tuple[Mapping[str, np.ndarray], Settings]]
-    metarec: Callable[[DomainEpisodes, int], tuple[np.ndarray, Settings]]
+    metarec: Callable[[DomainEpisodes, int], tuple[Mapping[str, np.ndarray], Settings]]
 
 
 @dataclass(frozen=True)
@@ -142,8 +142,8 @@ def predict_cell(plan: Plan, cell: Cell) -> CellResult:
         unit = {**_placed(predictions, test), **bases}
         notes = {"baselines": list(predictions), "bases": list(bases)}
     else:
-        metarec, settings = plan.models.metarec(episodes, key["seed"])
-        unit = _placed({METAREC: metarec}, test)
+        predictions, settings = plan.models.metarec(episodes, key["seed"])
+        unit = _placed(predictions, test)
     rows = _rows(test, unit)
     ndcg = ndcg_by_user(rows, lowest=test.scale.low).reset_index()
     return CellResult({"rows": rows, "ndcg": ndcg}, {"settings": settings, **notes})
@@ -176,14 +176,15 @@ def set_predictions(store: CellStore, cells: Sequence[Cell], shots: int, scale: 
         if cell.key["model"] == METAREC:
             ours.setdefault(cell.key["seed"], []).append(result)
 
-    def whole(frame: str, on: Sequence[str]) -> tuple[Any, list[str]]:
+    def whole(frame: str, on: Sequence[str]) -> tuple[Any, dict[str, list[str]]]:
         own = {seed: [result.frames[frame] for result in found] for seed, found in ours.items()}
         return gather([result.frames[frame] for result in stacked], own, on)
 
-    rows, names = whole("rows", KEYS)
+    rows, columns = whole("rows", KEYS)
     ndcg, _ = whole("ndcg", ["user"])
     notes = stacked[0].notes
-    return SetPredictions(rows, ndcg.set_index("user"), scale.span, names, notes["baselines"], notes["bases"])
+    names = columns.pop(METAREC)
+    return SetPredictions(rows, ndcg.set_index("user"), scale.span, names, notes["baselines"], notes["bases"], columns)
 
 
 def folds_of(plan: Plan, domain: Domain, *, jobs: int = 1, on_progress: Any = None) -> Any:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from benchmarks.common.folders import ROOT
 from metarec.episodes import DomainEpisodes
+from metarec.evaluation.metrics import METAREC
 from metarec.meta import NetworkConfig
 from metarec.model import Fusion
+from metarec.model.contrasts import NETWORK_ALONE, NO_INNER_LOOP
 from metarec.search.trials import counted_trials, run_trials
 from metarec.study.job import begin_search
 from metarec.study.networks import PreparedNetworks
@@ -21,7 +23,10 @@ from metarec.study.stages import Workspace
 from metarec.study.trial_files import FileKeeper
 from metarec.tracking import NullTracker
 
-__all__ = ["metarec_predictions", "propose", "static_network_predictions", "weights_of"]
+__all__ = ["PARTS", "Proposal", "metarec_predictions", "propose", "static_network_predictions", "weights_of"]
+
+PARTS = (NETWORK_ALONE, NO_INNER_LOOP)
+"""The models that a search makes beside the proposed one, and that show what its gain is made of."""
 
 
 def _spec_of(episodes: DomainEpisodes, seed: int) -> StudySpec:
@@ -30,7 +35,14 @@ def _spec_of(episodes: DomainEpisodes, seed: int) -> StudySpec:
     return spec.model_copy(update={"target": episodes.train.domain})
 
 
-def propose(episodes: DomainEpisodes, seed: int) -> Fusion:
+class Proposal(NamedTuple):
+    """The model that the command proposes, and what its gain is made of: the best network, no inner loop."""
+
+    fusion: Fusion
+    parts: dict[str, Fusion]
+
+
+def propose(episodes: DomainEpisodes, seed: int) -> Proposal:
     """Search as the command does, and combine the best trials with the stackers.
 
     Trials are judged, and weights chosen, on validation users; test users are not looked at.
@@ -48,15 +60,20 @@ def propose(episodes: DomainEpisodes, seed: int) -> Fusion:
             spec, {episodes.train.domain: episodes}, Workspace(folder / "cache", folder / "networks"), {}, {}
         )
         record = NullTracker().start_study("cell", params={})
-        return prepared.search(run, run=record, keeper=FileKeeper()).fusion(episodes.train.domain)
+        searched = prepared.search(run, run=record, keeper=FileKeeper())
+        fusion = searched.fusion(episodes.train.domain)
+        contrasts = searched.contrasts(episodes.train.domain, fusion)
+        return Proposal(fusion, {name: contrasts[name] for name in PARTS if name in contrasts})
 
 
-def metarec_predictions(episodes: DomainEpisodes, seed: int) -> tuple[np.ndarray, dict[str, Any]]:
-    """metarec: [R] unit-scale predictions of the test query rows, and how it was made."""
-    fusion = propose(episodes, seed)
+def metarec_predictions(episodes: DomainEpisodes, seed: int) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """metarec and :data:`PARTS`: name -> [R] unit-scale predictions of the test query rows; and how they were made."""
+    fusion, parts = propose(episodes, seed)
     networks = {name: config.model_dump(mode="json") for name, config in fusion.config.networks.items()}
     mask = episodes.test.batch.query.mask.numpy()
-    return fusion.predict(episodes.test)[mask], {"weights": fusion.weights, "members": networks}
+    models = {METAREC: fusion, **parts}
+    settings = {"weights": {name: one.weights for name, one in models.items()}, "members": networks}
+    return {name: one.predict(episodes.test)[mask] for name, one in models.items()}, settings
 
 
 def weights_of(fusion: Fusion, episodes: DomainEpisodes) -> np.ndarray:

@@ -7,13 +7,14 @@ from typing import Any
 
 from benchmarks.common.statistics import Comparison, Section
 from metarec.evaluation.metrics import METAREC
+from metarec.model.contrasts import NO_INNER_LOOP, STACK
 
 __all__ = ["Sections", "describe", "duration", "markdown", "p_value", "sections_json", "signed", "table"]
 
 Sections = Mapping[tuple[str, int], Section]
 """(set, shots) -> the numbers."""
 
-REFERENCES = ("best-single", "mean")
+REFERENCES = (STACK, NO_INNER_LOOP, "best-single", "mean")
 
 _HOW = """\
 - Every user with enough ratings is a test user in exactly one fold, never seen by any base, stacker or network that
@@ -24,6 +25,9 @@ _HOW = """\
 - p: Wilcoxon signed-rank, two-sided, over users; Holm-corrected over all baselines, sets and shots of this report.
 - Verdict: **better** takes a corrected p below 0.05, **worse** an uncorrected one; both take a gain and a rank
   difference of the same sign, otherwise the verdict is **mixed**.
+- `stack` is the convex combination of all stackers without networks; what meta-learning adds is the gain on it.
+  `no-inner-loop` is metarec with networks that are trained without inner steps; what the inner loop adds is the gain on
+  it. `stack-mean` is the plain mean of ridge, fwls and gbm, and `network` the best trial's network alone.
 - The best baseline is the one with the lowest RMSE on these test users: the hardest opponent, chosen with hindsight.
 - nDCG@10 is LensKit's, over the user's query items, with the rating as gain; its tests are made in the same way.
 """
@@ -56,11 +60,25 @@ def _count(sections: Sections) -> str:
     """How often metarec is better and worse than its hardest opponent, in one sentence."""
     verdicts = [section.rmse[section.best_baseline].verdict for section in sections.values()]
     ahead = [section.rmse[section.best_baseline].difference > 0 for section in sections.values()]
-    return (
+    return f"{_adds(sections, 'meta-learning', STACK)}{_adds(sections, 'the inner loop', NO_INNER_LOOP)}" + (
         f"Against the best baseline of each of the {len(verdicts)} lines below, metarec's RMSE is lower in "
         f"{sum(ahead)} and not lower in {len(ahead) - sum(ahead)}; the verdict is better in "
         f"{verdicts.count('better')}, worse in {verdicts.count('worse')}, mixed in {verdicts.count('mixed')}, "
         f"no difference in {verdicts.count('no difference')}."
+    )
+
+
+def _adds(sections: Sections, what: str, opponent: str) -> str:
+    """What something adds, in one sentence; nothing where the opponent is not there."""
+    found = [section.rmse[opponent] for section in sections.values() if opponent in section.rmse]
+    if not found:
+        return ""
+    gains = [one.difference for one in found]
+    verdicts = [one.verdict for one in found]
+    return (
+        f"What {what} adds: metarec's gain on {opponent} is {signed(min(gains), 2)} to {signed(max(gains), 2)} %, "
+        f"{signed(sum(gains) / len(gains), 2)} % on average over the {len(found)} lines below. Verdicts: better in "
+        f"{verdicts.count('better')}, worse in {verdicts.count('worse')}.\n\n"
     )
 
 

@@ -17,6 +17,7 @@ import typer
 
 from benchmarks.common.command import ending_plainly
 from metarec.errors import InputError
+from metarec.model.contrasts import STACK
 
 __all__ = ["main"]
 
@@ -42,10 +43,10 @@ def run(seeds: int, users: int, folds: int, shots: int) -> dict[str, Any]:
             episodes = cross.episodes(fold, shots)
             with one_thread():
                 baselines, _ = baseline_predictions(episodes, seed)
-                fusion = propose(episodes, seed)
+                fusion = propose(episodes, seed).fusion
                 metarec = fusion.predict(episodes.test)[episodes.test.batch.query.mask.numpy()]
             parts.append(judge(episodes.test, baselines, metarec, weights_of(fusion, episodes)))
-        worlds.append({"seed": seed, **summary(parts)})
+        worlds.append({"seed": seed, **summary(parts, list(baselines))})
     return {"benchmark": "simulated_world", "users": users, "folds": folds, "shots": shots, "worlds": worlds}
 
 
@@ -58,14 +59,17 @@ def _described() -> dict[str, Any]:
 
 def _describe(report: dict[str, Any]) -> str:
     lines = [
-        "| world | best-single | oracle | metarec | gap closed | rank correlation | its 95 % interval |",
-        "|---|---|---|---|---|---|---|",
+        "| world | best-single | oracle | metarec | gap closed | by stack | by fwls | by ridge | rank correlation "
+        "| of one ranking for everybody | personal part [95 %] |",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for world in report["worlds"]:
         low, high = world["rank_interval"]
+        closed = " | ".join(f"{100 * world['gap_closed_by'][name]:.0f} %" for name in (STACK, "fwls", "ridge"))
         lines.append(
             f"| {world['seed']} | {world['best_single']:.4f} | {world['oracle']:.4f} | {world['metarec']:.4f} "
-            f"| {100 * world['gap_closed']:.0f} % | {world['rank_correlation']:.2f} | {low:.2f}..{high:.2f} |"
+            f"| {100 * world['gap_closed']:.0f} % | {closed} | {world['rank_correlation']:.2f} "
+            f"| {world['rank_correlation_for_all']:.2f} | {world['rank_personal']:+.2f} [{low:+.2f}, {high:+.2f}] |"
         )
     return "\n".join(lines)
 

@@ -1,16 +1,17 @@
 """Paired comparisons of metarec with every baseline, over all users of all folds.
 
 Scores. RMSE and MAE are over all query rows. metarec is trained with several seeds: its score is the mean over the
-seeds, with their standard deviation. In every paired comparison a user's squared error is the mean over the seeds, and
-so is a user's nDCG; that is the error to expect of one training, not that of an ensemble.
+seeds, with their standard deviation. So are those of its parts: its best network alone, and itself without inner steps.
+In every paired comparison a user's squared error is the mean over the seeds, and so is a user's nDCG; that is the error
+to expect of one training, not that of an ensemble.
 
 Tests. The Wilcoxon signed-rank test (two-sided) is over users: on the differences of their mean squared errors, and on
 those of their nDCG. It tests whether more users are better off, and by more; the gain in RMSE is about the sum of all
 errors. The verdict is "mixed" where the test is significant and the two point in opposite directions.
 
-Correction. Holm's, over one family for each measure: every baseline of every set after every number of shots of the
-report. That is the strictest family there is. *Better* needs the corrected p; *worse* needs only the uncorrected one:
-the correction may hide a gain, never a loss.
+Correction. Holm's, over one family for each measure: every baseline and part of every set after every number of shots
+of the report. That is the strictest family there is. *Better* needs the corrected p; *worse* needs only the uncorrected
+one: the correction may hide a gain, never a loss.
 
 The best baseline of a set and a number of shots is the one with the lowest RMSE on the test users themselves: the
 hardest opponent, chosen with hindsight.
@@ -19,7 +20,7 @@ hardest opponent, chosen with hindsight.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -57,6 +58,7 @@ class SetPredictions:
         span: width of the rating scale.
         ours: metarec's columns, one for each training seed.
         baselines: the tuned combiners; bases: the single recommenders.
+        parts: a model that shows what metarec's gain is made of -> its columns, one for each training seed.
     """
 
     rows: pd.DataFrame
@@ -65,6 +67,18 @@ class SetPredictions:
     ours: Sequence[str]
     baselines: Sequence[str]
     bases: Sequence[str] = ()
+    parts: Mapping[str, Sequence[str]] = field(default_factory=dict)
+
+    @property
+    def opponents(self) -> list[str]:
+        """The models that metarec is compared with: baselines and parts."""
+        return [*self.baselines, *self.parts]
+
+    @property
+    def columns(self) -> dict[str, list[str]]:
+        """Model -> its columns."""
+        alone = {name: [name] for name in (*self.baselines, *self.bases)}
+        return {METAREC: list(self.ours), **{name: list(own) for name, own in self.parts.items()}, **alone}
 
 
 class SignedRank(NamedTuple):
@@ -97,10 +111,10 @@ class Section:
     """The numbers of one set after one number of shots.
 
     Attributes:
-        scores: model -> its scores; metarec's are means over the seeds.
+        scores: model -> its scores; those of metarec and of its parts are means over the seeds.
         ndcg: model -> mean over the users who have one (`n_ranked`).
         by_seed: metarec's scores and nDCG for each seed; spread: their standard deviation over the seeds.
-        rmse, by_ndcg: baseline -> the comparison.
+        rmse, by_ndcg: baseline or part -> the comparison.
     """
 
     scores: Mapping[str, Scores]
@@ -121,6 +135,7 @@ class Section:
     def to_json(self) -> dict[str, Any]:
         """The section as JSON values."""
         kinds = {METAREC: METAREC, **dict.fromkeys(self.baselines, "baseline"), **dict.fromkeys(self.bases, "base")}
+        kinds |= {name: "part" for name in self.rmse if name not in kinds}
         ours = self.scores[METAREC]
         return {
             "n_users": ours.n_users,
@@ -133,33 +148,34 @@ class Section:
             "metarec_by_seed": list(self.by_seed),
             "metarec_spread": dict(self.spread),
             "comparisons": {
-                name: {"rmse": self.rmse[name]._asdict(), "ndcg": self.by_ndcg[name]._asdict()}
-                for name in self.baselines
+                name: {"rmse": self.rmse[name]._asdict(), "ndcg": self.by_ndcg[name]._asdict()} for name in self.rmse
             },
         }
 
 
 def gather(
     baselines: Sequence[pd.DataFrame], ours: Mapping[int, Sequence[pd.DataFrame]], on: Sequence[str]
-) -> tuple[pd.DataFrame, list[str]]:
-    """One frame of all folds, and the names of metarec's columns in it.
+) -> tuple[pd.DataFrame, dict[str, list[str]]]:
+    """One frame of all folds, and the columns in it of metarec and of its parts, one for each seed.
 
     Args:
-        baselines: a frame for each fold; ours: seed -> frames with the column metarec.
+        baselines: a frame for each fold; ours: seed -> frames with the columns of metarec and its parts. A part that
+            some fold lacks is left out.
         on: columns that are equal in both, row by row.
 
     Raises:
         ValueError: the frames have different rows, so they come from different episodes.
     """
     whole = pd.concat(baselines, ignore_index=True)
-    names = []
+    columns: dict[str, list[str]] = {}
     for seed, frames in ours.items():
         own = pd.concat(frames, ignore_index=True)
         if not own[list(on)].equals(whole[list(on)]):
             raise ValueError(f"the predictions of metarec, seed {seed}, are not for the rows of the baselines")
-        names.append(f"{METAREC} {seed}")
-        whole[names[-1]] = own[METAREC]
-    return whole, names
+        for model in own.columns.drop(whole.columns.intersection(own.columns)):
+            columns.setdefault(model, []).append(f"{model} {seed}")
+            whole[columns[model][-1]] = own[model]
+    return whole, {model: own for model, own in columns.items() if not whole[own].isna().to_numpy().any()}
 
 
 def compare(sets: Mapping[Any, SetPredictions], *, seed: int = 0) -> dict[Any, Section]:
@@ -169,7 +185,7 @@ def compare(sets: Mapping[Any, SetPredictions], *, seed: int = 0) -> dict[Any, S
         seed: of the bootstrap.
     """
     found = {key: _measured(one, seed) for key, one in sets.items()}
-    family = [(key, name) for key, one in sets.items() for name in one.baselines]
+    family = [(key, name) for key, one in sets.items() for name in one.opponents]
     corrected: dict[Any, dict[str, tuple[float, float]]] = {key: {} for key in sets}
     by_error = holm([found[key].tests[name][0].p for key, name in family])
     by_rank = holm([found[key].tests[name][1].p for key, name in family])
@@ -211,40 +227,45 @@ class _Measured(NamedTuple):
 
 
 def _measured(predicted: SetPredictions, seed: int) -> _Measured:
-    ours, baselines = list(predicted.ours), list(predicted.baselines)
+    columns, opponents = predicted.columns, predicted.opponents
     every = scores(predicted.rows, predicted.span)
-    squared = squared_errors(predicted.rows)
+    squared = _means(squared_errors(predicted.rows), columns)
     counts = predicted.rows.groupby("user", sort=False).size()
     mean_squared = squared.div(counts, axis=0)
-    ranked = predicted.ndcg.dropna()
-    means = ranked.mean()
+    ranked = _means(predicted.ndcg.dropna(), columns)
     tests = {
         name: (
-            signed_rank((mean_squared[name] - mean_squared[ours].mean(axis=1)).to_numpy()),
-            signed_rank((ranked[ours].mean(axis=1) - ranked[name]).to_numpy()),
+            signed_rank((mean_squared[name] - mean_squared[METAREC]).to_numpy()),
+            signed_rank((ranked[METAREC] - ranked[name]).to_numpy()),
         )
-        for name in baselines
+        for name in opponents
     }
-    by_seed = [{**every[name].values, "ndcg": means[name]} for name in ours]
-    mean = {measure: float(np.mean([row[measure] for row in by_seed])) for measure in by_seed[0]}
-    some = every[ours[0]]
-    others = [*baselines, *predicted.bases]
+    means = predicted.ndcg.dropna().mean()
+    by_seed = [{**every[name].values, "ndcg": means[name]} for name in columns[METAREC]]
     return _Measured(
-        {
-            METAREC: Scores({name: mean[name] for name in some.values}, some.n_users, some.n_ratings),
-            **{name: every[name] for name in others},
-        },
-        {METAREC: mean["ndcg"], **{name: float(means[name]) for name in others}},
+        {name: _mean_scores([every[column] for column in own]) for name, own in columns.items()},
+        {name: float(value) for name, value in ranked.mean().items()},
         len(ranked),
         [{measure: float(value) for measure, value in row.items()} for row in by_seed],
-        paired_gains(squared[ours].mean(axis=1).to_numpy(), squared[baselines], seed=seed),
+        paired_gains(squared[METAREC].to_numpy(), squared[opponents], seed=seed),
         tests,
     )
 
 
+def _means(table: pd.DataFrame, columns: Mapping[str, Sequence[str]]) -> pd.DataFrame:
+    """A column for each model: the mean over its seeds."""
+    return pd.DataFrame({name: table[list(own)].mean(axis=1) for name, own in columns.items()})
+
+
+def _mean_scores(seeds: Sequence[Scores]) -> Scores:
+    some = seeds[0]
+    values = {measure: float(np.mean([own.values[measure] for own in seeds])) for measure in some.values}
+    return Scores(values, some.n_users, some.n_ratings)
+
+
 def _section(predicted: SetPredictions, found: _Measured, corrected: Mapping[str, tuple[float, float]]) -> Section:
     rmse, by_ndcg = {}, {}
-    for name in predicted.baselines:
+    for name in predicted.opponents:
         gain, (by_error, by_rank) = found.gains[name], found.tests[name]
         p_error, p_rank = corrected[name]
         ahead = found.ndcg[METAREC] - found.ndcg[name]

@@ -50,6 +50,8 @@ def show_result(console: Console, result: StudyResult) -> None:
     """Print the test table of every domain, the engines, the strategies and the Pareto front."""
     for domain, outcome in result.test.items():
         console.print(_test_table(domain, outcome, result.target))
+        if text := str(outcome.additions):
+            console.print(as_text(text))
     if result.engines:
         console.print(_engine_table(result.engines))
     if result.strategies:

@@ -149,6 +149,17 @@ class Gain(NamedTuple):
     low: float
     high: float
 
+    @property
+    def verdict(self) -> str:
+        """Whether the gain is significant by its interval.
+
+        >>> Gain(1.0, -0.5, 2.5).verdict, Gain(1.0, 0.5, 1.5).verdict
+        ('no significant difference', 'better')
+        """
+        if self.low <= 0 <= self.high:
+            return "no significant difference"
+        return "better" if self.low > 0 else "worse"
+
     def __str__(self) -> str:
         return f"{self.percent:+.2f} % [{self.low:+.2f}, {self.high:+.2f}]"
 

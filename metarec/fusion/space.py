@@ -128,8 +128,13 @@ def _is_number(value: Any) -> bool:
 
 
 class Parameter(NamedTuple):
-    """A parameter's value in the default configuration, its usual range, and what it is."""
+    """A parameter's value in the default configuration, its usual range, and what it is.
+
+    Attributes:
+        allowed: what a spec may name, where that is more than the usual range.
+    """
 
     default: Any
     range: Limits
     meaning: str
+    allowed: Limits | None = None

@@ -377,9 +377,10 @@ def validate(learner: MetaLearner, batches: Sequence[EpisodeBatch], *, epoch: in
 
 def _row_losses(learner: MetaLearner, adapted: AdaptedNetwork, query: FusionInputs, prediction: Tensor) -> Tensor:
     """[T, N] the meta-learner's loss of each row, computed from the predictions where it depends on nothing else."""
-    loss = learner.loss
-    if loss == "fusion" and type(learner.network).row_losses is FusionNetwork.row_losses:
-        loss = "mse"
+    loss: str | Callable[..., Tensor] = learner.loss
+    network = learner.network
+    if loss == "fusion" and type(network).row_losses is FusionNetwork.row_losses and not network.loss_weights:
+        loss = network.prediction_loss
     if isinstance(loss, str) and loss in PREDICTION_LOSSES:
         return PREDICTION_LOSSES[loss](prediction, query.targets)
     return adapted.row_losses(query)

@@ -137,7 +137,8 @@ def verdicts(table: Mapping[str, Any]) -> list[str]:
 def _comparison(table: Mapping[str, Any]) -> str:
     lines = "; ".join(map(markdown_text, verdicts(table))) or "there is no other model to compare with"
     return (
-        f"### Comparison with other models\n\n{_scores(table)}\n\nPaired bootstrap over users: {lines}. "
+        f"### Comparison with other models\n\n{_scores(table)}\n\n{markdown_text(table.get('adds', ''))}\n\n"
+        f"Paired bootstrap over users: {lines}. "
         "Each 95 % interval holds by itself; none is corrected for multiple comparisons."
     )
 

@@ -29,7 +29,6 @@ __all__ = [
     "importances_of",
     "segments_of",
     "study_of",
-    "verdict",
 ]
 
 Findings = dict[str, Any]
@@ -60,7 +59,7 @@ def findings_of(
         "finished": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
         "target": result.target,
         "transfer": None if spec.transfer is None else spec.transfer.model_dump(mode="json"),
-        "network": spec.fusion.network,
+        "network": str(spec.fusion),
         "engine": spec.engine,
         "spec": yaml.safe_dump(spec.model_dump(mode="json"), sort_keys=False),
         "data": data_of(domains),
@@ -84,17 +83,6 @@ def segments_of(spec: StudySpec, result: StudyResult) -> pd.DataFrame:
     rows = pd.read_parquet(result.predictions)
     own = rows[rows["domain"] == result.target].dropna(axis=1, how="all")
     return segment_table(own, insight.behaviour, insight.user_weights, seed=spec.seed)
-
-
-def verdict(gain: Gain) -> str:
-    """Whether a gain is significant by its 95 % interval.
-
-    >>> verdict(Gain(1.0, -0.5, 2.5)), verdict(Gain(1.0, 0.5, 1.5))
-    ('no significant difference', 'better')
-    """
-    if gain.low <= 0 <= gain.high:
-        return "no significant difference"
-    return "better" if gain.low > 0 else "worse"
 
 
 def study_of(trials: Sequence[FrozenTrial], *, objectives: int = 1) -> optuna.Study:
@@ -142,11 +130,12 @@ def _table(name: str, outcome: DomainResult) -> dict[str, Any]:
         "n_users": some.n_users,
         "n_ratings": some.n_ratings,
         "models": models,
+        "adds": str(outcome.additions),
     }
 
 
 def _gain(gain: Gain | None) -> dict[str, Any] | None:
-    return None if gain is None else {**gain._asdict(), "text": str(gain), "verdict": verdict(gain)}
+    return None if gain is None else {**gain._asdict(), "text": str(gain), "verdict": gain.verdict}
 
 
 def _cost(spec: StudySpec, trials: Sequence[FrozenTrial]) -> dict[str, Any]:

@@ -76,8 +76,12 @@ n = {{ t.n_users }} test users, {{ t.n_ratings }} ratings</caption>
 
 <td class="n">{{ m.gain.text if m.gain }}</td><td>{{ m.gain.verdict if m.gain }}</td></tr>
 {% endfor %}</table>
+{% if t.adds %}<p><b>{{ t.adds }}</b></p>{% endif %}
 <p>On {{ t.domain }}: {{ verdicts(t)|join("; ") or "there is no other model to compare with" }}.</p>
 {% endfor %}
+<dl><dt>network, stack, stack-mean, no-inner-loop</dt>
+<dd>The best trial's network alone; the same convex combination without networks; the plain mean of ridge, fwls and gbm;
+and the same combination of networks that are trained without inner steps.</dd></dl>
 <p class="quiet">Intervals: paired bootstrap over users, 2000 resamples. Each 95 % interval holds by itself; none
 is corrected for multiple comparisons.</p>
 {{ pictures("test_", "gains_") }}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from metarec.errors import InputError
@@ -12,14 +12,29 @@ from metarec.fusion import NETWORKS, Choice, IntRange, Limits, Parameter, RealRa
 if TYPE_CHECKING:
     import optuna
 
-__all__ = ["COMMON_PARAMETERS", "own_parameters", "parameters_of", "suggest_parameters"]
+__all__ = [
+    "COMMON_PARAMETERS",
+    "NETWORK",
+    "named_parameters",
+    "own_parameters",
+    "parameters_of",
+    "suggest_parameters",
+]
+
+NETWORK = "network"
+"""The parameter that names a trial's network, where a study searches it."""
 
 COMMON_PARAMETERS: Mapping[str, Parameter] = {
     "inner_lr": Parameter(0.02, RealRange(low=1e-3, high=0.3, log=True), "rate of the steps on a user's support"),
     "inner_steps": Parameter(1, IntRange(first=0, last=3), "how many such steps; 0 does not adapt"),
     "learn_rates": Parameter(False, Choice(choices=[False, True]), "learn a rate per parameter, from inner_lr on"),
     "adapted": Parameter("all", Choice(choices=["all", "head"]), "what those steps change"),
-    "loss": Parameter("fusion", Choice(choices=["fusion", "mse", "mae", "huber"]), "fusion is the network's own"),
+    "loss": Parameter(
+        "fusion",
+        Choice(choices=["fusion"]),
+        "fusion is the network's own: the prediction error and weighted terms; the others have no terms",
+        Choice(choices=["fusion", "mse", "mae", "huber"]),
+    ),
     "outer_lr": Parameter(3e-3, RealRange(low=5e-4, high=2e-2, log=True), "rate of Adam over the train users"),
 }
 """The parameters of every trial, whatever its network."""
@@ -43,11 +58,33 @@ def own_parameters(network: str) -> Mapping[str, Parameter]:
     return own
 
 
-def parameters_of(network: str) -> dict[str, Parameter]:
-    """All parameters that a study with this network may search."""
-    return {**COMMON_PARAMETERS, **own_parameters(network)}
+def named_parameters(networks: Sequence[str]) -> dict[str, dict[str, str]]:
+    """Network -> its option -> the name of that parameter in a trial: ``gated.dropout`` where there are several."""
+    alone = len(networks) == 1
+    return {
+        network: {option: option if alone else f"{network}.{option}" for option in own_parameters(network)}
+        for network in networks
+    }
+
+
+def parameters_of(networks: Sequence[str]) -> dict[str, Parameter]:
+    """All parameters that a study with these networks may search; with several, which of them is one more."""
+    which = {}
+    if len(networks) > 1:
+        which[NETWORK] = Parameter(networks[0], Choice(choices=list(networks)), "the fusion network")
+    own = {
+        name: own_parameters(network)[option]
+        for network, names in named_parameters(networks).items()
+        for option, name in names.items()
+    }
+    return {**which, **COMMON_PARAMETERS, **own}
 
 
 def suggest_parameters(trial: optuna.Trial, space: Mapping[str, Limits]) -> dict[str, Any]:
-    """A value for each parameter, drawn by the study's sampler."""
-    return {name: limits.suggest(name, trial) for name, limits in space.items()}
+    """A value for each parameter, drawn by the study's sampler; of several networks, for the drawn one only."""
+    values: dict[str, Any] = {}
+    for name, limits in space.items():
+        network, dot, _ = name.rpartition(".")
+        if not dot or network == values[NETWORK]:
+            values[name] = limits.suggest(name, trial)
+    return values

@@ -313,6 +313,9 @@ def _metrics(result: StudyResult) -> dict[str, float]:
     for domain, outcome in result.test.items():
         for model, row in outcome.scores.items():
             metrics |= {f"test/{domain}/{model}/{metric}": value for metric, value in row.values.items()}
+        for part, gain in outcome.additions._asdict().items():
+            if gain is not None:
+                metrics |= {f"adds/{domain}/{part}/{name}": value for name, value in gain._asdict().items()}
     for check in result.engines:
         if check.milliseconds is not None:
             metrics[f"engine/{check.engine}/milliseconds"] = check.milliseconds

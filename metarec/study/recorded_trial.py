@@ -14,7 +14,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from metarec.evaluation.latency import seconds_per_prediction
 from metarec.meta import NonFiniteLossError
-from metarec.search import REASON, Objective, SearchSettings, error_of, suggest_parameters
+from metarec.search import NETWORK, REASON, Objective, SearchSettings, error_of, suggest_parameters
 from metarec.search.pruning import reports_epochs
 from metarec.search.trials import SPEC
 from metarec.study.results import METRICS, RUN_ID
@@ -102,8 +102,12 @@ def trial_label(spec: StudySpec, params: Mapping[str, Any]) -> str:
     >>> trial_label(StudySpec(fusion={"network": "attention"}), {"inner_lr": 0.1, "combine": "product"})
     'attention/batched product'
     """
-    choices = [value for name, value in params.items() if isinstance(value, str) and name != STRATEGY]
-    return " ".join([f"{params.get(STRATEGY, spec.fusion.network)}/{spec.engine}", *choices])
+    choices = [value for name, value in params.items() if isinstance(value, str) and name not in (STRATEGY, NETWORK)]
+    return " ".join([f"{params.get(STRATEGY, _network(spec, params))}/{spec.engine}", *choices])
+
+
+def _network(spec: StudySpec, params: Mapping[str, Any]) -> str:
+    return spec.fusion.chosen(params)[0]
 
 
 def study_tags(spec: StudySpec) -> dict[str, str]:
@@ -112,14 +116,15 @@ def study_tags(spec: StudySpec) -> dict[str, str]:
     return {
         "domain": spec.target or NO_STRATEGY,
         "strategy": ", ".join(searched),
-        "fusion": spec.fusion.network,
+        "fusion": str(spec.fusion),
         "engine": spec.engine,
     }
 
 
 def trial_tags(spec: StudySpec, params: Mapping[str, Any]) -> dict[str, str]:
     """The tags of a trial's run; its record adds ``state``."""
-    return {**study_tags(spec), "strategy": params.get(STRATEGY, NO_STRATEGY)}
+    own = {"strategy": params.get(STRATEGY, NO_STRATEGY), "fusion": _network(spec, params)}
+    return {**study_tags(spec), **own}
 
 
 class RecordedObjective(Objective):

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from optuna.trial import FrozenTrial, TrialState
 
+from metarec.evaluation.additions import Additions
 from metarec.evaluation.engine_check import EngineCheck
 from metarec.evaluation.insight import Insight
 from metarec.evaluation.metrics import METAREC, Gain, Scores
@@ -59,6 +60,11 @@ class DomainResult:
     scores: Mapping[str, Scores]
     gains: Mapping[str, Gain]
     scale: str
+
+    @property
+    def additions(self) -> Additions:
+        """What meta-learning and the inner loop add."""
+        return Additions.of(self.gains)
 
 
 class StrategyLine(NamedTuple):
@@ -180,6 +186,7 @@ class StudyResult:
                 domain: {model: gain._asdict() for model, gain in result.gains.items()}
                 for domain, result in self.test.items()
             },
+            "adds": {domain: result.additions.to_json() for domain, result in self.test.items()},
             "members": {domain: dict(chosen[METAREC]) for domain, chosen in self.settings.items()},
             "engines": [check._asdict() for check in self.engines],
             "predictions": str(self.predictions),

@@ -16,12 +16,14 @@ import metarec
 from metarec.bases import BASES, make_base
 from metarec.episodes import EpisodeSettings
 from metarec.errors import InputError, check_name, printable, shown
+from metarec.evaluation.metrics import METAREC
 from metarec.files import open_regular
 from metarec.fusion import NETWORKS, Choice, FusionNetwork, IntRange, Limits, Parameter, RealRange
 from metarec.fusion.stackers import STACKERS
 from metarec.meta import ENGINES
+from metarec.model.contrasts import CONTRASTS
 from metarec.registry import suggest
-from metarec.search import SearchSettings, parameters_of
+from metarec.search import NETWORK, SearchSettings, named_parameters, parameters_of
 from metarec.study._yaml import SPEC, check_depth, plain_values
 from metarec.study.transfer_spec import STRATEGY, TransferSpec
 
@@ -44,20 +46,61 @@ class _Part(BaseModel):
 class FusionSpec(_Part):
     """The fusion network, and its options that are not searched."""
 
-    network: str = "gated"
-    "Name of a fusion network."
+    network: str | Choice = "gated"
+    "Name of a fusion network, or choices: [NAME, ...] for a search among several, each with its own parameters."
     options: dict[str, Any] = Field(default_factory=dict)
-    "Arguments of its constructor. An argument given here is not searched."
+    "Arguments of its constructor, by network where there are several. An argument given here is not searched."
+
+    @property
+    def networks(self) -> list[str]:
+        """The network, or those that are searched."""
+        return [self.network] if isinstance(self.network, str) else [str(name) for name in self.network.choices]
+
+    def options_of(self, network: str) -> Mapping[str, Any]:
+        """The options of one of the networks that are not searched."""
+        options: Mapping[str, Any] = self.options if isinstance(self.network, str) else self.options.get(network, {})
+        return options
+
+    @property
+    def fixed(self) -> set[str]:
+        """The names of the parameters that the options fix."""
+        names = named_parameters(self.networks)
+        return {name for network in names for option, name in names[network].items() if self._fixes(network, option)}
+
+    def chosen(self, params: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+        """The network of a trial and all its options."""
+        network = params.get(NETWORK, self.networks[0])
+        drawn = {option: params[name] for option, name in self._names(network).items() if name in params}
+        return network, {**self.options_of(network), **drawn}
 
     def check(self) -> None:
-        """Build the smallest such network, which checks the options before anything is fitted."""
-        kind: type[FusionNetwork] = NETWORKS.get(self.network)
-        if not (isinstance(kind, type) and issubclass(kind, FusionNetwork)):
-            raise InputError(
-                f'network "{self.network}" must be a subclass of metarec.fusion.FusionNetwork but is {kind}'
-            )
-        with torch.random.fork_rng():
-            kind.for_episodes(2, 1, 1, **self.options)
+        """Build the smallest such networks, which checks the options before anything is fitted."""
+        names = self.networks
+        for place, name in enumerate(names):
+            if name in names[:place]:
+                raise InputError(f'fusion.network: "{name}" is named twice')
+        if isinstance(self.network, Choice):
+            for name, options in self.options.items():
+                if name not in names or not isinstance(options, dict):
+                    raise InputError(
+                        f"fusion.options must be a mapping from {', '.join(names)} to the options of each but has "
+                        f"{name}: {options!r}"
+                    )
+        for name in names:
+            kind: type[FusionNetwork] = NETWORKS.get(name)
+            if not (isinstance(kind, type) and issubclass(kind, FusionNetwork)):
+                raise InputError(f'network "{name}" must be a subclass of metarec.fusion.FusionNetwork but is {kind}')
+            with torch.random.fork_rng():
+                kind.for_episodes(2, 1, 1, **self.options_of(name))
+
+    def _names(self, network: str) -> Mapping[str, str]:
+        return named_parameters(self.networks)[network]
+
+    def _fixes(self, network: str, option: str) -> bool:
+        return option in self.options_of(network)
+
+    def __str__(self) -> str:
+        return ", ".join(self.networks)
 
 
 class TrainingSpec(_Part):
@@ -168,6 +211,7 @@ class StudySpec(_Part):
             raise InputError("bases must name at least one base recommender but is empty")
         for name in self.baselines:
             STACKERS.check(name)
+        _check_models([METAREC, *CONTRASTS], self.baselines, list(self.bases))
         self.fusion.check()
         ENGINES.check(self.engine)
         if self.transfer is not None and (self.engine != "batched" or self.training.first_order):
@@ -200,15 +244,15 @@ class StudySpec(_Part):
             for parameter in getattr(self, key):
                 if parameter not in parameters:
                     raise InputError(
-                        f'{key}: unknown parameter "{parameter}" of the network {self.fusion.network}; '
+                        f'{key}: unknown parameter "{parameter}" of the network {self.fusion}; '
                         f"{suggest(parameter, parameters)}"
                     )
-                if parameter in self.fusion.options:
+                if parameter in self.fusion.fixed:
                     raise InputError(
                         f"{key}.{parameter}: fusion.options.{parameter} already fixes it; remove one of them"
                     )
         for parameter, limits in self.search.items():
-            usual = parameters[parameter].range
+            usual = parameters[parameter].allowed or parameters[parameter].range
             if isinstance(usual, IntRange) and isinstance(limits, RealRange):
                 raise InputError(f"search.{parameter} must be whole numbers, as first and last, but got {limits}")
             if not isinstance(usual, Choice):
@@ -223,7 +267,7 @@ class StudySpec(_Part):
     @property
     def _searched(self) -> dict[str, Parameter]:
         usual = _parameters(self.fusion, self.transfer)
-        return {name: parameter for name, parameter in usual.items() if name not in self.fusion.options}
+        return {name: parameter for name, parameter in usual.items() if name not in self.fusion.fixed}
 
     @property
     def space(self) -> dict[str, Limits]:
@@ -248,11 +292,14 @@ class StudySpec(_Part):
 
     @property
     def first_trials(self) -> list[dict[str, Any]]:
-        """The first trials: the default configuration, and the same with each other strategy."""
+        """The first trials: the default configuration, and the same with each other strategy and network."""
         first = self.trial_zero
-        names = self.space.get(STRATEGY)
-        others = [name for name in names.choices if name != first[STRATEGY]] if isinstance(names, Choice) else []
-        return [first, *({**first, STRATEGY: name} for name in others)]
+        trials = [first]
+        for parameter in (STRATEGY, NETWORK):
+            names = self.space.get(parameter)
+            others = [name for name in names.choices if name != first[parameter]] if isinstance(names, Choice) else []
+            trials += [{**first, parameter: name} for name in others]
+        return trials
 
 
 def find_spec(name: str) -> Path:
@@ -364,8 +411,18 @@ def _explain(error: ValidationError) -> str:
     return f"{where}: {problem}, but got {shown(repr(first['input']), 200)}"
 
 
+def _check_models(ours: Sequence[str], baselines: Sequence[str], bases: Sequence[str]) -> None:
+    """Raise InputError where two models of the test table would have one name."""
+    owner = dict.fromkeys(ours, "a model of every study")
+    for kind, names in (("stacker", dict.fromkeys(baselines)), ("base recommender", bases)):
+        for name in names:
+            if name in owner:
+                raise InputError(f'the {kind} "{name}" must have a name of its own but {owner[name]} has it; rename it')
+            owner[name] = f"a {kind}"
+
+
 def _parameters(fusion: FusionSpec, transfer: TransferSpec | None) -> dict[str, Parameter]:
-    return parameters_of(fusion.network) if transfer is None else transfer.parameters_of(fusion.network)
+    return parameters_of(fusion.networks) if transfer is None else transfer.parameters_of(fusion.networks)
 
 
 def _are_names(value: Any) -> TypeGuard[list[str]]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from metarec.fusion import Choice, Parameter
-from metarec.search import parameters_of
+from metarec.search import NETWORK, named_parameters, parameters_of
 from metarec.transfer import STRATEGIES, TransferSettings
 
 __all__ = ["STRATEGY", "TransferSpec"]
@@ -43,20 +44,23 @@ class TransferSpec(BaseModel):
                 raise ValueError(f'strategy "{name}" is named twice')
         return value
 
-    def parameters_of(self, network: str) -> dict[str, Parameter]:
-        """The strategy and the searched parameters of a fusion network.
+    def parameters_of(self, networks: Sequence[str]) -> dict[str, Parameter]:
+        """The strategy and the searched parameters of the fusion networks.
 
         Defaults are those of :class:`~metarec.transfer.TransferSettings`, so that trial 0 equals a comparison's cell.
         """
         usual = TransferSettings()
         defaults = usual.model_dump()
-        if network == usual.network:
-            defaults |= usual.options
+        # The name of the network itself is not the default of the parameter that chooses one.
+        defaults.pop(NETWORK)
+        if usual.network in networks:
+            names = named_parameters(networks)[usual.network]
+            defaults |= {names[option]: value for option, value in usual.options.items() if option in names}
         first = SAFE if SAFE in self.strategies else self.strategies[0]
         return {
             STRATEGY: Parameter(first, Choice(choices=list(self.strategies)), "how other domains help the target"),
             **{
                 name: parameter._replace(default=defaults.get(name, parameter.default))
-                for name, parameter in parameters_of(network).items()
+                for name, parameter in parameters_of(networks).items()
             },
         }

@@ -1,6 +1,7 @@
 """What every fusion network promises. A new one is held to it by being listed in NETWORKS."""
 
 import io
+import math
 
 import pytest
 import torch
@@ -10,7 +11,9 @@ from torch.func import functional_call, vmap
 
 from metarec.episodes import FusionInputs
 from metarec.errors import InputError
-from metarec.fusion import NETWORKS
+from metarec.fusion import NETWORKS, FusionOutput
+from metarec.fusion.losses import PREDICTION_LOSSES
+from metarec.fusion.networks._base import LOSS_TERMS
 from tests.fusion.conftest import NAN, build, draw_inputs, stirred
 
 VARIANTS = {
@@ -20,7 +23,19 @@ VARIANTS = {
     "hypernetwork": [{}, {"use_features": True}],
     "linear": [{}, {"correction": False}],
 }
-CASES = [(name, options) for name in NETWORKS.names() for options in VARIANTS.get(name, [{}])]
+
+
+def with_terms(name):
+    """A loss of its own with every term that the network has."""
+    searched = NETWORKS.get(name).searched
+    return {"prediction_loss": "huber", **{option: 0.3 for option in searched if option.endswith("_weight")}}
+
+
+CASES = [
+    (name, options)
+    for name in NETWORKS.names()
+    for options in [*VARIANTS.get(name, [{}]), *([with_terms(name)] if name in NETWORKS.builtins() else [])]
+]
 every_network = pytest.mark.parametrize(
     ("name", "options"), CASES, ids=[" ".join([name, *map(str, options.values())]) for name, options in CASES]
 )
@@ -89,6 +104,49 @@ def test_something_is_learned_from_the_start(name, options):
     before.backward()
     optimizer.step()
     assert network.row_losses(inputs).mean() < before
+
+
+@pytest.mark.parametrize("name", NETWORKS.builtins())
+def test_the_loss_is_the_prediction_error_and_the_weighted_terms(name):
+    terms = {option.removesuffix("_weight") for option in NETWORKS.get(name).searched if option.endswith("_weight")}
+    assert terms, "a study searches a weight of every network's loss"
+    inputs = draw_inputs(20)
+    plain = build(name, **{f"{term}_weight": 0.0 for term in terms})
+    stirred(plain)
+    output = plain.fuse(inputs)
+    torch.testing.assert_close(plain.row_losses(inputs), (output.prediction - inputs.targets).square())
+    for loss, error in PREDICTION_LOSSES.items():
+        for term in terms:
+            weights = {f"{other}_weight": 0.0 for other in terms} | {f"{term}_weight": 0.25}
+            network = build(name, prediction_loss=loss, **weights)
+            network.load_state_dict(plain.state_dict())
+            added = network.row_losses(inputs) - error(output.prediction, inputs.targets)
+            if name != "attention":  # Its diversity is that of the attention, before the confidences.
+                torch.testing.assert_close(added, 0.25 * LOSS_TERMS[term](output, inputs))
+            assert added.abs().max() > 1e-4
+
+
+def test_the_terms_by_hand():
+    predictions, weights = torch.tensor([[0.2, 0.6]]), torch.tensor([[0.25, 0.75]])
+    inputs = draw_inputs(1, algorithms=2)._replace(predictions=predictions)
+    output = FusionOutput(torch.tensor([0.7]), weights)
+    # The weighted mean is 0.5; without weights the mean is 0.4.
+    torch.testing.assert_close(LOSS_TERMS["correction"](output, inputs), torch.tensor([0.2**2]))
+    torch.testing.assert_close(
+        LOSS_TERMS["correction"](FusionOutput(output.prediction), inputs), torch.tensor([0.3**2])
+    )
+    entropy = -(0.25 * math.log(0.25) + 0.75 * math.log(0.75))
+    torch.testing.assert_close(LOSS_TERMS["diversity"](output, inputs), torch.tensor([-entropy]))
+
+
+@pytest.mark.parametrize("name", NETWORKS.builtins())
+def test_the_loss_is_checked(name):
+    with pytest.raises(InputError, match=r'unknown prediction_loss "msa"; did you mean "mse"\?'):
+        build(name, prediction_loss="msa")
+    for option in (option for option in NETWORKS.get(name).searched if option.endswith("_weight")):
+        for wrong in (-0.1, float("nan"), float("inf"), True):
+            with pytest.raises(InputError, match=f"{option} must be >= 0 and finite but got"):
+                build(name, **{option: wrong})
 
 
 @every_network
@@ -210,7 +268,7 @@ def test_wrong_shapes_are_named(name, options):
         "context": inputs.context[:, :3],
     }
     for piece, tensor in wrong.items():
-        if piece == "algorithm_features" and name == "hypernetwork" and not options:
+        if piece == "algorithm_features" and name == "hypernetwork" and not options.get("use_features"):
             continue  # which does not look at them
         with pytest.raises(ValueError, match=r"must (end in|have the shape) \[.*\] but got \["):
             network.fuse(inputs._replace(**{piece: tensor}))
@@ -219,7 +277,7 @@ def test_wrong_shapes_are_named(name, options):
 @every_network
 def test_arguments_are_checked(name, options):
     for shape in ({"algorithms": 0}, {"features": 0}, {"context": -1}, {"algorithms": 1.5}, {"algorithms": True}):
-        if "features" in shape and name == "hypernetwork" and not options:
+        if "features" in shape and name == "hypernetwork" and not options.get("use_features"):
             continue  # which does not need them
         with pytest.raises(InputError, match=r"must be an integer >= [01] but got"):
             build(name, **shape, **options)

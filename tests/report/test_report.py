@@ -15,7 +15,7 @@ from metarec.evaluation.metrics import Gain
 from metarec.ratings import Domain
 from metarec.report import StudyReporter, write_report
 from metarec.report.description import final_description
-from metarec.report.findings import importances_of, study_of, verdict
+from metarec.report.findings import importances_of, study_of
 from metarec.report.interactive import search_page
 from metarec.report.page import report_page
 from metarec.study.job import Job, run_study
@@ -68,7 +68,7 @@ def test_the_report_has_the_numbers_of_the_study(finished):
             assert f'<td>{model}</td>\n<td class="n">{row.rmse:.4f}</td>' in page
         for gain in outcome.gains.values():
             assert str(gain) in page
-            assert verdict(gain) in page
+            assert gain.verdict in page
 
 
 def test_the_command_writes_the_same_page_again(finished, monkeypatch, capsys, tmp_path):
@@ -201,7 +201,7 @@ def test_the_sections_of_the_description_are_in_order_and_fit_the_limit(finished
 
 
 def test_a_difference_is_significant_if_its_interval_excludes_zero():
-    found = [verdict(Gain(1.0, low, high)) for low, high in ((0.5, 2), (-2, -0.5), (-1, 2), (0.0, 2))]
+    found = [Gain(1.0, low, high).verdict for low, high in ((0.5, 2), (-2, -0.5), (-1, 2), (0.0, 2))]
     assert found == ["better", "worse", "no significant difference", "no significant difference"]
 
 

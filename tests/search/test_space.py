@@ -3,6 +3,7 @@
 import inspect
 from types import SimpleNamespace
 
+import optuna
 import pytest
 import torch
 
@@ -10,13 +11,15 @@ from metarec.episodes import EpisodeBatch, FusionInputs
 from metarec.fusion import NETWORKS, Choice, FusionNetwork, FusionOutput, IntRange, RealRange
 from metarec.meta import Shape
 from metarec.meta import network_config as network_config_module
-from metarec.search import COMMON_PARAMETERS, own_parameters, parameters_of, space
+from metarec.search import COMMON_PARAMETERS, parameters_of, space, suggest_parameters
+from metarec.search.space import own_parameters
 from metarec.study import spec
 from metarec.study.networks import network_config
 from metarec.study.spec import StudySpec
 
 COMMON = ["inner_lr", "inner_steps", "learn_rates", "adapted", "loss", "outer_lr"]
-OF_ATTENTION = ["diversity_weight", "confidence_weight", "combine"]
+OF_ATTENTION = ["diversity_weight", "confidence_weight", "prediction_loss", "combine"]
+OF_GATED = ["hidden_dim", "dropout", "prediction_loss", "diversity_weight", "correction_weight"]
 
 
 class OnlyABias(FusionNetwork):
@@ -60,12 +63,12 @@ def test_the_networks_own_parameters_are_options_of_its_constructor():
 
 def test_every_default_lies_in_its_usual_range():
     for network in NETWORKS.builtins():
-        for name, parameter in parameters_of(network).items():
+        for name, parameter in parameters_of([network]).items():
             assert parameter.range.holds(parameter.default), name
 
 
 def test_the_space_has_the_parameters_of_the_network(plugged_in):
-    assert list(StudySpec().space) == [*COMMON, "hidden_dim", "dropout"]
+    assert list(StudySpec().space) == [*COMMON, *OF_GATED]
     assert list(StudySpec(fusion={"network": "attention"}).space) == [*COMMON, *OF_ATTENTION]
     plain = StudySpec(fusion={"network": "only-a-bias", "options": {}})
     assert list(plain.space) == list(plain.trial_zero) == COMMON
@@ -83,6 +86,9 @@ def test_trial_zero_is_the_default_configuration():
         "outer_lr": 3e-3,
         "hidden_dim": 64,
         "dropout": 0.5,
+        "prediction_loss": "mse",
+        "diversity_weight": 1e-4,
+        "correction_weight": 1e-2,
     }
 
 
@@ -93,7 +99,7 @@ def built(spec, episodes, params):
 def test_an_option_of_the_network_fixes_its_parameter(small_inputs):
     options = {"hidden_dim": 8, "combine": "softmax", "diversity_weight": 0.5}
     fixed = StudySpec(fusion={"network": "attention", "options": options})
-    assert list(fixed.space) == list(fixed.trial_zero) == [*COMMON, "confidence_weight"]
+    assert list(fixed.space) == list(fixed.trial_zero) == [*COMMON, "confidence_weight", "prediction_loss"]
     network = built(fixed, small_inputs, {**fixed.trial_zero, "confidence_weight": 0.7}).network
     assert (network.combine, network.diversity_weight, network.confidence_weight) == ("softmax", 0.5, 0.7)
 
@@ -127,6 +133,71 @@ def test_a_network_is_built_with_the_parameters_of_the_trial(small_inputs, plugg
     found = {name: getattr(learner, name) for name in params if name != "outer_lr"}
     assert found == {name: value for name, value in params.items() if name != "outer_lr"}
     assert isinstance(learner.network, OnlyABias)
+
+
+def test_every_trial_searches_a_weight_of_the_loss():
+    for network in NETWORKS.builtins():
+        assert any(name.endswith("_weight") for name in StudySpec(fusion={"network": network}).space), network
+
+
+def test_several_networks_have_spaces_of_their_own(small_inputs):
+    both = StudySpec(fusion={"network": {"choices": ["gated", "attention"]}})
+    expected = [
+        "network",
+        *COMMON,
+        *(f"gated.{name}" for name in OF_GATED),
+        *(f"attention.{name}" for name in OF_ATTENTION),
+    ]
+    assert list(both.space) == list(both.trial_zero) == expected
+    assert [trial["network"] for trial in both.first_trials] == ["gated", "attention"]
+    params = {
+        **both.trial_zero,
+        "network": "attention",
+        "attention.combine": "softmax",
+        "attention.diversity_weight": 0.05,
+    }
+    network = built(both, small_inputs, params).network
+    assert (type(network).__name__, network.combine, network.diversity_weight) == (
+        "MetaRecommenderFusion",
+        "softmax",
+        0.05,
+    )
+
+
+def test_a_trial_draws_the_parameters_of_its_own_network_only():
+    both = StudySpec(fusion={"network": {"choices": ["gated", "attention"]}})
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    seen = set()
+    for _ in range(20):
+        params = suggest_parameters(study.ask(), both.space)
+        seen.add(params["network"])
+        owners = {name.partition(".")[0] for name in params if "." in name}
+        assert owners == {params["network"]}
+    assert seen == {"gated", "attention"}
+
+
+def test_options_of_several_networks_are_given_by_network(small_inputs):
+    spec = StudySpec(
+        fusion={"network": {"choices": ["gated", "linear"]}, "options": {"gated": {"hidden_dim": 8, "dropout": 0.1}}},
+        search={"gated.diversity_weight": {"low": 0.001, "high": 0.01}},
+        defaults={"gated.diversity_weight": 0.002},
+    )
+    assert not {"gated.hidden_dim", "gated.dropout"} & set(spec.space)
+    network = built(spec, small_inputs, spec.trial_zero).network
+    assert (network.body[0].out_features, network.loss_weights["diversity"]) == (8, 0.002)
+    with pytest.raises(ValueError, match=r"fusion.options must be a mapping from gated, linear .*hidden_dim: 8"):
+        StudySpec(fusion={"network": {"choices": ["gated", "linear"]}, "options": {"hidden_dim": 8}})
+    with pytest.raises(ValueError, match=r'"gated" is named twice'):
+        StudySpec(fusion={"network": {"choices": ["gated", "gated"]}})
+    with pytest.raises(ValueError, match=r'unknown fusion network "gatd"'):
+        StudySpec(fusion={"network": {"choices": ["gated", "gatd"]}})
+    with pytest.raises(ValueError, match=r'unknown parameter "dropout" of the network gated, linear; .*gated.dropout'):
+        StudySpec(fusion={"network": {"choices": ["gated", "linear"]}}, search={"dropout": {"low": 0, "high": 0.5}})
+
+
+def test_a_loss_without_terms_can_still_be_named():
+    assert StudySpec(search={"loss": {"choices": ["fusion", "mae"]}}).space["loss"].choices == ["fusion", "mae"]
+    assert StudySpec().space["loss"].only() == "fusion"
 
 
 def test_only_value_and_members_of_a_range():

@@ -5,7 +5,8 @@ from __future__ import annotations
 import inspect
 import math
 from abc import ABCMeta, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any, ClassVar, NamedTuple, Self
 
 import torch
@@ -13,12 +14,16 @@ from torch import Tensor, nn
 
 from metarec.episodes import FusionInputs
 from metarec.errors import InputError, check_at_least
-from metarec.fusion.losses import squared_error
-from metarec.fusion.space import Parameter
+from metarec.fusion.losses import PREDICTION_LOSSES, confidence_loss, negative_entropy
+from metarec.fusion.space import Choice, Parameter, RealRange
 from metarec.registry import suggest
 
 __all__ = [
+    "CORRECTION_WEIGHT",
+    "DIVERSITY_WEIGHT",
+    "LOSS_TERMS",
     "MIDDLE",
+    "PREDICTION_LOSS",
     "FusionNetwork",
     "FusionOutput",
     "ParallelLinear",
@@ -48,6 +53,36 @@ class FusionOutput(NamedTuple):
     confidences: Tensor | None = None
 
 
+def _correction(output: FusionOutput, inputs: FusionInputs) -> Tensor:
+    """[...] the square of what the network adds to the weighted mean of the bases; without weights, to their mean."""
+    weights = equal_weights(inputs.predictions) if output.weights is None else output.weights
+    return (output.prediction - weighted_sum(weights, inputs.predictions)).square()
+
+
+def _diversity(output: FusionOutput, inputs: FusionInputs) -> Tensor:
+    assert output.weights is not None, "only networks with weights have this term"
+    return negative_entropy(output.weights)
+
+
+def _confidence(output: FusionOutput, inputs: FusionInputs) -> Tensor:
+    assert output.confidences is not None, "only networks with confidences have this term"
+    return confidence_loss(output.confidences, inputs.predictions, inputs.targets)
+
+
+LOSS_TERMS: Mapping[str, Callable[[FusionOutput, FusionInputs], Tensor]] = MappingProxyType(
+    {"diversity": _diversity, "confidence": _confidence, "correction": _correction}
+)
+"""Terms beside the prediction error in a network's own loss: name -> (output, inputs) -> [...] of each row.
+
+*diversity* is the negative entropy of positive weights over the bases, *confidence* the error of the confidences
+(:func:`~metarec.fusion.losses.confidence_loss`), and *correction* the squared size of the correction.
+"""
+
+PREDICTION_LOSS = Parameter("mse", Choice(choices=list(PREDICTION_LOSSES)), "the error of the predictions in the loss")
+DIVERSITY_WEIGHT = Parameter(1e-4, RealRange(low=1e-5, high=1e-2, log=True), "weight of the weights' negative entropy")
+CORRECTION_WEIGHT = Parameter(1e-2, RealRange(low=1e-3, high=1.0, log=True), "weight of the squared correction")
+
+
 # Not a base class ABC: higher makes a class of each module's class and its own (ABC, Module), whose order would clash.
 class FusionNetwork(nn.Module, metaclass=ABCMeta):
     """Maps the outputs of A bases and a context to one prediction per row.
@@ -62,10 +97,14 @@ class FusionNetwork(nn.Module, metaclass=ABCMeta):
         last_layers: names of the submodules and parameters at the end of the network, which are adapted where only the
             head is. Names that a network with these options lacks are ignored. Empty: all parameters are the head.
         searched: the options of its constructor that a study searches: name -> :class:`metarec.fusion.Parameter`.
+        prediction_loss: the error of the predictions in the network's own loss, "mse", "mae" or "huber".
+        loss_weights: the weights of the other terms of that loss, by their names in :data:`LOSS_TERMS`.
     """
 
     last_layers: ClassVar[tuple[str, ...]] = ()
     searched: ClassVar[Mapping[str, Parameter]] = {}
+    prediction_loss: str = "mse"
+    loss_weights: Mapping[str, float] = MappingProxyType({})
 
     @abstractmethod
     def fuse(self, inputs: FusionInputs) -> FusionOutput:
@@ -76,11 +115,31 @@ class FusionNetwork(nn.Module, metaclass=ABCMeta):
         """
 
     def row_losses(self, inputs: FusionInputs) -> Tensor:
-        """[...] the network's own loss of each row, named "fusion"; by default the squared error.
+        """[...] the network's own loss of each row, named "fusion": the prediction error, and the weighted terms.
 
         It takes the inputs, not the output, so that the loss may depend on intermediate results.
         """
-        return squared_error(self.fuse(inputs).prediction, inputs.targets)
+        output = self.fuse(inputs)
+        losses = PREDICTION_LOSSES[self.prediction_loss](output.prediction, inputs.targets)
+        for name, weight in self.loss_weights.items():
+            losses = losses + weight * LOSS_TERMS[name](output, inputs)
+        return losses
+
+    def _set_loss(self, prediction_loss: str, **weights: float) -> None:
+        """Check and keep the network's own loss. Terms of weight 0 are left out.
+
+        Args:
+            weights: the weight of each term, by its name in :data:`LOSS_TERMS`.
+        """
+        if prediction_loss not in PREDICTION_LOSSES:
+            raise InputError(
+                f'unknown prediction_loss "{prediction_loss}"; {suggest(str(prediction_loss), PREDICTION_LOSSES)}'
+            )
+        for name, weight in weights.items():
+            if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 <= weight < math.inf:
+                raise InputError(f"{name}_weight must be >= 0 and finite but got {weight!r}")
+        self.prediction_loss = prediction_loss
+        self.loss_weights = {name: float(weight) for name, weight in weights.items() if weight > 0}
 
     def head_names(self) -> list[str]:
         """The names of the parameters in :attr:`last_layers`; of all parameters where it is empty."""

@@ -11,9 +11,10 @@ from torch.nn import functional
 
 from metarec.episodes import FusionInputs
 from metarec.errors import InputError, check_at_least
-from metarec.fusion.losses import confidence_loss, negative_entropy, squared_error
+from metarec.fusion.losses import PREDICTION_LOSSES, confidence_loss, negative_entropy
 from metarec.fusion.networks._base import (
     MIDDLE,
+    PREDICTION_LOSS,
     FusionNetwork,
     FusionOutput,
     ParallelLinear,
@@ -54,8 +55,9 @@ class MetaRecommenderFusion(FusionNetwork):
         anchored: the head, and a linear map of all features beside it, correct the weighted mean of the bases'
             predictions. Both start at zero, so that the untrained network predicts a weighted mean. Otherwise the
             head outputs the rating and starts near 0.5.
-        diversity_weight: the weight of the attention's negative entropy in the loss.
-        confidence_weight: the weight of the confidences' error in the loss.
+        prediction_loss: the error of the predictions in the network's own loss, "mse", "mae" or "huber".
+        diversity_weight: the weight of the attention's negative entropy in that loss.
+        confidence_weight: the weight of the confidences' error in that loss.
 
     Raises:
         InputError: an argument breaks its rule.
@@ -70,6 +72,7 @@ class MetaRecommenderFusion(FusionNetwork):
     searched: ClassVar[Mapping[str, Parameter]] = {
         "diversity_weight": Parameter(0.01, RealRange(low=1e-4, high=0.1, log=True), "pull towards spread-out weights"),
         "confidence_weight": Parameter(0.1, RealRange(low=1e-3, high=1.0, log=True), "weight of the confidence loss"),
+        "prediction_loss": PREDICTION_LOSS,
         "combine": Parameter("product", Choice(choices=["softmax", "product"]), "how attention and confidence meet"),
     }
 
@@ -84,6 +87,7 @@ class MetaRecommenderFusion(FusionNetwork):
         context_dim: int | None = None,
         combine: Literal["softmax", "product"] = "softmax",
         anchored: bool = False,
+        prediction_loss: str = "mse",
         diversity_weight: float = 0.01,
         confidence_weight: float = 0.1,
     ) -> None:
@@ -97,9 +101,7 @@ class MetaRecommenderFusion(FusionNetwork):
             raise InputError(f'combine must be "softmax" or "product" but got {combine!r}')
         if anchored and output_dim != 1:
             raise InputError(f"output_dim must be 1 where anchored but got {output_dim}")
-        for name, weight in (("diversity_weight", diversity_weight), ("confidence_weight", confidence_weight)):
-            if not 0 <= weight < float("inf"):
-                raise InputError(f"{name} must be >= 0 and finite but got {weight}")
+        self._set_loss(prediction_loss, diversity=diversity_weight, confidence=confidence_weight)
         self.num_algorithms = num_algorithms
         self.feature_dim = feature_dim
         self.context_dim = context_dim
@@ -189,7 +191,7 @@ class MetaRecommenderFusion(FusionNetwork):
                 trained.
 
         Returns:
-            scalars: ``total_loss`` = ``prediction_loss`` (squared error) + diversity_weight * ``diversity_loss``
+            scalars: ``total_loss`` = ``prediction_loss`` + diversity_weight * ``diversity_loss``
             (negative entropy of the attention) + confidence_weight * ``confidence_loss``; and ``attention_entropy``.
 
         Raises:
@@ -240,7 +242,8 @@ class MetaRecommenderFusion(FusionNetwork):
             raise ValueError(f"algorithm_targets must have the shape {shapes}")
         else:
             confidence = confidence_loss(confidences, algorithm_targets, targets.squeeze(-1))
-        return _RowLosses(squared_error(prediction, targets).mean(-1), diversity, confidence)
+        error = PREDICTION_LOSSES[self.prediction_loss](prediction, targets).mean(-1)
+        return _RowLosses(error, diversity, confidence)
 
     def _check_widths(self, features: Tensor, context: Tensor, predictions: Tensor | None) -> None:
         check_ends("algorithm_features", features, self.num_algorithms, self.feature_dim)

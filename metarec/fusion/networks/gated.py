@@ -10,7 +10,16 @@ from torch import nn
 
 from metarec.episodes import FusionInputs
 from metarec.errors import InputError, check_at_least
-from metarec.fusion.networks._base import FusionOutput, RowNetwork, masked_softmax, weighted_sum, zeroed
+from metarec.fusion.networks._base import (
+    CORRECTION_WEIGHT,
+    DIVERSITY_WEIGHT,
+    PREDICTION_LOSS,
+    FusionOutput,
+    RowNetwork,
+    masked_softmax,
+    weighted_sum,
+    zeroed,
+)
 from metarec.fusion.space import Choice, Parameter, RealRange
 
 __all__ = ["GatedFusion"]
@@ -31,6 +40,9 @@ class GatedFusion(RowNetwork):
         feature_dim: F, features per base; context_dim: C, context features.
         hidden_dim: the width of the network's two hidden layers.
         dropout: share of their outputs that is dropped in training; in [0, 1).
+        prediction_loss: the error of the predictions in the network's own loss, "mse", "mae" or "huber".
+        diversity_weight: the weight of the weights' negative entropy in that loss.
+        correction_weight: the weight of the squared correction in that loss.
 
     Raises:
         InputError: an argument breaks its rule.
@@ -46,15 +58,28 @@ class GatedFusion(RowNetwork):
     searched: ClassVar[Mapping[str, Parameter]] = {
         "hidden_dim": Parameter(64, Choice(choices=[16, 32, 64, 128]), "width of the hidden layers"),
         "dropout": Parameter(0.5, RealRange(low=0.0, high=0.7), "share of hidden outputs dropped in training"),
+        "prediction_loss": PREDICTION_LOSS,
+        "diversity_weight": DIVERSITY_WEIGHT,
+        "correction_weight": CORRECTION_WEIGHT,
     }
 
     def __init__(
-        self, num_algorithms: int, feature_dim: int, context_dim: int, hidden_dim: int = 64, *, dropout: float = 0.5
+        self,
+        num_algorithms: int,
+        feature_dim: int,
+        context_dim: int,
+        hidden_dim: int = 64,
+        *,
+        dropout: float = 0.5,
+        prediction_loss: str = "mse",
+        diversity_weight: float = 0.0,
+        correction_weight: float = 0.0,
     ) -> None:
         super().__init__(num_algorithms, feature_dim, context_dim)
         check_at_least(1, hidden_dim=hidden_dim)
         if isinstance(dropout, bool) or not isinstance(dropout, int | float) or not 0 <= dropout < 1:
             raise InputError(f"dropout must be >= 0 and < 1 but got {dropout!r}")
+        self._set_loss(prediction_loss, diversity=diversity_weight, correction=correction_weight)
         self.body = nn.Sequential(
             nn.Linear(self.row_width, hidden_dim),
             nn.ReLU(),

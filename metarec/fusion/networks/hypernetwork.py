@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -11,13 +13,16 @@ from torch.nn import functional
 from metarec.episodes import FusionInputs
 from metarec.errors import check_at_least, check_flag
 from metarec.fusion.networks._base import (
+    CORRECTION_WEIGHT,
     MIDDLE,
+    PREDICTION_LOSS,
     FusionNetwork,
     FusionOutput,
     all_features,
     check_ends,
     filled,
 )
+from metarec.fusion.space import Parameter
 
 __all__ = ["HyperNetworkFusion"]
 
@@ -41,6 +46,8 @@ class HyperNetworkFusion(FusionNetwork):
         hyper_hidden_dim: the width of the hypernetwork's two hidden layers.
         feature_dim: F, features per base; needed where `use_features`.
         use_features: the hypernetwork reads the features of all bases beside the context.
+        prediction_loss: the error of the predictions in the network's own loss, "mse", "mae" or "huber".
+        correction_weight: the weight of the squared difference from the bases' mean in that loss.
 
     Raises:
         InputError: an argument breaks its rule.
@@ -51,6 +58,11 @@ class HyperNetworkFusion(FusionNetwork):
             [0.3000]])
     """
 
+    searched: ClassVar[Mapping[str, Parameter]] = {
+        "prediction_loss": PREDICTION_LOSS,
+        "correction_weight": CORRECTION_WEIGHT,
+    }
+
     def __init__(
         self,
         num_algorithms: int,
@@ -60,8 +72,11 @@ class HyperNetworkFusion(FusionNetwork):
         *,
         feature_dim: int = 0,
         use_features: bool = False,
+        prediction_loss: str = "mse",
+        correction_weight: float = 0.0,
     ) -> None:
         super().__init__()
+        self._set_loss(prediction_loss, correction=correction_weight)
         check_at_least(1, num_algorithms=num_algorithms, hyper_hidden_dim=hyper_hidden_dim)
         check_at_least(2, target_net_dim=target_net_dim)
         check_flag(use_features=use_features)

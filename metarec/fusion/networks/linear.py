@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import ClassVar
+
 import torch
 from torch import nn
 
 from metarec.episodes import FusionInputs
 from metarec.errors import check_flag
-from metarec.fusion.networks._base import FusionOutput, RowNetwork, masked_softmax, weighted_sum, zeroed
+from metarec.fusion.networks._base import (
+    CORRECTION_WEIGHT,
+    DIVERSITY_WEIGHT,
+    PREDICTION_LOSS,
+    FusionOutput,
+    RowNetwork,
+    masked_softmax,
+    weighted_sum,
+    zeroed,
+)
+from metarec.fusion.space import Parameter
 
 __all__ = ["LinearFusion"]
 
@@ -24,6 +37,9 @@ class LinearFusion(RowNetwork):
         num_algorithms: A, the number of bases.
         feature_dim: F, features per base; context_dim: C, context features.
         correction: add the linear map of all features, which starts at zero.
+        prediction_loss: the error of the predictions in the network's own loss, "mse", "mae" or "huber".
+        diversity_weight: the weight of the weights' negative entropy in that loss.
+        correction_weight: the weight of the squared correction in that loss.
 
     Raises:
         InputError: an argument breaks its rule.
@@ -37,9 +53,26 @@ class LinearFusion(RowNetwork):
     tensor([0.4000])
     """
 
-    def __init__(self, num_algorithms: int, feature_dim: int, context_dim: int, *, correction: bool = True) -> None:
+    searched: ClassVar[Mapping[str, Parameter]] = {
+        "prediction_loss": PREDICTION_LOSS,
+        "diversity_weight": DIVERSITY_WEIGHT,
+        "correction_weight": CORRECTION_WEIGHT,
+    }
+
+    def __init__(
+        self,
+        num_algorithms: int,
+        feature_dim: int,
+        context_dim: int,
+        *,
+        correction: bool = True,
+        prediction_loss: str = "mse",
+        diversity_weight: float = 0.0,
+        correction_weight: float = 0.0,
+    ) -> None:
         super().__init__(num_algorithms, feature_dim, context_dim)
         check_flag(correction=correction)
+        self._set_loss(prediction_loss, diversity=diversity_weight, correction=correction_weight)
         self.logits = nn.Parameter(torch.zeros(num_algorithms))
         self.bias = nn.Parameter(torch.zeros(()))
         self.correction: nn.Linear | None = None

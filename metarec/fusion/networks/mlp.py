@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
@@ -16,13 +16,16 @@ from metarec.errors import InputError, check_at_least
 from metarec.fusion._copies import call_with
 from metarec.fusion.losses import squared_error
 from metarec.fusion.networks._base import (
+    CORRECTION_WEIGHT,
     MIDDLE,
+    PREDICTION_LOSS,
     FusionNetwork,
     FusionOutput,
     all_features,
     check_ends,
     filled,
 )
+from metarec.fusion.space import Parameter
 
 __all__ = ["META_LEARNING_RATE", "MAMLRecommenderFusion"]
 
@@ -43,6 +46,8 @@ class MAMLRecommenderFusion(FusionNetwork):
     Args:
         feature_dim: F, the width of x.
         hidden_dim: the width of the hidden layers.
+        prediction_loss: the error of the predictions in the network's own loss, "mse", "mae" or "huber".
+        correction_weight: the weight of the squared difference from the bases' mean in that loss.
 
     Raises:
         InputError: an argument breaks its rule.
@@ -56,8 +61,21 @@ class MAMLRecommenderFusion(FusionNetwork):
     torch.Size([])
     """
 
-    def __init__(self, feature_dim: int, hidden_dim: int = 64) -> None:
+    searched: ClassVar[Mapping[str, Parameter]] = {
+        "prediction_loss": PREDICTION_LOSS,
+        "correction_weight": CORRECTION_WEIGHT,
+    }
+
+    def __init__(
+        self,
+        feature_dim: int,
+        hidden_dim: int = 64,
+        *,
+        prediction_loss: str = "mse",
+        correction_weight: float = 0.0,
+    ) -> None:
         super().__init__()
+        self._set_loss(prediction_loss, correction=correction_weight)
         check_at_least(1, feature_dim=feature_dim, hidden_dim=hidden_dim)
         self.feature_dim = feature_dim
         last = nn.Linear(hidden_dim, 1)

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import ClassVar
+
 import torch
 from torch import nn
 
 from metarec.episodes import FusionInputs
 from metarec.errors import InputError, check_at_least
 from metarec.fusion.networks._base import (
+    CORRECTION_WEIGHT,
+    PREDICTION_LOSS,
     FusionOutput,
     RowNetwork,
     available_mean,
     equal_weights,
     zeroed,
 )
+from metarec.fusion.space import Parameter
 
 __all__ = ["ResidualFusion"]
 
@@ -35,6 +41,8 @@ class ResidualFusion(RowNetwork):
         feature_dim: F, features per base; context_dim: C, context features.
         hidden_dim: the width of the small network's hidden layer.
         anchor: the position of the base to start from; the last one, where a stacker's prediction is appended.
+        prediction_loss: the error of the predictions in the network's own loss, "mse", "mae" or "huber".
+        correction_weight: the weight of the squared correction in that loss.
 
     Raises:
         InputError: an argument breaks its rule.
@@ -46,11 +54,25 @@ class ResidualFusion(RowNetwork):
     tensor([0.7000])
     """
 
+    searched: ClassVar[Mapping[str, Parameter]] = {
+        "prediction_loss": PREDICTION_LOSS,
+        "correction_weight": CORRECTION_WEIGHT,
+    }
+
     def __init__(
-        self, num_algorithms: int, feature_dim: int, context_dim: int, hidden_dim: int = 32, *, anchor: int = -1
+        self,
+        num_algorithms: int,
+        feature_dim: int,
+        context_dim: int,
+        hidden_dim: int = 32,
+        *,
+        anchor: int = -1,
+        prediction_loss: str = "mse",
+        correction_weight: float = 0.0,
     ) -> None:
         super().__init__(num_algorithms, feature_dim, context_dim)
         check_at_least(1, hidden_dim=hidden_dim)
+        self._set_loss(prediction_loss, correction=correction_weight)
         if isinstance(anchor, bool) or not isinstance(anchor, int) or not -num_algorithms <= anchor < num_algorithms:
             rule = f"the position of one of {num_algorithms} bases, from {-num_algorithms} to {num_algorithms - 1},"
             raise InputError(f"anchor must be {rule} but got {anchor!r}")

@@ -18,7 +18,6 @@ from metarec.episodes import EpisodeBatch, Episodes, FusionInputs
 from metarec.evaluation.metrics import METAREC, base_unit_predictions, prediction_rows
 from metarec.files import read_kept, write_kept
 from metarec.meta import MetaLearner, NetworkConfig, OnEpoch, Shape, TrainedNetwork
-from metarec.search import own_parameters
 from metarec.search.pruning import progress_of
 from metarec.study.recorded_trial import CURVES, RecordedObjective, TrialResult
 from metarec.study.reporter import TrialPictures
@@ -33,10 +32,10 @@ logger = logging.getLogger(__name__)
 
 def network_config(spec: StudySpec, params: Mapping[str, Any]) -> NetworkConfig:
     """The fusion network of a trial's parameters, with the spec's training."""
-    own = {name: params[name] for name in own_parameters(spec.fusion.network) if name in params}
+    network, options = spec.fusion.chosen(params)
     return NetworkConfig(
-        network=spec.fusion.network,
-        options={**spec.fusion.options, **own},
+        network=network,
+        options=options,
         engine=spec.engine,
         **{name: params[name] for name in ("inner_lr", "inner_steps", "loss", "learn_rates", "adapted", "outer_lr")},
         **spec.training.model_dump(),

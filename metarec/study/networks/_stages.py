@@ -19,8 +19,9 @@ from metarec.evaluation.engine_check import check_engines
 from metarec.evaluation.insight import look_into
 from metarec.evaluation.metrics import METAREC, base_unit_predictions, gains, prediction_rows, scores
 from metarec.fusion.stackers import Stacker
-from metarec.meta import MetaLearner
+from metarec.meta import MetaLearner, NetworkConfig, NonFiniteLossError
 from metarec.model import FusedRecommender, Fusion, FusionConfig, fit_stacker, save_model
+from metarec.model.contrasts import NO_INNER_LOOP, contrasts_of, without_inner_loop
 from metarec.model.mlflow_model import write_mlflow_model
 from metarec.ratings import Domain
 from metarec.search import ranked
@@ -117,19 +118,46 @@ class SearchedNetworks(Searched):
     stackers: Stackers
 
     def fusion(self, domain: str) -> Fusion:
-        """The proposed fusion of one domain, weighed on its validation users."""
+        """The proposed fusion of one domain, weighted on its validation users."""
+        return self._fit(domain, self._configs, self.networks)
+
+    def contrasts(self, domain: str, fusion: Fusion) -> dict[str, Fusion]:
+        """The models that show what the gain of this domain's fusion is made of."""
+        found = contrasts_of(fusion, member_name(self.members[0]), self.prepared.episodes[domain])
+        if self.plain_networks is not None:
+            plain = {name: without_inner_loop(config) for name, config in self._configs.items()}
+            found[NO_INNER_LOOP] = self._fit(domain, plain, self.plain_networks)
+        return found
+
+    def _fit(self, domain: str, configs: Mapping[str, NetworkConfig], networks: Mapping[str, MetaLearner]) -> Fusion:
         spec = self.prepared.spec
-        config = FusionConfig(
-            networks={member_name(trial): network_config(spec, trial.params) for trial in self.members},
-            stackers=tuple(dict.fromkeys(spec.baselines)),
-        )
-        fusion = Fusion(config, seed=spec.seed)
-        return fusion.fit(self.prepared.episodes[domain], networks=self.networks, stackers=self.stackers.get(domain))
+        config = FusionConfig(networks=dict(configs), stackers=tuple(dict.fromkeys(spec.baselines)))
+        episodes, stackers = self.prepared.episodes[domain], self.stackers.get(domain)
+        return Fusion(config, seed=spec.seed).fit(episodes, networks=networks, stackers=stackers)
+
+    @cached_property
+    def _configs(self) -> dict[str, NetworkConfig]:
+        return {member_name(trial): network_config(self.prepared.spec, trial.params) for trial in self.members}
 
     @cached_property
     def networks(self) -> dict[str, MetaLearner]:
         """The members' networks, by the names of their trials."""
         return {member_name(trial): self.objective.network(trial) for trial in self.members}
+
+    @cached_property
+    def plain_networks(self) -> dict[str, MetaLearner] | None:
+        """The same networks, trained without inner steps; None where the training of one diverges."""
+        try:
+            with one_thread():
+                return {
+                    member_name(trial): self.networks[member_name(trial)]
+                    if trial.params["inner_steps"] == 0
+                    else self.objective.fit({**trial.params, "inner_steps": 0}).learner
+                    for trial in self.members
+                }
+        except NonFiniteLossError as error:
+            logger.warning("%s is left out: a network diverges without inner steps (%s)", NO_INNER_LOOP, error)
+            return None
 
     def score(self) -> Outcome:
         prepared, spec = self.prepared, self.prepared.spec
@@ -138,7 +166,10 @@ class SearchedNetworks(Searched):
         workspace.on_stage(f"scoring the best {len(self.members)} trials and the baselines on the test users")
         tested = [name for name, domain in prepared.episodes.items() if len(domain.test)]
         fusions = {name: self.fusion(name) for name in sorted(tested, key=lambda name: name != target)}
-        rows = {name: _test_rows(fusion, prepared.episodes[name].test) for name, fusion in fusions.items()}
+        contrasts = {name: self.contrasts(name, fusion) for name, fusion in fusions.items()}
+        rows = {
+            name: _test_rows(fusion, contrasts[name], prepared.episodes[name].test) for name, fusion in fusions.items()
+        }
         workspace.on_stage("comparing the engines")
         best = self.members[0]
         engines = check_engines(network_config(spec, best.params), self.objective.train[target], seed=spec.seed)
@@ -147,7 +178,7 @@ class SearchedNetworks(Searched):
         network = self.networks[member_name(best)]
         return Outcome(
             {name: _domain_result(rows[name], prepared.episodes[name].test, spec.seed) for name in fusions},
-            {name: _settings(fusion) for name, fusion in fusions.items()},
+            {name: _settings(fusion, contrasts[name]) for name, fusion in fusions.items()},
             pd.concat([rows[name] for name in tested], ignore_index=True),
             engines,
             look_into(prepared.domains[target], prepared.episodes[target], network, maker),
@@ -180,16 +211,23 @@ def _fit_stackers(spec: StudySpec, train: Episodes, validation: Episodes) -> dic
         return {name: fit_stacker(name, train, validation, seed=spec.seed) for name in spec.baselines}
 
 
-def _test_rows(fusion: Fusion, test: Episodes) -> pd.DataFrame:
-    """The test predictions of the fusion, of its stackers and of the bases."""
+def _test_rows(fusion: Fusion, contrasts: Mapping[str, Fusion], test: Episodes) -> pd.DataFrame:
+    """The test predictions of the fusion, of its contrasts and stackers, and of the bases."""
     members = fusion.members(test)
+    shown = {name: contrast.predict(test) for name, contrast in contrasts.items()}
     baselines = {name: members[name] for name in fusion.stackers}
-    return prediction_rows(test, {METAREC: fusion.combine(members), **baselines, **base_unit_predictions(test)})
+    return prediction_rows(
+        test, {METAREC: fusion.combine(members), **shown, **baselines, **base_unit_predictions(test)}
+    )
 
 
 def _domain_result(rows: pd.DataFrame, test: Episodes, seed: int) -> DomainResult:
     return DomainResult(scores(rows, test.scale.span), gains(rows, seed=seed), str(test.scale))
 
 
-def _settings(fusion: Fusion) -> dict[str, Mapping[str, Any]]:
-    return {METAREC: fusion.weights, **{name: stacker.settings for name, stacker in fusion.stackers.items()}}
+def _settings(fusion: Fusion, contrasts: Mapping[str, Fusion]) -> dict[str, Mapping[str, Any]]:
+    combined = {METAREC: fusion, **contrasts}
+    return {
+        **{name: one.weights for name, one in combined.items()},
+        **{name: stacker.settings for name, stacker in fusion.stackers.items()},
+    }

@@ -51,12 +51,15 @@ def test_a_run_its_report_and_a_second_that_computes_nothing(finished, command, 
     # Every user has 16 ratings, and is a test user once.
     assert section["n_users"] == ratings["user"].nunique()
     assert section["n_ratings"] == ratings["user"].nunique() * (16 - 5)
-    assert set(section["models"]) == {"metarec", "mean", "best-single", "items", "support"}
-    assert set(section["comparisons"]) == {"mean", "best-single"}
+    assert set(section["models"]) == {"metarec", "network", "mean", "best-single", "items", "support"}
+    assert set(section["comparisons"]) == {"mean", "best-single", "network"}
+    # The network has ten times metarec's noise, and is no baseline.
+    assert section["comparisons"]["network"]["rmse"]["verdict"] == "better"
+    assert section["models"]["network"]["kind"] == "part"
     # metarec is here the mean with noise, and the report says so.
     assert section["comparisons"]["mean"]["rmse"]["difference"] < 0
     best = section["best_baseline"]
-    assert section["models"][best]["rmse"] == min(section["models"][name]["rmse"] for name in section["comparisons"])
+    assert section["models"][best]["rmse"] == min(section["models"][name]["rmse"] for name in ("mean", "best-single"))
     assert report["run"]["command"].startswith("python -m benchmarks.cold --sets ml_latest_small")
     assert {"python", "torch", "lenskit", "lightgbm", "scikit-learn", "numpy"} <= set(report["run"]["versions"])
     assert report["settings"]["metarec_seeds"] == [0, 1]

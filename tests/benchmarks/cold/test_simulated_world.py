@@ -37,18 +37,23 @@ def test_the_gap_by_hand():
         counts=np.array([2.0, 2.0]),
         bases=np.array([[0.02, 0.40], [0.50, 0.04]]),
         ours=np.array([0.10, 0.14]),
-        single=np.array([0.40, 0.04]),
+        combined=np.array([[0.40, 0.20], [0.04, 0.10]]),
         weights=np.array([[0.9, 0.1], [0.2, 0.8]]),
     )
-    found = summary([part])
+    found = summary([part], ["best-single", "ridge"])
     single, oracle, ours = np.sqrt([0.44 / 4, 0.06 / 4, 0.24 / 4])
     assert found["best_single"] == pytest.approx(single)
     assert found["oracle"] == pytest.approx(oracle)
     assert found["gap_closed"] == pytest.approx((single - ours) / (single - oracle))
+    stacked = np.sqrt(0.30 / 4)
+    assert found["gap_closed_by"] == pytest.approx({"best-single": 0, "ridge": (single - stacked) / (single - oracle)})
+    # The mean weights prefer base 0 for everybody: right for one user, wrong for the other.
     assert found["rank_correlation"] == pytest.approx(1)
-    assert found["rank_interval"] == pytest.approx([1, 1])
+    assert found["rank_correlation_for_all"] == pytest.approx(0)
+    assert found["rank_personal"] == pytest.approx(1)
+    assert found["rank_interval"] == pytest.approx([0, 2])
     halves = [Judged(*(side[[user]] for side in part)) for user in (0, 1)]
-    assert summary(halves) == found
+    assert summary(halves, ["best-single", "ridge"]) == found
 
 
 @pytest.mark.slow
@@ -56,7 +61,9 @@ def test_fusion_closes_half_of_the_gap_to_the_oracle():
     (world,) = run(seeds=1, users=300, folds=3, shots=10)["worlds"]
     assert world["oracle"] < world["best_single"]
     assert world["gap_closed"] > 0.5
-    assert world["rank_interval"][0] > 0
+    # One ranking for everybody is the null of the rank correlation.
+    assert -1 < world["rank_correlation_for_all"] < 1
+    assert world["rank_interval"][0] <= world["rank_personal"] <= world["rank_interval"][1]
 
 
 @pytest.mark.parametrize(
@@ -75,5 +82,5 @@ def test_refusals(arguments, message):
 
 def test_the_report_is_plain_json():
     errors, trust = np.tile([1.0, 2.0], (3, 1)), np.tile([0.7, 0.3], (3, 1))
-    part = Judged(np.ones(3), errors, ours=np.ones(3), single=np.full(3, 2.0), weights=trust)
-    assert json.loads(json.dumps(summary([part])))["n_users"] == 3
+    part = Judged(np.ones(3), errors, ours=np.ones(3), combined=np.full((3, 1), 2.0), weights=trust)
+    assert json.loads(json.dumps(summary([part], ["best-single"])))["n_users"] == 3

@@ -188,6 +188,7 @@ def test_frames_with_other_rows_are_refused():
     base = pd.DataFrame({"user": ["a", "b"], "mean": [1.0, 2.0]})
     ours = pd.DataFrame({"user": ["a", "b"], "metarec": [3.0, 4.0]})
     whole, names = gather([base], {0: [ours]}, ["user"])
-    assert list(whole[names[0]]) == [3.0, 4.0]
+    assert names == {"metarec": ["metarec 0"]}
+    assert list(whole["metarec 0"]) == [3.0, 4.0]
     with pytest.raises(ValueError, match="seed 1"):
         gather([base], {0: [ours], 1: [ours.iloc[::-1]]}, ["user"])

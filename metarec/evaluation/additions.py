@@ -1,0 +1,55 @@
+"""What meta-learning and the inner loop add to a fusion, as numbers and as sentences."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from metarec.evaluation.metrics import Gain
+from metarec.model.contrasts import NO_INNER_LOOP, STACK
+
+__all__ = ["Additions"]
+
+
+class Additions(NamedTuple):
+    """The parts of metarec's gain that networks and their adaptation add, on the test users of one domain.
+
+    Attributes:
+        networks: metarec's gain over the same combination without networks. None without stackers.
+        inner_loop: metarec's gain over the same without inner steps. None for a study of transfer.
+
+    >>> str(Additions.of({"stack": Gain(0.3, -0.1, 0.6)})).partition(", by ")[2]
+    '+0.30 % [-0.10, +0.60]: not significant.'
+    """
+
+    networks: Gain | None
+    inner_loop: Gain | None
+
+    @classmethod
+    def of(cls, gains: Mapping[str, Gain]) -> Additions:
+        """From metarec's gains over the other models."""
+        return cls(gains.get(STACK), gains.get(NO_INNER_LOOP))
+
+    def to_json(self) -> dict[str, Any]:
+        """The gains and the sentences as JSON values."""
+        return {
+            "networks": None if self.networks is None else self.networks._asdict(),
+            "inner_loop": None if self.inner_loop is None else self.inner_loop._asdict(),
+            "text": str(self),
+        }
+
+    def __str__(self) -> str:
+        parts = []
+        if self.networks is not None:
+            parts.append(_sentence("Meta-learning", STACK, "the same combination without networks", self.networks))
+        if self.inner_loop == Gain(0.0, 0.0, 0.0):
+            parts.append("The inner loop adds nothing, because no network of the combination takes an inner step.")
+        elif self.inner_loop is not None:
+            without = "the same combination of networks without inner steps"
+            parts.append(_sentence("The inner loop", NO_INNER_LOOP, without, self.inner_loop))
+        return " ".join(parts)
+
+
+def _sentence(what: str, opponent: str, meaning: str, gain: Gain) -> str:
+    significance = {"better": "significant", "worse": "significantly worse"}.get(gain.verdict, "not significant")
+    return f"{what} lowers the RMSE of {opponent}, {meaning}, by {gain}: {significance}."
