@@ -246,10 +246,15 @@ def test_the_readme_is_short():
     assert len(PAGES[README].encode()) <= MOST_BYTES
 
 
-def test_the_examples_of_the_readme_are_run(tmp_path):
-    """One uses the model of the first hour, and `test_docs.py` runs it there; the other runs here."""
-    load, library = blocks("python", README)
+def test_the_readme_loads_a_model_as_its_page_does():
+    """`test_docs.py` runs that page."""
+    load, _ = blocks("python", README)
     assert load.code in [block.code for block in blocks_of(MODEL)]
+
+
+@pytest.mark.slow
+def test_the_example_of_the_readme_runs(tmp_path):
+    _, library = blocks("python", README)
     assert len([line for line in library.code.splitlines() if line.strip()]) <= 10
     weights, shape = python(["-c", library.code], tmp_path).splitlines()
     assert sum(ast.literal_eval(weights).values()) == pytest.approx(1)
