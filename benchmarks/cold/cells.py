@@ -100,7 +100,7 @@ class Plan:
 
 
 def bases_of(domain: Domain) -> dict[str, dict[str, Any]]:
-    """Every base recommender that can say something about this domain, with its usual options."""
+    """Every base recommender that applies to this domain, with its usual options."""
     return {name: {} for name in applicable_bases(BASES.names(), [domain])}
 
 
@@ -188,7 +188,7 @@ def set_predictions(store: CellStore, cells: Sequence[Cell], shots: int, scale: 
 
 
 def folds_of(plan: Plan, domain: Domain, *, jobs: int = 1, on_progress: Any = None) -> Any:
-    """The episodes of every fold; what the bases say is kept in the plan's folder."""
+    """The episodes of every fold; the predictions of the bases are kept in the plan's folder."""
     return plan.models.cross_validate(
         domain,
         plan.episodes,

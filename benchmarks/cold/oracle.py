@@ -54,7 +54,7 @@ def judge(test: Episodes, baselines: Mapping[str, np.ndarray], ours: np.ndarray,
 def rank_correlations(weights: np.ndarray, errors: np.ndarray) -> np.ndarray:
     """[T] Spearman correlation, over the bases, of each user's weights with how good the bases are for that user.
 
-    0 for a user to whom all bases are alike, or who weighs them alike.
+    0 for a user with equal errors of all bases, or with equal weights.
     """
     ranks, goodness = rankdata(weights, axis=1), rankdata(-errors, axis=1)
     ranks, goodness = ranks - ranks.mean(1, keepdims=True), goodness - goodness.mean(1, keepdims=True)

@@ -13,7 +13,7 @@ from benchmarks.cold.report import Sections
 
 __all__ = ["INK", "colour", "gains_picture", "marker"]
 
-# Okabe and Ito's colours, which people with any colour vision can tell apart; the markers say the same again.
+# Okabe and Ito's colours, which people with any colour vision can distinguish. The markers repeat the colours.
 _COLOURS = ("#56b4e9", "#e69f00", "#009e73", "#0072b2", "#cc79a7", "#d55e00")
 _MARKERS = "ovsD^P"
 INK = "#2b2f36"

@@ -43,7 +43,7 @@ def run(
 
     Args:
         models: makes the :class:`benchmarks.cold.cells.Models` that are compared.
-        arguments: what the command line said, for the report.
+        arguments: of the command line, for the report.
 
     Raises:
         InputError: an option, or a set, is wrong or missing.
@@ -76,7 +76,7 @@ def run(
                     done = Counter(board, name, len(missing))
                     run_cells(missing, partial(predict_cell, plan), plan.store, jobs=jobs, on_done=done)
         except KeyboardInterrupt:
-            board.say("interrupted; the same command goes on from here")
+            board.say("interrupted; to continue, run the same command")
             raise
         board.say("comparing")
         predicted = {
@@ -89,7 +89,7 @@ def run(
 
 
 class Counter:
-    """Tells the board about each finished cell of one set."""
+    """Shows each finished cell of one set on the board."""
 
     def __init__(self, board: Any, name: str, total: int) -> None:
         self._board = board

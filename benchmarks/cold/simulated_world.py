@@ -1,4 +1,4 @@
-"""``python -m benchmarks.cold.simulated_world``: does fusion learn which base to trust, where the truth is known?
+"""``python -m benchmarks.cold.simulated_world``: fusion against an oracle, in worlds where the truth is given.
 
 In the simulated world each user's ratings follow a mixture of signals, and the mixture decides which base recommender
 predicts this user best. The benchmark answers two questions. How much of the distance from the best single base to an

@@ -17,7 +17,7 @@ INTERRUPTED = 130
 
 
 @contextmanager
-def ending_plainly(after_interruption: str = "the same command goes on from here") -> Iterator[None]:
+def ending_plainly(after_interruption: str = "to continue, run the same command") -> Iterator[None]:
     """An InputError or Ctrl-C ends the command with one line and an exit code."""
     try:
         yield

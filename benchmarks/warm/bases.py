@@ -21,7 +21,7 @@ MINUTES = {"day": 1440.0, "ten minutes": 10.0, "minute": 1.0, "second": 1 / 60}
 
 
 class Predicted(NamedTuple):
-    """[n] predictions in stars, NaN where it cannot say; [n] how unsure the recommender is, 0 where it has no idea."""
+    """[n] predictions in stars, NaN where it has none; [n] the uncertainty, 0 where it has none."""
 
     ratings: np.ndarray
     spreads: np.ndarray

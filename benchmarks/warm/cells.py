@@ -105,7 +105,7 @@ class Answers(NamedTuple):
 def compute_fold(plan: Plan, fold: int, on_done: Callable[[Cell, float], None]) -> Answers:
     """The predictions of one fold: cells that are there are read, the others are computed and kept.
 
-    `on_done` is told of each cell that was computed, and its seconds of processor time.
+    `on_done` is called with each computed cell and its seconds of processor time.
     """
     answers: dict[int | str, list[Predicted]] = {}
     total = 0.0

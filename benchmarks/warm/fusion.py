@@ -44,7 +44,7 @@ class WarmSettings(NamedTuple):
 class WarmEpisodes(NamedTuple):
     """Episodes to learn from, to choose by and to be judged on; the rows of the table behind the last ones' queries.
 
-    The test episodes' targets are zero: whoever has the ratings scores the predictions.
+    The test episodes' targets are zero: the caller has the ratings and scores the predictions.
     """
 
     train: Episodes
@@ -88,7 +88,7 @@ def make_episodes(
     """Episodes of one fold: all inner parts but the last to learn from, the last to choose by, the test rows.
 
     Args:
-        splits: the inner parts and, at last, the test rows. answers: what the bases called `names` say of each.
+        splits: the inner parts and, at last, the test rows. answers: the predictions of the bases called `names` for each.
         timed: whether features may follow from timestamps.
     """
     rng = np.random.default_rng([settings.seed, splits[0].fold])

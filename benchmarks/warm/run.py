@@ -68,7 +68,7 @@ def run(
 
     Args:
         table: of :func:`benchmarks.warm.data.read_table`. bases: of :mod:`benchmarks.warm.bases`; the first one
-            stands in for those that cannot say.
+            stands in for those that have no prediction.
         settings: :class:`benchmarks.warm.fusion.WarmSettings`. config: of the fusion.
         parts: inner parts, at least 3.
         work: where finished predictions are kept. say: called with a line for each step.

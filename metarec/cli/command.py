@@ -88,7 +88,7 @@ def resumable(option: str, name: str) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        typer.echo(f"interrupted; the same command with {option} {name} goes on from here", err=True)
+        typer.echo(f"interrupted; to continue, run the same command with {option} {name}", err=True)
         raise
 
 

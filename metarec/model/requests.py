@@ -1,4 +1,4 @@
-"""What a served model is asked, checked row by row, and its answers."""
+"""The requests of a served model, checked row by row, and its answers."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ HISTORY = Limit("METAREC_MAX_HISTORY", 10_000, "ratings")
 class Answers(NamedTuple):
     """[n] predictions in the domain's own units, and [n] the ratings of unknown items in the history of each row.
 
-    The rating of an unknown item tells how its user rates, and nothing else: no base predicts from it.
+    The rating of an unknown item shows how its user rates, and nothing else: no base predicts from it.
     """
 
     predictions: np.ndarray

@@ -231,7 +231,7 @@ def _segments(segments: Sequence[Mapping[str, Any]]) -> str:
         return ""
     head = ["segment (thirds)", "users", "ratings", "RMSE", segments[0]["reference"], "gain [95 %]"]
     few = any(line["few"] for line in segments)
-    warning = f" ⚠: fewer than {FEW_USERS} users, too few to tell." if few else ""
+    warning = f" ⚠: fewer than {FEW_USERS} users, too few for a conclusion." if few else ""
     units = "; ".join(
         f"{name.replace('_', ' ')}: {measure.unit}"
         for name, measure in MEASURES.items()

@@ -111,7 +111,7 @@ def importances_of(trials: Sequence[FrozenTrial]) -> dict[str, Any]:
     complete = complete_trials(trials)
     found: dict[str, Any] = {"trials": len(complete), "shares": {}, "reason": ""}
     if not enough_for_importances(trials):
-        return {**found, "reason": f"{len(complete)} complete trials are too few to tell; it takes {ENOUGH_TRIALS}"}
+        return {**found, "reason": f"{len(complete)} complete trials are too few; it takes {ENOUGH_TRIALS}"}
     if len({error_of(trial) for trial in complete}) == 1:
         return {**found, "reason": "all trials have the same error"}
     shares = optuna.importance.get_param_importances(study_of(complete), evaluator=fanova())

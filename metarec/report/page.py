@@ -98,7 +98,7 @@ is corrected for multiple comparisons.</p>
 <dt>{{ name.replace("_", " ") }}</dt>
 <dd>{{ m.meaning }} ({{ m.unit }})</dd>{% endfor %}</dl>
 <p class="quiet">Segments depend on users' support ratings alone, never on their query ratings. ⚠ marks fewer than
-{{ few }} users, too few to tell. One in twenty of the {{ f.segments|length }} intervals of 95 % misses by chance.
+{{ few }} users, which are too few for a conclusion. One in twenty of the {{ f.segments|length }} intervals of 95 % misses by chance.
 {% if largest(f.segments[0]) %}The largest weights are mean weights in the best trial's network.{% endif %}</p>
 {% else %}<p>The support ratings do not divide these users into segments.</p>{% endif %}
 {{ pictures("segments", "weights", "calibration") }}

@@ -269,7 +269,7 @@ def test_sigterm_is_as_ctrl_c(job_that):
     for number, code in ((signal.SIGTERM, 143), (signal.SIGINT, 130)):
         ended, printed = job_that(lambda number=number: signal.raise_signal(number))
         assert ended == code
-        assert printed.splitlines()[-1] == "interrupted; the same command with --study-name s goes on from here"
+        assert printed.splitlines()[-1] == "interrupted; to continue, run the same command with --study-name s"
     assert signal.getsignal(signal.SIGTERM) == before
 
 

@@ -44,6 +44,7 @@ def test_the_result_of_a_study(console, finished):
     text = printed(console)
     assert f"{NAME}, scale" in text
     assert f"study {NAME}'s combination" in text
+    assert "Meta-learning lowers the RMSE of stack, the same combination without networks, by" in text
     assert "[red]x" in text
     assert r"\x1b[2J\x1b]0;title\x07\u202e\u2066\u200b\x9b31m" in text
 

@@ -179,7 +179,7 @@ def test_ctrl_c_can_be_continued(here):
     assert process.returncode == 130, errors
     assert "Traceback" not in errors
     assert printed == ""
-    assert "the same command with --name s goes on from here" in rest
+    assert "to continue, run the same command with --name s" in rest
 
 
 def test_help_names_every_option_and_imports_nothing_heavy(here):

@@ -69,6 +69,7 @@ def test_the_report_has_the_numbers_of_the_study(finished):
         for gain in outcome.gains.values():
             assert str(gain) in page
             assert gain.verdict in page
+        assert str(outcome.additions) in page
 
 
 def test_the_command_writes_the_same_page_again(finished, monkeypatch, capsys, tmp_path):
@@ -189,7 +190,7 @@ def test_the_sections_of_the_description_are_in_order_and_fit_the_limit(finished
     assert places == sorted(places)
     assert len(text) <= TAG_LENGTH
     assert "python -m metarec.study study.yaml" in text
-    assert "3 complete trials are too few to tell" in text.replace("3 Complete", "3 complete")
+    assert "3 complete trials are too few" in text.replace("3 Complete", "3 complete")
     assert f"| {result.test['movies'].gains['bias']} |" in text
     sure = [gain for gain in result.test["movies"].gains.values() if gain.low <= 0 <= gain.high]
     assert ("no significant difference" in text) == bool(sure)
@@ -211,7 +212,7 @@ def test_importances_need_enough_trials(finished):
 
     _, result, _ = finished
     few = importances_of(result.trials)
-    assert (few["shares"], few["reason"]) == ({}, "3 complete trials are too few to tell; it takes 10")
+    assert (few["shares"], few["reason"]) == ({}, "3 complete trials are too few; it takes 10")
     space = {"matters": FloatDistribution(0, 1), "does_not": FloatDistribution(0, 1)}
     trials = [
         optuna.trial.create_trial(

@@ -98,7 +98,7 @@ def test_sigterm_ends_a_study_cleanly_whatever_it_does(place, tmp_path, moment):
     command = begun(place, *options, "--out", str(out), TMPDIR=str(temporary))
     assert soon(lambda: TERMINATED[moment](out))
     command.terminate()
-    assert "--study-name s goes on from here" in ended(command, 143)
+    assert "run the same command with --study-name s" in ended(command, 143)
     assert soon(lambda: no_process_of(command))
     # Torch keeps a cache of its own there.
     ours = (path for path in temporary.iterdir() if not path.name.startswith("torchinductor_"))

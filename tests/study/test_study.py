@@ -27,6 +27,7 @@ from metarec.errors import InputError
 from metarec.evaluation.metrics import KEYS, METAREC, Gain, gains, scores
 from metarec.files import write_kept
 from metarec.meta import MetaLearningTrainer, NonFiniteLossError, network_config
+from metarec.model.contrasts import CONTRASTS
 from metarec.ratings import Domain
 from metarec.search import COMMON_PARAMETERS
 from metarec.study.data import choose_target
@@ -37,7 +38,7 @@ from tests.support.studies import TINY, prepared, reported, runs_of, tiny_spec
 
 ROOT = Path(__file__).parents[2]
 BASELINES = {"mean", "best-single", "ridge", "fwls", "greedy", "gbm"}
-MODELS = {METAREC, "bias", "item-knn", *BASELINES}
+MODELS = {METAREC, *CONTRASTS, "bias", "item-knn", *BASELINES}
 
 
 @pytest.fixture(autouse=True)
@@ -72,6 +73,66 @@ def test_the_contract_of_json(finished):
         assert set(table) == MODELS
         assert all(set(row) == {"rmse", "mae", "unit_rmse", "n_users", "n_ratings"} for row in table.values())
         assert len({(row["n_users"], row["n_ratings"]) for row in table.values()}) == 1
+    for domain, added in output["adds"].items():
+        assert added["networks"] == output["gains"][domain]["stack"]
+        assert added["inner_loop"] == output["gains"][domain]["no-inner-loop"]
+        assert added["text"] == str(result.test[domain].additions)
+
+
+def test_the_store_has_what_meta_learning_adds(finished):
+    _, result, folder = finished
+    client, (parent,), _ = runs_of(folder)
+    metrics = client.get_run(parent.info.run_id).data.metrics
+    for domain, outcome in result.test.items():
+        assert metrics[f"adds/{domain}/networks/percent"] == pytest.approx(outcome.gains["stack"].percent)
+        assert metrics[f"adds/{domain}/inner_loop/high"] == pytest.approx(outcome.gains["no-inner-loop"].high)
+        assert metrics[f"test/{domain}/stack/rmse"] == pytest.approx(outcome.scores["stack"].rmse)
+    assert "Meta-learning lowers the RMSE of stack" in parent.data.tags["mlflow.note.content"]
+
+
+def test_the_row_without_the_inner_loop_is_that_of_networks_without_inner_steps(finished, world):
+    """Where no member takes an inner step, it is metarec itself."""
+    spec = tiny_spec(trials=1, search={"inner_steps": {"first": 0, "last": 0}})
+    result = run_study(spec, {"movies": world["movies"]}, Job(finished[2] / "plain", "plain"))
+    rows = predictions(result)
+    np.testing.assert_allclose(rows["metarec"], rows["no-inner-loop"])
+    assert "adds nothing, because no network" in str(result.test["movies"].additions)
+
+
+def test_a_study_searches_the_network_itself(world, tmp_path):
+    spec = tiny_spec(
+        trials=3,
+        fusion={
+            "network": {"choices": ["gated", "linear"]},
+            "options": {"gated": {"hidden_dim": 8}, "linear": {"correction": False}},
+        },
+    )
+    result = run_study(spec, {"movies": world["movies"]}, reported(tmp_path, "networks"))
+    assert [trial.params["network"] for trial in result.trials][:2] == ["gated", "linear"]
+    for trial in result.trials:
+        owners = {name.partition(".")[0] for name in trial.params if "." in name}
+        assert owners == {trial.params["network"]}
+        assert f"{trial.params['network']}.diversity_weight" in trial.params
+    _, _, children = runs_of(tmp_path)
+    assert [run.data.tags["fusion"] for run in children] == [trial.params["network"] for trial in result.trials]
+    assert all(f" {run.data.tags['fusion']}/batched" in run.info.run_name for run in children)
+    kept = set(result.members) & {f"trial {trial.number}" for trial in result.trials}
+    assert len(kept) == 3
+    again = run_study(
+        spec.model_copy(update={"trials": 4}), {"movies": world["movies"]}, reported(tmp_path, "networks")
+    )
+    assert [trial.params for trial in again.trials[:3]] == [trial.params for trial in result.trials]
+
+
+@pytest.mark.parametrize("changes", [{"bases": ["bias", "mean"]}, {"baselines": ["stack"]}])
+def test_two_models_of_one_name_are_refused(changes, monkeypatch):
+    from metarec.bases import BASES
+    from metarec.fusion.stackers import STACKERS
+
+    monkeypatch.setattr(BASES, "check", lambda name: None)
+    monkeypatch.setattr(STACKERS, "check", lambda name: None)
+    with pytest.raises(ValueError, match=r'the (base recommender|stacker) "(mean|stack)" must have a name of its own'):
+        tiny_spec(**changes)
 
 
 def test_the_table_recomputed_from_the_predictions_is_the_table(finished):
@@ -222,7 +283,7 @@ def test_runs_can_be_filtered_by_tags(finished, world):
     for run in (parent, *children):
         assert {key: run.data.tags[key] for key in tags} == tags
     for child, trial in zip(children, result.trials, strict=True):
-        label = " ".join(trial.params[name] for name in ("adapted", "loss", "combine"))
+        label = " ".join(trial.params[name] for name in ("adapted", "loss", "prediction_loss", "combine"))
         assert child.info.run_name == f"trial-{trial.number:03d} attention/batched {label} · {trial.value:.4f}"
     given = {entry.dataset.name: entry.dataset for entry in client.get_run(parent.info.run_id).inputs.dataset_inputs}
     assert set(given) == {"movies", "books"}

@@ -86,7 +86,7 @@ def test_ctrl_c_keeps_finished_cells_and_the_rerun_gives_the_same_report(finishe
     code, out, err = end(process)
     assert code == 130
     assert out == ""
-    assert err.splitlines()[-1] == "interrupted; the same command goes on from here"
+    assert err.splitlines()[-1] == "interrupted; to continue, run the same command"
     assert "Traceback" not in err
     kept = len(list((tmp_path / "work").rglob("*.json")))
     assert 4 <= kept < CELLS
