@@ -1,6 +1,7 @@
 """The pages of `docs/`: their Python runs, their specs load, what they show is printed, and the site is built."""
 
 import importlib
+import json
 import os
 import re
 import shlex
@@ -13,6 +14,7 @@ import pytest
 import yaml
 
 from metarec.study.spec import load_spec
+from tests.support.numbers import claims, number_digits, objections
 from tests.support.pages import (
     FIRST_HOUR,
     MODEL,
@@ -29,7 +31,8 @@ from tests.test_readme import OPEN_RUNS, RUN_BY_CI
 
 EXAMPLE = ROOT / "examples" / "metarec-example"
 PYTHON_PAGES = sorted({block.page for block in blocks("python")} - {README, FIRST_HOUR, MODEL})
-SLOW_PAGES = ("docs/networks.md", "docs/results.md")
+SLOW_PAGES = ("docs/engines.md", "docs/networks.md", "docs/reading.md", "docs/transfer.md")
+RESULTS = [README, *(page for page in PAGES if page.startswith("docs/results/"))]
 
 
 def file_of(block: Block) -> str | None:
@@ -172,3 +175,86 @@ def test_the_site_is_built_and_fetches_nothing(tmp_path):
 def test_the_tests_that_a_page_names_exist(name):
     files = list((ROOT / "tests").rglob("test_*.py"))
     assert any(name == path.stem or f"def {name}(" in path.read_text(encoding="utf-8") for path in files)
+
+
+@pytest.mark.parametrize("page", RESULTS)
+def test_every_number_of_a_page_is_in_its_results_file(page):
+    wrong = [objection for claim in claims(PAGES[page]) for objection in objections(claim)]
+    assert not wrong, "\n".join(wrong)
+
+
+@pytest.mark.parametrize("page", RESULTS)
+def test_a_changed_digit_of_a_page_is_noticed(page):
+    """Every digit of every number is changed. Few changes meet another number of the same entry."""
+    lines = list(claims(PAGES[page]))
+    changed = [
+        claim._replace(line=claim.line[:place] + digit + claim.line[place + 1 :])
+        for claim in lines
+        for place in number_digits(claim.line)
+        for digit in set("0123456789") - {claim.line[place]}
+    ]
+    unnoticed = [claim.line for claim in changed if not objections(claim)]
+    assert len(unnoticed) <= 0.03 * len(changed), f"{len(unnoticed)} of {len(changed)}: {unnoticed[:5]}"
+
+
+@pytest.mark.parametrize(
+    ("line", "wrong"),
+    [
+        ("The gain is 1.24 % [1, 2].", ""),
+        ("**0.1235** after 10 ratings of 1,500 users, nDCG@10 above, [95 %], in `0.7.1`.", ""),
+        ("A share of 12 %, in 123.5 ms, a list of 3.", ""),
+        ("The gain is -1.24 %.", "-1.24 % is not in"),
+        ("The gain is 1.25 %.", "1.25 % is not in"),
+        ("It takes 124 ms.", "124 ms is not in"),
+        ("It has 1,501 users.", "1,501 is not in"),
+        ("A number in code is a number: `1.25`.", "1.25 is not in"),
+        ("It is 1.24x faster.", "digits that are no number"),
+        ("Half of .248", ".248 is not in"),
+    ],
+)
+def test_a_wrong_number_is_named(line, wrong, tmp_path):
+    file = tmp_path / "results.json"
+    file.write_text(json.dumps({"10": {"gain": 1.2368, "low": 1, "high": 2, "t": 0.12345, "n": 1500, "a": [5, 5, 5]}}))
+    (claim,) = claims(f"<!-- numbers: {file} 10 -->\n\n{line}")
+    found = objections(claim)
+    assert [objection[: len(wrong)] for objection in found] == ([wrong] if wrong else [])
+
+
+def test_a_row_is_held_against_its_own_entry(tmp_path):
+    file = tmp_path / "results.json"
+    file.write_text(json.dumps({"a": {"rmse": 0.5}, "b": {"rmse": 0.7}, "list": [{"set": "a", "rmse": 0.9}]}))
+    table = "| model | rmse |\n|---|---|\n| `a` | 0.7 |\n| b | 0.7 |\n| c | 0.7 |"
+    assert [bool(objections(claim)) for claim in claims(f"<!-- numbers: {file} {{model}}/{{column}} -->\n{table}")] == [
+        True,
+        False,
+        True,
+    ]
+    table = "| set | rmse |\n|---|---|\n| a | 0.9 |\n| b | 0.9 |"
+    marked = f"<!-- numbers: {file} list/set={{set}} -->\n{table}"
+    assert [bool(objections(claim)) for claim in claims(marked)] == [False, True]
+
+
+def test_a_number_without_a_file_is_refused():
+    (claim,) = claims("It is 2 % better.")
+    assert objections(claim) == ["no file is named for: It is 2 % better."]
+
+
+@pytest.mark.parametrize("page", sorted(PAGES.keys() - {README}))
+def test_a_page_begins_with_what_it_is_for(page):
+    assert re.match(r"# .+\n\nThis page ", PAGES[page])
+
+
+AVOIDED = ("whoever", "whom", "said", "told", "of which", "once more", "known users")
+
+
+@pytest.mark.parametrize("page", [*PAGES, "CONTRIBUTING.md"])
+def test_a_page_avoids_words_that_make_sentences_hard_to_read(page):
+    """Outside code and output."""
+    text = re.sub(
+        r"^```.*?^```$|`[^`\n]*`", "", (ROOT / page).read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL
+    )
+    assert not re.findall(rf"\b(?:{'|'.join(AVOIDED)})\b", text, re.IGNORECASE)
+
+
+def test_the_architecture_is_short():
+    assert len(PAGES["docs/architecture.md"].encode()) < 15 * 1024

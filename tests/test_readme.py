@@ -1,5 +1,6 @@
 """Every command of the README and of `docs/` is run, here, in `test_docs.py` or by `.ci/run`."""
 
+import ast
 import configparser
 import json
 import re
@@ -19,7 +20,7 @@ from metarec.cli import study as command
 from metarec.cli.study_jobs import app as further
 from metarec.ratings import simulate_domains
 from metarec.tracking import sqlite_uri, ui_command
-from tests.support.pages import FIRST_HOUR, MODEL, PAGES, README, ROOT, blocks, commands
+from tests.support.pages import FIRST_HOUR, JOBS, LEARN2LEARN, MODEL, PAGES, README, ROOT, blocks, blocks_of, commands
 
 OPEN_RUNS = ".venv/bin/mlflow ui --backend-store-uri sqlite:///mlruns/mlflow.db"
 RUN_BY_CI = ("make study", "make test", "make docs", OPEN_RUNS)
@@ -29,6 +30,9 @@ COMPARISON = [".venv/bin/python", "-m", "metarec.compare"]
 
 FOLLOWED = (FIRST_HOUR, MODEL)
 """The pages that `test_docs.py` follows command by command."""
+
+MOST_BYTES = 10 * 1024
+"""The size of the README: what somebody reads who wants to know whether to go on."""
 
 COMMANDS = [line for page in PAGES if page not in FOLLOWED for line in commands("sh", page)]
 INSTALL = "-m pip install --no-deps --no-build-isolation ./examples/metarec-example"
@@ -114,10 +118,10 @@ def test_a_comparison_of_the_readme_can_start(line, here, monkeypatch):
 
 
 @pytest.mark.slow
-def test_the_readmes_further_commands_work_on_a_study(here, monkeypatch, capsys):
+def test_the_commands_for_jobs_work_on_a_study(here, monkeypatch, capsys):
     """The commands for continued studies, with few bases and one epoch."""
     small = ["--set", "bases=[bias, item-knn]", "--set", "baselines=[mean]", "--set", "training.epochs=1"]
-    lines = [line for line in commands("sh", README) if line in BEGUN_HERE and "--study-name mine" in line]
+    lines = [line for line in commands("sh", JOBS) if line in BEGUN_HERE and "--study-name mine" in line]
     assert len(lines) == 2
     for trials, line in enumerate(lines, start=1):
         arguments = [*shlex.split(line)[3:], *small, "--trials", str(trials), "--json", "out.json"]
@@ -126,7 +130,7 @@ def test_the_readmes_further_commands_work_on_a_study(here, monkeypatch, capsys)
         written = json.loads(Path("out.json").read_text())
         assert written["study"] == "mine"
         assert [trial["number"] for trial in written["trials"]] == list(range(trials))
-    # The last lines of a study are the README's commands to open its runs.
+    # The last lines of a study are the page's commands to open its runs.
     assert OPEN_RUNS.removeprefix(".venv/bin/") in capsys.readouterr().out
     lines = []
     for line in sorted({*RUN_HERE} - {*BEGUN_HERE}):
@@ -238,37 +242,23 @@ def test_deployed_workers_are_a_valid_unit(tmp_path):
     assert (checked.returncode, lines) == (0, [])
 
 
-@pytest.mark.slow
-def test_the_example_runs(tmp_path):
-    (example,) = (block.code for block in blocks("python", README) if "MetaRecommenderFusion" in block.code)
-    assert len([line for line in example.splitlines() if line.strip()]) <= 18
-    printed = python(["-c", example], tmp_path)
-    users, items = re.fullmatch(r"torch\.Size\(\[(\d+), (\d+)\]\)\n", printed).groups()
-    assert int(users) > 10
-    assert int(items) == 40
+def test_the_readme_is_short():
+    assert len(PAGES[README].encode()) <= MOST_BYTES
 
 
-def test_the_example_with_a_matrix_runs(capsys):
-    (example,) = (block.code for block in blocks("python", README) if "FusionRegressor" in block.code)
-    exec(compile(example, "README.md", "exec"), {})
-    printed = capsys.readouterr().out.strip("[]\n").split()
-    assert len(printed) == 10
-    assert all(1 <= float(rating) <= 5 for rating in printed)
-
-
-def test_the_example_in_a_pipeline_of_lenskit_runs(capsys):
-    (example,) = (block.code for block in blocks("python", README) if "FusionScorer" in block.code)
-    exec(compile(example, "README.md", "exec"), {})
-    header, *rows = capsys.readouterr().out.splitlines()
-    assert {"item_id", "score"} <= set(header.split())
-    assert len(rows) == 5
+def test_the_readme_loads_a_model_as_its_page_does():
+    """`test_docs.py` runs that page."""
+    load, _ = blocks("python", README)
+    assert load.code in [block.code for block in blocks_of(MODEL)]
 
 
 @pytest.mark.slow
-def test_the_example_of_a_strategy_runs(tmp_path):
-    (example,) = (block.code for block in blocks("python", README) if "TransferRounds" in block.code)
-    (users,) = re.fullmatch(r"(?:True|False) \((\d+), \d+\)\n", python(["-c", example], tmp_path)).groups()
-    assert int(users) > 10
+def test_the_example_of_the_readme_runs(tmp_path):
+    _, library = blocks("python", README)
+    assert len([line for line in library.code.splitlines() if line.strip()]) <= 10
+    weights, shape = python(["-c", library.code], tmp_path).splitlines()
+    assert sum(ast.literal_eval(weights).values()) == pytest.approx(1)
+    assert re.fullmatch(r"\(\d+, 40\)", shape)
 
 
 LINKS = [
@@ -289,7 +279,7 @@ def python(arguments, folder):
 
 
 def test_the_changed_lines_are_those_of_the_examples():
-    shown = blocks("diff", README)[0].code
+    shown = blocks("diff", LEARN2LEARN)[0].code
     for sign, name in (("-", "learn2learn"), ("+", "metarec")):
         script = (ROOT / "docs" / "examples" / f"sines_{name}.py").read_text(encoding="utf-8").splitlines()
         for line in (line[1:] for line in shown.splitlines() if line.startswith(sign)):

@@ -11,6 +11,8 @@ ROOT = Path(__file__).parents[2]
 README = "README.md"
 FIRST_HOUR = "docs/first-hour.md"
 MODEL = "docs/model.md"
+JOBS = "docs/jobs.md"
+LEARN2LEARN = "docs/integrations/learn2learn.md"
 
 PAGES = {
     str(path.relative_to(ROOT)): path.read_text(encoding="utf-8")
