@@ -30,6 +30,7 @@ from metarec.transfer import (
     TransferRounds,
     TransferSettings,
     competitors,
+    controls,
     domain_similarity,
     predict_round,
 )
@@ -59,12 +60,13 @@ OTHERS = "others"
 SHOTS = (0, 1, 2, 5, 10)
 """Passed to all rounds, whatever is requested, because the draws of users and their folds depend on it."""
 
-COMPETITORS: Mapping[str, tuple[str, ...] | None] = {
-    LEAVE_ONE_OUT: None,
+COMPETITORS: Mapping[str, tuple[str, ...]] = {
+    # gradient_based and feature_alignment are left out, because ten draws take long enough without them.
+    LEAVE_ONE_OUT: ("auto", "model_agnostic", "prototype_based", "oracle", *controls()),
     PAIRS: ("scratch", "zero_shot", "model_agnostic", "mean", "best-single"),
     HOSTILE_PART: ("auto", "scratch", "mean", "best-single", "zero_shot"),
 }
-"""Part -> its competitors, if they exist; None: all."""
+"""Part -> its competitors."""
 
 LIBRARIES = ("lenskit", "lightgbm", "numpy", "scikit-learn", "scipy", "torch")
 
@@ -172,15 +174,14 @@ def compute_cell(plan: TransferPlan, cell: Cell) -> CellResult:
 
 
 def _competing(part: str) -> list[str]:
-    wanted = COMPETITORS[part]
-    return [name for name in competitors() if wanted is None or name in wanted]
+    return [name for name in competitors() if name in COMPETITORS[part]]
 
 
 def _scored(
     given: Round, names: Sequence[str], settings: TransferSettings, seed: int, seconds: dict[str, float]
 ) -> tuple[dict[str, pd.DataFrame], dict[str, Any]]:
     test = given.plain_test
-    for other in (given.test, given.everyone.test):
+    for other in (given.test, given.more_users.test):
         if not np.array_equal(other.query_items, test.query_items) or list(other.users) != list(test.users):
             raise ValueError(f"{test.domain}: competitors do not predict the same rows")
     mask = test.batch.query.mask.numpy()
@@ -205,7 +206,7 @@ def _scored(
 def _similarity(given: Round, settings: TransferSettings, seed: int) -> dict[str, Any]:
     """The similarity of the only source and the target's few users, with an untrained learner."""
     (source,) = given.sources.values()
-    few = replace(given.everyone, train=given.few, standards=given.few_standards)
+    few = replace(given.more_users, train=given.few, standards=given.few_standards)
     found = domain_similarity(source, few, learner=settings.build(Shape.of(given.few.batch), seed))
     return {"score": found.score, "parts": dict(found.parts)}
 

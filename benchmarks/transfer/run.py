@@ -137,7 +137,7 @@ def main(
     target_users: Annotated[
         str, typer.Option(metavar="A,B", help="Users of the target, where all others are sources.")
     ] = "5,20,100",
-    rounds: Annotated[int, typer.Option(metavar="N", help="Folds of test users, each with a seed of its own.")] = 3,
+    rounds: Annotated[int, typer.Option(metavar="N", help="Draws of test users and of target users.")] = 10,
     regimes: Annotated[
         str, typer.Option(metavar="A,B", help="What there is little of in the target.")
     ] = "everything,labels",

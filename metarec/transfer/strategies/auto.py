@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,7 +23,7 @@ from metarec.transfer.strategies.parts.candidates import NAMES, TRANSFERRED, Can
 from metarec.transfer.strategies.parts.gain import ExpectedGain, in_percent, posterior_gain, prior_gain, user_gains
 from metarec.transfer.strategies.parts.stacking import error_products, exchangeable, squared_error, stacking_weights
 
-__all__ = ["Auto"]
+__all__ = ["Auto", "AutoModel"]
 
 PRIOR_USERS = 50
 """The weight of the source experience, in users of the target. Chosen on rounds 3 and 4 of seven sets; 20 to 100 were
@@ -76,11 +76,18 @@ class Auto(TransferStrategy):
 
     name = "auto"
 
-    def _fit(self, sources: Sources, target: Episodes) -> TransferredModel:
+    def _fit(self, sources: Sources, target: Episodes) -> AutoModel:
         model = sources.model(self.settings, self.seed)
         members = model.members(target)
         similar = similarities(sources, target)
-        experience = [one for name in sources for one in self._experience(name, sources, len(target))]
+        experience = [
+            one
+            for name in sources
+            for one in sources.keep(
+                ("experience", name, len(target), self.settings.folds, self.seed),
+                partial(self._experience, name, sources, len(target)),
+            )
+        ]
         source_weights = [float(np.exp(SHARPNESS * similar[one.source])) for one in experience]
         own_products = self._own_products(target, members)
         mean = user_squared_errors(target, CrossFitted("mean", target, 1, self.seed).predict(target))
@@ -104,6 +111,7 @@ class Auto(TransferStrategy):
             model,
             self._candidates(target, members),
             weights,
+            own,
             {
                 "transfers": transferred > 0,
                 "share": transferred,
@@ -123,17 +131,19 @@ class Auto(TransferStrategy):
     def _candidates(self, few: Episodes, members: np.ndarray) -> Candidates:
         return Candidates(few, members, self.settings.folds, self.seed)
 
-    def _experience(self, name: str, sources: Sources, count: int) -> Iterator[_Experience]:
+    def _experience(self, name: str, sources: Sources, count: int) -> list[_Experience]:
         """The candidates' errors with this source as the target and the other sources as its sources, if any."""
         if len(sources) == 1:
-            return
+            return []
         model = sources.linear_model([other for other in sources if other != name], self.seed)
         scored = few_users(sources[name].validation, SCORED_USERS, self.seed)
         members = model.members(scored)
+        found = []
         for draw in range(DRAWS):
             few = few_users(sources[name].train, count, self.seed + draw)
             predictions = self._candidates(few, model.members(few)).predict(scored, members)
-            yield _Experience(name, _relative(error_products(scored, predictions)))
+            found.append(_Experience(name, _relative(error_products(scored, predictions))))
+        return found
 
     def _own_products(self, target: Episodes, members: np.ndarray) -> np.ndarray:
         """[U, K, K] the candidates' error products for the few users, out of fold if there are two users or more."""
@@ -156,9 +166,20 @@ class AutoModel(TransferredModel):
     """
 
     def __init__(
-        self, model: SourceModel, candidates: Candidates, weights: np.ndarray, reasons: dict[str, Any]
+        self,
+        model: SourceModel,
+        candidates: Candidates,
+        weights: np.ndarray,
+        instead: np.ndarray,
+        reasons: dict[str, Any],
     ) -> None:
-        self._model, self._candidates, self._weights, self._reasons = model, candidates, weights, reasons
+        self._model, self._candidates = model, candidates
+        self._weights, self._instead, self._reasons = weights, instead, reasons
+
+    def without_transferred(self) -> AutoModel:
+        """The mixture with the weights that it would have without the sources' models."""
+        own = self._instead
+        return AutoModel(self._model, self._candidates, own, own, {"shares": _by_name(own)})
 
     def predict(self, episodes: Episodes) -> np.ndarray:
         mixed: np.ndarray = self._candidates.predict(episodes, self._model.members(episodes)) @ self._weights
