@@ -43,6 +43,7 @@ def run(plan: Any, request: Any, jobs: int, out: Path, json_file: Path, argument
     """
     from benchmarks.common.machine import describe_run
     from benchmarks.common.terminal import Board
+    from benchmarks.transfer.bars import AUTO
     from benchmarks.transfer.cells import LIBRARIES, ROOT
     from benchmarks.transfer.picture import gains_picture
     from benchmarks.transfer.report import markdown
@@ -71,8 +72,8 @@ def run(plan: Any, request: Any, jobs: int, out: Path, json_file: Path, argument
     }
     text = markdown(report, lines)
     (out / "transfer.md").write_text(text, encoding="utf-8")
-    if lines:
-        gains_picture(lines).savefig(out / "transfer.png")
+    if AUTO in (report["few_users"] or {}):
+        gains_picture(AUTO, report["few_users"][AUTO]["regimes"]).savefig(out / "transfer.png")
     # Without indentation, for there are thousands of numbers.
     json_file.write_text(json.dumps(report, separators=(",", ":")) + "\n", encoding="utf-8")
     print(text.partition("## Bars")[2].partition("\n## ")[0].strip())
@@ -91,6 +92,9 @@ def _computed(plan: Any, request: Any, domains: Any, jobs: int, board: Any) -> A
     for part in request.parts:
         own, left = ([cell for cell in some if cell.key["part"] == part] for some in (cells, missing))
         board.say(state_of(part, own, left, plan.store))
+    # Bases are fitted for hours, so too few users are found before.
+    for target in {cell.key["target"] for cell in missing}:
+        rounds.check(target, target_users=max(cell.key["users"] for cell in missing))
     needs = needs_of(missing, list(domains))
     for place, need in enumerate(needs):
         board.show(place, len(needs), f"bases: {need.name}, round {need.number}")
