@@ -150,10 +150,10 @@ class Comparison:
     def sentences(self) -> list[str]:
         """What the sources' models add, in one sentence for each setting."""
         draws = self.plan.seeds
-        over = f"over {draws} draws of users" if draws > 1 else "in one draw of users, so it has no interval"
+        over = f", over {draws} draws of users" if draws > 1 else ""
         return [
             f"With {setting} the sources' models add {gain} to the mixture of stackers "
-            f"({AUTO} against {STACK}, {over})."
+            f"({AUTO} against {STACK}{over})."
             for setting, gain in self.added.items()
         ]
 
