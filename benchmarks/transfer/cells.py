@@ -58,7 +58,7 @@ OTHERS = "others"
 """The source of a cell that learns from all other sets."""
 
 SHOTS = (0, 1, 2, 5, 10)
-"""Passed to all rounds, whatever is requested, because the draws of users and their folds depend on it."""
+"""The numbers of shots that rounds can have."""
 
 COMPETITORS: Mapping[str, tuple[str, ...]] = {
     # gradient_based and feature_alignment are left out, because ten draws take long enough without them.
@@ -72,7 +72,10 @@ LIBRARIES = ("lenskit", "lightgbm", "numpy", "scikit-learn", "scipy", "torch")
 
 
 CODE = (
-    *(f"metarec/{part}" for part in ("errors", "registry.py", "ratings", "bases", "episodes", "fusion", "meta")),
+    *(
+        f"metarec/{part}"
+        for part in ("errors", "registry.py", "ratings", "bases", "episodes", "fusion", "meta", "model")
+    ),
     "metarec/transfer",
     "benchmarks/transfer/hostile.py",
     "benchmarks/transfer/cells.py",
@@ -87,12 +90,14 @@ class TransferPlan:
         sets: the group: users have the same fold in all of them, and bases apply to all of them.
         work: the folder. settings: of the fusion, the same for all competitors.
         bases: names of the base recommenders; by default all that apply to every set.
+        shots: the numbers of shots of all rounds. The draws of users and their folds depend on them.
     """
 
     sets: tuple[RatingSet, ...]
     work: Path
     settings: TransferSettings = field(default_factory=TransferSettings, hash=False)
     bases: tuple[str, ...] | None = None
+    shots: tuple[int, ...] = SHOTS
 
     @property
     def store(self) -> CellStore:
@@ -111,7 +116,7 @@ def make_rounds(
     hostile = [hostile_domain(domains[name], kind) for name in largest for kind in HOSTILE]
     return TransferRounds(
         {**domains, **{domain.name: domain for domain in hostile}},
-        SHOTS,
+        plan.shots,
         bases=None if plan.bases is None else {name: {} for name in plan.bases},
         cache=plan.work / "bases",
         jobs=jobs,
@@ -123,6 +128,7 @@ def facts_of(plan: TransferPlan, domains: Mapping[str, Domain], rounds: Transfer
     """Part -> the facts that its cells depend on, besides their keys."""
     shared = {
         "data": {name: domain.fingerprint() for name, domain in domains.items()},
+        "shots": list(plan.shots),
         "episodes": rounds.settings.model_dump(exclude={"shots"}),
         "bases": list(rounds.bases),
         "fusion": repr(plan.settings),

@@ -43,6 +43,12 @@ class Request:
         if self.rounds < 1:
             raise InputError(f"--rounds must be >= 1 but got {self.rounds}")
 
+    @property
+    def all_shots(self) -> tuple[int, ...]:
+        """The numbers of shots of all parts, in increasing order."""
+        few = () if self.parts == (LEAVE_ONE_OUT,) else FEW[:1]
+        return tuple(sorted({*self.shots, *few}))
+
 
 def cells_of(request: Request, domains: Mapping[str, Domain], facts: Mapping[str, Mapping[str, Any]]) -> list[Cell]:
     """All requested cells.

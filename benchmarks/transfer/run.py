@@ -3,7 +3,8 @@
 Three parts. *leave-one-out*: each set is the target once, with all others as sources and all competitors. *pairs*: each
 set is the only source of each other one, with the similarity of the two. *hostile*: the only source is another set with
 inverted ratings. Each round of each of them is a cell, kept as soon as it is finished: the same command continues after
-an interruption, and a command with more options computes only the missing cells.
+an interruption, and a command with more target users, rounds or regimes computes only the missing cells. Other numbers
+of shots are other draws of users, because the users of a draw have enough ratings for all of them.
 """
 
 from __future__ import annotations
@@ -186,7 +187,7 @@ def main(
             )
         target = json_file or out / "transfer.json"
         make_folders(work, out, target.absolute().parent)
-        run(TransferPlan(found, work), request, jobs, out, target, sys.argv[1:])
+        run(TransferPlan(found, work, shots=request.all_shots), request, jobs, out, target, sys.argv[1:])
 
 
 if __name__ == "__main__":

@@ -152,8 +152,7 @@ class Comparison:
         draws = self.plan.seeds
         over = f", over {draws} draws of users" if draws > 1 else ""
         return [
-            f"With {setting} the sources' models add {gain} to the mixture of stackers "
-            f"({AUTO} against {STACK}{over})."
+            f"With {setting} the sources' models add {gain} to the mixture of stackers ({AUTO} against {STACK}{over})."
             for setting, gain in self.added.items()
         ]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import partial
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -77,17 +77,15 @@ class Auto(TransferStrategy):
     name = "auto"
 
     def _fit(self, sources: Sources, target: Episodes) -> AutoModel:
+        # `stack` asks for the same mixture. The target is kept beside it, so that its id stays its own.
+        key = ("mixture", id(target), repr(self.settings), self.seed)
+        return sources.keep(key, lambda: (target, self._mixed(sources, target)))[1]
+
+    def _mixed(self, sources: Sources, target: Episodes) -> AutoModel:
         model = sources.model(self.settings, self.seed)
         members = model.members(target)
         similar = similarities(sources, target)
-        experience = [
-            one
-            for name in sources
-            for one in sources.keep(
-                ("experience", name, len(target), self.settings.folds, self.seed),
-                partial(self._experience, name, sources, len(target)),
-            )
-        ]
+        experience = [one for name in sources for one in self._experience(name, sources, len(target))]
         source_weights = [float(np.exp(SHARPNESS * similar[one.source])) for one in experience]
         own_products = self._own_products(target, members)
         mean = user_squared_errors(target, CrossFitted("mean", target, 1, self.seed).predict(target))
@@ -131,19 +129,17 @@ class Auto(TransferStrategy):
     def _candidates(self, few: Episodes, members: np.ndarray) -> Candidates:
         return Candidates(few, members, self.settings.folds, self.seed)
 
-    def _experience(self, name: str, sources: Sources, count: int) -> list[_Experience]:
+    def _experience(self, name: str, sources: Sources, count: int) -> Iterator[_Experience]:
         """The candidates' errors with this source as the target and the other sources as its sources, if any."""
         if len(sources) == 1:
-            return []
+            return
         model = sources.linear_model([other for other in sources if other != name], self.seed)
         scored = few_users(sources[name].validation, SCORED_USERS, self.seed)
         members = model.members(scored)
-        found = []
         for draw in range(DRAWS):
             few = few_users(sources[name].train, count, self.seed + draw)
             predictions = self._candidates(few, model.members(few)).predict(scored, members)
-            found.append(_Experience(name, _relative(error_products(scored, predictions))))
-        return found
+            yield _Experience(name, _relative(error_products(scored, predictions)))
 
     def _own_products(self, target: Episodes, members: np.ndarray) -> np.ndarray:
         """[U, K, K] the candidates' error products for the few users, out of fold if there are two users or more."""
