@@ -10,12 +10,14 @@ import pandas as pd
 from scipy.stats import spearmanr
 
 from benchmarks.transfer.statistics import Errors, Section, gain
+from metarec.transfer.competitors import STACK
 
 __all__ = [
     "AUTO",
     "FEW_USERS",
     "FIXED",
     "HINDSIGHT",
+    "PLAIN_SOURCES",
     "REFERENCES",
     "SCRATCH",
     "WANTED",
@@ -37,7 +39,10 @@ FIXED = (AUTO, MODEL_AGNOSTIC)
 
 HINDSIGHT = "best with hindsight"
 REFERENCES = (SCRATCH, "mean", "best-single")
-"""Alternatives without sources, which `auto` must not be worse than."""
+"""Simple alternatives without sources. Where sources are hostile, and in the ledger, `auto` is compared with them."""
+
+PLAIN_SOURCES = ("zero_shot", "pooled")
+"""Controls that use the sources plainly."""
 
 FEW_USERS = 20
 """The most target users that count as few."""
@@ -49,7 +54,7 @@ THIRDS = 3
 
 
 class Line(NamedTuple):
-    """One line of the tables: a target under one condition, over all rounds."""
+    """One line of the tables: a target under one condition, over all draws."""
 
     regime: str
     users: int
@@ -74,7 +79,12 @@ class FinishedCell(NamedTuple):
     @property
     def rmse(self) -> dict[str, float]:
         """Competitor -> RMSE on the unit scale."""
-        return Errors.of([self.frames]).rmse()
+        return self.errors_of([self]).rmse()
+
+    @staticmethod
+    def errors_of(cells: Sequence[FinishedCell]) -> Errors:
+        """The errors of several cells; their rounds are the draws."""
+        return Errors.of((cell.key["round"], cell.frames) for cell in cells)
 
     @property
     def auto(self) -> Mapping[str, Any]:
@@ -85,23 +95,23 @@ class FinishedCell(NamedTuple):
 
 def lines_of(cells: Sequence[FinishedCell]) -> dict[Line, Errors]:
     """The errors of each line from those of its rounds."""
-    groups: dict[Line, list[Mapping[str, pd.DataFrame]]] = {}
+    groups: dict[Line, list[FinishedCell]] = {}
     for cell in cells:
         line = Line(*(cell.key[name] for name in Line._fields))
-        groups.setdefault(line, []).append(cell.frames)
+        groups.setdefault(line, []).append(cell)
     order = list(dict.fromkeys(cell.key["target"] for cell in cells))
     lines = sorted(groups, key=lambda line: (line.regime, line.users, order.index(line.target), line.shots))
-    return {line: Errors.of(groups[line]) for line in lines}
+    return {line: FinishedCell.errors_of(groups[line]) for line in lines}
 
 
 def pooled_few(cells: Sequence[FinishedCell]) -> dict[Condition, Errors]:
     """The errors with few users for each target and regime, over all numbers of shots and of target users."""
-    groups: dict[Condition, list[Mapping[str, pd.DataFrame]]] = {}
+    groups: dict[Condition, list[FinishedCell]] = {}
     for cell in cells:
         if cell.key["users"] <= FEW_USERS:
             condition = Condition(*(cell.key[name] for name in Condition._fields))
-            groups.setdefault(condition, []).append(cell.frames)
-    return {condition: Errors.of(frames) for condition, frames in groups.items()}
+            groups.setdefault(condition, []).append(cell)
+    return {condition: FinishedCell.errors_of(own) for condition, own in groups.items()}
 
 
 def few_users_bar(lines: Mapping[Line, Section], pooled: Mapping[Condition, Section]) -> dict[str, Any]:
@@ -109,9 +119,10 @@ def few_users_bar(lines: Mapping[Line, Section], pooled: Mapping[Condition, Sect
 
     Returns:
         contender (:data:`HINDSIGHT`, which takes the best strategy of each target and line, or one of :data:`FIXED`)
-        -> "regimes": regime -> target -> its gains and whether it is significantly better than every control;
-        "better_than_all": regime -> on how many targets it is; "worst": the line with the lowest gain over the best
-        control, in percent (below 0: a deficit).
+        -> "regimes": regime -> target -> its gains over scratch, over stack and over the best control with hindsight
+        (see :class:`~benchmarks.transfer.statistics.Against`), and whether it is significantly better than every
+        control; "better": regime -> on how many targets it is better than each of these; "worst": the line with the
+        lowest gain over the best control, in percent (below 0: a deficit).
     """
     few = {line: section for line, section in lines.items() if line.users <= FEW_USERS and section.strategies}
     found: dict[str, Any] = {}
@@ -122,9 +133,10 @@ def few_users_bar(lines: Mapping[Line, Section], pooled: Mapping[Condition, Sect
             if name is not None:
                 regimes.setdefault(condition.regime, {})[condition.target] = {
                     "strategy": name,
-                    "over_scratch": section.against[name][SCRATCH].difference,
-                    "over_best_control": section.over_best(name).difference,
                     "best_control": section.best_control,
+                    "over_scratch": section.against[name][SCRATCH]._asdict(),
+                    "over_stack": section.against[name][STACK]._asdict(),
+                    "over_best_control": section.over_best(name)._asdict(),
                     "better_than_all": section.beats_all(name),
                 }
         if not regimes:
@@ -137,39 +149,46 @@ def few_users_bar(lines: Mapping[Line, Section], pooled: Mapping[Condition, Sect
         worst = min(gains, key=lambda line: gains[line])
         found[contender] = {
             "regimes": regimes,
-            "better_than_all": {
-                regime: sum(one["better_than_all"] for one in targets.values()) for regime, targets in regimes.items()
-            },
+            "better": {regime: _count_better(list(targets.values())) for regime, targets in regimes.items()},
             "worst": {"percent": gains[worst], **worst._asdict()},
         }
     return found
 
 
-def auto_bar(lines: Mapping[Line, Section], others: Sequence[str]) -> dict[str, Any] | None:
-    """How often `auto` is significantly worse than the alternatives without sources, and its regret.
+def _count_better(entries: Sequence[Mapping[str, Any]]) -> dict[str, int]:
+    found = {
+        over: sum(one[over]["verdict"] == "better" for one in entries)
+        for over in ("over_scratch", "over_stack", "over_best_control")
+    }
+    return {**found, "over_all_controls": sum(one["better_than_all"] for one in entries)}
 
-    Args:
-        others: strategies and controls; the regret is against the best of them.
+
+def auto_bar(lines: Mapping[Line, Section]) -> dict[str, Any] | None:
+    """How often `auto` is significantly worse than the best control, and its regret.
 
     Returns:
-        "lines": how many; "worse": those on which it is worse than the best of :data:`REFERENCES`; "regret": the mean
-        excess of its RMSE over the best of `others`, in percent;
-        "worst_regret". None where `auto` does not compete.
+        "lines": how many; "worse": those on which it is worse than the best control; "behind": control -> on how many
+        lines the control's RMSE is lower; "regret": the mean excess of its RMSE over the best strategy or control with
+        hindsight, in percent; "worst_regret". None where `auto` does not compete.
     """
     own = {line: section for line, section in lines.items() if AUTO in section.strategies}
     if not own:
         return None
     worse, regrets = [], {}
     for line, section in own.items():
-        opponent = section.best_of(REFERENCES)
-        against = section.against[AUTO][opponent]
+        against = section.over_best(AUTO)
         if against.verdict == "worse":
+            opponent = section.best_control
             worse.append({**line._asdict(), "opponent": opponent, "percent": against.difference, "p": against.p})
-        regrets[line] = _regret(section.rmse, [name for name in others if name in section.rmse])
+        regrets[line] = _regret(section.rmse, [*section.strategies, *section.controls])
     worst = max(regrets, key=lambda line: regrets[line])
     return {
         "lines": len(own),
         "worse": worse,
+        "behind": {
+            control: sum(section.rmse[control] < section.rmse[AUTO] for section in own.values())
+            for control in next(iter(own.values())).controls
+        },
         "regret": float(np.mean(list(regrets.values()))),
         "worst_regret": {"percent": regrets[worst], **worst._asdict()},
     }
@@ -215,7 +234,7 @@ def hostile_bar(cells: Sequence[FinishedCell]) -> list[dict[str, Any]]:
             groups.setdefault((cell.key["source"], cell.key["target"]), []).append(cell)
     found = []
     for (source, target), own in groups.items():
-        rmse = Errors.of([cell.frames for cell in own]).rmse()
+        rmse = FinishedCell.errors_of(own).rmse()
         reported = [cell.auto for cell in own if "transfers" in cell.auto]
         shares = [float(reasons["share"]) for reasons in reported if reasons.get("share") is not None]
         found.append(

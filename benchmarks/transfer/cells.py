@@ -30,6 +30,7 @@ from metarec.transfer import (
     TransferRounds,
     TransferSettings,
     competitors,
+    controls,
     domain_similarity,
     predict_round,
 )
@@ -57,20 +58,24 @@ OTHERS = "others"
 """The source of a cell that learns from all other sets."""
 
 SHOTS = (0, 1, 2, 5, 10)
-"""Passed to all rounds, whatever is requested, because the draws of users and their folds depend on it."""
+"""The numbers of shots that rounds can have."""
 
-COMPETITORS: Mapping[str, tuple[str, ...] | None] = {
-    LEAVE_ONE_OUT: None,
+COMPETITORS: Mapping[str, tuple[str, ...]] = {
+    # gradient_based and feature_alignment are left out, because ten draws take long enough without them.
+    LEAVE_ONE_OUT: ("auto", "model_agnostic", "prototype_based", "oracle", *controls()),
     PAIRS: ("scratch", "zero_shot", "model_agnostic", "mean", "best-single"),
     HOSTILE_PART: ("auto", "scratch", "mean", "best-single", "zero_shot"),
 }
-"""Part -> its competitors, if they exist; None: all."""
+"""Part -> its competitors."""
 
 LIBRARIES = ("lenskit", "lightgbm", "numpy", "scikit-learn", "scipy", "torch")
 
 
 CODE = (
-    *(f"metarec/{part}" for part in ("errors", "registry.py", "ratings", "bases", "episodes", "fusion", "meta")),
+    *(
+        f"metarec/{part}"
+        for part in ("errors", "registry.py", "ratings", "bases", "episodes", "fusion", "meta", "model")
+    ),
     "metarec/transfer",
     "benchmarks/transfer/hostile.py",
     "benchmarks/transfer/cells.py",
@@ -85,12 +90,14 @@ class TransferPlan:
         sets: the group: users have the same fold in all of them, and bases apply to all of them.
         work: the folder. settings: of the fusion, the same for all competitors.
         bases: names of the base recommenders; by default all that apply to every set.
+        shots: the numbers of shots of all rounds. The draws of users and their folds depend on them.
     """
 
     sets: tuple[RatingSet, ...]
     work: Path
     settings: TransferSettings = field(default_factory=TransferSettings, hash=False)
     bases: tuple[str, ...] | None = None
+    shots: tuple[int, ...] = SHOTS
 
     @property
     def store(self) -> CellStore:
@@ -109,7 +116,7 @@ def make_rounds(
     hostile = [hostile_domain(domains[name], kind) for name in largest for kind in HOSTILE]
     return TransferRounds(
         {**domains, **{domain.name: domain for domain in hostile}},
-        SHOTS,
+        plan.shots,
         bases=None if plan.bases is None else {name: {} for name in plan.bases},
         cache=plan.work / "bases",
         jobs=jobs,
@@ -121,6 +128,7 @@ def facts_of(plan: TransferPlan, domains: Mapping[str, Domain], rounds: Transfer
     """Part -> the facts that its cells depend on, besides their keys."""
     shared = {
         "data": {name: domain.fingerprint() for name, domain in domains.items()},
+        "shots": list(plan.shots),
         "episodes": rounds.settings.model_dump(exclude={"shots"}),
         "bases": list(rounds.bases),
         "fusion": repr(plan.settings),
@@ -172,15 +180,14 @@ def compute_cell(plan: TransferPlan, cell: Cell) -> CellResult:
 
 
 def _competing(part: str) -> list[str]:
-    wanted = COMPETITORS[part]
-    return [name for name in competitors() if wanted is None or name in wanted]
+    return [name for name in competitors() if name in COMPETITORS[part]]
 
 
 def _scored(
     given: Round, names: Sequence[str], settings: TransferSettings, seed: int, seconds: dict[str, float]
 ) -> tuple[dict[str, pd.DataFrame], dict[str, Any]]:
     test = given.plain_test
-    for other in (given.test, given.everyone.test):
+    for other in (given.test, given.more_users.test):
         if not np.array_equal(other.query_items, test.query_items) or list(other.users) != list(test.users):
             raise ValueError(f"{test.domain}: competitors do not predict the same rows")
     mask = test.batch.query.mask.numpy()
@@ -205,7 +212,7 @@ def _scored(
 def _similarity(given: Round, settings: TransferSettings, seed: int) -> dict[str, Any]:
     """The similarity of the only source and the target's few users, with an untrained learner."""
     (source,) = given.sources.values()
-    few = replace(given.everyone, train=given.few, standards=given.few_standards)
+    few = replace(given.more_users, train=given.few, standards=given.few_standards)
     found = domain_similarity(source, few, learner=settings.build(Shape.of(given.few.batch), seed))
     return {"score": found.score, "parts": dict(found.parts)}
 

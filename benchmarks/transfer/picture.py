@@ -1,81 +1,66 @@
-"""The gain of the fixed strategies over the best control, target by target, as one picture."""
+"""The gains of `auto` over three controls, target by target, as one picture."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from typing import Any
 
-from matplotlib.axes import Axes
+import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from benchmarks.cold.picture import INK, colour, marker
-from benchmarks.transfer.bars import FIXED, Line
-from benchmarks.transfer.statistics import Section
 
 __all__ = ["gains_picture"]
 
-STYLES = dict(zip(FIXED, ("-", ":"), strict=True))
+OVER = {
+    "over_scratch": "over scratch",
+    "over_stack": "over stack: what the sources' models add",
+    "over_best_control": "over the best control with hindsight",
+}
+SPREAD = 0.22
+"""The distance of two marks of one target."""
 
 
-def gains_picture(lines: Mapping[Line, Section]) -> Figure:
-    """A panel for each target (and a row for each regime): gain by target users, a colour for each number of shots.
+def gains_picture(name: str, regimes: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> Figure:
+    """A panel for each regime: the gain of a strategy on each target, a colour for each control.
 
-    Above zero the strategy is better than the best control, chosen with hindsight. A hollow mark is no significant
-    difference from it.
+    Args:
+        name: of the strategy. regimes: regime -> target -> gains, see :func:`benchmarks.transfer.bars.few_users_bar`.
     """
-    regimes = list(dict.fromkeys(line.regime for line in lines))
-    targets = list(dict.fromkeys(line.target for line in lines))
+    targets = list(dict.fromkeys(target for own in regimes.values() for target in own))
     figure = Figure(
-        figsize=(1.5 + 2.4 * len(targets), 1.6 + 2.8 * len(regimes)),
+        figsize=(1.8 + 4.2 * len(regimes), 1.8 + 0.5 * len(targets)),
         dpi=100,
         layout=ConstrainedLayoutEngine(w_pad=0.06, h_pad=0.08),
         facecolor="white",
     )
     FigureCanvasAgg(figure)
-    panels = figure.subplots(len(regimes), len(targets), sharex=True, sharey="row", squeeze=False)
-    users = sorted({line.users for line in lines})
-    shots = sorted({line.shots for line in lines})
-    for row, regime in zip(panels, regimes, strict=True):
-        row[0].set_ylabel(f"{regime}\ngain in RMSE, %", color=INK)
-        for axes, target in zip(row, targets, strict=True):
-            own = {line: section for line, section in lines.items() if (line.regime, line.target) == (regime, target)}
-            _panel(axes, own, users, shots)
-            axes.set_title(target, loc="left", fontsize=9, color=INK)
-    figure.suptitle("Gain over the best control, by users of the target", x=0.01, ha="left", color=INK)
-    figure.supxlabel("users of the target; hollow: no significant difference", fontsize=9, color=INK)
-    legend = panels[0, 0]
-    handles = [
-        *(legend.plot([], [], color=INK, linestyle=style, label=name)[0] for name, style in STYLES.items()),
-        *(
-            legend.plot([], [], color=colour(place), marker=marker(place), label=f"{number} shots")[0]
-            for place, number in enumerate(shots)
-        ),
-    ]
-    figure.legend(handles=handles, loc="outside upper right", ncols=len(handles), frameon=False, fontsize=8)
+    panels = figure.subplots(1, len(regimes), sharex=True, sharey=True, squeeze=False)[0]
+    for axes, (regime, own) in zip(panels, regimes.items(), strict=True):
+        for place, (over, label) in enumerate(OVER.items()):
+            rows = np.array([targets.index(target) for target in own]) + SPREAD * (place - 1)
+            gains = np.array([entry[over]["difference"] for entry in own.values()])
+            ends = np.array([entry[over]["interval"] or (np.nan, np.nan) for entry in own.values()])
+            axes.errorbar(
+                gains,
+                rows,
+                xerr=np.abs(ends - gains[:, None]).T,
+                color=colour(place),
+                marker=marker(place),
+                linestyle="",
+                markersize=5,
+                capsize=2,
+                label=label,
+            )
+        axes.axvline(0, color=INK, linewidth=1, zorder=1)
+        axes.set_title(regime, loc="left", fontsize=10, color=INK)
+        axes.set_yticks(range(len(targets)), targets)
+        axes.spines[["top", "right"]].set_visible(False)
+    panels[0].invert_yaxis()
+    figure.suptitle(f"Gain of {name} in RMSE, by what is scarce in the target", x=0.01, ha="left", color=INK)
+    figure.supxlabel("%, with 95 % intervals over draws; above 0 is better", fontsize=9, color=INK)
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=len(handles), frameon=False, fontsize=8)
     return figure
-
-
-def _panel(axes: Axes, own: Mapping[Line, Section], users: Sequence[int], shots: Sequence[int]) -> None:
-    for place, number in enumerate(shots):
-        for name, style in STYLES.items():
-            found = {
-                users.index(line.users): section.over_best(name)
-                for line, section in own.items()
-                if line.shots == number and name in section.strategies
-            }
-            where = sorted(found)
-            axes.plot(where, [found[x].difference for x in where], color=colour(place), linestyle=style, linewidth=1.2)
-            for x in where:
-                axes.plot(
-                    x,
-                    found[x].difference,
-                    marker=marker(place),
-                    color=colour(place),
-                    markersize=4.5,
-                    markerfacecolor="white" if found[x].verdict == "no difference" else colour(place),
-                )
-    axes.axhline(0, color=INK, linewidth=1, zorder=1)
-    axes.set_xticks(range(len(users)), [str(count) for count in users])
-    axes.set_xlim(-0.3, len(users) - 0.7)
-    axes.spines[["top", "right"]].set_visible(False)

@@ -11,7 +11,7 @@ from benchmarks.transfer.hostile import HOSTILE, largest_other
 from metarec.cells import Cell
 from metarec.errors import InputError
 from metarec.ratings import Domain
-from metarec.transfer.rounds import FOLDS, REGIMES, Regime
+from metarec.transfer.rounds import REGIMES, Regime
 
 __all__ = ["FEW", "Need", "Request", "cells_of", "needs_of"]
 
@@ -26,7 +26,7 @@ class Request:
     parts: tuple[str, ...] = PARTS
     shots: tuple[int, ...] = SHOTS
     target_users: tuple[int, ...] = (5, 20, 100)
-    rounds: int = 3
+    rounds: int = 10
     regimes: tuple[str, ...] = REGIMES
 
     def __post_init__(self) -> None:
@@ -40,9 +40,14 @@ class Request:
         users = self.target_users
         if not users or len(set(users)) < len(users) or min(users) < 2:
             raise InputError(f"--target-users must be different numbers >= 2 but got {_listed(users)}")
-        # Test users of more rounds than there are folds would no longer be different people.
-        if not 1 <= self.rounds <= FOLDS:
-            raise InputError(f"--rounds must be in 1..{FOLDS} but got {self.rounds}")
+        if self.rounds < 1:
+            raise InputError(f"--rounds must be >= 1 but got {self.rounds}")
+
+    @property
+    def all_shots(self) -> tuple[int, ...]:
+        """The numbers of shots of all parts, in increasing order."""
+        few = () if self.parts == (LEAVE_ONE_OUT,) else FEW[:1]
+        return tuple(sorted({*self.shots, *few}))
 
 
 def cells_of(request: Request, domains: Mapping[str, Domain], facts: Mapping[str, Mapping[str, Any]]) -> list[Cell]:

@@ -6,25 +6,33 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from benchmarks.cold.report import describe, p_value, signed, table
-from benchmarks.common.statistics import Comparison
 from benchmarks.transfer.bars import FEW_USERS, FIXED, HINDSIGHT, REFERENCES, WANTED, Line
 from benchmarks.transfer.statistics import Section
+from metarec.fusion.stackers import STACKERS
+from metarec.transfer.competitors import AVERAGED, ORACLE, ORACLE_USERS
 
 __all__ = ["markdown"]
 
 _HOW = """\
-- A target with a few users; all other sets are its sources. Test users are one fold of the users in each round, the
-  same people in all sets, and in no fit. All rounds are pooled.
+- A target with a few users; all other sets are its sources. A round is a draw: other target users, another fold of test
+  users, and another seed. Test users are the same people in all sets, and in no fit.
 - Regime *everything*: bases and fusion are fitted on the few users alone. Regime *labels*: bases are fitted on the
   whole target, and the fusion on the few users.
-- RMSE is on the unit scale of the target. Gain: how much lower the RMSE is, in percent; in brackets the 95 % bootstrap
-  interval over test users. A negative gain is a loss.
-- p: Wilcoxon signed-rank, two-sided, over test users, Holm-corrected for each strategy over all its comparisons in
-  this report. **better** takes a corrected p below 0.05, **worse** an uncorrected one; both take a gain and a rank
-  difference of the same sign.
-- Controls, which have no source: {controls}. The best control is the one with the lowest RMSE on these very test users.
-- Oracle: what the same models learn from all train users of the target.
+- RMSE is on the unit scale of the target, over all draws. Gain: how much lower the RMSE is, in percent. A negative gain
+  is a loss.
+- The unit is the draw. In brackets: the 95 % interval of a hierarchical bootstrap, over draws and, within each draw,
+  over its test users, with Student's quantile for the number of draws. p: paired t-test over the draws' gains,
+  two-sided, Holm-corrected for each strategy over all its comparisons in this report. **better** takes a corrected p
+  below 0.05 and an interval above 0, **worse** an uncorrected p below 0.05. Only what is *better* is bold.
+- Five draws use each fold of test users once, the sixth begins with new folds. So with more than five draws a test user
+  occurs in several of them, each time with other target users. Draws are still the unit.
+- Controls: {controls}. The best control is chosen with hindsight: it is the one with the lowest RMSE on these very test
+  users. zero_shot and pooled use the sources plainly. stack is the mixture of auto without the sources' models, so what
+  these models add is auto against stack. stack-mean is the plain mean of {averaged}, fitted on the few users.
+- Oracle: it {oracle}.
 """
+
+_LEFT_OUT = "- Not computed here: {names}.\n"
 
 
 def markdown(report: Mapping[str, Any], lines: Mapping[Line, Section]) -> str:
@@ -32,13 +40,16 @@ def markdown(report: Mapping[str, Any], lines: Mapping[Line, Section]) -> str:
 
     Args:
         report: as in the JSON file: `run`, and optionally `few_users`, `auto`, `ledger`, `pairs`,
-            `hostile`; `controls`: the competitors that need no source.
+            `hostile`; `controls`: what strategies are compared with; `left_out`: competitors without numbers.
         lines: the sections of the leave-one-out part.
     """
     controls = report["controls"]
-    parts = ["# Transfer between domains", _HOW.format(controls=", ".join(controls)), "## Bars"]
+    how = _HOW.format(controls=", ".join(controls), averaged=", ".join(AVERAGED), oracle=ORACLE_USERS)
+    if report["left_out"]:
+        how += _LEFT_OUT.format(names=", ".join(report["left_out"]))
+    parts = ["# Transfer between domains", how, "## Bars"]
     if report["few_users"]:
-        parts += _few_users(report["few_users"])
+        parts += [_few_users(contender, found) for contender, found in report["few_users"].items()]
     if report["auto"]:
         parts.append(_auto(report["auto"]))
     if report["ledger"]:
@@ -53,56 +64,53 @@ def markdown(report: Mapping[str, Any], lines: Mapping[Line, Section]) -> str:
     return "\n\n".join(part.strip() for part in [*parts, "## The run", describe(report["run"])]) + "\n"
 
 
-def _few_users(found: Mapping[str, Any]) -> list[str]:
-    parts = [
-        f"### At most {FEW_USERS} target users\n\nAll shots and numbers of users together; the gain over scratch "
-        f"(wanted: {WANTED['gain_over_scratch']:g} %), in brackets that over the best control, bold where it is "
-        "significantly better than every control."
-    ]
-    regimes = list(dict.fromkeys(regime for own in found.values() for regime in own["regimes"]))
-    for regime in regimes:
-        own = {contender: entry["regimes"].get(regime, {}) for contender, entry in found.items()}
-        targets = list(dict.fromkeys(target for entry in own.values() for target in entry))
-        rows = [
-            [target, *(_gains(entry.get(target), contender) for contender, entry in own.items())] for target in targets
-        ]
-        counts = [f"{entry['better_than_all'].get(regime, 0)} of {len(targets)}" for entry in found.values()]
-        rows.append(["better than every control", *counts])
-        parts.append(table([f"regime {regime}", *own], rows))
-    parts.append("\n".join(_worst(contender, entry["worst"]) for contender, entry in found.items()))
-    return parts
-
-
-def _gains(entry: Mapping[str, Any] | None, contender: str) -> str:
-    if entry is None:
-        return "–"
-    text = f"{signed(entry['over_scratch'], 1)} % ({signed(entry['over_best_control'], 2)} %)"
-    text = f"**{text}**" if entry["better_than_all"] else text
-    return f"{text} {entry['strategy']}" if contender == HINDSIGHT else text
-
-
-def _worst(contender: str, worst: Mapping[str, Any]) -> str:
-    kept = "kept" if worst["percent"] >= -WANTED["deficit"] else "MISSED"
-    return (
-        f"- {contender}: the lowest gain over the best control is {signed(worst['percent'], 2)} % "
-        f"(at least −{WANTED['deficit']:g} % wanted: {kept}), on {_line(worst)}"
+def _few_users(contender: str, found: Mapping[str, Any]) -> str:
+    named = " The strategy of each target is chosen with hindsight, too." if contender == HINDSIGHT else ""
+    head = (
+        f"### {contender}, at most {FEW_USERS} target users\n\nThe gain over all shots and numbers of users together "
+        f"(wanted over scratch: {WANTED['gain_over_scratch']:g} %).{named}"
     )
+    rows = []
+    for regime, targets in found["regimes"].items():
+        for target, entry in targets.items():
+            gains = [_gain(entry[over]) for over in ("over_scratch", "over_stack", "over_best_control")]
+            gains[-1] += f" {entry['best_control']}"
+            rows.append([regime, target, *([entry["strategy"]] if named else []), *gains, _yes(entry)])
+        better = found["better"][regime]
+        counts = [f"{better[over]} of {len(targets)}" for over in ("over_scratch", "over_stack", "over_best_control")]
+        counts.append(f"{better['over_all_controls']} of {len(targets)}")
+        rows.append([regime, "better on", *([""] if named else []), *counts])
+    over = ["over scratch", "over stack", "over the best control", "better than every control"]
+    heads = ["regime", "target", *(["strategy"] if named else []), *over]
+    worst = found["worst"]
+    kept = "kept" if worst["percent"] >= -WANTED["deficit"] else "MISSED"
+    end = (
+        f"The lowest gain of {contender} over the best control is {signed(worst['percent'], 2)} % "
+        f"(at least −{WANTED['deficit']:g} % wanted: {kept}), on {_line(worst)}."
+    )
+    return f"{head}\n\n{table(heads, rows)}\n\n{end}"
+
+
+def _yes(entry: Mapping[str, Any]) -> str:
+    return "yes" if entry["better_than_all"] else "no"
 
 
 def _auto(found: Mapping[str, Any]) -> str:
     kept = "kept" if found["regret"] < WANTED["regret"] else "MISSED"
+    behind = ", ".join(f"{control} {count}" for control, count in found["behind"].items())
     lines = [
-        "### auto",
+        "### auto, line by line",
         "",
-        f"- significantly worse (uncorrected) than the best of {', '.join(REFERENCES)} on {len(found['worse'])} of "
-        f"{found['lines']} lines" + (":" if found["worse"] else ""),
+        f"- significantly worse (uncorrected) than the best control on {len(found['worse'])} of {found['lines']} lines"
+        + (":" if found["worse"] else ""),
         *(
             f"  - {_line(one)}: {signed(one['percent'], 2)} % against {one['opponent']}, p {p_value(one['p'])}"
             for one in found["worse"]
         ),
-        f"- regret against the best strategy with hindsight: {signed(found['regret'], 2)} % on average (less than "
-        f"{WANTED['regret']:g} % wanted: {kept}), at most {signed(found['worst_regret']['percent'], 2)} % on "
-        f"{_line(found['worst_regret'])}",
+        f"- of {found['lines']} lines, on how many each control has a lower RMSE than auto: {behind}",
+        f"- regret against the best strategy or control with hindsight: {signed(found['regret'], 2)} % on average "
+        f"(less than {WANTED['regret']:g} % wanted: {kept}), at most {signed(found['worst_regret']['percent'], 2)} % "
+        f"on {_line(found['worst_regret'])}",
     ]
     return "\n".join(lines)
 
@@ -158,25 +166,26 @@ def _correlation(entry: Mapping[str, Any]) -> str:
 
 
 def _errors(own: Mapping[Line, Section], controls: Sequence[str]) -> str:
-    tuned = [name for name in controls if name not in REFERENCES]
-    first = next(iter(own.values()))
-    others = [name for name in first.rmse if name not in controls]
+    shown = [name for name in controls if name not in STACKERS.names() or name in REFERENCES]
+    tuned = [name for name in controls if name not in shown]
+    others = [name for name in next(iter(own.values())).rmse if name not in controls]
     rows = []
     for line, section in own.items():
-        lowest = min(section.rmse[name] for name in section.rmse if name != "oracle")
+        lowest = min(section.rmse[name] for name in section.rmse if name != ORACLE)
         best = section.best_of(tuned) if tuned else None
-        stacker = ["–"] if best is None else [f"{_rmse(section.rmse[best], lowest)} {best}"]
         rows.append(
             [
                 line.target,
                 str(line.shots),
+                str(section.n_draws),
                 f"{section.n_users:,}",
-                *(_rmse(section.rmse[name], lowest) for name in REFERENCES),
-                *stacker,
+                *(_rmse(section.rmse[name], lowest) for name in shown),
+                "–" if best is None else f"{_rmse(section.rmse[best], lowest)} {best}",
                 *(_rmse(section.rmse[name], lowest) for name in others),
             ]
         )
-    return table(["target", "shots", "test users", *REFERENCES, "best stacker", *others], rows)
+    heads = ["target", "shots", "draws", "test users", *shown, "best other stacker", *others]
+    return f"RMSE; * the lowest of its line, without the oracle.\n\n{table(heads, rows)}"
 
 
 def _verdicts(own: Mapping[Line, Section]) -> str:
@@ -187,25 +196,29 @@ def _verdicts(own: Mapping[Line, Section]) -> str:
         fixed = [_against(section, name) if name in section.strategies else "–" for name in FIXED]
         best = section.best_strategy
         rows.append([line.target, str(line.shots), section.best_control, f"{best}: {_against(section, best)}", *fixed])
-    heads = ["target", "shots", "best control", HINDSIGHT, *FIXED]
+    heads = ["target", "shots", "best control (hindsight)", HINDSIGHT, *FIXED]
     note = "Gain over the best control [95 %], p (Holm); of the controls, better than / worse than / of how many."
     return f"{note}\n\n{table(heads, rows)}"
 
 
 def _against(section: Section, name: str) -> str:
     over, words = section.over_best(name), section.verdicts(name)
-    text = f"{_gain(over)}, p {p_value(over.p_holm)}; {words.count('better')}/{words.count('worse')}/{len(words)}"
-    return f"**{text}**" if section.beats_all(name) else text
+    p = "" if over.p_holm is None else f", p {p_value(over.p_holm)}"
+    return f"{_gain(over._asdict())}{p}; {words.count('better')}/{words.count('worse')}/{len(words)}"
 
 
-def _gain(against: Comparison) -> str:
-    assert against.interval is not None
-    low, high = against.interval
-    return f"{signed(against.difference, 2)} % [{signed(low, 2)}, {signed(high, 2)}]"
+def _gain(against: Mapping[str, Any]) -> str:
+    """A gain with its interval, bold if it is better; `against`: the values of an :class:`Against`."""
+    text = f"{signed(against['difference'], 2)} %"
+    if against["interval"] is None:
+        return f"{text} (one draw)"
+    low, high = against["interval"]
+    text += f" [{signed(low, 2)}, {signed(high, 2)}]"
+    return f"**{text}**" if against["verdict"] == "better" else text
 
 
 def _rmse(value: float, lowest: float) -> str:
-    return f"**{value:.4f}**" if value == lowest else f"{value:.4f}"
+    return f"{value:.4f}\\*" if value == lowest else f"{value:.4f}"
 
 
 def _line(line: Mapping[str, Any]) -> str:

@@ -3,7 +3,8 @@
 Three parts. *leave-one-out*: each set is the target once, with all others as sources and all competitors. *pairs*: each
 set is the only source of each other one, with the similarity of the two. *hostile*: the only source is another set with
 inverted ratings. Each round of each of them is a cell, kept as soon as it is finished: the same command continues after
-an interruption, and a command with more options computes only the missing cells.
+an interruption, and a command with more target users, rounds or regimes computes only the missing cells. Other numbers
+of shots are other draws of users, because the users of a draw have enough ratings for all of them.
 """
 
 from __future__ import annotations
@@ -43,6 +44,7 @@ def run(plan: Any, request: Any, jobs: int, out: Path, json_file: Path, argument
     """
     from benchmarks.common.machine import describe_run
     from benchmarks.common.terminal import Board
+    from benchmarks.transfer.bars import AUTO
     from benchmarks.transfer.cells import LIBRARIES, ROOT
     from benchmarks.transfer.picture import gains_picture
     from benchmarks.transfer.report import markdown
@@ -71,8 +73,8 @@ def run(plan: Any, request: Any, jobs: int, out: Path, json_file: Path, argument
     }
     text = markdown(report, lines)
     (out / "transfer.md").write_text(text, encoding="utf-8")
-    if lines:
-        gains_picture(lines).savefig(out / "transfer.png")
+    if AUTO in (report["few_users"] or {}):
+        gains_picture(AUTO, report["few_users"][AUTO]["regimes"]).savefig(out / "transfer.png")
     # Without indentation, for there are thousands of numbers.
     json_file.write_text(json.dumps(report, separators=(",", ":")) + "\n", encoding="utf-8")
     print(text.partition("## Bars")[2].partition("\n## ")[0].strip())
@@ -91,6 +93,9 @@ def _computed(plan: Any, request: Any, domains: Any, jobs: int, board: Any) -> A
     for part in request.parts:
         own, left = ([cell for cell in some if cell.key["part"] == part] for some in (cells, missing))
         board.say(state_of(part, own, left, plan.store))
+    # Bases are fitted for hours, so too few users are found before.
+    for target in {cell.key["target"] for cell in missing}:
+        rounds.check(target, target_users=max(cell.key["users"] for cell in missing))
     needs = needs_of(missing, list(domains))
     for place, need in enumerate(needs):
         board.show(place, len(needs), f"bases: {need.name}, round {need.number}")
@@ -137,7 +142,7 @@ def main(
     target_users: Annotated[
         str, typer.Option(metavar="A,B", help="Users of the target, where all others are sources.")
     ] = "5,20,100",
-    rounds: Annotated[int, typer.Option(metavar="N", help="Folds of test users, each with a seed of its own.")] = 3,
+    rounds: Annotated[int, typer.Option(metavar="N", help="Draws of test users and of target users.")] = 10,
     regimes: Annotated[
         str, typer.Option(metavar="A,B", help="What there is little of in the target.")
     ] = "everything,labels",
@@ -182,7 +187,7 @@ def main(
             )
         target = json_file or out / "transfer.json"
         make_folders(work, out, target.absolute().parent)
-        run(TransferPlan(found, work), request, jobs, out, target, sys.argv[1:])
+        run(TransferPlan(found, work, shots=request.all_shots), request, jobs, out, target, sys.argv[1:])
 
 
 if __name__ == "__main__":

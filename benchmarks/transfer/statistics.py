@@ -1,35 +1,35 @@
-"""Paired comparisons of transfer strategies with controls without sources, over all test users of all rounds.
+"""Paired comparisons of transfer strategies with controls, over draws of users.
 
-Test users of different rounds are different people, so they are pooled: RMSE and MAE are over all their query rows, on
-the unit scale of the target. The Wilcoxon signed-rank test is over users, on the differences of their mean squared
-errors. The p values of each strategy are Holm-corrected over all its comparisons in one call; verdicts are those
-of :mod:`benchmarks.common.statistics`: "better" needs the corrected p, "worse" the uncorrected one.
+A round is a draw: other target users, other test users, another seed. It is one observation of a strategy, however many
+test users it has. So intervals and tests take the draw as the unit, see :mod:`metarec.evaluation.draws`. RMSE and MAE
+are over all query rows of all draws, on the unit scale of the target. The p values of each strategy are Holm-corrected
+over all its comparisons in one call. "better" needs the corrected p and an interval above 0, "worse" the uncorrected p.
 """
 
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import pandas as pd
 
-from benchmarks.common.statistics import Comparison, SignedRank, holm, signed_rank, verdict
-from metarec.evaluation.metrics import RESAMPLES, Gain
+from benchmarks.common.statistics import holm
+from metarec.evaluation.draws import DrawGain, gains_over_draws, verdict
 
-__all__ = ["Errors", "Section", "compare", "gain"]
+__all__ = ["Against", "Errors", "Section", "compare", "gain"]
 
 Key = TypeVar("Key", bound=Hashable)
 
 
 @dataclass(frozen=True)
 class Errors:
-    """Sums of errors on the unit scale by test user.
+    """Sums of errors on the unit scale by draw and test user.
 
     Attributes:
-        ratings: [U] the number of predicted ratings, by user.
-        squared, absolute: [U, competitors] sums over these ratings, by user.
+        ratings: the number of predicted ratings, indexed by draw and user.
+        squared, absolute: sums over these ratings; the same rows, a column for each competitor.
     """
 
     ratings: pd.Series
@@ -37,14 +37,26 @@ class Errors:
     absolute: pd.DataFrame
 
     @classmethod
-    def of(cls, several: Iterable[Mapping[str, pd.DataFrame]]) -> Errors:
-        """From the frames of cells; errors of a user in several of them, such as with other shots, are summed."""
+    def of(cls, several: Iterable[tuple[int, Mapping[str, pd.DataFrame]]]) -> Errors:
+        """From draws and the frames of cells; errors of a user in a draw, such as with other shots, are summed."""
         tables = list(several)
         squared, absolute = (
-            pd.concat([table[measure] for table in tables]).groupby("user", sort=False).sum()
+            pd.concat([frames[measure].assign(draw=draw) for draw, frames in tables])
+            .groupby(["draw", "user"], sort=False)
+            .sum()
             for measure in ("squared", "absolute")
         )
         return cls(squared.pop("ratings"), squared, absolute.drop(columns="ratings"))
+
+    @property
+    def n_users(self) -> int:
+        """The number of different test users; a user can be in several draws."""
+        return int(self.ratings.index.get_level_values("user").nunique())
+
+    @property
+    def n_draws(self) -> int:
+        """The number of draws."""
+        return int(self.ratings.index.get_level_values("draw").nunique())
 
     def rmse(self) -> dict[str, float]:
         """Competitor -> the root of its mean squared error over all ratings."""
@@ -59,27 +71,53 @@ class Errors:
         return {str(name): float(value) for name, value in values.items()}
 
 
+class Against(NamedTuple):
+    """A strategy against one control.
+
+    Attributes:
+        difference: how much lower the strategy's RMSE is, in percent. by_draw: the same in each draw.
+        interval: of the difference, 95 %, over draws. p: of the paired t-test over draws. p_holm: corrected. All three
+            are None for one draw.
+        verdict: better, worse, "no difference" or "one draw".
+    """
+
+    difference: float
+    interval: tuple[float, float] | None
+    p: float | None
+    p_holm: float | None
+    by_draw: tuple[float, ...]
+    verdict: str
+
+    @classmethod
+    def of(cls, found: DrawGain, p_holm: float | None) -> Against:
+        """From a gain and its corrected p."""
+        interval = None if found.low is None or found.high is None else (found.low, found.high)
+        return cls(found.percent, interval, found.p, p_holm, found.by_draw, verdict(found, p_holm))
+
+
 @dataclass(frozen=True)
 class Section:
     """The numbers of one target under one condition.
 
     Attributes:
+        n_users: different test users. n_draws: draws of users.
         rmse, mae: competitor -> the error on the unit scale.
-        controls: competitors without sources. strategies: those that are compared with them.
-        against: strategy -> control -> the comparison; a difference above 0: the strategy's RMSE is lower, in percent.
+        controls: what the strategies are compared with. strategies: those that are compared.
+        against: strategy -> control -> the comparison.
     """
 
     n_users: int
+    n_draws: int
     n_ratings: int
     rmse: Mapping[str, float]
     mae: Mapping[str, float]
     controls: Sequence[str]
     strategies: Sequence[str]
-    against: Mapping[str, Mapping[str, Comparison]]
+    against: Mapping[str, Mapping[str, Against]]
 
     @property
     def best_control(self) -> str:
-        """The control with the lowest RMSE on these very test users."""
+        """The control with the lowest RMSE on these very test users: chosen with hindsight."""
         return self.best_of(self.controls)
 
     @property
@@ -99,7 +137,7 @@ class Section:
         """Whether the strategy is significantly better than every control."""
         return all(word == "better" for word in self.verdicts(strategy))
 
-    def over_best(self, strategy: str) -> Comparison:
+    def over_best(self, strategy: str) -> Against:
         """The comparison with the best control."""
         return self.against[strategy][self.best_control]
 
@@ -107,6 +145,7 @@ class Section:
         """All of it as JSON values."""
         return {
             "n_users": self.n_users,
+            "n_draws": self.n_draws,
             "n_ratings": self.n_ratings,
             "rmse": dict(self.rmse),
             "mae": dict(self.mae),
@@ -139,64 +178,45 @@ def compare(
         seed: of the bootstrap.
     """
     there = {key: [name for name in strategies if name in errors.squared] for key, errors in conditions.items()}
-    gains = {key: _gains(errors, there[key], controls, seed) for key, errors in conditions.items()}
-    tests = {key: _tests(errors, there[key], controls) for key, errors in conditions.items()}
-    against: dict[Key, dict[str, dict[str, Comparison]]] = {
-        key: {name: {} for name in names} for key, names in there.items()
+    gains = {
+        key: gains_over_draws(
+            errors.squared, [(name, control) for name in there[key] for control in controls], seed=seed
+        )
+        for key, errors in conditions.items()
     }
-    for name in strategies:
-        family = [(key, control) for key in conditions if name in there[key] for control in controls]
-        corrected = holm([tests[key][name, control].p for key, control in family])
-        for (key, control), p_holm in zip(family, corrected, strict=True):
-            found, test = gains[key][name, control], tests[key][name, control]
-            against[key][name][control] = Comparison(
-                found.percent,
-                (found.low, found.high),
-                test.p,
-                float(p_holm),
-                test.effect,
-                verdict(found.percent, test, float(p_holm)),
-            )
+    corrected = _corrected(gains, strategies)
     return {
         key: Section(
-            len(errors.ratings),
+            errors.n_users,
+            errors.n_draws,
             int(errors.ratings.sum()),
             errors.rmse(),
             errors.mae(),
             tuple(controls),
             tuple(there[key]),
-            against[key],
+            {
+                name: {
+                    control: Against.of(gains[key][name, control], corrected.get((key, name, control)))
+                    for control in controls
+                }
+                for name in there[key]
+            },
         )
         for key, errors in conditions.items()
     }
 
 
-def _tests(errors: Errors, strategies: Sequence[str], controls: Sequence[str]) -> dict[tuple[str, str], SignedRank]:
-    means = errors.squared.div(errors.ratings, axis=0)
-    return {
-        (name, control): signed_rank((means[control] - means[name]).to_numpy())
-        for name in strategies
-        for control in controls
-    }
-
-
-def _gains(
-    errors: Errors, strategies: Sequence[str], controls: Sequence[str], seed: int
-) -> dict[tuple[str, str], Gain]:
-    """With 95 % intervals: a percentile bootstrap over users, with the same draws for all."""
-    number = len(errors.ratings)
-    draws = np.random.default_rng(seed).multinomial(number, np.full(number, 1 / number), size=RESAMPLES)
-    names = list(dict.fromkeys([*strategies, *controls]))
-    sums = errors.squared[names].to_numpy()
-    drawn = dict(zip(names, (draws @ sums).T, strict=True))
-    whole = dict(zip(names, sums.sum(0), strict=True))
-    found = {}
-    for name in strategies:
-        for control in controls:
-            low, high = np.percentile(_percent(drawn[name], drawn[control]), [2.5, 97.5])
-            found[name, control] = Gain(float(_percent(whole[name], whole[control])), float(low), float(high))
+def _corrected(
+    gains: Mapping[Key, Mapping[tuple[str, str], DrawGain]], strategies: Sequence[str]
+) -> dict[tuple[Key, str, str], float]:
+    """The corrected p values; comparisons without one are left out."""
+    found: dict[tuple[Key, str, str], float] = {}
+    for strategy in strategies:
+        family = {
+            (key, name, control): own.p
+            for key, several in gains.items()
+            for (name, control), own in several.items()
+            if name == strategy and own.p is not None
+        }
+        found |= dict(zip(family, map(float, holm(list(family.values()))), strict=True))
     return found
-
-
-def _percent(ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
-    return 100 * (1 - np.sqrt(ours / np.maximum(theirs, 1e-300)))

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from benchmarks.transfer.bars import (
-    SCRATCH,
     WANTED,
     FinishedCell,
     Line,
@@ -21,16 +20,12 @@ from benchmarks.transfer.bars import (
 from benchmarks.transfer.cells import HOSTILE_PART, LEAVE_ONE_OUT, PAIRS
 from benchmarks.transfer.statistics import Section, compare
 from metarec.cells import Cell, CellStore
-from metarec.transfer import STRATEGIES
-from metarec.transfer.competitors import baselines
+from metarec.transfer import STRATEGIES, competitors, controls
 
 __all__ = ["CARRYING", "cells_json", "load", "summarise"]
 
-CONTROLS = (SCRATCH, "zero_shot", "pooled")
-"""Strategies that show what the others add."""
-
-CARRYING = tuple(name for name in STRATEGIES.names() if name not in CONTROLS)
-"""The strategies that are compared with models without sources."""
+CARRYING = tuple(name for name in STRATEGIES.names() if name not in controls())
+"""The strategies that are compared with the controls."""
 
 
 def load(store: CellStore, cells: Sequence[Cell]) -> list[tuple[FinishedCell, float]]:
@@ -48,23 +43,25 @@ def summarise(finished: Sequence[FinishedCell]) -> tuple[dict[str, Any], dict[Li
     """The numbers, as JSON values, and the sections of the leave-one-out part.
 
     Returns:
-        "wanted", "controls"; "lines" and "few_users_pooled": all comparisons; and the bars "few_users", "auto",
-        "ledger", "hostile", "pairs", which are None where they were not requested.
+        "wanted", "controls", "left_out" (competitors that were not computed); "lines" and "few_users_pooled": all
+        comparisons; and the bars "few_users", "auto", "ledger", "hostile", "pairs", which are None where they were not
+        requested.
     """
     by_part: dict[str, list[FinishedCell]] = {LEAVE_ONE_OUT: [], PAIRS: [], HOSTILE_PART: []}
     for one in finished:
         by_part[one.key["part"]].append(one)
     left_out, pairs, hostile = by_part.values()
-    controls = [SCRATCH, *baselines()]
-    lines = compare(lines_of(left_out), CARRYING, controls)
-    pooled = compare(pooled_few(left_out), CARRYING, controls)
+    lines = compare(lines_of(left_out), CARRYING, controls())
+    pooled = compare(pooled_few(left_out), CARRYING, controls())
+    computed = {name for section in lines.values() for name in section.rmse}
     return {
         "wanted": WANTED,
-        "controls": controls,
+        "controls": controls(),
+        "left_out": [name for name in competitors() if computed and name not in computed],
         "lines": [{**line._asdict(), **section.to_json()} for line, section in lines.items()],
         "few_users_pooled": [{**condition._asdict(), **section.to_json()} for condition, section in pooled.items()],
         "few_users": few_users_bar(lines, pooled) or None,
-        "auto": auto_bar(lines, [name for name in STRATEGIES.names() if name != "auto"]),
+        "auto": auto_bar(lines),
         "ledger": ledger(left_out),
         "hostile": hostile_bar(hostile) or None,
         "pairs": pairs_bar(pairs) if pairs else None,

@@ -13,7 +13,7 @@ from metarec.compare.cells import StrategyResult
 from metarec.compare.job import Watcher
 from metarec.compare.plan import SCRATCH, RoundKey
 from metarec.compare.summary import Comparison, Setting, best_of
-from metarec.transfer.competitors import ORACLE
+from metarec.transfer.competitors import ORACLE, ORACLE_USERS
 
 __all__ = ["TerminalWatcher", "show_comparison", "show_where"]
 
@@ -44,10 +44,15 @@ def show_comparison(console: Console, comparison: Comparison) -> None:
     """Print a table for each setting."""
     for setting in comparison.settings():
         console.print(_table(comparison, setting))
-    notes = ["* the best of its column", "gain: how much less RMSE over all shots, with its 95 % interval"]
+    notes = [
+        "* the best of its column",
+        "gain: how much less RMSE over all shots, with its 95 % interval over draws of users, bold where it is above 0",
+    ]
     if ORACLE in comparison.plan.strategies:
-        notes.append(f"{ORACLE}: learned from every train user of the target")
+        notes.append(f"{ORACLE}: {ORACLE_USERS}")
     console.print(as_text("; ".join(notes)))
+    for sentence in comparison.sentences():
+        console.print(as_text(sentence), soft_wrap=True)
 
 
 def show_where(console: Console, comparison: Comparison, tracking_uri: str) -> None:
@@ -58,8 +63,9 @@ def show_where(console: Console, comparison: Comparison, tracking_uri: str) -> N
 def _table(comparison: Comparison, setting: Setting) -> Table:
     plan = comparison.plan
     together = comparison.lines_of(setting, None)
+    draws = f"{plan.seeds} draws" if plan.seeds > 1 else "one draw"
     table = Table(
-        title=f"{plan.target}, scale {comparison.scale}: RMSE with {setting}, mean over {plan.seeds} seeds, "
+        title=f"{plan.target}, scale {comparison.scale}: RMSE with {setting}, mean over {draws}, "
         f"{together[0].n_users:,} test users",
         title_justify="left",
     )
@@ -71,8 +77,10 @@ def _table(comparison: Comparison, setting: Setting) -> Table:
     best = [best_of(column) for column in columns]
     for place, strategy in enumerate(plan.strategies):
         numbers = [
-            Text(f"{'*' if leader == strategy else ''}{column[place].rmse:.4f}", "bold" if leader == strategy else "")
+            f"{'*' if leader == strategy else ''}{column[place].rmse:.4f}"
             for column, leader in zip(columns, best, strict=True)
         ]
-        table.add_row(strategy, *numbers, str(together[place].gain or ""), style="dim" if strategy == ORACLE else None)
+        gain = together[place].gain
+        shown = Text("" if gain is None else str(gain), "bold" if gain is not None and gain.is_above_zero else "")
+        table.add_row(strategy, *numbers, shown, style="dim" if strategy == ORACLE else None)
     return table

@@ -15,7 +15,7 @@ from metarec.cells import Cell, CellResult, CellStore, run_cells
 from metarec.compare.cells import StrategyResult, cells_on_disk, compute_cell
 from metarec.compare.plan import CellKey, ComparisonPlan, RoundKey, World
 from metarec.compare.records import Reporter, cell_record, line_metrics, plan_params
-from metarec.compare.summary import Comparison, lines
+from metarec.compare.summary import Comparison, added, lines
 from metarec.episodes import DomainEpisodes
 from metarec.errors import check_name
 from metarec.files import make_folders
@@ -128,6 +128,7 @@ def run_comparison(plan: ComparisonPlan, domains: Mapping[str, Domain], job: Job
             str(domains[plan.target].scale),
             results,
             lines(plan, results),
+            added(plan, results),
             similarity,
             run.experiment_id,
             run.run_id,

@@ -15,7 +15,10 @@ from metarec.transfer import TransferRounds, TransferSettings, competitors
 from metarec.transfer.competitors import check_competitors
 from metarec.transfer.rounds import REGIMES, Regime
 
-__all__ = ["SCRATCH", "CellKey", "ComparisonPlan", "RoundKey", "World"]
+__all__ = ["AUTO", "SCRATCH", "CellKey", "ComparisonPlan", "RoundKey", "World"]
+
+AUTO = "auto"
+"""The strategy that mixes transferred models with stackers of the few users."""
 
 SCRATCH = "scratch"
 """The strategy that all gains are measured against; every plan has it."""
@@ -72,7 +75,7 @@ class ComparisonPlan:
         target: the domain that has few users.
         strategies: names, see :func:`~metarec.transfer.competitors`; ``scratch`` is put first if it is missing.
         shots, target_users: numbers, each in increasing order and once.
-        seeds: how many rounds of each kind. The first five test different users.
+        seeds: how many rounds of each kind, each with other target users. The first five test different users.
         regimes: what is scarce in the target.
         fusion: how networks are made and trained. episodes: how episodes are cut; `shots` replaces its own number.
         bases: name -> options; None takes all built-in ones that have something to learn from in every domain.

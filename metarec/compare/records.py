@@ -48,8 +48,11 @@ def plan_params(plan: ComparisonPlan, domains: Mapping[str, Domain]) -> dict[str
 
 
 def line_metrics(comparison: Comparison) -> dict[str, float]:
-    """The RMSE of each line of the table, for the comparison's own run."""
-    return {_metric(line): line.rmse for line in comparison.lines if line.shots is not None}
+    """The RMSE of each line of the table, and the gain of auto over stack, for the comparison's own run."""
+    added = {
+        f"{regime}/{users} users/auto_over_stack": gain.percent for (regime, users), gain in comparison.added.items()
+    }
+    return {_metric(line): line.rmse for line in comparison.lines if line.shots is not None} | added
 
 
 def _metric(line: Line) -> str:

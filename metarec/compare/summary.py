@@ -1,4 +1,4 @@
-"""From cells to the lines of a table: means over seeds, and gains over training from scratch."""
+"""From cells to the lines of a table: means over draws, gains over training from scratch, and what sources add."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import numpy as np
 import pandas as pd
 
 from metarec.compare.cells import StrategyResult
-from metarec.compare.plan import SCRATCH, ComparisonPlan
-from metarec.evaluation.metrics import Gain, paired_gains
-from metarec.transfer.competitors import ORACLE
+from metarec.compare.plan import AUTO, SCRATCH, ComparisonPlan
+from metarec.evaluation.draws import DrawGain, gains_over_draws
+from metarec.transfer.competitors import ORACLE, STACK
 from metarec.transfer.rounds import Regime
 
-__all__ = ["Comparison", "Line", "Setting", "best_of", "lines"]
+__all__ = ["Comparison", "Line", "Setting", "added", "best_of", "lines"]
 
 
 class Setting(NamedTuple):
@@ -26,7 +26,7 @@ class Setting(NamedTuple):
 
     def __str__(self) -> str:
         ending = "" if self.regime == "everything" else ", where only labels are few"
-        return f"{self.target_users} known users{ending}"
+        return f"{self.target_users} target users{ending}"
 
 
 class Line(NamedTuple):
@@ -34,9 +34,9 @@ class Line(NamedTuple):
 
     Attributes:
         shots: None for all numbers of shots together, where only the gain has a meaning.
-        rmse, mae, unit_rmse: means over the seeds, the first two in the target's own units.
+        rmse, mae, unit_rmse: means over the draws, the first two in the target's own units.
         gain: over training from scratch; None for scratch itself.
-        n_users: test users of all seeds.
+        n_users: different test users of all draws.
     """
 
     setting: Setting
@@ -45,24 +45,41 @@ class Line(NamedTuple):
     rmse: float
     mae: float
     unit_rmse: float
-    gain: Gain | None
+    gain: DrawGain | None
     n_users: int
 
 
 def lines(plan: ComparisonPlan, results: Sequence[StrategyResult]) -> list[Line]:
     """The summary of all cells, in the order of the plan.
 
-    A gain compares the errors on the same rows: all rows of a test user, of all seeds (and numbers of shots) together,
-    are drawn or left out at once, see :func:`~metarec.evaluation.metrics.paired_gains`.
+    A gain compares the errors on the same rows. Each seed is a draw of users, and all rows of a test user in a draw, of
+    all numbers of shots, belong together, see :func:`~metarec.evaluation.draws.gains_over_draws`.
     """
     found = []
-    for setting in (Setting(regime, users) for regime in plan.regimes for users in plan.target_users):
-        own = [
-            one for one in results if Setting(one.cell.round.world.regime, one.cell.round.world.target_users) == setting
-        ]
+    for setting, own in _by_setting(plan, results).items():
         for shots in (*plan.shots, None):
             judged = [one for one in own if shots is None or one.cell.round.shots == shots]
             found += _lines_of(plan, setting, shots, judged)
+    return found
+
+
+def added(plan: ComparisonPlan, results: Sequence[StrategyResult]) -> dict[Setting, DrawGain]:
+    """What the sources' models add: the gain of auto over stack, over all shots; empty unless both are in the plan."""
+    if not {AUTO, STACK} <= set(plan.strategies):
+        return {}
+    return {
+        setting: gains_over_draws(_squared(own), [(AUTO, STACK)])[AUTO, STACK]
+        for setting, own in _by_setting(plan, results).items()
+    }
+
+
+def _by_setting(plan: ComparisonPlan, results: Sequence[StrategyResult]) -> dict[Setting, list[StrategyResult]]:
+    found: dict[Setting, list[StrategyResult]] = {
+        Setting(regime, users): [] for regime in plan.regimes for users in plan.target_users
+    }
+    for one in results:
+        world = one.cell.round.world
+        found[Setting(world.regime, world.target_users)].append(one)
     return found
 
 
@@ -70,23 +87,29 @@ def _lines_of(
     plan: ComparisonPlan, setting: Setting, shots: int | None, results: Sequence[StrategyResult]
 ) -> list[Line]:
     squared = _squared(results)
+    others = [strategy for strategy in plan.strategies if strategy != SCRATCH]
+    gains = gains_over_draws(squared, [(strategy, SCRATCH) for strategy in others])
+    n_users = squared.index.get_level_values("user").nunique()
     found = []
     for strategy in plan.strategies:
         scores = [one.scores for one in results if one.cell.strategy == strategy]
         rmse, mae, unit_rmse = np.mean(
             [[own.values[name] for name in ("rmse", "mae", "unit_rmse")] for own in scores], axis=0
         ).tolist()
-        gain = None
-        if strategy != SCRATCH:
-            gain = paired_gains(squared[strategy].to_numpy(), squared[[SCRATCH]])[SCRATCH]
-        found.append(Line(setting, strategy, shots, rmse, mae, unit_rmse, gain, len(squared)))
+        gain = gains.get((strategy, SCRATCH))
+        found.append(Line(setting, strategy, shots, rmse, mae, unit_rmse, gain, n_users))
     return found
 
 
 def _squared(results: Sequence[StrategyResult]) -> pd.DataFrame:
-    """Sums of squared errors: a row for each test user, a column for each strategy."""
-    parts = [pd.DataFrame({"user": one.users, "strategy": one.cell.strategy, "sum": one.squared}) for one in results]
-    return pd.concat(parts).pivot_table(index="user", columns="strategy", values="sum", aggfunc="sum")
+    """Sums of squared errors: a row for each draw and test user, a column for each strategy."""
+    parts = [
+        pd.DataFrame(
+            {"draw": one.cell.round.world.seed, "user": one.users, "strategy": one.cell.strategy, "sum": one.squared}
+        )
+        for one in results
+    ]
+    return pd.concat(parts).pivot_table(index=["draw", "user"], columns="strategy", values="sum", aggfunc="sum")
 
 
 def best_of(some: Sequence[Line]) -> str | None:
@@ -101,6 +124,7 @@ class Comparison:
 
     Attributes:
         scale: of the target. results: every cell, in the order of the plan.
+        added: setting -> the gain of auto over stack, see :func:`added`.
         similarity: domain -> domain -> similarity in [0, 1], without any test user of the first round.
         experiment_id, run_id: of the parent run, where there is one.
     """
@@ -110,6 +134,7 @@ class Comparison:
     scale: str
     results: Sequence[StrategyResult]
     lines: Sequence[Line]
+    added: Mapping[Setting, DrawGain]
     similarity: Mapping[str, Mapping[str, float]]
     experiment_id: str | None = None
     run_id: str | None = None
@@ -122,8 +147,17 @@ class Comparison:
         """One for each strategy, in their order."""
         return [line for line in self.lines if line.setting == setting and line.shots == shots]
 
+    def sentences(self) -> list[str]:
+        """What the sources' models add, in one sentence for each setting."""
+        draws = self.plan.seeds
+        over = f", over {draws} draws of users" if draws > 1 else ""
+        return [
+            f"With {setting} the sources' models add {gain} to the mixture of stackers ({AUTO} against {STACK}{over})."
+            for setting, gain in self.added.items()
+        ]
+
     def to_json(self) -> dict[str, Any]:
-        """The contract of ``--json``, and beside the rows the gains over scratch."""
+        """The contract of ``--json``, and beside the rows the gains over scratch, and of auto over stack."""
         gains = [
             {
                 "strategy": line.strategy,
@@ -135,4 +169,9 @@ class Comparison:
             for line in self.lines
             if line.gain is not None
         ]
-        return {"name": self.name, "rows": [result.row() for result in self.results], "gains": gains}
+        added = [
+            {"target_users": setting.target_users, "regime": setting.regime, **gain._asdict()}
+            for setting, gain in self.added.items()
+        ]
+        rows = [result.row() for result in self.results]
+        return {"name": self.name, "rows": rows, "gains": gains, "auto_over_stack": added}

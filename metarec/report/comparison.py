@@ -10,16 +10,14 @@ from importlib import import_module
 from typing import Any
 
 from metarec.compare.cells import StrategyResult
-from metarec.compare.plan import ComparisonPlan
+from metarec.compare.plan import AUTO, ComparisonPlan
 from metarec.compare.records import Reporter
 from metarec.compare.summary import Comparison, Line, Setting, best_of
 from metarec.ratings import Domain
 from metarec.tracking import ComparisonRun, Markdown, markdown_table, markdown_text
+from metarec.transfer.competitors import ORACLE, ORACLE_USERS, STACK
 
-__all__ = ["ComparisonReporter", "chosen_markdown", "table_csv", "table_markdown"]
-
-AUTO = "auto"
-"""The strategy that chooses among the others; a separate file has its choices and reasons."""
+__all__ = ["ComparisonReporter", "chosen_markdown", "explanation", "table_csv", "table_markdown"]
 
 
 class ComparisonReporter(Reporter):
@@ -37,7 +35,7 @@ class ComparisonReporter(Reporter):
         return (
             f"**{markdown_text(name)}** compares how {sources} help {markdown_text(plan.target)}, a domain with few "
             f"train users.\n\n"
-            f"{data}\n\nEach child run is one strategy in one round: a number of shots, of train users, and a seed."
+            f"{data}\n\nEach child run is one strategy in one round: a number of shots, of target users, and a seed."
         )
 
     def report(self, run: ComparisonRun, comparison: Comparison, domains: Mapping[str, Domain]) -> None:
@@ -46,7 +44,7 @@ class ComparisonReporter(Reporter):
 
         tables = table_markdown(comparison)
         about = self.description(comparison.plan, domains, comparison.name)
-        run.describe(f"{about}\n\n{_explanation(comparison)}\n\n{tables}")
+        run.describe(f"{about}\n\n{explanation(comparison)}\n\n{tables}")
         chosen = [result for result in comparison.results if result.cell.strategy == AUTO]
         with run.artifacts() as folder:
             (folder / "table.md").write_text(tables + "\n", encoding="utf-8")
@@ -59,14 +57,20 @@ class ComparisonReporter(Reporter):
                 (folder / "auto.md").write_text(chosen_markdown(chosen), encoding="utf-8")
 
 
-def _explanation(comparison: Comparison) -> str:
+def explanation(comparison: Comparison) -> str:
+    """The text above the tables: what the numbers are, and what the sources' models add."""
     plan = comparison.plan
-    return (
-        f"RMSE on {markdown_text(plan.target)} ({comparison.scale}), mean over {plan.seeds} seeds; the best of each "
-        "column is bold (the oracle learns from every train user of the target and does not count). In brackets: the "
-        "gain over scratch, in percent, and its 95 % interval over test users. Scratch, and the baselines below the "
-        "oracle, learn from the target's few users alone."
-    )
+    draws = f"{plan.seeds} draws of users" if plan.seeds > 1 else "one draw of users, so there are no intervals"
+    parts = [
+        f"RMSE on {markdown_text(plan.target)} ({comparison.scale}), mean over {draws}; the best of each column has a "
+        "star. In brackets: the gain over scratch, in percent, and its 95 % interval over draws of users and, within "
+        "each draw, over its test users; bold where the interval is above 0. Scratch, and the baselines in the last "
+        f"rows, learn from the target's few users alone. {STACK} is the mixture of {AUTO} without the sources' models.",
+        *comparison.sentences(),
+    ]
+    if ORACLE in plan.strategies:
+        parts.append(f"The {ORACLE} {ORACLE_USERS}; it does not count as the best.")
+    return " ".join(parts)
 
 
 def table_markdown(comparison: Comparison) -> str:
@@ -82,14 +86,20 @@ def _setting_table(comparison: Comparison, setting: Setting) -> str:
     rows = []
     for place, strategy in enumerate(plan.strategies):
         cells = [_cell(column[place], marked=strategy == leader) for column, leader in zip(columns, best, strict=True)]
-        rows.append([strategy, *cells, str(together[place].gain or "")])
+        rows.append([strategy, *cells, _gain(together[place])])
     heads = [f"{shots} shots" for shots in plan.shots]
     return markdown_table(["strategy", *heads, "gain over scratch, all shots"], rows)
 
 
 def _cell(line: Line, *, marked: bool) -> Markdown:
-    rmse = f"**{line.rmse:.4f}**" if marked else f"{line.rmse:.4f}"
-    return Markdown(f"{rmse} ({line.gain})" if line.gain is not None else rmse)
+    rmse = f"{line.rmse:.4f}\\*" if marked else f"{line.rmse:.4f}"
+    return Markdown(f"{rmse} ({_gain(line)})" if line.gain is not None else rmse)
+
+
+def _gain(line: Line) -> Markdown:
+    if line.gain is None:
+        return Markdown("")
+    return Markdown(f"**{line.gain}**" if line.gain.is_above_zero else str(line.gain))
 
 
 def table_csv(lines: Sequence[Line]) -> str:
@@ -97,9 +107,10 @@ def table_csv(lines: Sequence[Line]) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     metrics = ("rmse", "mae", "unit_rmse")
-    writer.writerow(["regime", "target_users", "shots", "strategy", *metrics, "gain_percent", "low", "high", "n_users"])
+    gains = ("gain_percent", "low", "high", "p")
+    writer.writerow(["regime", "target_users", "shots", "strategy", *metrics, *gains, "n_users"])
     for line in lines:
-        gain = line.gain if line.gain is not None else ("", "", "")
+        gain = line.gain[:4] if line.gain is not None else [""] * 4
         values = [getattr(line, name) for name in metrics]
         writer.writerow([*line.setting, line.shots, line.strategy, *values, *gain, line.n_users])
     return text.getvalue()

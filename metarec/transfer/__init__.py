@@ -1,6 +1,13 @@
 """Transfer from source domains to a target domain with few users."""
 
-from metarec.transfer.competitors import ORACLE, RoundPrediction, check_competitors, competitors, predict_round
+from metarec.transfer.competitors import (
+    ORACLE,
+    RoundPrediction,
+    check_competitors,
+    competitors,
+    controls,
+    predict_round,
+)
 from metarec.transfer.rounds import REGIMES, Regime, Round, TransferRounds
 from metarec.transfer.rows import (
     AlignedModel,
@@ -34,6 +41,7 @@ __all__ = [
     "TransferredModel",
     "check_competitors",
     "competitors",
+    "controls",
     "domain_similarity",
     "extract_prototypes",
     "few_users",

@@ -13,9 +13,34 @@ from metarec.transfer.rounds import Round
 from metarec.transfer.sources import CrossFitted, SourceModel, Sources, TransferredModel, TransferSettings
 from metarec.transfer.strategies import STRATEGIES
 
-__all__ = ["ORACLE", "RoundPrediction", "baselines", "check_competitors", "competitors", "predict_round"]
+__all__ = [
+    "AVERAGED",
+    "ORACLE",
+    "ORACLE_USERS",
+    "STACK",
+    "STACK_MEAN",
+    "RoundPrediction",
+    "baselines",
+    "check_competitors",
+    "competitors",
+    "controls",
+    "predict_round",
+]
 
 ORACLE = "oracle"
+ORACLE_USERS = (
+    "learns from more train users of the target: from all of them where only labels are few; where everything is few, "
+    "from at most 100 others, with bases of the few users, so it is no upper bound there"
+)
+"""What the oracle is, for every table that shows it."""
+
+STACK = "stack"
+STACK_MEAN = "stack-mean"
+AVERAGED = ("ridge", "fwls", "gbm")
+"""The stackers whose plain mean is STACK_MEAN."""
+
+PLAIN = ("scratch", STACK, "zero_shot", "pooled")
+"""The strategies that are controls: they use no source, no model of a source, or the sources plainly."""
 
 
 class RoundPrediction(NamedTuple):
@@ -31,8 +56,13 @@ class RoundPrediction(NamedTuple):
 
 
 def baselines() -> list[str]:
-    """The stackers that are fitted on the target's few users alone."""
-    return STACKERS.names()
+    """The stackers that are fitted on the target's few users alone, and the mean of some."""
+    return [STACK_MEAN, *STACKERS.names()]
+
+
+def controls() -> list[str]:
+    """Everything that a transfer strategy has to beat: plain strategies and baselines."""
+    return [*PLAIN, *baselines()]
 
 
 def competitors() -> list[str]:
@@ -59,14 +89,17 @@ def predict_round(name: str, given: Round, settings: TransferSettings, seed: int
     """
     check_competitors([name])
     if name == ORACLE:
-        model: TransferredModel = SourceModel.learn([given.everyone], settings.fusion, seed)
-        # `everyone` holds all users of the target, so its rows may be longer than the test users need.
+        model: TransferredModel = SourceModel.learn([given.more_users], settings.fusion, seed)
+        # These are more users of the target, so that rows may be longer than the test users need.
         width = given.plain_test.batch.query.mask.shape[1]
-        return RoundPrediction(given.to_unit(model.predict(given.everyone.test)[:, :width], plain=True), {})
+        return RoundPrediction(given.to_unit(model.predict(given.more_users.test)[:, :width], plain=True), {})
     if name in baselines():
-        fitted = CrossFitted(name, given.plain_few, settings.folds, seed)
-        predictions = given.to_unit(fitted.predict(given.plain_test), plain=True)
-        return RoundPrediction(predictions, {"settings": list(fitted.settings)})
+        names = AVERAGED if name == STACK_MEAN else (name,)
+        fitted = [CrossFitted(one, given.plain_few, settings.folds, seed) for one in names]
+        mean = np.mean([one.predict(given.plain_test) for one in fitted], axis=0)
+        return RoundPrediction(
+            given.to_unit(mean, plain=True), {"settings": [chosen for one in fitted for chosen in one.settings]}
+        )
     strategy = STRATEGIES.get(name)(settings, seed=seed)
     plain = not strategy.needs_sources
     model = strategy.fit(Sources({}), given.plain_few) if plain else strategy.fit(given.sources, given.few)

@@ -90,7 +90,7 @@ def test_predictions_of_the_oracle_are_as_wide_as_the_test_users_need(domains, t
         "movies", shots=2, target_users=6
     )
     width = given.plain_test.batch.query.mask.shape[1]
-    assert given.everyone.test.batch.query.mask.shape[1] > width
+    assert given.more_users.test.batch.query.mask.shape[1] > width
     assert predict_round("oracle", given, plan.fusion, 0).predictions.shape[1] == width
 
 

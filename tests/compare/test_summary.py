@@ -16,10 +16,10 @@ from rich.console import Console
 from metarec.cli.compare_tables import show_comparison
 from metarec.compare.cells import StrategyResult, plain
 from metarec.compare.plan import ComparisonPlan
-from metarec.compare.records import cell_record
-from metarec.compare.summary import Comparison, best_of, lines
+from metarec.compare.records import cell_record, line_metrics
+from metarec.compare.summary import Comparison, added, best_of, lines
 from metarec.evaluation.metrics import Scores
-from metarec.report.comparison import ComparisonReporter, chosen_markdown, table_csv, table_markdown
+from metarec.report.comparison import ComparisonReporter, chosen_markdown, explanation, table_csv, table_markdown
 from metarec.report.figures.canvas import save
 from metarec.report.figures.comparison import gain_over_scratch, similarity
 from metarec.transfer import competitors
@@ -43,7 +43,7 @@ def made(plan, *, factor=lambda cell: 1.0, reasons=None):
 def compared(plan, **options):
     results = made(plan, **options)
     table = {a: {b: 1.0 if a == b else 0.55 for b in ("movies", "books")} for a in ("movies", "books")}
-    return Comparison("c", plan, "1..5", results, lines(plan, results), table)
+    return Comparison("c", plan, "1..5", results, lines(plan, results), added(plan, results), table)
 
 
 def by_strategy(cell):
@@ -65,8 +65,9 @@ def test_means_over_seeds_and_gains_over_scratch(plan):
     for shots in (0, 5, None):
         assert found["scratch", shots].gain is None
         # All users' errors shrink alike, so that there is nothing to be uncertain of.
-        assert found["zero_shot", shots].gain == pytest.approx((10, 10, 10))
-        assert found["mean", shots].gain == pytest.approx((-10, -10, -10))
+        assert found["zero_shot", shots].gain[:4] == pytest.approx((10, 10, 10, 0))
+        assert found["mean", shots].gain[:4] == pytest.approx((-10, -10, -10, 0))
+        assert found["mean", shots].gain.by_draw == pytest.approx((-10, -10, -10))
 
 
 def test_all_rows_of_a_user_are_drawn_together(plan):
@@ -82,7 +83,7 @@ def test_all_rows_of_a_user_are_drawn_together(plan):
         (line,) = (line for line in lines(own, results) if line.strategy == "mean" and line.shots is None)
         return line.gain
 
-    assert gain([0, 5]) == pytest.approx(gain([0]))
+    assert gain([0, 5])[:3] == pytest.approx(gain([0])[:3])
     assert gain([0]).high - gain([0]).low > 1
 
 
@@ -93,7 +94,59 @@ def test_the_best_strategy_is_not_the_oracle(plan):
     assert min(column, key=lambda line: line.rmse).strategy == "oracle"
     assert best_of(column) == "zero_shot"
     table = table_markdown(comparison).splitlines()
-    assert [line for line in table if "**" in line] == [line for line in table if line.startswith("| zero_shot")]
+    assert [line for line in table if r"\*" in line] == [line for line in table if line.startswith("| zero_shot")]
+
+
+def test_only_a_gain_that_holds_over_draws_is_bold():
+    """Zero-shot gains 10 % in each draw, pooled 30 % in one of three draws; one draw alone shows nothing."""
+
+    def factor(cell):
+        seed = cell.round.world.seed
+        return {"zero_shot": 0.81, "pooled": 0.49 if seed == 0 else 1.0}.get(cell.strategy, 1.0)
+
+    def shown(seeds):
+        comparison = compared(ComparisonPlan("movies", ["zero_shot", "pooled"], [5], [20], seeds), factor=factor)
+        (setting,) = comparison.settings()
+        console = Console(width=120, record=True, file=io.StringIO())
+        show_comparison(console, comparison)
+        printed = " ".join(console.export_text().split())
+        return table_markdown(comparison), comparison.lines_of(setting, None), printed
+
+    table, (_, zero_shot, pooled), printed = shown(3)
+    assert [line for line in table.splitlines() if "**" in line] == [
+        line for line in table.splitlines() if line.startswith("| zero_shot")
+    ]
+    assert zero_shot.gain.is_above_zero
+    assert pooled.gain.percent > zero_shot.gain.percent * 0.9
+    assert pooled.gain.low < 0 < pooled.gain.high
+    assert pooled.gain.by_draw == pytest.approx((30, 0, 0))
+    assert "mean over 3 draws" in printed
+
+    table, (_, zero_shot, pooled), printed = shown(1)
+    assert "**" not in table
+    assert str(zero_shot.gain) == "+10.00 % (one draw)"
+    assert "mean over one draw" in printed
+    assert "+10.00 % (one draw)" in printed
+
+
+def test_one_sentence_says_what_the_sources_models_add():
+    plan = ComparisonPlan("movies", ["auto", "stack"], [0, 5], [20], 3)
+    comparison = compared(plan, factor=lambda cell: {"auto": 0.81, "stack": 0.9}.get(cell.strategy, 1.0))
+    added_percent = 100 * (1 - 0.9 / 0.9**0.5)
+    (sentence,) = comparison.sentences()
+    assert sentence == (
+        f"With 20 target users the sources' models add +{added_percent:.2f} % [+{added_percent:.2f}, "
+        f"+{added_percent:.2f}] to the mixture of stackers (auto against stack, over 3 draws of users)."
+    )
+    (entry,) = comparison.to_json()["auto_over_stack"]
+    assert (entry["target_users"], entry["percent"]) == (20, pytest.approx(added_percent))
+    assert entry["by_draw"] == pytest.approx([added_percent] * 3)
+    assert line_metrics(comparison)["everything/20 users/auto_over_stack"] == pytest.approx(added_percent)
+    assert sentence in explanation(comparison)
+    console = Console(width=100, record=True, file=io.StringIO())
+    show_comparison(console, comparison)
+    assert sentence in " ".join(console.export_text().split())
+    assert compared(ComparisonPlan("movies", ["auto"], [5], [20], 2)).sentences() == []
 
 
 def test_the_terminals_table_fits_into_100_columns():
@@ -156,7 +209,7 @@ def labels(figure):
 def test_the_picture_of_gains(plan):
     figure = gain_over_scratch(compared(plan, factor=by_strategy))
     (axes,) = figure.axes
-    assert axes.get_title(loc="left") == "movies: gain over scratch, 20 known users"
+    assert axes.get_title(loc="left") == "movies: gain over scratch, 20 target users"
     assert [label.get_text() for label in axes.get_xticklabels()] == ["0", "5"]
     assert labels(figure) == ["baselines on the few users", "zero shot", "oracle"]
     drawn = {container.get_label(): container.lines[0].get_ydata() for container in axes.containers}
@@ -197,7 +250,7 @@ def test_names_from_the_data_are_shown_as_they_are():
     plan = ComparisonPlan(name, ["zero_shot"], [0], [20], 1)
     reasons = {name: {"source": name, "more": [name]}}
     results = made(plan, reasons=reasons)
-    comparison = Comparison("c", plan, "1..5", results, lines(plan, results), {name: {name: 1.0}})
+    comparison = Comparison("c", plan, "1..5", results, lines(plan, results), {}, {name: {name: 1.0}})
     console = Console(width=120, file=io.StringIO(), markup=False, emoji=False)
     show_comparison(console, comparison)
     assert f"{name}, scale 1..5" in console.file.getvalue()

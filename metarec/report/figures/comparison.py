@@ -25,8 +25,8 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">")
 def gain_over_scratch(comparison: Comparison) -> Figure:
     """The gain of each strategy over scratch by number of shots, with a panel for each number of train users.
 
-    Strategies that use the sources have colours and 95 % intervals. The baselines, which learn from the few users
-    alone, are thin grey lines; they do not set the limits of the axis.
+    Strategies that use the sources have colours and, where there are two draws or more, 95 % intervals over draws. The
+    baselines, which learn from the few users alone, are thin grey lines; they do not set the limits of the axis.
     """
     settings = comparison.settings()
     shown = [name for name in comparison.plan.strategies if name not in (SCRATCH, *baselines())]
@@ -47,9 +47,10 @@ def gain_over_scratch(comparison: Comparison) -> Figure:
 def _draw_panel(axes: Axes, comparison: Comparison, setting: Setting, shown: list[str], grey: list[str]) -> None:
     places = np.arange(len(comparison.plan.shots))
     own = [line for line in comparison.lines if line.setting == setting and line.shots is not None]
-    # [shots, 3] the gain and the ends of its interval.
+    # [shots, 3] the gain and the ends of its interval, NaN where there is none.
     gains_of = {
-        name: np.array([line.gain for line in own if line.strategy == name], dtype=float) for name in (*shown, *grey)
+        name: np.array([line.gain[:3] for line in own if line.strategy == name and line.gain], dtype=float)
+        for name in (*shown, *grey)
     }
     axes.axhline(0, color=INK, linewidth=1)
     for number, name in enumerate(grey):
@@ -78,7 +79,7 @@ def _draw_panel(axes: Axes, comparison: Comparison, setting: Setting, shown: lis
     if shown:
         # A baseline with a large error must not flatten the other lines.
         values = np.concatenate([gains_of[name] for name in shown])
-        low, high = min(0.0, float(values.min())), max(0.0, float(values.max()))
+        low, high = min(0.0, float(np.nanmin(values))), max(0.0, float(np.nanmax(values)))
         margin = 0.08 * (high - low) or 1.0
         axes.set_ylim(low - margin, high + margin)
     axes.set_xticks(places, [str(shots) for shots in comparison.plan.shots])

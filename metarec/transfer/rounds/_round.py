@@ -31,7 +31,8 @@ class Round:
         sources: name -> episodes of train and validation users; no test user of the target is among them.
         few: the target's users that strategies are fitted on. test: those that predictions are scored on.
         validation: users for the choice of a strategy; no strategy is fitted on them.
-        everyone: all train users of the target, plain; for the oracle.
+        more_users: train users of the target beyond the few, plain, for the oracle: all train users where only labels
+            are few, otherwise at most 100 others, predicted by bases of the few users.
         scale: the target's own.
         few_standards: statistics of the few users' own features on the common scale, without the sources'.
     """
@@ -43,7 +44,7 @@ class Round:
     plain_few: Episodes
     plain_validation: Episodes
     plain_test: Episodes
-    everyone: DomainEpisodes
+    more_users: DomainEpisodes
     scale: RatingScale
     few_standards: Standards
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from typing import Any, TypeVar, cast
 
 import numpy as np
 
@@ -21,6 +21,8 @@ LINEAR_USERS = {"train": 150, "validation": 75}
 
 LINEAR = FusionConfig(networks={}, stackers=("ridge", "fwls"), weights="equal")
 """Stackers that are fast to fit, for decisions that are repeated many times."""
+
+Kept = TypeVar("Kept")
 
 
 class TransferredModel(ABC):
@@ -78,8 +80,7 @@ class Sources(Mapping[str, DomainEpisodes]):
 
     def __init__(self, episodes: Mapping[str, DomainEpisodes]) -> None:
         self._episodes = dict(episodes)
-        self._models: dict[tuple[frozenset[str], int, str], SourceModel] = {}
-        self._linear: dict[tuple[frozenset[str], int], SourceModel] = {}
+        self._kept: dict[Hashable, Any] = {}
 
     def __getitem__(self, name: str) -> DomainEpisodes:
         return self._episodes[name]
@@ -90,22 +91,28 @@ class Sources(Mapping[str, DomainEpisodes]):
     def __len__(self) -> int:
         return len(self._episodes)
 
+    def keep(self, key: Hashable, make: Callable[[], Kept]) -> Kept:
+        """The result of `make`, which is called once for each key."""
+        if key not in self._kept:
+            self._kept[key] = make()
+        return cast(Kept, self._kept[key])
+
     def model(self, settings: TransferSettings, seed: int, names: Sequence[str] | None = None) -> SourceModel:
         """The model of these sources (by default all), stopped by their validation users."""
         chosen = list(self) if names is None else sorted(names)
-        key = (frozenset(chosen), seed, repr(settings))
-        if key not in self._models:
-            self._models[key] = SourceModel.learn([self[name] for name in chosen], settings.fusion, seed)
-        return self._models[key]
+        return self.keep(
+            ("model", frozenset(chosen), seed, repr(settings)),
+            lambda: SourceModel.learn([self[name] for name in chosen], settings.fusion, seed),
+        )
 
     def linear_model(self, names: Sequence[str], seed: int) -> SourceModel:
         """Two linear stackers, fitted on a few users of these sources; nearly as accurate as :meth:`model`."""
-        key = (frozenset(names), seed)
-        if key not in self._linear:
-            train, validation = (
-                Episodes.joined([few_users(getattr(self[name], role), most, seed) for name in sorted(names)])
-                for role, most in LINEAR_USERS.items()
-            )
-            # Fitting uses no test users, so the validation users stand in for them.
-            self._linear[key] = SourceModel.learn([DomainEpisodes(train, validation, validation)], LINEAR, seed)
-        return self._linear[key]
+        return self.keep(("linear model", frozenset(names), seed), lambda: self._linear_model(names, seed))
+
+    def _linear_model(self, names: Sequence[str], seed: int) -> SourceModel:
+        train, validation = (
+            Episodes.joined([few_users(getattr(self[name], role), most, seed) for name in sorted(names)])
+            for role, most in LINEAR_USERS.items()
+        )
+        # Fitting uses no test users, so the validation users stand in for them.
+        return SourceModel.learn([DomainEpisodes(train, validation, validation)], LINEAR, seed)

@@ -11,6 +11,7 @@ STRATEGIES = Registry(
     "metarec.strategies",
     {
         "auto": "metarec.transfer.strategies.auto:Auto",
+        "stack": "metarec.transfer.strategies.stack:Stack",
         "scratch": "metarec.transfer.strategies.controls:Scratch",
         "zero_shot": "metarec.transfer.strategies.controls:ZeroShot",
         "pooled": "metarec.transfer.strategies.controls:Pooled",

@@ -23,7 +23,7 @@ from metarec.transfer.strategies.parts.candidates import NAMES, TRANSFERRED, Can
 from metarec.transfer.strategies.parts.gain import ExpectedGain, in_percent, posterior_gain, prior_gain, user_gains
 from metarec.transfer.strategies.parts.stacking import error_products, exchangeable, squared_error, stacking_weights
 
-__all__ = ["Auto"]
+__all__ = ["Auto", "AutoModel"]
 
 PRIOR_USERS = 50
 """The weight of the source experience, in users of the target. Chosen on rounds 3 and 4 of seven sets; 20 to 100 were
@@ -76,7 +76,12 @@ class Auto(TransferStrategy):
 
     name = "auto"
 
-    def _fit(self, sources: Sources, target: Episodes) -> TransferredModel:
+    def _fit(self, sources: Sources, target: Episodes) -> AutoModel:
+        # `stack` asks for the same mixture. The target is kept beside it, so that its id stays its own.
+        key = ("mixture", id(target), repr(self.settings), self.seed)
+        return sources.keep(key, lambda: (target, self._mixed(sources, target)))[1]
+
+    def _mixed(self, sources: Sources, target: Episodes) -> AutoModel:
         model = sources.model(self.settings, self.seed)
         members = model.members(target)
         similar = similarities(sources, target)
@@ -104,6 +109,7 @@ class Auto(TransferStrategy):
             model,
             self._candidates(target, members),
             weights,
+            own,
             {
                 "transfers": transferred > 0,
                 "share": transferred,
@@ -156,9 +162,20 @@ class AutoModel(TransferredModel):
     """
 
     def __init__(
-        self, model: SourceModel, candidates: Candidates, weights: np.ndarray, reasons: dict[str, Any]
+        self,
+        model: SourceModel,
+        candidates: Candidates,
+        weights: np.ndarray,
+        instead: np.ndarray,
+        reasons: dict[str, Any],
     ) -> None:
-        self._model, self._candidates, self._weights, self._reasons = model, candidates, weights, reasons
+        self._model, self._candidates = model, candidates
+        self._weights, self._instead, self._reasons = weights, instead, reasons
+
+    def without_transferred(self) -> AutoModel:
+        """The mixture with the weights that it would have without the sources' models."""
+        own = self._instead
+        return AutoModel(self._model, self._candidates, own, own, {"shares": _by_name(own)})
 
     def predict(self, episodes: Episodes) -> np.ndarray:
         mixed: np.ndarray = self._candidates.predict(episodes, self._model.members(episodes)) @ self._weights

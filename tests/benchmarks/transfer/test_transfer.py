@@ -4,6 +4,8 @@ import ast
 import json
 import os
 import re
+import runpy
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -29,18 +31,20 @@ from benchmarks.transfer.bars import (
     pairs_bar,
     pooled_few,
 )
-from benchmarks.transfer.cells import CODE, ROOT, TransferPlan, facts_of, make_rounds, together
+from benchmarks.transfer.cells import CODE, COMPETITORS, ROOT, TransferPlan, facts_of, make_rounds, together
 from benchmarks.transfer.hostile import hostile_domain, largest_other
 from benchmarks.transfer.picture import gains_picture
 from benchmarks.transfer.plan import Request, cells_of, needs_of
 from benchmarks.transfer.report import markdown
 from benchmarks.transfer.statistics import Errors, compare
+from benchmarks.transfer.summary import CARRYING
 from metarec.errors import InputError
-from metarec.transfer import TransferSettings, competitors
+from metarec.transfer import TransferSettings, competitors, controls
+from metarec.transfer.competitors import ORACLE_USERS
 from tests.benchmarks.conftest import write_set
 
 STRATEGIES = ["model_agnostic", "auto"]
-CONTROLS = ["scratch", "mean", "best-single", "ridge"]
+CONTROLS = ["scratch", "stack", "pooled", "mean", "best-single", "ridge"]
 QUICK = TransferSettings(epochs=2, patience=1, folds=2, stackers=("ridge",))
 SMALL = Request(parts=("leave-one-out",), shots=(2,), target_users=(5,), rounds=1, regimes=("labels",))
 
@@ -81,7 +85,7 @@ def finished_cell(
     spread = rng.uniform(0.5, 1.5, 40)
     key = {"part": "", "target": target, "source": "others"} | notes.pop("key", {})
     key |= {"regime": regime, "shots": shots, "users": users, "round": number}
-    base = pd.DataFrame({"user": [f"{number}-{place}" for place in range(40)], "ratings": 10})
+    base = pd.DataFrame({"user": [f"{number % 5}-{place}" for place in range(40)], "ratings": 10})
     squared = base.assign(**{name: spread * factor**2 for name, factor in factors.items()})
     absolute = base.assign(**{name: spread * factor for name, factor in factors.items()})
     frames = {"squared": squared, "absolute": absolute}
@@ -98,7 +102,12 @@ EVEN = dict.fromkeys([*CONTROLS, *STRATEGIES], 1.0)
 def test_a_larger_run_computes_only_what_a_smaller_one_did_not(start):
     computed, report = start(SMALL)
     assert len(computed) == 2
-    assert all(set(competitors()) <= set(cell["rmse"]) for cell in report["cells"])
+    assert all(set(COMPETITORS["leave-one-out"]) == set(cell["rmse"]) for cell in report["cells"])
+    assert set(controls()) < set(COMPETITORS["leave-one-out"]) < set(competitors())
+    assert report["left_out"] == ["gradient_based", "feature_alignment"]
+    # One draw: no interval over draws, and no verdict.
+    assert {one["interval"] for line in report["lines"] for one in line["against"]["auto"].values()} == {None}
+    assert {one["verdict"] for line in report["lines"] for one in line["against"]["auto"].values()} == {"one draw"}
     # A fifth of 60 users.
     assert {line["n_users"] for line in report["lines"]} == {12}
     assert report["pairs"] is None
@@ -186,32 +195,70 @@ def test_a_planted_gain_is_significant_and_its_size_is_right():
     factors = EVEN | {"model_agnostic": 0.94, "scratch": 1.05}
     lines, pooled = sections_of([finished_cell("films", factors, number=number) for number in range(3)])
     (section,) = lines.values()
-    assert section.n_users == 120
+    assert (section.n_users, section.n_draws) == (120, 3)
     assert section.best_control == "best-single"
     found = section.against["model_agnostic"]["mean"]
     assert found.difference == pytest.approx(6.0)
-    assert found.interval[0] <= 6.0 + 1e-9
+    assert found.interval == pytest.approx((6.0, 6.0))
+    assert found.by_draw == pytest.approx((6.0, 6.0, 6.0))
     assert found.p_holm >= found.p
     assert section.beats_all("model_agnostic")
-    assert section.verdicts("auto") == ["better", "no difference", "no difference", "no difference"]
+    assert section.verdicts("auto") == ["better", *["no difference"] * 5]
     bar = few_users_bar(lines, pooled)
     own = bar["model_agnostic"]["regimes"]["labels"]["films"]
-    assert own["over_scratch"] == pytest.approx(100 * (1 - 0.94 / 1.05))
-    assert bar["model_agnostic"]["better_than_all"] == {"labels": 1}
-    assert bar["auto"]["better_than_all"] == {"labels": 0}
+    assert own["over_scratch"]["difference"] == pytest.approx(100 * (1 - 0.94 / 1.05))
+    assert own["over_stack"]["difference"] == pytest.approx(6.0)
+    better = {"over_scratch": 1, "over_stack": 1, "over_best_control": 1, "over_all_controls": 1}
+    assert bar["model_agnostic"]["better"] == {"labels": better}
+    assert bar["auto"]["better"] == {"labels": {**dict.fromkeys(better, 0), "over_scratch": 1}}
     assert bar[HINDSIGHT]["regimes"]["labels"]["films"]["strategy"] == "model_agnostic"
+
+
+def test_a_gain_of_one_draw_of_three_is_no_gain():
+    """The errors of 40 users in each draw shrink alike, so over users alone the gain would be certain."""
+    cells = [
+        finished_cell("films", EVEN | {"auto": 0.94 if number == 0 else 1.0}, number=number) for number in range(3)
+    ]
+    lines, pooled = sections_of(cells)
+    (section,) = lines.values()
+    found = section.against["auto"]["stack"]
+    assert found.by_draw == pytest.approx((6, 0, 0))
+    assert found.interval[0] < 0
+    assert set(section.verdicts("auto")) == {"no difference"}
+    assert few_users_bar(lines, pooled)["auto"]["better"]["labels"]["over_stack"] == 0
+
+
+def test_a_test_user_of_two_draws_counts_in_both():
+    cells = [finished_cell("films", EVEN, number=number) for number in range(10)]
+    (errors,) = lines_of(cells).values()
+    assert (errors.n_users, errors.n_draws, len(errors.ratings)) == (200, 10, 400)
+
+
+def test_plain_use_of_the_sources_can_be_the_best_control():
+    factors = EVEN | {"auto": 0.97, "pooled": 0.95}
+    lines, pooled = sections_of([finished_cell("films", factors, number=number) for number in range(3)])
+    (section,) = lines.values()
+    assert section.best_control == "pooled"
+    own = few_users_bar(lines, pooled)["auto"]["regimes"]["labels"]["films"]
+    assert own["best_control"] == "pooled"
+    assert own["over_best_control"]["difference"] == pytest.approx(100 * (1 - 0.97 / 0.95))
+    bar = auto_bar(lines)
+    assert bar["behind"] == {name: int(name == "pooled") for name in CONTROLS}
+    assert [one["opponent"] for one in bar["worse"]] == ["pooled"]
+    assert set(CARRYING) == {"auto", "model_agnostic", "gradient_based", "feature_alignment", "prototype_based"}
 
 
 def test_correction_is_over_all_lines_of_a_strategy_and_not_over_other_strategies():
     rng = np.random.default_rng(0)
     lines = {}
+    index = pd.MultiIndex.from_product([range(5), range(30)], names=["draw", "user"])
     for shots in (1, 2):
-        squared = pd.DataFrame(rng.uniform(0.5, 1.5, (30, 6)), columns=[*CONTROLS, *STRATEGIES])
-        lines[Line("labels", 5, shots, "films")] = Errors(pd.Series(np.full(30, 4)), squared, squared)
+        squared = pd.DataFrame(rng.uniform(0.5, 1.5, (150, 8)), columns=[*CONTROLS, *STRATEGIES], index=index)
+        lines[Line("labels", 5, shots, "films")] = Errors(pd.Series(4, index=index), squared, squared)
     sections = compare(lines, STRATEGIES, CONTROLS)
     for name in STRATEGIES:
         family = [one for section in sections.values() for one in section.against[name].values()]
-        assert min(family, key=lambda one: one.p).p_holm == pytest.approx(min(1, 8 * min(one.p for one in family)))
+        assert min(family, key=lambda one: one.p).p_holm == pytest.approx(min(1, 12 * min(one.p for one in family)))
 
 
 def test_the_worst_deficit_is_that_of_the_line_where_it_is():
@@ -239,24 +286,29 @@ def test_few_users_are_pooled_over_shots_and_sizes():
 
 def test_an_auto_that_is_worse_is_counted_and_its_regret_is_right():
     good = EVEN | {"model_agnostic": 0.9, "auto": 0.9}
-    cells = [finished_cell("films", good), finished_cell("books", EVEN | {"auto": 1.03, "mean": 1.01, "scratch": 1.2})]
+    bad = EVEN | {"auto": 1.03, "mean": 1.01, "scratch": 1.2}
+    cells = [
+        finished_cell(target, factors, number=number)
+        for target, factors in (("films", good), ("books", bad))
+        for number in range(3)
+    ]
     lines, _ = sections_of(cells)
-    bar = auto_bar(lines, ["scratch", "model_agnostic"])
+    bar = auto_bar(lines)
     assert bar["lines"] == 2
     (worse,) = bar["worse"]
     assert (worse["target"], worse["opponent"]) == ("books", "best-single")
     assert worse["percent"] == pytest.approx(-3.0)
     assert bar["regret"] == pytest.approx((0.0 + 3.0) / 2)
     assert bar["worst_regret"]["target"] == "books"
-    # Ridge is no reference: to be worse than it alone does not count.
+    # One draw shows nothing.
     lines, _ = sections_of([finished_cell("films", EVEN | {"ridge": 0.9})])
-    assert auto_bar(lines, ["scratch"])["worse"] == []
+    assert auto_bar(lines)["worse"] == []
 
 
 def test_without_auto_there_is_no_bar_for_it():
     factors = {name: 1.0 for name in EVEN if name != "auto"}
     lines, pooled = sections_of([finished_cell("films", factors)])
-    assert auto_bar(lines, ["scratch"]) is None
+    assert auto_bar(lines) is None
     assert "auto" not in few_users_bar(lines, pooled)
     assert ledger([finished_cell("films", factors)]) is None
     assert hostile_bar([finished_cell("films", factors)]) == []
@@ -329,7 +381,11 @@ def test_similarity_and_gain_are_ranked_over_pairs_by_their_means_over_rounds():
 def test_the_report_says_plainly_what_was_missed():
     factors = EVEN | {"auto": 1.03, "model_agnostic": 0.9}
     reasons = {"transfers": True, "share": 1.0, "predicted_gain": 4.0}
-    cells = [finished_cell("films", factors, users=users, reasons=reasons) for users in (5, 100)]
+    cells = [
+        finished_cell("films", factors, users=users, reasons=reasons, number=number)
+        for users in (5, 100)
+        for number in range(2)
+    ]
     lines, pooled = sections_of(cells)
     run = {"command": "c", "date": "d", "commit": "e", "versions": {}, "duration_s": 1.0, "cells_s": 1.0}
     run["machine"] = {"cpu": "f", "cores": 2, "memory_gib": 8, "system": "g"}
@@ -338,20 +394,33 @@ def test_the_report_says_plainly_what_was_missed():
             "run": run,
             "controls": CONTROLS,
             "few_users": few_users_bar(lines, pooled),
-            "auto": auto_bar(lines, ["scratch", "model_agnostic"]),
+            "left_out": ["gradient_based"],
+            "auto": auto_bar(lines),
             "ledger": ledger(cells),
             "hostile": hostile_bar([finished_cell("films", factors | {"zero_shot": 1.0}, reasons=reasons)]),
             "pairs": None,
         },
         lines,
     )
-    assert "- auto: the lowest gain over the best control is −3.00 % (at least −0.3 % wanted: MISSED)" in text
-    assert "significantly worse (uncorrected) than the best of scratch, mean, best-single on 2 of 2 lines" in text
+    assert "The lowest gain of auto over the best control is −3.00 % (at least −0.3 % wanted: MISSED)" in text
+    assert "significantly worse (uncorrected) than the best control on 2 of 2 lines" in text
     assert "auto declined in 0 of 1 rounds" in text
-    assert "**+10.0 % (+10.00 %)**" in text
+    assert "| **+10.00 % [+10.00, +10.00]** best-single | yes |" in text
+    assert "| −3.00 % [−3.00, −3.00] best-single | no |" in text
+    assert "Not computed here: gradient_based." in text
+    assert ORACLE_USERS in text
     assert "predicted gain +4.00 %, realised −3.00 %" in text
-    panels = gains_picture(lines).axes
-    assert [axes.get_title(loc="left") for axes in panels] == ["films"]
+    (axes,) = gains_picture("auto", few_users_bar(lines, pooled)["auto"]["regimes"]).axes
+    assert (axes.get_title(loc="left"), axes.get_yticklabels()[0].get_text()) == ("labels", "films")
+
+
+def test_the_command_reads_its_arguments(monkeypatch, capsys):
+    """The module once called the function without them, and computed everything."""
+    monkeypatch.setattr(sys, "argv", ["transfer", "--rounds", "0"])
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_module("benchmarks.transfer", run_name="__main__")
+    assert ended.value.code == 2
+    assert "--rounds must be >= 1 but got 0" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -362,7 +431,7 @@ def test_the_report_says_plainly_what_was_missed():
         ({"regimes": ()}, "--regimes must be different ones of everything,labels but got none"),
         ({"target_users": (5, 5)}, "--target-users must be different numbers >= 2 but got 5,5"),
         ({"target_users": (1,)}, "--target-users must be different numbers >= 2 but got 1"),
-        ({"rounds": 6}, "--rounds must be in 1..5 but got 6"),
+        ({"rounds": 0}, "--rounds must be >= 1 but got 0"),
     ],
 )
 def test_wrong_requests_are_errors(wrong, message):

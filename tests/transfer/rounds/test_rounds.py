@@ -94,7 +94,7 @@ def test_in_the_regime_everything_other_users_of_the_target_do_not_count(domains
     for side in ("few", "test", "plain_few", "plain_test"):
         assert same(getattr(made, side), getattr(again, side)), side
     assert made.test.scale == again.test.scale
-    assert not torch.equal(made.everyone.train.batch.query.targets, again.everyone.train.batch.query.targets)
+    assert not torch.equal(made.more_users.train.batch.query.targets, again.more_users.train.batch.query.targets)
 
 
 def test_in_the_regime_labels_feature_standards_come_from_the_few(domains, rounds):
