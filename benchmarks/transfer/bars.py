@@ -10,7 +10,7 @@ import pandas as pd
 from scipy.stats import spearmanr
 
 from benchmarks.transfer.statistics import Errors, Section, gain
-from metarec.transfer.competitors import STACK
+from metarec.model.contrasts import STACK
 
 __all__ = [
     "AUTO",

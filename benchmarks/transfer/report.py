@@ -9,7 +9,8 @@ from benchmarks.cold.report import describe, p_value, signed, table
 from benchmarks.transfer.bars import FEW_USERS, FIXED, HINDSIGHT, REFERENCES, WANTED, Line
 from benchmarks.transfer.statistics import Section
 from metarec.fusion.stackers import STACKERS
-from metarec.transfer.competitors import AVERAGED, ORACLE, ORACLE_USERS
+from metarec.model.contrasts import AVERAGED
+from metarec.transfer.competitors import ORACLE, ORACLE_USERS
 
 __all__ = ["markdown"]
 

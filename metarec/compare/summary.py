@@ -12,7 +12,8 @@ import pandas as pd
 from metarec.compare.cells import StrategyResult
 from metarec.compare.plan import AUTO, SCRATCH, ComparisonPlan
 from metarec.evaluation.draws import DrawGain, gains_over_draws
-from metarec.transfer.competitors import ORACLE, STACK
+from metarec.model.contrasts import STACK
+from metarec.transfer.competitors import ORACLE
 from metarec.transfer.rounds import Regime
 
 __all__ = ["Comparison", "Line", "Setting", "added", "best_of", "lines"]

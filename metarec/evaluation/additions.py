@@ -1,4 +1,4 @@
-"""What meta-learning and the inner loop add to a fusion, as numbers and as sentences."""
+"""What meta-learning, the inner loop and the sources' models add, as numbers and as sentences."""
 
 from __future__ import annotations
 
@@ -16,30 +16,33 @@ class Additions(NamedTuple):
 
     Attributes:
         networks: metarec's gain over the same combination without networks. None without stackers.
-        inner_loop: metarec's gain over the same without inner steps. None for a study of transfer.
+        inner_loop: metarec's gain over the same without inner steps.
+        sources: the proposed strategy's gain over the few users' stackers without the sources' models. Only of a study
+            of transfer, which has neither of the others.
 
     >>> str(Additions.of({"stack": Gain(0.3, -0.1, 0.6)})).partition(", by ")[2]
     '+0.30 % [-0.10, +0.60]: not significant.'
     """
 
-    networks: Gain | None
-    inner_loop: Gain | None
+    networks: Gain | None = None
+    inner_loop: Gain | None = None
+    sources: Gain | None = None
 
     @classmethod
-    def of(cls, gains: Mapping[str, Gain]) -> Additions:
-        """From metarec's gains over the other models."""
-        return cls(gains.get(STACK), gains.get(NO_INNER_LOOP))
+    def of(cls, gains: Mapping[str, Gain], *, transfer: bool = False) -> Additions:
+        """From metarec's gains over the other models of a study, or of a study of transfer."""
+        return cls(sources=gains.get(STACK)) if transfer else cls(gains.get(STACK), gains.get(NO_INNER_LOOP))
 
     def to_json(self) -> dict[str, Any]:
         """The gains and the sentences as JSON values."""
-        return {
-            "networks": None if self.networks is None else self.networks._asdict(),
-            "inner_loop": None if self.inner_loop is None else self.inner_loop._asdict(),
-            "text": str(self),
-        }
+        gains = {part: gain and gain._asdict() for part, gain in self._asdict().items()}
+        return {**gains, "text": str(self)}
 
     def __str__(self) -> str:
         parts = []
+        if self.sources is not None:
+            without = "the mixture of the few users' stackers without the sources' models"
+            parts.append(_sentence("Transfer", STACK, without, self.sources))
         if self.networks is not None:
             parts.append(_sentence("Meta-learning", STACK, "the same combination without networks", self.networks))
         if self.inner_loop == Gain(0.0, 0.0, 0.0):

@@ -13,9 +13,10 @@ from metarec.compare.cells import StrategyResult
 from metarec.compare.plan import AUTO, ComparisonPlan
 from metarec.compare.records import Reporter
 from metarec.compare.summary import Comparison, Line, Setting, best_of
+from metarec.model.contrasts import STACK
 from metarec.ratings import Domain
 from metarec.tracking import ComparisonRun, Markdown, markdown_table, markdown_text
-from metarec.transfer.competitors import ORACLE, ORACLE_USERS, STACK
+from metarec.transfer.competitors import ORACLE, ORACLE_USERS
 
 __all__ = ["ComparisonReporter", "chosen_markdown", "explanation", "table_csv", "table_markdown"]
 

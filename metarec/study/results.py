@@ -55,16 +55,17 @@ def complete_trials(trials: Iterable[FrozenTrial]) -> list[FrozenTrial]:
 
 @dataclass(frozen=True)
 class DomainResult:
-    """The scores and gains of all models on the test users of one domain."""
+    """The scores and gains of all models on the test users of one domain, in a study of networks or of transfer."""
 
     scores: Mapping[str, Scores]
     gains: Mapping[str, Gain]
     scale: str
+    transfer: bool = False
 
     @property
     def additions(self) -> Additions:
-        """What meta-learning and the inner loop add."""
-        return Additions.of(self.gains)
+        """What meta-learning and the inner loop add, or the sources' models."""
+        return Additions.of(self.gains, transfer=self.transfer)
 
 
 class StrategyLine(NamedTuple):

@@ -8,17 +8,15 @@ import numpy as np
 
 from metarec.errors import InputError
 from metarec.fusion.stackers import STACKERS
+from metarec.model.contrasts import AVERAGED, STACK, STACK_MEAN
 from metarec.registry import suggest
 from metarec.transfer.rounds import Round
 from metarec.transfer.sources import CrossFitted, SourceModel, Sources, TransferredModel, TransferSettings
 from metarec.transfer.strategies import STRATEGIES
 
 __all__ = [
-    "AVERAGED",
     "ORACLE",
     "ORACLE_USERS",
-    "STACK",
-    "STACK_MEAN",
     "RoundPrediction",
     "baselines",
     "check_competitors",
@@ -33,11 +31,6 @@ ORACLE_USERS = (
     "from at most 100 others, with bases of the few users, so it is no upper bound there"
 )
 """What the oracle is, for every table that shows it."""
-
-STACK = "stack"
-STACK_MEAN = "stack-mean"
-AVERAGED = ("ridge", "fwls", "gbm")
-"""The stackers whose plain mean is STACK_MEAN."""
 
 PLAIN = ("scratch", STACK, "zero_shot", "pooled")
 """The strategies that are controls: they use no source, no model of a source, or the sources plainly."""

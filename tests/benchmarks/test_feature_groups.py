@@ -39,6 +39,7 @@ def test_what_is_left_out_is_zero_and_the_rest_is_as_it_was(cross):
     assert before.context[..., hidden].any()
 
 
+@pytest.mark.slow
 def test_a_planted_feature_is_found(cross, monkeypatch):
     """If the item's offset gave the rating away, the item's group would be worth a lot."""
     real = type(cross).episodes

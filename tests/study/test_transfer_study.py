@@ -38,7 +38,7 @@ SMALL = {
     "transfer": {"target_users": 8, "strategies": STRATEGIES},
     "training": {"epochs": 2, "patience": 2},
 }
-MODELS = {METAREC, "bias", "item-knn", "mean", "best-single", "ridge"}
+MODELS = {METAREC, "stack", "stack-mean", "bias", "item-knn", "mean", "best-single", "ridge"}
 
 
 def small_spec(**changes):
@@ -106,6 +106,15 @@ def test_metarec_is_the_best_trials_strategy_with_a_comparisons_predictions(done
     predicted = predict_round(result.best.params["strategy"], given, settings, 0)
     expected = given.scale.to_ratings(predicted.predictions[given.test.batch.query.mask.numpy()])
     np.testing.assert_allclose(rows[METAREC], expected, atol=1e-9)
+
+
+def test_the_table_says_what_the_sources_models_add(done):
+    result, _ = done
+    outcome = result.test["movies"]
+    assert outcome.additions == (None, None, outcome.gains["stack"])
+    added = result.to_json()["adds"]["movies"]
+    assert added["sources"] == outcome.gains["stack"]._asdict()
+    assert added["text"].startswith("Transfer lowers the RMSE of stack")
 
 
 @pytest.mark.parametrize("strategy", ["scratch", "zero_shot"])
@@ -201,6 +210,7 @@ def test_inverted_query_ratings_of_test_users_change_no_trial_and_no_prediction(
     pd.testing.assert_frame_equal(one.drop(columns="rating"), other.drop(columns="rating"), check_exact=True)
 
 
+@pytest.mark.slow
 def test_trials_that_are_scored_on_test_users_are_detected(inverted, world, tmp_path, monkeypatch):
     """The planted fault, which the test above would detect."""
 
@@ -246,6 +256,7 @@ def test_studies_without_the_new_keys_can_continue(world):
     assert identity_of(spec.model_copy(update={"objectives": ["error", "seconds"]}), world) != before
 
 
+@pytest.mark.slow
 def test_strategies_are_timed_if_seconds_are_an_objective(world, tmp_path):
     spec = small_spec(trials=2, objectives=["error", "seconds"], pruner="none")
     result = run_study(spec, world, Job(tmp_path, "s"))
@@ -254,6 +265,7 @@ def test_strategies_are_timed_if_seconds_are_an_objective(world, tmp_path):
     assert result.best.number == result.front[0].trial
 
 
+@pytest.mark.slow
 def test_a_study_where_only_labels_are_few(done, world, tmp_path):
     few, _ = done
     spec = small_spec(trials=2, transfer={**SMALL["transfer"], "regime": "labels"})
@@ -286,7 +298,12 @@ def test_two_workers_run_the_trials_of_one_study(done, world, new_folder):
 def test_trial_zero_equals_a_cell_of_a_comparison():
     spec = StudySpec(transfer={}, training={"patience": TransferSettings().patience})
     assert spec.trial_zero["strategy"] == "auto"
-    assert transfer_settings(spec, spec.trial_zero) == TransferSettings()
+    # A study searches the weights of the loss; a comparison's loss has no terms.
+    usual = transfer_settings(spec, spec.trial_zero)
+    terms = {"prediction_loss": "mse", "diversity_weight": 1e-4, "correction_weight": 1e-2}
+    assert usual.options == {**TransferSettings().options, **terms}
+    assert usual.loss == "fusion"
+    assert usual.model_copy(update={"options": TransferSettings().options, "loss": "mse"}) == TransferSettings()
     assert [params["strategy"] for params in spec.first_trials] == spec.transfer.strategies
     assert StudySpec().first_trials == [StudySpec().trial_zero]
 
@@ -298,10 +315,11 @@ def test_the_parameters_of_a_trial_reach_the_network():
         "inner_steps": 3,
         "learn_rates": False,
         "adapted": "all",
-        "loss": "fusion",
+        "loss": "huber",
         "outer_lr": 0.01,
         "diversity_weight": 0.05,
         "confidence_weight": 0.5,
+        "prediction_loss": "mae",
         "combine": "softmax",
     }
     assert set(spec.space) == {"strategy", *changes}
@@ -312,6 +330,7 @@ def test_the_parameters_of_a_trial_reach_the_network():
         "hidden_dim": 8,
         "diversity_weight": 0.05,
         "confidence_weight": 0.5,
+        "prediction_loss": "mae",
         "combine": "softmax",
     }
     for name in ("inner_lr", "inner_steps", "learn_rates", "adapted", "loss"):

@@ -73,6 +73,7 @@ def test_two_processes_that_register_at_once_make_one_version(run, calls):
     assert client.get_model_version_by_alias("raced", "champion").version == 1
 
 
+@pytest.mark.slow
 def test_a_study_that_goes_on_has_a_new_champion(movies, new_folder):
     folder = new_folder()
     for trials in (1, 2):
@@ -87,6 +88,7 @@ def test_a_study_that_goes_on_has_a_new_champion(movies, new_folder):
     assert len(metarec.load(result.model, tracking_uri=client.tracking_uri).items)
 
 
+@pytest.mark.slow
 def test_a_model_that_cannot_be_kept_does_not_take_the_table_away(movies, new_folder, monkeypatch, caplog):
     def cannot(self, combine, column):
         raise InputError("the baseline mean does not say how it is kept")

@@ -5,9 +5,10 @@ import pytest
 
 from metarec.episodes import EpisodeSettings
 from metarec.fusion.stackers import STACKERS
+from metarec.model.contrasts import AVERAGED, STACK, STACK_MEAN
 from metarec.ratings import simulate_domains
 from metarec.transfer import STRATEGIES, TransferRounds, TransferSettings, competitors, controls, predict_round
-from metarec.transfer.competitors import AVERAGED, ORACLE_USERS, STACK, STACK_MEAN
+from metarec.transfer.competitors import ORACLE_USERS
 
 SHORT = TransferSettings(epochs=2, patience=1, options={"hidden_dim": 8}, folds=2, stackers=("ridge",))
 

@@ -15,6 +15,7 @@ from metarec.errors import InputError
 from metarec.evaluation.insight import Insight, crowd_of
 from metarec.evaluation.metrics import METAREC, base_unit_predictions, gains, prediction_rows, scores
 from metarec.evaluation.segments import behaviour_of
+from metarec.model.contrasts import STACK, STACK_MEAN
 from metarec.ratings import Domain
 from metarec.search import ranked
 from metarec.study.results import DomainResult
@@ -123,7 +124,8 @@ class SearchedStrategies(Searched):
         spec, given, domain = self.prepared.spec, self.prepared.round, self.prepared.domain
         self.prepared.workspace.on_stage("scoring the best trial and the baselines on the test users")
         # The folds of the few users are the only settings that baselines need.
-        baselines = {name: predict_round(name, given, TransferSettings(), spec.seed) for name in spec.baselines}
+        names = [STACK, STACK_MEAN, *spec.baselines]
+        baselines = {name: predict_round(name, given, TransferSettings(), spec.seed) for name in names}
         rows = prediction_rows(
             given.plain_test,
             {
@@ -132,7 +134,8 @@ class SearchedStrategies(Searched):
                 **base_unit_predictions(given.plain_test),
             },
         )
-        result = DomainResult(scores(rows, given.scale.span), gains(rows, seed=spec.seed), str(given.scale))
+        gained = gains(rows, seed=spec.seed)
+        result = DomainResult(scores(rows, given.scale.span), gained, str(given.scale), transfer=True)
         settings: dict[str, Mapping[str, Any]] = {
             METAREC: {member_name(self.best): 1.0},
             **{name: own.reasons for name, own in baselines.items()},

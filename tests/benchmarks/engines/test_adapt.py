@@ -38,6 +38,7 @@ def test_a_clock_counts_calls_by_part():
     assert not clock.seconds
 
 
+@pytest.mark.slow
 def test_every_part_is_measured_and_the_parts_make_the_total(domain):
     with one_thread():
         world = prepare(domain, CASES[:2], items=8)
@@ -57,6 +58,7 @@ def test_every_part_is_measured_and_the_parts_make_the_total(domain):
         assert not np.isin(history.items, np.concatenate(list(items.values()))).any()
 
 
+@pytest.mark.slow
 def test_the_command_writes_its_report(tmp_path):
     write_set(tmp_path / "tiny", seed=3, users=30, items=24)
     command = [

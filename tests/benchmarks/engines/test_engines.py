@@ -3,6 +3,7 @@
 from dataclasses import asdict, replace
 from pathlib import Path
 
+import pytest
 import torch
 
 from benchmarks.engines import cases as _engine_cases
@@ -14,6 +15,7 @@ def test_cases_have_names_of_their_own():
     assert len({case.name for case in CASES}) == len(set(CASES)) == len(CASES)
 
 
+@pytest.mark.slow
 def test_every_contestant_takes_the_same_step_and_threads_are_left_as_they_were():
     threads = torch.get_num_threads()
     small = replace(BASE, tasks=2, steps=2, shots=3, queries=3, threads=2)
@@ -49,6 +51,7 @@ def test_growth_compares_neighbours_along_one_axis_through_the_base_case():
     assert [row["to"] for row in _growth(cases, "steps")] == [10]
 
 
+@pytest.mark.slow
 def test_peak_memory_is_that_of_the_step():
     """A process inherits the maximum of the one that started it: a step would seem to need the 300 MB in use here."""
     ballast = bytearray(300 * 2**20)

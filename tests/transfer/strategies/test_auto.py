@@ -82,6 +82,7 @@ def test_it_transfers_from_helpful_domains_and_gives_reasons(domains):
         assert error(given, auto.predictions) < error(given, predict_round(name, given, SHORT, 0).predictions)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", [inverted_targets, far_off])
 def test_it_declines_a_hostile_source(domains, change):
     """The mixture without sources is used instead."""
@@ -105,6 +106,7 @@ def test_one_source_gives_no_experience(domains):
     assert auto.reasons["sources"]["books"]["gains_from_the_others"] == []
 
 
+@pytest.mark.slow
 def test_an_inverted_source_table_hardly_increases_errors(domains):
     """Bases fitted on inverted ratings predict inverted ratings: their combination may still transfer."""
     worse = {**domains, "books": inverted(domains["books"])}
@@ -113,6 +115,7 @@ def test_an_inverted_source_table_hardly_increases_errors(domains):
     assert error(given, auto.predictions) < 1.03 * best
 
 
+@pytest.mark.slow
 def test_out_of_fold_predictions_of_a_user_do_not_depend_on_their_ratings(domains):
     """Inverting one user's ratings changes the predictions for other users only."""
     given, _ = auto_round(domains, ("movies", "books"))
