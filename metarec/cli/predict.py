@@ -81,7 +81,7 @@ def predict_table(
     from metarec.model.recommender import NO_HISTORY
 
     given = {} if histories is None else {user: own for user, own in histories.groupby("user", sort=False)}
-    counts = {"users with a history given": 0, "known users": 0, "users without ratings": 0}
+    counts = {"users with a history given": 0, "users with ratings in the model": 0, "users without ratings": 0}
     items = rows["item"].to_numpy(dtype=object)
     predictions = np.empty(len(rows))
     rows_of = rows.groupby("user", sort=False).indices

@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from optuna.trial import FrozenTrial, TrialState
 from rich.console import Console
 from rich.table import Table
 
-from metarec.cli.terminal import Messages, ProgressLine, as_text, show_runs
+from metarec.cli.terminal import ProgressLine, as_text, show_runs
 from metarec.evaluation.engine_check import EngineCheck
 from metarec.evaluation.metrics import METAREC, METRICS
 from metarec.report.description import members_text
+from metarec.search import ranked
 from metarec.study.job import Watcher
-from metarec.study.results import DomainResult, FrontLine, StrategyLine, StudyResult, microseconds, state_of
+from metarec.study.results import (
+    DomainResult,
+    FrontLine,
+    StrategyLine,
+    StudyResult,
+    complete_trials,
+    microseconds,
+    state_of,
+)
 
 __all__ = ["TerminalWatcher", "show_result", "show_where"]
 
@@ -19,25 +30,20 @@ __all__ = ["TerminalWatcher", "show_result", "show_where"]
 class TerminalWatcher(ProgressLine, Watcher):
     """A progress bar on a terminal, and a lasting line for each trial."""
 
-    def __init__(self, console: Console, messages: Messages) -> None:
-        super().__init__(console, messages)
-        self._best = float("inf")
-
     def on_episodes(self, done: int, total: int, what: str) -> None:
         self._show(f"base recommenders, {what}", done, total)
 
-    def on_trial(self, trial: FrozenTrial, done: int, total: int) -> None:
+    def on_trial(self, trial: FrozenTrial, ended: Sequence[FrozenTrial], total: int) -> None:
         seconds = trial.duration.total_seconds() if trial.duration else 0.0
         if trial.state == TrialState.COMPLETE:
             error, *further = trial.values
-            mark = "  best so far" if error < self._best else ""
-            self._best = min(self._best, error)
+            mark = "  best so far" if ranked(complete_trials(ended))[0].number == trial.number else ""
             time = "".join(f", {microseconds(value)} a prediction" for value in further)
             outcome = f"validation RMSE {error:.5f} (unit scale){time}{mark}"
         else:
             outcome = state_of(trial)
         self._console.print(as_text(f"trial {trial.number:>3}  {outcome}  {seconds:.1f} s"))
-        self._show("trials", done, total)
+        self._show("trials", len(ended), total)
 
     def on_stage(self, what: str) -> None:
         self._show(what)

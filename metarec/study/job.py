@@ -67,8 +67,8 @@ class Watcher:
     def on_episodes(self, done: int, total: int, what: str) -> None:
         """A base recommender has been fitted and has predicted."""
 
-    def on_trial(self, trial: FrozenTrial, done: int, total: int) -> None:
-        """A trial has ended."""
+    def on_trial(self, trial: FrozenTrial, ended: Sequence[FrozenTrial], total: int) -> None:
+        """A trial has ended; `ended` are all trials of the study that have, also in earlier runs of the command."""
 
     def on_stage(self, what: str) -> None:
         """Another stage begins."""
@@ -226,7 +226,7 @@ def run_search(study: optuna.Study, objective: RecordedObjective, job: Job) -> N
     deadline = time.monotonic() + spec.timeout if spec.timeout else math.inf
 
     def on_trial(trial: FrozenTrial) -> None:
-        job.watcher.on_trial(trial, len(counted_trials(study)), wanted_trials(study))
+        job.watcher.on_trial(trial, counted_trials(study), wanted_trials(study))
 
     with stopping_politely(job.watcher.on_stopping) as stopping:
         if spec.workers == 1 and job.ray is None:

@@ -5,6 +5,7 @@ import logging
 from dataclasses import replace
 
 import pytest
+from optuna.trial import TrialState, create_trial
 from rich.console import Console
 
 from metarec.cli import study_tables
@@ -47,6 +48,23 @@ def test_the_result_of_a_study(console, finished):
     assert "Meta-learning lowers the RMSE of stack, the same combination without networks, by" in text
     assert "[red]x" in text
     assert r"\x1b[2J\x1b]0;title\x07\u202e\u2066\u200b\x9b31m" in text
+
+
+def test_the_best_trial_is_that_of_the_whole_study():
+    """A study that goes on marks a trial only if no earlier one is better."""
+    console = Console(file=io.StringIO(), width=200)
+    earlier, worse, better = (
+        create_trial(value=value, params={}, distributions={}, state=TrialState.COMPLETE) for value in (0.2, 0.3, 0.1)
+    )
+    for number, trial in enumerate((earlier, worse, better)):
+        trial.number = number
+    with library_messages(console) as messages:
+        watcher = study_tables.TerminalWatcher(console, messages)
+        watcher.on_trial(worse, [earlier, worse], 4)
+        watcher.on_trial(better, [earlier, worse, better], 4)
+    first, second = console.file.getvalue().splitlines()
+    assert "best so far" not in first
+    assert "best so far" in second
 
 
 def test_the_data(console, world):

@@ -41,7 +41,7 @@ def test_every_row_has_the_models_prediction(recommender, rows, histories, empty
         assert row.prediction == pytest.approx(models[row.user].predict([row.item]).iloc[0], abs=1e-5)
     assert counts == {
         "users with a history given": 1,
-        "known users": 3,
+        "users with ratings in the model": 3,
         "users without ratings": 1,
         "rows with an unrated item": 0,
     }
@@ -69,7 +69,8 @@ def test_the_command(kept, recommender, rows, histories, tmp_path):
     assert ran.returncode == 0, ran.stderr
     assert ran.stdout == ""
     assert ran.stderr == (
-        "20 predictions in out.parquet: 1 users with a history given, 3 known users, 1 users without ratings, "
+        "20 predictions in out.parquet: 1 users with a history given, 3 users with ratings in the model, "
+        "1 users without ratings, "
         "0 rows with an unrated item\n"
     )
     expected, _ = predict_table(recommender, rows, histories)
