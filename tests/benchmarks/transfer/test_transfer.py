@@ -177,6 +177,17 @@ def test_bases_are_asked_once_for_what_several_cells_need(plan):
     assert sorted(need.name for need in needs) == sorted(names)
 
 
+def test_rounds_are_made_for_the_requested_shots(plan):
+    assert Request(parts=("leave-one-out",), shots=(10, 1)).all_shots == (1, 10)
+    # Pairs of sets and hostile sources always have five.
+    assert Request(shots=(1,)).all_shots == (1, 5)
+    domains = {rating_set.name: rating_set.read() for rating_set in plan.sets}
+    few = replace(plan, shots=(2,))
+    assert make_rounds(few, domains).shots == (2,)
+    whole, fewer = (facts_of(own, domains, make_rounds(own, domains)) for own in (plan, few))
+    assert whole != fewer
+
+
 def test_a_hostile_source_says_the_opposite_or_nothing(plan):
     domain = plan.sets[0].read()
     inverted, shuffled = (hostile_domain(domain, kind) for kind in ("inverted", "shuffled"))
