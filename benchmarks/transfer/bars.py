@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import spearmanr
 
-from benchmarks.transfer.statistics import Errors, Section, gain
+from benchmarks.transfer.statistics import Against, Errors, MeanGain, Section, gain
 from metarec.model.contrasts import STACK
 
 __all__ = [
@@ -118,25 +118,32 @@ def few_users_bar(lines: Mapping[Line, Section], pooled: Mapping[Condition, Sect
     """The gains of transfer with few users.
 
     Returns:
-        contender (:data:`HINDSIGHT`, which takes the best strategy of each target and line, or one of :data:`FIXED`)
+        contender (one of :data:`FIXED`, or :data:`HINDSIGHT`, which takes the best strategy of each target and line)
         -> "regimes": regime -> target -> its gains over scratch, over stack and over the best control with hindsight
         (see :class:`~benchmarks.transfer.statistics.Against`), and whether it is significantly better than every
-        control; "better": regime -> on how many targets it is better than each of these; "worst": the line with the
-        lowest gain over the best control, in percent (below 0: a deficit).
+        control; "mean": regime -> the means of these gains over the targets; "better": regime -> on how many targets
+        it is better than each of these; "worst": the line with the lowest gain over the best control, in percent (below
+        0: a deficit).
     """
     few = {line: section for line, section in lines.items() if line.users <= FEW_USERS and section.strategies}
     found: dict[str, Any] = {}
-    for contender in (HINDSIGHT, *FIXED):
+    for contender in (*FIXED, HINDSIGHT):
         regimes: dict[str, dict[str, Any]] = {}
+        gains_of: dict[str, dict[str, list[Against]]] = {}
         for condition, section in pooled.items():
             name = _named(contender, section)
             if name is not None:
+                over = {
+                    "over_scratch": section.against[name][SCRATCH],
+                    "over_stack": section.against[name][STACK],
+                    "over_best_control": section.over_best(name),
+                }
+                for control, own in over.items():
+                    gains_of.setdefault(condition.regime, {}).setdefault(control, []).append(own)
                 regimes.setdefault(condition.regime, {})[condition.target] = {
                     "strategy": name,
                     "best_control": section.best_control,
-                    "over_scratch": section.against[name][SCRATCH]._asdict(),
-                    "over_stack": section.against[name][STACK]._asdict(),
-                    "over_best_control": section.over_best(name)._asdict(),
+                    **{control: own._asdict() for control, own in over.items()},
                     "better_than_all": section.beats_all(name),
                 }
         if not regimes:
@@ -149,6 +156,10 @@ def few_users_bar(lines: Mapping[Line, Section], pooled: Mapping[Condition, Sect
         worst = min(gains, key=lambda line: gains[line])
         found[contender] = {
             "regimes": regimes,
+            "mean": {
+                regime: {control: MeanGain.of(several)._asdict() for control, several in own.items()}
+                for regime, own in gains_of.items()
+            },
             "better": {regime: _count_better(list(targets.values())) for regime, targets in regimes.items()},
             "worst": {"percent": gains[worst], **worst._asdict()},
         }

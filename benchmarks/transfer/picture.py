@@ -31,7 +31,7 @@ def gains_picture(name: str, regimes: Mapping[str, Mapping[str, Mapping[str, Any
     """
     targets = list(dict.fromkeys(target for own in regimes.values() for target in own))
     figure = Figure(
-        figsize=(1.8 + 4.2 * len(regimes), 1.8 + 0.5 * len(targets)),
+        figsize=(1.8 + 4.2 * len(regimes), 2.4 + 0.5 * len(targets)),
         dpi=100,
         layout=ConstrainedLayoutEngine(w_pad=0.06, h_pad=0.08),
         facecolor="white",
@@ -56,11 +56,11 @@ def gains_picture(name: str, regimes: Mapping[str, Mapping[str, Mapping[str, Any
             )
         axes.axvline(0, color=INK, linewidth=1, zorder=1)
         axes.set_title(regime, loc="left", fontsize=10, color=INK)
+        axes.set_xlabel("%, with 95 % intervals over draws; above 0 is better", fontsize=9, color=INK)
         axes.set_yticks(range(len(targets)), targets)
         axes.spines[["top", "right"]].set_visible(False)
     panels[0].invert_yaxis()
     figure.suptitle(f"Gain of {name} in RMSE, by what is scarce in the target", x=0.01, ha="left", color=INK)
-    figure.supxlabel("%, with 95 % intervals over draws; above 0 is better", fontsize=9, color=INK)
     handles, labels = panels[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=len(handles), frameon=False, fontsize=8)
+    figure.legend(handles, labels, loc="outside lower center", ncols=1, frameon=False, fontsize=8)
     return figure

@@ -24,12 +24,14 @@ _HOW = """\
 - The unit is the draw. In brackets: the 95 % interval of a hierarchical bootstrap, over draws and, within each draw,
   over its test users, with Student's quantile for the number of draws. p: paired t-test over the draws' gains,
   two-sided, Holm-corrected for each strategy over all its comparisons in this report. **better** takes a corrected p
-  below 0.05 and an interval above 0, **worse** an uncorrected p below 0.05. Only what is *better* is bold.
+  below 0.05 and an interval above 0, **worse** an uncorrected p below 0.05. Only what is *better* is bold. The interval
+  and p of a mean over targets are of the t-test over the draws' means, uncorrected, for these very targets.
 - Five draws use each fold of test users once, the sixth begins with new folds. So with more than five draws a test user
   occurs in several of them, each time with other target users. Draws are still the unit.
-- Controls: {controls}. The best control is chosen with hindsight: it is the one with the lowest RMSE on these very test
-  users. zero_shot and pooled use the sources plainly. stack is the mixture of auto without the sources' models, so what
-  these models add is auto against stack. stack-mean is the plain mean of {averaged}, fitted on the few users.
+- Controls: {controls}.
+- The best control is chosen with hindsight: it is the one with the lowest RMSE on these very test users. zero_shot and
+  pooled use the sources plainly. stack is the mixture of auto without the sources' models, so what these models add is
+  auto against stack. stack-mean is the plain mean of {averaged}, fitted on the few users.
 - Oracle: it {oracle}.
 """
 
@@ -77,6 +79,8 @@ def _few_users(contender: str, found: Mapping[str, Any]) -> str:
             gains = [_gain(entry[over]) for over in ("over_scratch", "over_stack", "over_best_control")]
             gains[-1] += f" {entry['best_control']}"
             rows.append([regime, target, *([entry["strategy"]] if named else []), *gains, _yes(entry)])
+        means = [_mean(found["mean"][regime][over]) for over in ("over_scratch", "over_stack", "over_best_control")]
+        rows.append([regime, f"mean of {len(targets)} targets", *([""] if named else []), *means, ""])
         better = found["better"][regime]
         counts = [f"{better[over]} of {len(targets)}" for over in ("over_scratch", "over_stack", "over_best_control")]
         counts.append(f"{better['over_all_controls']} of {len(targets)}")
@@ -90,6 +94,14 @@ def _few_users(contender: str, found: Mapping[str, Any]) -> str:
         f"(at least −{WANTED['deficit']:g} % wanted: {kept}), on {_line(worst)}."
     )
     return f"{head}\n\n{table(heads, rows)}\n\n{end}"
+
+
+def _mean(found: Mapping[str, Any]) -> str:
+    text = f"{signed(found['difference'], 2)} %"
+    if found["interval"] is None:
+        return text
+    low, high = found["interval"]
+    return f"{text} [{signed(low, 2)}, {signed(high, 2)}], p {p_value(found['p'])}"
 
 
 def _yes(entry: Mapping[str, Any]) -> str:

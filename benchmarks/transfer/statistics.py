@@ -14,11 +14,12 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import pandas as pd
+from scipy.stats import ttest_1samp
 
 from benchmarks.common.statistics import holm
 from metarec.evaluation.draws import DrawGain, gains_over_draws, verdict
 
-__all__ = ["Against", "Errors", "Section", "compare", "gain"]
+__all__ = ["Against", "Errors", "MeanGain", "Section", "compare", "gain"]
 
 Key = TypeVar("Key", bound=Hashable)
 
@@ -93,6 +94,31 @@ class Against(NamedTuple):
         """From a gain and its corrected p."""
         interval = None if found.low is None or found.high is None else (found.low, found.high)
         return cls(found.percent, interval, found.p, p_holm, found.by_draw, verdict(found, p_holm))
+
+
+class MeanGain(NamedTuple):
+    """The mean of several targets' gains, in percent, for these very targets.
+
+    Attributes:
+        by_draw: the mean over the targets in each draw.
+        interval, p: Student's 95 % interval and t-test over the draws' means, uncorrected; None for one draw.
+    """
+
+    difference: float
+    interval: tuple[float, float] | None
+    p: float | None
+    by_draw: tuple[float, ...]
+
+    @classmethod
+    def of(cls, gains: Sequence[Against]) -> MeanGain:
+        """From the gains of the targets, which have the same draws."""
+        by_draw = np.mean([own.by_draw for own in gains], axis=0)
+        interval = p = None
+        if len(by_draw) > 1 and np.ptp(by_draw) > 0:
+            test = ttest_1samp(by_draw, 0.0)
+            low, high = test.confidence_interval(0.95)
+            interval, p = (float(low), float(high)), float(test.pvalue)
+        return cls(float(by_draw.mean()), interval, p, tuple(by_draw.tolist()))
 
 
 @dataclass(frozen=True)

@@ -96,7 +96,8 @@ def test_sigterm_ends_a_study_cleanly_whatever_it_does(place, tmp_path, moment):
     temporary.mkdir()
     options = ["job.yaml", "--data", "movies=movies.csv", "--trials", "3", "--workers", "2", "--study-name", "s"]
     command = begun(place, *options, "--out", str(out), TMPDIR=str(temporary))
-    assert soon(lambda: TERMINATED[moment](out))
+    assert soon(lambda: TERMINATED[moment](out) or command.poll() is not None)
+    assert command.poll() is None, ended(command, 143)
     command.terminate()
     assert "run the same command with --study-name s" in ended(command, 143)
     assert soon(lambda: no_process_of(command))

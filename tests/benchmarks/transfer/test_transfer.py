@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import typer
+from scipy.stats import t as student
 from typer.testing import CliRunner
 
 from benchmarks.common.sets import RatingSet, find_sets, largest_domains
@@ -177,6 +178,17 @@ def test_bases_are_asked_once_for_what_several_cells_need(plan):
     assert sorted(need.name for need in needs) == sorted(names)
 
 
+def test_rounds_are_made_for_the_requested_shots(plan):
+    assert Request(parts=("leave-one-out",), shots=(10, 1)).all_shots == (1, 10)
+    # Pairs of sets and hostile sources always have five.
+    assert Request(shots=(1,)).all_shots == (1, 5)
+    domains = {rating_set.name: rating_set.read() for rating_set in plan.sets}
+    few = replace(plan, shots=(2,))
+    assert make_rounds(few, domains).shots == (2,)
+    whole, fewer = (facts_of(own, domains, make_rounds(own, domains)) for own in (plan, few))
+    assert whole != fewer
+
+
 def test_a_hostile_source_says_the_opposite_or_nothing(plan):
     domain = plan.sets[0].read()
     inverted, shuffled = (hostile_domain(domain, kind) for kind in ("inverted", "shuffled"))
@@ -226,6 +238,20 @@ def test_a_gain_of_one_draw_of_three_is_no_gain():
     assert found.interval[0] < 0
     assert set(section.verdicts("auto")) == {"no difference"}
     assert few_users_bar(lines, pooled)["auto"]["better"]["labels"]["over_stack"] == 0
+
+
+def test_the_mean_of_targets_is_tested_over_draws():
+    gains = {"films": [0.02, 0.0, 0.01], "books": [0.0, 0.02, 0.03]}
+    cells = [
+        finished_cell(target, EVEN | {"auto": 1 - own}, number=number)
+        for target, several in gains.items()
+        for number, own in enumerate(several)
+    ]
+    mean = few_users_bar(*sections_of(cells))["auto"]["mean"]["labels"]["over_stack"]
+    assert mean["by_draw"] == pytest.approx((1, 1, 2))
+    assert mean["difference"] == pytest.approx(4 / 3)
+    assert mean["interval"] == pytest.approx((4 / 3 - 4.3027 / 3, 4 / 3 + 4.3027 / 3), abs=1e-3)
+    assert mean["p"] == pytest.approx(2 * student.sf(4.0, 2))
 
 
 def test_a_test_user_of_two_draws_counts_in_both():
