@@ -1,6 +1,6 @@
 """Worker processes that end with their caller.
 
-Only the standard library is imported, so that a command can start the server before anything else.
+Only the standard library and light modules are imported, so that a command can start the server before anything else.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import multiprocessing
 import os
 import pickle
 import signal
+import tempfile
 import threading
 import traceback
 from collections.abc import Callable, Iterable, Iterator
@@ -20,17 +21,32 @@ from multiprocessing.process import BaseProcess
 from multiprocessing.reduction import ForkingPickler
 from typing import Any
 
+from metarec.errors import InputError, shown
+
 __all__ = ["Map", "WorkerEnded", "WorkerPool", "end_with_parent", "start_server", "worker_map", "worker_pool"]
 
 Map = Callable[..., Iterable[Any]]
 """A function like the built-in ``map``; its results may be computed in the background."""
 
 
+LONGEST_FOLDER = 103 - len("/pymp-12345678/listener-12345678")
+"""Bytes of the path of the folder for temporary files: a socket in it has at most 103 bytes on every system."""
+
+
 def start_server() -> None:
     """Start the process from which workers are forked, unless it runs already, without waiting for it.
 
     It imports the workers' libraries once for all of them, in the background. It ends with its caller.
+
+    Raises:
+        InputError: the path of the folder for temporary files is too long for a socket.
     """
+    folder = tempfile.gettempdir()
+    if len(os.fsencode(folder)) > LONGEST_FOLDER:
+        raise InputError(
+            f"TMPDIR must be a path of at most {LONGEST_FOLDER} bytes, because sockets are made in it, but is "
+            f"{shown(folder, 200)}; give a shorter one"
+        )
     forkserver.set_forkserver_preload(["metarec.preloaded"])
     # Otherwise the server would start the tracker, which unblocks signals.
     resource_tracker.ensure_running()

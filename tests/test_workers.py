@@ -5,13 +5,15 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
 import pytest
 
+from metarec.errors import InputError
 from metarec.importing import importing
-from metarec.workers import WorkerEnded, worker_map, worker_pool
+from metarec.workers import WorkerEnded, start_server, worker_map, worker_pool
 
 ROOT = Path(__file__).parents[1]
 
@@ -125,6 +127,7 @@ def test_garbage_is_collected_again_after_the_block():
 
 INTERRUPTED_IN_AN_IMPORT = """
 import os, signal, sys
+from metarec.errors import InputError
 from metarec.importing import importing
 try:
     with importing():
@@ -143,3 +146,9 @@ def test_ctrl_c_waits_for_an_import(tmp_path):
         [sys.executable, "-m", "interrupted"], env=environment, capture_output=True, text=True, timeout=60
     )
     assert (ended.returncode, ended.stdout, ended.stderr) == (130, "whole\n", "")
+
+
+def test_a_folder_whose_path_is_too_long_for_a_socket_is_named(monkeypatch, tmp_path):
+    monkeypatch.setattr(tempfile, "tempdir", f"{tmp_path}/{'a' * 100}")
+    with pytest.raises(InputError, match=r"TMPDIR must be a path of at most 71 bytes, .*aaa.*; give a shorter one"):
+        start_server()
