@@ -165,13 +165,13 @@ class Comparison:
                 "shots": line.shots,
                 "target_users": line.setting.target_users,
                 "regime": line.setting.regime,
-                **line.gain._asdict(),
+                **line.gain.to_json(),
             }
             for line in self.lines
             if line.gain is not None
         ]
         added = [
-            {"target_users": setting.target_users, "regime": setting.regime, **gain._asdict()}
+            {"target_users": setting.target_users, "regime": setting.regime, **gain.to_json()}
             for setting, gain in self.added.items()
         ]
         rows = [result.row() for result in self.results]

@@ -7,7 +7,7 @@ The errors of a draw's test users share the luck of that draw, so an interval ov
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -48,6 +48,10 @@ class DrawGain(NamedTuple):
         if self.low is None or self.high is None:
             return f"{self.percent:+.2f} % (one draw)"
         return f"{self.percent:+.2f} % [{self.low:+.2f}, {self.high:+.2f}]"
+
+    def to_json(self) -> dict[str, Any]:
+        """The gain as JSON values."""
+        return {**self._asdict(), "by_draw": list(self.by_draw)}
 
     @property
     def is_above_zero(self) -> bool:
