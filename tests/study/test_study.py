@@ -99,6 +99,7 @@ def test_the_row_without_the_inner_loop_is_that_of_networks_without_inner_steps(
     assert "adds nothing, because no network" in str(result.test["movies"].additions)
 
 
+@pytest.mark.slow
 def test_a_study_searches_the_network_itself(world, tmp_path):
     spec = tiny_spec(
         trials=3,

@@ -124,6 +124,7 @@ def test_a_larger_run_computes_only_what_a_smaller_one_did_not(start):
     assert [line["users"] for line in report["lines"]] == [5, 5, 20, 20]
 
 
+@pytest.mark.slow
 def test_the_report_of_all_parts_agrees_with_its_cells(start, tmp_path):
     _, report = start(Request(shots=(5,), target_users=(20,), rounds=1, regimes=("labels",)))
     by_part = {}
