@@ -325,11 +325,16 @@ def _metrics(result: StudyResult) -> dict[str, float]:
 
 
 def _keep_model(run: StudyRun, study: str, keep: Keep) -> None:
-    """Save the proposed model as the artifact ``model``, and register it as the champion of its name."""
+    """Save the proposed model among the run's artifacts, and register it as the champion of its name.
+
+    Each model has a folder of its own: a study that goes on would mix the files of two models in one.
+    """
     with run.artifacts() as folder:
         digest = keep(folder / MODEL)
         # Its source files are in the same folder.
         for other in folder.iterdir():
             if other.name != MODEL:
                 shutil.rmtree(other)
-    run.register(MODEL, model_name(study), {DIGEST: digest, "study": study})
+        name = f"{MODEL}-{digest[:12]}"
+        (folder / MODEL).rename(folder / name)
+    run.register(name, model_name(study), {DIGEST: digest, "study": study})
