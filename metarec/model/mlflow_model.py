@@ -66,7 +66,7 @@ def load_from(uri: str, *, tracking_uri: str | None = None) -> FusedRecommender:
     """The recommender in a folder, a run or the registry.
 
     Args:
-        uri: a folder that holds the model, or ``models:/NAME@ALIAS``, ``models:/NAME/VERSION``, ``runs:/ID/model``.
+        uri: a folder that holds the model, or ``models:/NAME@ALIAS``, ``models:/NAME/VERSION``, ``runs:/ID/FOLDER``.
         tracking_uri: of MLflow's store. By default what MLflow is set to, or else ``mlruns/mlflow.db``.
 
     Raises:

@@ -254,7 +254,7 @@ def test_a_folder_without_a_model_is_refused(tmp_path):
 
 
 def test_a_version_and_a_run_are_loaded_too(kept, recommender):
-    for uri in ("models:/metarec-kept/1", f"runs:/{kept.result.run_id}/model"):
+    for uri in ("models:/metarec-kept/1", f"runs:/{kept.result.run_id}/{files_of(kept).name}"):
         assert metarec.load(uri, tracking_uri=kept.uri).items.tolist() == recommender.items.tolist()
 
 
