@@ -22,7 +22,7 @@ _HOW = """\
 - RMSE and MAE are in the set's own units. metarec's are means over {seeds} training seeds (± standard deviation).
 - Gain: how much lower metarec's RMSE is, in percent; in brackets the 95 % bootstrap interval over users. A negative
   gain means that metarec is behind. In paired comparisons a user's squared error is the mean over the seeds.
-- p: Wilcoxon signed-rank, two-sided, over users; Holm-corrected over all baselines, sets and shots of this report.
+- p: Wilcoxon signed-rank, two-sided, over users; Holm-corrected over all models, sets and shots of this report.
 - Verdict: **better** takes a corrected p below 0.05, **worse** an uncorrected one; both take a gain and a rank
   difference of the same sign, otherwise the verdict is **mixed**.
 - `stack` is the convex combination of all stackers without networks; what meta-learning adds is the gain on it.

@@ -79,9 +79,9 @@ n = {{ t.n_users }} test users, {{ t.n_ratings }} ratings</caption>
 {% if t.adds %}<p><b>{{ t.adds }}</b></p>{% endif %}
 <p>On {{ t.domain }}: {{ verdicts(t)|join("; ") or "there is no other model to compare with" }}.</p>
 {% endfor %}
-<dl><dt>network, stack, stack-mean, no-inner-loop</dt>
+{% if not f.transfer %}<dl><dt>network, stack, stack-mean, no-inner-loop</dt>
 <dd>The best trial's network alone; the same convex combination without networks; the plain mean of ridge, fwls and gbm;
-and the same combination of networks that are trained without inner steps.</dd></dl>
+and the same combination of networks that are trained without inner steps.</dd></dl>{% endif %}
 <p class="quiet">Intervals: paired bootstrap over users, 2000 resamples. Each 95 % interval holds by itself; none
 is corrected for multiple comparisons.</p>
 {{ pictures("test_", "gains_") }}

@@ -8,7 +8,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeGuard, get_args
 
-import torch
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
@@ -18,13 +17,14 @@ from metarec.episodes import EpisodeSettings
 from metarec.errors import InputError, check_name, printable, shown
 from metarec.evaluation.metrics import METAREC
 from metarec.files import open_regular
-from metarec.fusion import NETWORKS, Choice, FusionNetwork, IntRange, Limits, Parameter, RealRange
+from metarec.fusion import Choice, IntRange, Limits, Parameter, RealRange
 from metarec.fusion.stackers import STACKERS
 from metarec.meta import ENGINES
 from metarec.model.contrasts import CONTRASTS
 from metarec.registry import suggest
-from metarec.search import NETWORK, SearchSettings, named_parameters, parameters_of
+from metarec.search import NETWORK, SearchSettings, parameters_of
 from metarec.study._yaml import SPEC, check_depth, plain_values
+from metarec.study.fusion_spec import FusionSpec
 from metarec.study.transfer_spec import STRATEGY, TransferSpec
 
 __all__ = ["SIMULATED", "StudySpec", "find_spec", "load_spec", "stored_spec"]
@@ -41,66 +41,6 @@ Count = Annotated[int, Field(ge=1, le=1_000_000_000)]
 
 class _Part(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class FusionSpec(_Part):
-    """The fusion network, and its options that are not searched."""
-
-    network: str | Choice = "gated"
-    "Name of a fusion network, or choices: [NAME, ...] for a search among several, each with its own parameters."
-    options: dict[str, Any] = Field(default_factory=dict)
-    "Arguments of its constructor, by network where there are several. An argument given here is not searched."
-
-    @property
-    def networks(self) -> list[str]:
-        """The network, or those that are searched."""
-        return [self.network] if isinstance(self.network, str) else [str(name) for name in self.network.choices]
-
-    def options_of(self, network: str) -> Mapping[str, Any]:
-        """The options of one of the networks that are not searched."""
-        options: Mapping[str, Any] = self.options if isinstance(self.network, str) else self.options.get(network, {})
-        return options
-
-    @property
-    def fixed(self) -> set[str]:
-        """The names of the parameters that the options fix."""
-        names = named_parameters(self.networks)
-        return {name for network in names for option, name in names[network].items() if self._fixes(network, option)}
-
-    def chosen(self, params: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
-        """The network of a trial and all its options."""
-        network = params.get(NETWORK, self.networks[0])
-        drawn = {option: params[name] for option, name in self._names(network).items() if name in params}
-        return network, {**self.options_of(network), **drawn}
-
-    def check(self) -> None:
-        """Build the smallest such networks, which checks the options before anything is fitted."""
-        names = self.networks
-        for place, name in enumerate(names):
-            if name in names[:place]:
-                raise InputError(f'fusion.network: "{name}" is named twice')
-        if isinstance(self.network, Choice):
-            for name, options in self.options.items():
-                if name not in names or not isinstance(options, dict):
-                    raise InputError(
-                        f"fusion.options must be a mapping from {', '.join(names)} to the options of each but has "
-                        f"{name}: {options!r}"
-                    )
-        for name in names:
-            kind: type[FusionNetwork] = NETWORKS.get(name)
-            if not (isinstance(kind, type) and issubclass(kind, FusionNetwork)):
-                raise InputError(f'network "{name}" must be a subclass of metarec.fusion.FusionNetwork but is {kind}')
-            with torch.random.fork_rng():
-                kind.for_episodes(2, 1, 1, **self.options_of(name))
-
-    def _names(self, network: str) -> Mapping[str, str]:
-        return named_parameters(self.networks)[network]
-
-    def _fixes(self, network: str, option: str) -> bool:
-        return option in self.options_of(network)
-
-    def __str__(self) -> str:
-        return ", ".join(self.networks)
 
 
 class TrainingSpec(_Part):

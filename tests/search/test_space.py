@@ -13,7 +13,7 @@ from metarec.meta import Shape
 from metarec.meta import network_config as network_config_module
 from metarec.search import COMMON_PARAMETERS, parameters_of, space, suggest_parameters
 from metarec.search.space import own_parameters
-from metarec.study import spec
+from metarec.study import fusion_spec
 from metarec.study.networks import network_config
 from metarec.study.spec import StudySpec
 
@@ -39,7 +39,7 @@ def plugged_in(monkeypatch):
         def get(self, name):
             return OnlyABias if name == "only-a-bias" else NETWORKS.get(name)
 
-    for module in (network_config_module, space, spec):
+    for module in (network_config_module, space, fusion_spec):
         monkeypatch.setattr(module, "NETWORKS", Registry())
 
 

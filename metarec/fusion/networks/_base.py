@@ -19,11 +19,11 @@ from metarec.fusion.space import Choice, Parameter, RealRange
 from metarec.registry import suggest
 
 __all__ = [
-    "CORRECTION_WEIGHT",
-    "DIVERSITY_WEIGHT",
+    "CORRECTED_LOSS",
     "LOSS_TERMS",
     "MIDDLE",
     "PREDICTION_LOSS",
+    "WEIGHTED_LOSS",
     "FusionNetwork",
     "FusionOutput",
     "ParallelLinear",
@@ -81,6 +81,20 @@ LOSS_TERMS: Mapping[str, Callable[[FusionOutput, FusionInputs], Tensor]] = Mappi
 PREDICTION_LOSS = Parameter("mse", Choice(choices=list(PREDICTION_LOSSES)), "the error of the predictions in the loss")
 DIVERSITY_WEIGHT = Parameter(1e-4, RealRange(low=1e-5, high=1e-2, log=True), "weight of the weights' negative entropy")
 CORRECTION_WEIGHT = Parameter(1e-2, RealRange(low=1e-3, high=1.0, log=True), "weight of the squared correction")
+
+CORRECTED_LOSS: Mapping[str, Parameter] = MappingProxyType(
+    {"prediction_loss": PREDICTION_LOSS, "correction_weight": CORRECTION_WEIGHT}
+)
+"""The searched parameters of the loss of a network without positive weights over the bases."""
+
+WEIGHTED_LOSS: Mapping[str, Parameter] = MappingProxyType(
+    {
+        "prediction_loss": PREDICTION_LOSS,
+        "diversity_weight": DIVERSITY_WEIGHT,
+        "correction_weight": CORRECTION_WEIGHT,
+    }
+)
+"""The searched parameters of the loss of a network with positive weights over the bases."""
 
 
 # Not a base class ABC: higher makes a class of each module's class and its own (ABC, Module), whose order would clash.

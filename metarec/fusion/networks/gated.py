@@ -11,9 +11,7 @@ from torch import nn
 from metarec.episodes import FusionInputs
 from metarec.errors import InputError, check_at_least
 from metarec.fusion.networks._base import (
-    CORRECTION_WEIGHT,
-    DIVERSITY_WEIGHT,
-    PREDICTION_LOSS,
+    WEIGHTED_LOSS,
     FusionOutput,
     RowNetwork,
     masked_softmax,
@@ -58,9 +56,7 @@ class GatedFusion(RowNetwork):
     searched: ClassVar[Mapping[str, Parameter]] = {
         "hidden_dim": Parameter(64, Choice(choices=[16, 32, 64, 128]), "width of the hidden layers"),
         "dropout": Parameter(0.5, RealRange(low=0.0, high=0.7), "share of hidden outputs dropped in training"),
-        "prediction_loss": PREDICTION_LOSS,
-        "diversity_weight": DIVERSITY_WEIGHT,
-        "correction_weight": CORRECTION_WEIGHT,
+        **WEIGHTED_LOSS,
     }
 
     def __init__(

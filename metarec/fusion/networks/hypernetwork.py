@@ -13,9 +13,8 @@ from torch.nn import functional
 from metarec.episodes import FusionInputs
 from metarec.errors import check_at_least, check_flag
 from metarec.fusion.networks._base import (
-    CORRECTION_WEIGHT,
+    CORRECTED_LOSS,
     MIDDLE,
-    PREDICTION_LOSS,
     FusionNetwork,
     FusionOutput,
     all_features,
@@ -58,10 +57,7 @@ class HyperNetworkFusion(FusionNetwork):
             [0.3000]])
     """
 
-    searched: ClassVar[Mapping[str, Parameter]] = {
-        "prediction_loss": PREDICTION_LOSS,
-        "correction_weight": CORRECTION_WEIGHT,
-    }
+    searched: ClassVar[Mapping[str, Parameter]] = CORRECTED_LOSS
 
     def __init__(
         self,

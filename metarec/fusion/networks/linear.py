@@ -11,9 +11,7 @@ from torch import nn
 from metarec.episodes import FusionInputs
 from metarec.errors import check_flag
 from metarec.fusion.networks._base import (
-    CORRECTION_WEIGHT,
-    DIVERSITY_WEIGHT,
-    PREDICTION_LOSS,
+    WEIGHTED_LOSS,
     FusionOutput,
     RowNetwork,
     masked_softmax,
@@ -53,11 +51,7 @@ class LinearFusion(RowNetwork):
     tensor([0.4000])
     """
 
-    searched: ClassVar[Mapping[str, Parameter]] = {
-        "prediction_loss": PREDICTION_LOSS,
-        "diversity_weight": DIVERSITY_WEIGHT,
-        "correction_weight": CORRECTION_WEIGHT,
-    }
+    searched: ClassVar[Mapping[str, Parameter]] = WEIGHTED_LOSS
 
     def __init__(
         self,

@@ -16,9 +16,8 @@ from metarec.errors import InputError, check_at_least
 from metarec.fusion._copies import call_with
 from metarec.fusion.losses import squared_error
 from metarec.fusion.networks._base import (
-    CORRECTION_WEIGHT,
+    CORRECTED_LOSS,
     MIDDLE,
-    PREDICTION_LOSS,
     FusionNetwork,
     FusionOutput,
     all_features,
@@ -61,10 +60,7 @@ class MAMLRecommenderFusion(FusionNetwork):
     torch.Size([])
     """
 
-    searched: ClassVar[Mapping[str, Parameter]] = {
-        "prediction_loss": PREDICTION_LOSS,
-        "correction_weight": CORRECTION_WEIGHT,
-    }
+    searched: ClassVar[Mapping[str, Parameter]] = CORRECTED_LOSS
 
     def __init__(
         self,

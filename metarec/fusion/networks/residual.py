@@ -11,8 +11,7 @@ from torch import nn
 from metarec.episodes import FusionInputs
 from metarec.errors import InputError, check_at_least
 from metarec.fusion.networks._base import (
-    CORRECTION_WEIGHT,
-    PREDICTION_LOSS,
+    CORRECTED_LOSS,
     FusionOutput,
     RowNetwork,
     available_mean,
@@ -54,10 +53,7 @@ class ResidualFusion(RowNetwork):
     tensor([0.7000])
     """
 
-    searched: ClassVar[Mapping[str, Parameter]] = {
-        "prediction_loss": PREDICTION_LOSS,
-        "correction_weight": CORRECTION_WEIGHT,
-    }
+    searched: ClassVar[Mapping[str, Parameter]] = CORRECTED_LOSS
 
     def __init__(
         self,
