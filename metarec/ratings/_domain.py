@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from numbers import Real
@@ -14,7 +14,7 @@ import pandas as pd
 
 from metarec.errors import InputError, check_name, shown
 
-__all__ = ["TIMES", "Domain", "Feedback", "RatingScale", "id_rule"]
+__all__ = ["TIMES", "Domain", "Feedback", "RatingScale", "id_rule", "rated_domains"]
 
 LARGEST = 1e9
 """Bound of a scale's numbers, whose squares are summed."""
@@ -260,6 +260,15 @@ class Domain:
         object.__setattr__(copy, "scale", None if feedback == "implicit" else self.scale)
         object.__setattr__(copy, "feedback", feedback)
         return copy
+
+
+def rated_domains(domains: Mapping[str, Domain]) -> dict[str, Domain]:
+    """The explicit domain of each one, for a task that predicts ratings.
+
+    Raises:
+        InputError: a domain without ratings, see :meth:`Domain.rated`.
+    """
+    return {name: domain.rated() for name, domain in domains.items()}
 
 
 def _table_bytes(table: pd.DataFrame) -> bytes:
