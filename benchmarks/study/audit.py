@@ -7,8 +7,8 @@ from typing import Any
 
 from optuna.trial import TrialState
 
+from metarec.evaluation.measures import RATING
 from metarec.search.trials import counted_trials, join_study
-from metarec.study.results import METRIC
 
 __all__ = ["audit"]
 
@@ -74,8 +74,8 @@ def _differences(client: Any, trial: Any, run: Any) -> list[str]:
     found = []
     if run.info.status != ENDED[trial.state]:
         found.append(f"is {trial.state.name.lower()}, its run {run.info.status}")
-    if trial.state == TrialState.COMPLETE and run.data.metrics.get(METRIC) != trial.value:
-        found.append(f"has the value {trial.value}, its run {run.data.metrics.get(METRIC)}")
+    if trial.state == TrialState.COMPLETE and run.data.metrics.get(RATING.validation) != trial.value:
+        found.append(f"has the value {trial.value}, its run {run.data.metrics.get(RATING.validation)}")
     if set(run.data.params) != set(trial.params):
         found.append("its run has other parameters")
     epochs = {metric.step for metric in client.get_metric_history(run.info.run_id, "val_rmse")}

@@ -10,7 +10,8 @@ from rich.table import Table
 
 from metarec.cli.terminal import ProgressLine, as_text, show_runs
 from metarec.evaluation.engine_check import EngineCheck
-from metarec.evaluation.metrics import METAREC, METRICS
+from metarec.evaluation.measures import Measure
+from metarec.evaluation.metrics import METAREC
 from metarec.report.description import members_text
 from metarec.search import ranked
 from metarec.study.job import Watcher
@@ -33,13 +34,13 @@ class TerminalWatcher(ProgressLine, Watcher):
     def on_episodes(self, done: int, total: int, what: str) -> None:
         self._show(f"base recommenders, {what}", done, total)
 
-    def on_trial(self, trial: FrozenTrial, ended: Sequence[FrozenTrial], total: int) -> None:
+    def on_trial(self, trial: FrozenTrial, ended: Sequence[FrozenTrial], total: int, measure: Measure) -> None:
         seconds = trial.duration.total_seconds() if trial.duration else 0.0
         if trial.state == TrialState.COMPLETE:
             error, *further = trial.values
             mark = "  best so far" if ranked(complete_trials(ended))[0].number == trial.number else ""
             time = "".join(f", {microseconds(value)} a prediction" for value in further)
-            outcome = f"validation RMSE {error:.5f} (unit scale){time}{mark}"
+            outcome = f"{measure.validation_text(measure.shown(error))}{time}{mark}"
         else:
             outcome = state_of(trial)
         self._console.print(as_text(f"trial {trial.number:>3}  {outcome}  {seconds:.1f} s"))
@@ -56,14 +57,14 @@ def show_result(console: Console, result: StudyResult) -> None:
     """Print the test table of every domain, the engines, the strategies and the Pareto front."""
     for domain, outcome in result.test.items():
         console.print(_test_table(domain, outcome, result.target))
-        if text := str(outcome.additions):
-            console.print(as_text(text))
+        if outcome.adds:
+            console.print(as_text(outcome.adds))
     if result.engines:
         console.print(_engine_table(result.engines))
     if result.strategies:
-        console.print(_strategy_table(result.strategies))
+        console.print(_strategy_table(result.strategies, result.measure))
     if result.front:
-        console.print(_front_table(result.front))
+        console.print(_front_table(result.front, result.measure))
     if result.strategies:
         best = result.strategies[0]
         console.print(
@@ -87,20 +88,20 @@ def show_where(console: Console, result: StudyResult, tracking_uri: str) -> None
 
 
 def _test_table(domain: str, outcome: DomainResult, target: str) -> Table:
-    some = outcome.scores[METAREC]
+    measure, some = outcome.measure, outcome.scores[METAREC]
     role = "" if domain == target else " (source)"
     table = Table(
         title=f"{domain}{role}, scale {outcome.scale}: {some.n_users:,} test users, {some.n_ratings:,} ratings",
         title_justify="left",
     )
     table.add_column("model")
-    for metric in some.in_own_units():
-        table.add_column(METRICS[metric].label, justify="right")
-    table.add_column("metarec's gain in RMSE [95 %]", justify="right")
-    for model, row in sorted(outcome.scores.items(), key=lambda pair: pair[1].rmse):
+    for label in measure.metrics.values():
+        table.add_column(label, justify="right")
+    table.add_column(f"metarec's gain in {measure.label} [95 %]", justify="right")
+    for model, row in outcome.best_first():
         table.add_row(
             model,
-            *(f"{value:.4f}" for value in row.in_own_units().values()),
+            *(f"{row.values[metric]:.4f}" for metric in measure.metrics),
             str(outcome.gains.get(model, "")),
             style="bold" if model == METAREC else None,
         )
@@ -119,20 +120,20 @@ def _engine_table(checks: list[EngineCheck]) -> Table:
     return table
 
 
-def _strategy_table(lines: list[StrategyLine]) -> Table:
+def _strategy_table(lines: list[StrategyLine], measure: Measure) -> Table:
     table = Table(title="strategies, on validation users", title_justify="left")
     table.add_column("strategy")
-    for column in ("best RMSE (unit scale)", "in trial", "trials"):
+    for column in (f"best {measure.trial_label}", "in trial", "trials"):
         table.add_column(column, justify="right")
     for line in lines:
         table.add_row(line.strategy, f"{line.value:.5f}", str(line.best), str(line.trials))
     return table
 
 
-def _front_table(lines: list[FrontLine]) -> Table:
+def _front_table(lines: list[FrontLine], measure: Measure) -> Table:
     table = Table(title="Pareto front, on validation users", title_justify="left")
-    for column in ("trial", "RMSE (unit scale)", "a prediction"):
+    for column in ("trial", measure.trial_label, "a prediction"):
         table.add_column(column, justify="right")
     for line in lines:
-        table.add_row(str(line.trial), f"{line.error:.5f}", microseconds(line.seconds))
+        table.add_row(str(line.trial), f"{measure.shown(line.error):.5f}", microseconds(line.seconds))
     return table

@@ -19,9 +19,9 @@ __all__ = [
     "Metric",
     "Scores",
     "base_unit_predictions",
-    "gains",
     "paired_gains",
     "prediction_rows",
+    "rmse_gain",
     "scores",
     "squared_errors",
 ]
@@ -85,10 +85,6 @@ class Scores:
         """All numbers in one mapping."""
         return {**self.values, "n_users": self.n_users, "n_ratings": self.n_ratings}
 
-    def in_own_units(self) -> dict[str, float]:
-        """The metrics of the printed tables, by their keys."""
-        return {name: self.values[name] for name, metric in METRICS.items() if not metric.unit}
-
 
 def base_unit_predictions(episodes: Episodes) -> dict[str, np.ndarray]:
     """base -> [T, N] on the unit scale, with the fallback where the base has no prediction."""
@@ -139,7 +135,7 @@ def scores(rows: pd.DataFrame, span: float) -> dict[str, Scores]:
 
 
 class Gain(NamedTuple):
-    """How much lower one model's RMSE is than another's, in percent, with a 95 % interval.
+    """How much better one model's first metric is than another's, in percent, with a 95 % interval.
 
     >>> print(Gain(1.0, 0.25, 1.75))
     +1.00 % [+0.25, +1.75]
@@ -164,26 +160,34 @@ class Gain(NamedTuple):
         return f"{self.percent:+.2f} % [{self.low:+.2f}, {self.high:+.2f}]"
 
 
-def gains(rows: pd.DataFrame, *, seed: int = 0) -> dict[str, Gain]:
-    """metarec's gain over every other model of one domain, with the interval of :func:`paired_gains`."""
-    squared = squared_errors(rows)
-    return paired_gains(squared[METAREC].to_numpy(), squared.drop(columns=METAREC), seed=seed)
-
-
 def squared_errors(rows: pd.DataFrame) -> pd.DataFrame:
     """Sums of squared errors from the rows of one domain: a row for each user, in order, a column for each model."""
     errors = rows[rows.columns.drop(KEYS)].sub(rows["rating"], axis=0)
     return (errors**2).groupby(rows["user"], sort=False).sum()
 
 
-def paired_gains(ours: np.ndarray, theirs: pd.DataFrame, *, seed: int = 0) -> dict[str, Gain]:
-    """How much lower the RMSE behind `ours` is than that behind each column of `theirs`, in percent.
+def rmse_gain(ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
+    """How much lower the RMSE behind `ours` is than that behind `theirs`, in percent, from sums of squared errors."""
+    gain: np.ndarray = 100 * (1 - np.sqrt(ours / np.maximum(theirs, 1e-300)))
+    return gain
+
+
+def paired_gains(
+    ours: np.ndarray,
+    theirs: pd.DataFrame,
+    *,
+    gain: Callable[[np.ndarray, np.ndarray], np.ndarray] = rmse_gain,
+    seed: int = 0,
+) -> dict[str, Gain]:
+    """How much better the metric behind `ours` is than that behind each column of `theirs`, in percent.
 
     The interval is a percentile bootstrap over users (Efron, Tibshirani 1993), because the rows of one user are not
     independent.
 
     Args:
-        ours: [U] each user's sum of squared errors. theirs: [U] the same of every other model, a column each.
+        ours: [U] each user's part in the metric, such as the sum of squared errors. theirs: [U] the same of every other
+            model, a column each.
+        gain: makes percent of the totals of both.
     """
     number = len(ours)
     draws = np.random.default_rng(seed).multinomial(number, np.full(number, 1 / number), size=RESAMPLES)
@@ -191,10 +195,6 @@ def paired_gains(ours: np.ndarray, theirs: pd.DataFrame, *, seed: int = 0) -> di
     result = {}
     for model, column in theirs.items():
         other = column.to_numpy()
-        low, high = np.percentile(_percent(ours_drawn, draws @ other), [2.5, 97.5])
-        result[str(model)] = Gain(float(_percent(ours.sum(), other.sum())), float(low), float(high))
+        low, high = np.percentile(gain(ours_drawn, draws @ other), [2.5, 97.5])
+        result[str(model)] = Gain(float(gain(ours.sum(), other.sum())), float(low), float(high))
     return result
-
-
-def _percent(ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
-    return 100 * (1 - np.sqrt(ours / np.maximum(theirs, 1e-300)))

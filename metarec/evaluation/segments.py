@@ -10,10 +10,11 @@ import numpy as np
 import pandas as pd
 
 from metarec.episodes import Episodes
-from metarec.evaluation.metrics import KEYS, METAREC, paired_gains, squared_errors
+from metarec.evaluation.measures import ByUser, Measure
+from metarec.evaluation.metrics import METAREC, paired_gains
 from metarec.ratings import Domain
 
-__all__ = ["FEW_USERS", "MEASURES", "Measure", "behaviour_of", "reference_of", "segment_table", "thirds"]
+__all__ = ["FEW_USERS", "MEASURES", "UserMeasure", "behaviour_of", "reference_of", "segment_table", "thirds"]
 
 FEW_USERS = 30
 """A segment of fewer users is marked, because its interval is unreliable."""
@@ -27,22 +28,22 @@ WEIGHT = "weight/"
 """The prefix of columns of bases' weights."""
 
 
-class Measure(NamedTuple):
+class UserMeasure(NamedTuple):
     """A measure of a user from the support ratings: its meaning and its unit."""
 
     meaning: str
     unit: str
 
 
-MEASURES: Mapping[str, Measure] = {
-    "activity": Measure("pace of the support ratings, between the first and the last", "ratings a day"),
-    "breadth": Measure(
+MEASURES: Mapping[str, UserMeasure] = {
+    "activity": UserMeasure("pace of the support ratings, between the first and the last", "ratings a day"),
+    "breadth": UserMeasure(
         "taste breadth: the effective number of kinds of the rated items, exp(entropy), or, where items have no kinds, "
         "the spread of their popularity",
         "kinds, or the standard deviation of log popularity",
     ),
-    "distance": Measure("distance from the crowd: of the support ratings from the items' means", "points"),
-    "days_known": Measure("account age: from the first rating to the first query", "days"),
+    "distance": UserMeasure("distance from the crowd: of the support ratings from the items' means", "points"),
+    "days_known": UserMeasure("account age: from the first rating to the first query", "days"),
 }
 
 
@@ -139,50 +140,56 @@ def reference_of(models: list[str]) -> str | None:
 
 
 def segment_table(
-    rows: pd.DataFrame, behaviour: pd.DataFrame, weights: pd.DataFrame | None = None, *, seed: int = 0
+    by_user: ByUser,
+    behaviour: pd.DataFrame,
+    weights: pd.DataFrame | None = None,
+    *,
+    measure: Measure,
+    seed: int = 0,
 ) -> pd.DataFrame:
-    """metarec's gain over the best single base in each third of each measure.
+    """metarec's gain over the best single base in each third of each measure of users.
 
     Args:
-        rows: the test predictions of one domain. behaviour: of its users, see :func:`behaviour_of`.
+        by_user: the models of one domain, by test user. behaviour: of these users, see :func:`behaviour_of`.
         weights: user -> the mean weight of each base, a column each.
-        seed: of the bootstrap over users.
+        measure: of the models. seed: of the bootstrap over users.
 
     Returns:
-        A row for each segment: measure, segment, low, high (the values in it), n_users, n_ratings, rmse (metarec's),
-        reference, reference_rmse, gain, gain_low, gain_high (percent; a 95 % interval), few (fewer than FEW_USERS),
-        and ``weight/BASE`` for each base. A measure that is constant or undefined has no row.
+        A row for each segment: measure, segment, low, high (the values in it), n_users, n_ratings, METRIC (metarec's;
+        the key of the first metric), reference, reference_METRIC, gain, gain_low, gain_high (percent; a 95 %
+        interval), few (fewer than FEW_USERS), and ``weight/BASE`` for each base. A measure that is constant or
+        undefined has no row.
     """
-    reference = reference_of(list(rows.columns.drop(KEYS)))
+    reference = reference_of(list(by_user.sums.columns))
     lines = []
-    for measure in behaviour.columns if reference is not None else []:
-        places = thirds(behaviour[measure])
+    for name in behaviour.columns if reference is not None else []:
+        places = thirds(behaviour[name])
         if places.nunique() < 2:
             continue
         for place in sorted(places.dropna().unique()):
             users = places.index[places == place]
-            own = rows[rows["user"].isin(set(users))]
-            if own.empty:
+            own = by_user.of(users)
+            if own.sums.empty:
                 continue
-            squared = squared_errors(own)
-            (gain,) = paired_gains(squared[METAREC].to_numpy(), squared[[reference]], seed=seed).values()
-            values = behaviour.loc[users, measure]
+            sums, rows = own.sums, int(own.rows.sum())
+            (gain,) = paired_gains(sums[METAREC].to_numpy(), sums[[reference]], gain=measure.gain, seed=seed).values()
+            values = behaviour.loc[users, name]
             mean_weights = {} if weights is None else weights.reindex(users).mean().add_prefix(WEIGHT).to_dict()
             lines.append(
                 {
-                    "measure": measure,
+                    "measure": name,
                     "segment": THIRDS[int(place)],
                     "low": values.min(),
                     "high": values.max(),
-                    "n_users": len(squared),
-                    "n_ratings": len(own),
-                    "rmse": np.sqrt(squared[METAREC].sum() / len(own)),
+                    "n_users": len(sums),
+                    "n_ratings": rows,
+                    measure.key: measure.value(sums[METAREC].sum(), rows),
                     "reference": reference,
-                    "reference_rmse": np.sqrt(squared[reference].sum() / len(own)),
+                    f"reference_{measure.key}": measure.value(sums[reference].sum(), rows),
                     "gain": gain.percent,
                     "gain_low": gain.low,
                     "gain_high": gain.high,
-                    "few": len(squared) < FEW_USERS,
+                    "few": len(sums) < FEW_USERS,
                     **mean_weights,
                 }
             )

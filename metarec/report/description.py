@@ -7,10 +7,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from metarec.evaluation.metrics import METAREC, METRICS, Metric
+from metarec.evaluation.measures import Measure
+from metarec.evaluation.metrics import METAREC
 from metarec.evaluation.segments import FEW_USERS, MEASURES
 from metarec.ratings import Domain
-from metarec.report.findings import REPEAT, Findings
+from metarec.report.findings import REPEAT, Findings, measure_in
 from metarec.study.data import data_of
 from metarec.study.results import microseconds
 from metarec.study.spec import StudySpec
@@ -55,17 +56,18 @@ def running_description(spec: StudySpec, domains: Mapping[str, Domain], name: st
 
 def final_description(findings: Findings) -> str:
     """The description of a finished study, cut to the length that the store allows; `report.html` has everything."""
+    measure = measure_in(findings)
     parts = [
         _data(findings),
         _result(findings),
-        _comparison(findings["tables"][0]),
+        _comparison(findings["tables"][0], measure),
         _importance(findings["importances"]),
         _cost(findings["cost"]),
         _section("Strategies", strategies_table(findings)),
         _section("Pareto front", front_table(findings)),
-        _segments(findings["segments"]),
+        _segments(findings["segments"], measure),
         _section("Engines", engines_table(findings)),
-        *(_scores(table) for table in findings["tables"][1:]),
+        *(_scores(table, measure) for table in findings["tables"][1:]),
     ]
     return _fitting([part for part in parts if part])
 
@@ -104,7 +106,8 @@ def _data(findings: Mapping[str, Any]) -> str:
 def _result(findings: Findings) -> str:
     best = findings["best"]
     params = ", ".join(f"{markdown_text(name)} {markdown_text(short(value))}" for name, value in best["params"].items())
-    text = f"### Result\n\nBest: trial {best['number']} ({params}), validation RMSE {best['value']:.5f} (unit scale)."
+    value = measure_in(findings).validation_text(best["value"])
+    text = f"### Result\n\nBest: trial {best['number']} ({params}), {value}."
     if findings["transfer"] is not None:
         return text
     weights = markdown_text(members_text(findings["members"]))
@@ -134,22 +137,22 @@ def verdicts(table: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def _comparison(table: Mapping[str, Any]) -> str:
+def _comparison(table: Mapping[str, Any], measure: Measure) -> str:
     lines = "; ".join(map(markdown_text, verdicts(table))) or "there is no other model to compare with"
     return (
-        f"### Comparison with other models\n\n{_scores(table)}\n\n{markdown_text(table.get('adds', ''))}\n\n"
+        f"### Comparison with other models\n\n{_scores(table, measure)}\n\n{markdown_text(table.get('adds', ''))}\n\n"
         f"Paired bootstrap over users: {lines}. "
         "Each 95 % interval holds by itself; none is corrected for multiple comparisons."
     )
 
 
-def columns_of(table: Mapping[str, Any]) -> dict[str, Metric]:
-    """The metrics that a table of findings has; an older study may lack some."""
-    return {name: metric for name, metric in METRICS.items() if name in table["models"][0]}
+def columns_of(table: Mapping[str, Any], measure: Measure) -> dict[str, str]:
+    """The metrics that a table of findings has, with their labels; an older study may lack some."""
+    return {name: label for name, label in measure.metrics.items() if name in table["models"][0]}
 
 
-def _scores(table: Mapping[str, Any]) -> str:
-    columns = columns_of(table)
+def _scores(table: Mapping[str, Any], measure: Measure) -> str:
+    columns = columns_of(table, measure)
     rows = [
         [
             row["model"],
@@ -160,8 +163,7 @@ def _scores(table: Mapping[str, Any]) -> str:
     ]
     domain = markdown_text(table["domain"])
     title = f"Test: {domain} ({table['scale']}), {table['n_users']} users, {table['n_ratings']} ratings"
-    labels = [metric.label for metric in columns.values()]
-    head = ["model", *labels, f"{METAREC} gains (95 %)", f"{METAREC} is"]
+    head = ["model", *columns.values(), f"{METAREC} gains (95 %)", f"{METAREC} is"]
     return f"**{title}**\n\n{markdown_table(head, rows)}"
 
 
@@ -184,13 +186,16 @@ def _cost(cost: Mapping[str, Any]) -> str:
 def strategies_table(findings: Findings) -> Table:
     """The strategies of a study of transfer."""
     rows = [[one["strategy"], one["trials"], one["best"], f"{one['value']:.5f}"] for one in findings["strategies"]]
-    return Table(["strategy", "trials", "best trial", "its validation RMSE (unit scale)"], rows)
+    return Table(["strategy", "trials", "best trial", f"its {measure_in(findings).validation_label}"], rows)
 
 
 def front_table(findings: Findings) -> Table:
     """The Pareto front of a study with two objectives."""
-    rows = [[one["trial"], f"{one['error']:.5f}", microseconds(one["seconds"])] for one in findings["front"]]
-    return Table(["trial", "validation RMSE (unit scale)", "a prediction"], rows)
+    measure = measure_in(findings)
+    rows = [
+        [one["trial"], f"{measure.shown(one['error']):.5f}", microseconds(one["seconds"])] for one in findings["front"]
+    ]
+    return Table(["trial", measure.validation_label, "a prediction"], rows)
 
 
 def engines_table(findings: Findings) -> Table:
@@ -206,15 +211,15 @@ def engines_table(findings: Findings) -> Table:
     return Table(["engine", "one meta-step", "largest gradient difference"], rows)
 
 
-def segment_lines(segments: Iterable[Mapping[str, Any]]) -> list[list[str]]:
-    """For each segment its name, users, ratings, RMSE of metarec and of the reference, and gain."""
+def segment_lines(segments: Iterable[Mapping[str, Any]], measure: Measure) -> list[list[str]]:
+    """For each segment its name, users, ratings, metric of metarec and of the reference, and gain."""
     return [
         [
             f"{line['measure'].replace('_', ' ')}: {line['segment']} ({_plain(line['low'])} to {_plain(line['high'])})",
             f"{line['n_users']}{' ⚠' if line['few'] else ''}",
             str(line["n_ratings"]),
-            f"{line['rmse']:.4f}",
-            f"{line['reference_rmse']:.4f}",
+            f"{line[measure.key]:.4f}",
+            f"{line[f'reference_{measure.key}']:.4f}",
             f"{line['gain']:+.2f} % [{line['gain_low']:+.2f}, {line['gain_high']:+.2f}]",
         ]
         for line in segments
@@ -226,18 +231,18 @@ def _plain(value: float) -> str:
     return np.format_float_positional(value, precision=3, fractional=False, trim="-")
 
 
-def _segments(segments: Sequence[Mapping[str, Any]]) -> str:
+def _segments(segments: Sequence[Mapping[str, Any]], measure: Measure) -> str:
     if not segments:
         return ""
-    head = ["segment (thirds)", "users", "ratings", "RMSE", segments[0]["reference"], "gain [95 %]"]
+    head = ["segment (thirds)", "users", "ratings", measure.label, segments[0]["reference"], "gain [95 %]"]
     few = any(line["few"] for line in segments)
     warning = f" ⚠: fewer than {FEW_USERS} users, too few for a conclusion." if few else ""
     units = "; ".join(
-        f"{name.replace('_', ' ')}: {measure.unit}"
-        for name, measure in MEASURES.items()
+        f"{name.replace('_', ' ')}: {of_users.unit}"
+        for name, of_users in MEASURES.items()
         if any(line["measure"] == name for line in segments)
     )
-    return f"{_section('Segments of users', Table(head, segment_lines(segments)))}\n\n{units}.{warning}"
+    return f"{_section('Segments of users', Table(head, segment_lines(segments, measure)))}\n\n{units}.{warning}"
 
 
 def _section(title: str, table: Table) -> str:

@@ -12,6 +12,7 @@ import pandas as pd
 import yaml
 from optuna.trial import FrozenTrial
 
+from metarec.evaluation.measures import RATING, Measure, measure_of
 from metarec.evaluation.metrics import METAREC, Gain
 from metarec.evaluation.segments import segment_table
 from metarec.ratings import Domain
@@ -27,6 +28,7 @@ __all__ = [
     "fanova",
     "findings_of",
     "importances_of",
+    "measure_in",
     "segments_of",
     "study_of",
 ]
@@ -52,6 +54,7 @@ def findings_of(
     order = sorted(result.test, key=lambda name: name != result.target)
     return {
         "study": result.name,
+        "task": result.measure.task,
         "description": spec.description,
         "repeat": REPEAT,
         # A study of transfer keeps no model.
@@ -63,16 +66,21 @@ def findings_of(
         "engine": spec.engine,
         "spec": yaml.safe_dump(spec.model_dump(mode="json"), sort_keys=False),
         "data": data_of(domains),
-        "best": {"number": result.best.number, "value": error_of(result.best), "params": result.best.params},
+        "best": {"number": result.best.number, "value": result.shown(result.best), "params": result.best.params},
         "members": dict(result.members),
         "tables": [_table(name, result.test[name]) for name in order],
         "strategies": [line._asdict() for line in result.strategies],
         "front": [line._asdict() for line in result.front],
         "engines": [check._asdict() for check in result.engines],
-        "importances": importances_of(result.trials),
+        "importances": importances_of(result.trials, result.measure),
         "cost": _cost(spec, result.trials),
         "segments": segments.to_dict("records"),
     }
+
+
+def measure_in(findings: Mapping[str, Any]) -> Measure:
+    """The measure of a study. Findings without a task are older than other measures."""
+    return measure_of(findings.get("task", RATING.task))
 
 
 def segments_of(spec: StudySpec, result: StudyResult) -> pd.DataFrame:
@@ -80,16 +88,16 @@ def segments_of(spec: StudySpec, result: StudyResult) -> pd.DataFrame:
     insight = result.insight
     if insight is None:
         return pd.DataFrame()
-    rows = pd.read_parquet(result.predictions)
-    own = rows[rows["domain"] == result.target].dropna(axis=1, how="all")
-    return segment_table(own, insight.behaviour, insight.user_weights, seed=spec.seed)
+    by_user = result.test[result.target].by_user
+    return segment_table(by_user, insight.behaviour, insight.user_weights, measure=result.measure, seed=spec.seed)
 
 
-def study_of(trials: Sequence[FrozenTrial], *, objectives: int = 1) -> optuna.Study:
+def study_of(trials: Sequence[FrozenTrial], measure: Measure, *, objectives: int = 1) -> optuna.Study:
     """The complete trials, with their first objectives, as a study in memory for Optuna's analyses."""
-    study = optuna.create_study(directions=["minimize"] * objectives)
+    study = optuna.create_study(directions=[measure.direction, "minimize"][:objectives])
     for trial in complete_trials(trials):
-        values = trial.values[:objectives]
+        error, *others = trial.values[:objectives]
+        values = [measure.shown(error), *others]
         study.add_trial(
             optuna.trial.create_trial(params=trial.params, distributions=trial.distributions, values=values)
         )
@@ -106,7 +114,7 @@ def fanova() -> optuna.importance.BaseImportanceEvaluator:
     return optuna.importance.FanovaImportanceEvaluator(seed=0)
 
 
-def importances_of(trials: Sequence[FrozenTrial]) -> dict[str, Any]:
+def importances_of(trials: Sequence[FrozenTrial], measure: Measure) -> dict[str, Any]:
     """Parameter -> share of the error's variance (fANOVA) over complete trials, or the reason why there is none."""
     complete = complete_trials(trials)
     found: dict[str, Any] = {"trials": len(complete), "shares": {}, "reason": ""}
@@ -114,15 +122,19 @@ def importances_of(trials: Sequence[FrozenTrial]) -> dict[str, Any]:
         return {**found, "reason": f"{len(complete)} complete trials are too few; it takes {ENOUGH_TRIALS}"}
     if len({error_of(trial) for trial in complete}) == 1:
         return {**found, "reason": "all trials have the same error"}
-    shares = optuna.importance.get_param_importances(study_of(complete), evaluator=fanova())
+    shares = optuna.importance.get_param_importances(study_of(complete, measure), evaluator=fanova())
     return {**found, "shares": {name: float(share) for name, share in shares.items() if math.isfinite(share)}}
 
 
 def _table(name: str, outcome: DomainResult) -> dict[str, Any]:
     some = outcome.scores[METAREC]
     models = [
-        {"model": model, **row.in_own_units(), "gain": _gain(outcome.gains.get(model))}
-        for model, row in sorted(outcome.scores.items(), key=lambda pair: pair[1].rmse)
+        {
+            "model": model,
+            **{name: row.values[name] for name in outcome.measure.metrics},
+            "gain": _gain(outcome.gains.get(model)),
+        }
+        for model, row in outcome.best_first()
     ]
     return {
         "domain": name,
@@ -130,7 +142,7 @@ def _table(name: str, outcome: DomainResult) -> dict[str, Any]:
         "n_users": some.n_users,
         "n_ratings": some.n_ratings,
         "models": models,
-        "adds": str(outcome.additions),
+        "adds": outcome.adds,
     }
 
 

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 
 from optuna.trial import FrozenTrial
 
+from metarec.evaluation.measures import Measure
 from metarec.report.findings import enough_for_importances, fanova, study_of
-from metarec.study.results import METRICS, complete_trials
+from metarec.study.results import SECONDS, complete_trials
 
 __all__ = ["search_page"]
 
@@ -19,7 +20,7 @@ HEAD = """<!DOCTYPE html>
 """
 
 
-def search_page(trials: Sequence[FrozenTrial], name: str) -> str:
+def search_page(trials: Sequence[FrozenTrial], name: str, measure: Measure) -> str:
     """History, slices and parallel coordinates; importances and the Pareto front where there are any.
 
     The page includes Plotly's library (5 MB).
@@ -31,15 +32,19 @@ def search_page(trials: Sequence[FrozenTrial], name: str) -> str:
     from plotly.offline import get_plotlyjs
 
     complete = complete_trials(trials)
-    study = study_of(complete)
-    label = METRICS[0].replace("_", " ")
+    study = study_of(complete, measure)
+    label = measure.validation.replace("_", " ")
     pictures = [views.plot_optimization_history(study, target_name=label)]
     if enough_for_importances(complete):
         pictures.append(views.plot_param_importances(study, evaluator=fanova(), target_name=label))
     pictures.append(views.plot_slice(study, target_name=label))
     pictures.append(views.plot_parallel_coordinate(study, target_name=label))
     if len(complete[0].values) > 1:
-        pictures.append(views.plot_pareto_front(study_of(complete, objectives=2), target_names=list(METRICS)))
+        pictures.append(
+            views.plot_pareto_front(
+                study_of(complete, measure, objectives=2), target_names=[measure.validation, SECONDS]
+            )
+        )
     head = HEAD.format(title=html.escape(f"The search of study {name}"), library=get_plotlyjs(), count=len(complete))
     plots = [picture.to_html(full_html=False, include_plotlyjs=False) for picture in pictures]
     return head + "\n".join(plots) + "</body></html>\n"

@@ -11,7 +11,7 @@ from jinja2 import Environment
 from metarec.errors import printable
 from metarec.evaluation.segments import FEW_USERS, MEASURES
 from metarec.report import description
-from metarec.report.findings import Findings
+from metarec.report.findings import Findings, measure_in
 
 __all__ = ["report_page"]
 
@@ -59,7 +59,8 @@ figure { margin: 1.5em 0 } figure img { width: 100%; max-width: 800px; height: a
 <details><summary>the whole spec</summary><pre>{{ f.spec }}</pre></details>
 
 <h2>Result</h2>
-<p>Trial {{ f.best.number }}, with a validation RMSE of {{ "%.5f"|format(f.best.value) }} on the unit scale:
+<p>Trial {{ f.best.number }}, with a validation {{ measure.label }} of {{ "%.5f"|format(f.best.value) }}
+{{- " on the " ~ measure.unit if measure.unit }}:
 {% for name, value in f.best.params.items() %}{{ name }} <b>{{ short(value) }}</b>
 {{- ", " if not loop.last }}{% endfor %}.</p>
 {% if not f.transfer %}<p>metarec is a combination, weighted on validation users: {{ members_text(f.members) }}.</p>
@@ -69,10 +70,10 @@ figure { margin: 1.5em 0 } figure img { width: 100%; max-width: 800px; height: a
 {% for t in f.tables %}
 <table><caption>{{ t.domain }}{{ " (source)" if t.domain != f.target }}, scale {{ t.scale }}:
 n = {{ t.n_users }} test users, {{ t.n_ratings }} ratings</caption>
-<tr><th>model</th>{% for metric in columns_of(t).values() %}<th class="n">{{ metric.label }}</th>{% endfor %}
-<th class="n">metarec's gain in RMSE [95 %]</th><th>metarec is</th></tr>
+<tr><th>model</th>{% for label in columns_of(t, measure).values() %}<th class="n">{{ label }}</th>{% endfor %}
+<th class="n">metarec's gain in {{ measure.label }} [95 %]</th><th>metarec is</th></tr>
 {% for m in t.models %}<tr{% if not m.gain %} class="ours"{% endif %}><td>{{ m.model }}</td>
-{% for name in columns_of(t) %}<td class="n">{{ "%.4f"|format(m[name]) }}</td>{% endfor %}
+{% for name in columns_of(t, measure) %}<td class="n">{{ "%.4f"|format(m[name]) }}</td>{% endfor %}
 
 <td class="n">{{ m.gain.text if m.gain }}</td><td>{{ m.gain.verdict if m.gain }}</td></tr>
 {% endfor %}</table>
@@ -89,9 +90,12 @@ is corrected for multiple comparisons.</p>
 <h2>Segments of users</h2>
 {% if f.segments %}
 <table><tr><th>segment (thirds of test users)</th><th class="n">users</th><th class="n">ratings</th>
-<th class="n">RMSE of metarec</th><th class="n">of {{ f.segments[0].reference }}</th><th class="n">gain [95 %]</th>
+<th class="n">{{ measure.label }} of metarec</th><th class="n">of {{ f.segments[0].reference }}</th>
+<th class="n">gain [95 %]</th>
 {% if largest(f.segments[0]) %}<th>largest weights</th>{% endif %}</tr>
-{% for line, s in segment_lines(f.segments)|zip(f.segments) %}<tr><td>{{ line[0] }}</td>{% for cell in line[1:] %}
+{% for line, s in segment_lines(f.segments, measure)|zip(f.segments) %}<tr><td>{{ line[0] }}</td>
+{%- for cell in line[1:] %}
+
 <td class="n">{{ cell }}</td>{% endfor %}{% if largest(s) %}<td>{{ largest(s) }}</td>{% endif %}</tr>
 {% endfor %}</table>
 <dl>{% for name, m in measures.items() if name in f.segments|map(attribute="measure") %}
@@ -162,7 +166,13 @@ def report_page(findings: Findings, folder: Path) -> str:
     texts = {name: getattr(description, name) for name in description.__all__}
     page = environment.from_string(PAGE)
     return page.render(
-        f=findings, pictures=pictures, largest=_largest_weights, measures=MEASURES, few=FEW_USERS, **texts
+        f=findings,
+        measure=measure_in(findings),
+        pictures=pictures,
+        largest=_largest_weights,
+        measures=MEASURES,
+        few=FEW_USERS,
+        **texts,
     )
 
 

@@ -14,7 +14,7 @@ from metarec.evaluation.insight import Insight
 from metarec.evaluation.segments import THIRDS, thirds
 from metarec.report.figures import figures, insight_figures, search_figures
 from metarec.report.findings import Findings
-from metarec.search import error_of, ranked
+from metarec.search import ranked
 from metarec.study.recorded_trial import CURVES
 from metarec.study.results import StudyResult, complete_trials, state_of
 from metarec.study.stages import member_name
@@ -45,7 +45,7 @@ def _all(result: StudyResult, findings: Findings) -> Iterator[tuple[Picture, Fig
     segments = pd.DataFrame(findings["segments"])
     if not segments.empty:
         caption = "Test users in segments by their support ratings. Segments are not used for any choice."
-        yield Picture("segments.png", "Segments of users", caption), insight_figures.segments(segments)
+        yield Picture("segments.png", "Segments of users", caption), insight_figures.segments(segments, result.measure)
     yield from _search(result, findings)
     if result.insight is not None and result.insight.user_weights is not None:
         yield from _weights(result.insight)
@@ -54,25 +54,31 @@ def _all(result: StudyResult, findings: Findings) -> Iterator[tuple[Picture, Fig
 def _tests(result: StudyResult) -> Iterator[tuple[Picture, Figure]]:
     for domain in sorted(result.test, key=lambda name: name != result.target):
         outcome = result.test[domain]
-        rmse = {model: row.rmse for model, row in outcome.scores.items()}
+        measure = outcome.measure
+        values = {model: row.values[measure.key] for model, row in outcome.scores.items()}
         n_users = next(iter(outcome.scores.values())).n_users
         yield (
             Picture(f"test_{domain}.png", f"Test users of {domain}", "Every model on the same query ratings."),
-            figures.model_comparison(rmse, domain=domain),
+            figures.model_comparison(values, measure, domain=domain),
         )
         yield (
-            Picture(f"gains_{domain}.png", f"Gain over models: {domain}", "Right of 0: metarec has the lower RMSE."),
-            insight_figures.gains_forest(outcome.gains, domain=domain, n_users=n_users),
+            Picture(
+                f"gains_{domain}.png",
+                f"Gain over models: {domain}",
+                f"Right of 0: metarec has the {'higher' if measure.maximised else 'lower'} {measure.label}.",
+            ),
+            insight_figures.gains_forest(outcome.gains, measure, domain=domain, n_users=n_users),
         )
 
 
 def _search(result: StudyResult, findings: Findings) -> Iterator[tuple[Picture, Figure]]:
-    complete = complete_trials(result.trials)
-    errors = {trial.number: error_of(trial) for trial in complete}
-    points = [figures.TrialPoint(trial.number, errors.get(trial.number), state_of(trial)) for trial in result.trials]
+    nouns = f"{result.measure.noun.capitalize()}s"
+    measure, complete = result.measure, complete_trials(result.trials)
+    values = {trial.number: result.shown(trial) for trial in complete}
+    points = [figures.TrialPoint(trial.number, values.get(trial.number), state_of(trial)) for trial in result.trials]
     yield (
-        Picture("search.png", "The search", "Errors on validation users, trial by trial."),
-        figures.search_history(points, metric=search_figures.METRIC),
+        Picture("search.png", "The search", f"{nouns} on validation users, trial by trial."),
+        figures.search_history(points, measure),
     )
     curves = {
         member_name(trial): trial.user_attrs.get(CURVES, {})
@@ -83,30 +89,31 @@ def _search(result: StudyResult, findings: Findings) -> Iterator[tuple[Picture, 
         caption = "The trials whose networks metarec combines. Different losses are not comparable."
         yield (
             Picture("learning_curves.png", "Learning curves of the best trials", caption),
-            search_figures.learning_curves(curves),
+            search_figures.learning_curves(curves, measure),
         )
     if result.strategies:
         by_strategy: dict[str, list[float]] = {}
         for trial in complete:
-            by_strategy.setdefault(trial.params[STRATEGY], []).append(error_of(trial))
+            by_strategy.setdefault(trial.params[STRATEGY], []).append(result.shown(trial))
         yield (
-            Picture("strategies.png", "Strategies", "Errors on validation users; a point is a trial."),
-            search_figures.strategies(by_strategy),
+            Picture("strategies.png", "Strategies", f"{nouns} on validation users; a point is a trial."),
+            search_figures.strategies(by_strategy, measure),
         )
     found = findings["importances"]
     yield (
         Picture("importances.png", "Parameter importance", "A rough guess with few trials."),
         search_figures.importances(found["shares"], trials=found["trials"]),
     )
-    tried = [search_figures.Tried(trial.number, trial.params, error_of(trial)) for trial in complete]
-    yield Picture("slices.png", "Each parameter", "A point is a trial."), search_figures.slices(tried)
+    tried = [search_figures.Tried(trial.number, trial.params, result.shown(trial)) for trial in complete]
+    yield Picture("slices.png", "Each parameter", "A point is a trial."), search_figures.slices(tried, measure)
     yield (
         Picture("parallel_coordinates.png", "All parameters together", "A line is a trial; dark ones are better."),
-        search_figures.parallel_coordinates(tried),
+        search_figures.parallel_coordinates(tried, measure),
     )
     if result.front:
-        caption = "Trials that no other beats in error and in time."
-        yield Picture("pareto_front.png", "Error and time", caption), figures.pareto_front(result.timed, result.front)
+        caption = f"Trials that no other beats in {measure.noun} and in time."
+        figure = figures.pareto_front(result.timed, result.front, measure)
+        yield Picture("pareto_front.png", f"{measure.noun.capitalize()} and time", caption), figure
 
 
 def _weights(insight: Insight) -> Iterator[tuple[Picture, Figure]]:

@@ -60,7 +60,7 @@ class StudyReporter(Reporter):
                 yaml.safe_dump(_plain({domain: dict(chosen) for domain, chosen in result.settings.items()}))
             )
             (kept / "test_predictions.parquet").write_bytes(result.predictions.read_bytes())
-            (kept / SEARCH).write_text(search_page(result.trials, result.name), encoding="utf-8")
+            (kept / SEARCH).write_text(search_page(result.trials, result.name, result.measure), encoding="utf-8")
             (kept / REPORT).write_text(report_page(findings, folder), encoding="utf-8")
             shutil.copy(kept / REPORT, folder.parent)
             shutil.copytree(folder, kept, dirs_exist_ok=True)

@@ -21,11 +21,12 @@ import yaml
 from optuna.trial import FrozenTrial
 
 from metarec.errors import InputError, check_name
+from metarec.evaluation.measures import Measure
 from metarec.files import dotted, make_folders, write_whole
 from metarec.importing import importing
 from metarec.model.mlflow_model import DIGEST
 from metarec.ratings import Domain, rated_domains
-from metarec.search import error_of, ranked
+from metarec.search import ranked
 from metarec.search.runners import Work, run_in_processes, run_on_ray, stopping_politely
 from metarec.search.storage import end_stale_trials, open_storage
 from metarec.search.trials import counted_trials, open_study, run_trials, wanted_trials
@@ -67,7 +68,7 @@ class Watcher:
     def on_episodes(self, done: int, total: int, what: str) -> None:
         """A base recommender has been fitted and has predicted."""
 
-    def on_trial(self, trial: FrozenTrial, ended: Sequence[FrozenTrial], total: int) -> None:
+    def on_trial(self, trial: FrozenTrial, ended: Sequence[FrozenTrial], total: int, measure: Measure) -> None:
         """A trial has ended; `ended` are all trials of the study that have, also in earlier runs of the command."""
 
     def on_stage(self, what: str) -> None:
@@ -227,7 +228,7 @@ def run_search(study: optuna.Study, objective: RecordedObjective, job: Job) -> N
     deadline = time.monotonic() + spec.timeout if spec.timeout else math.inf
 
     def on_trial(trial: FrozenTrial) -> None:
-        job.watcher.on_trial(trial, counted_trials(study), wanted_trials(study))
+        job.watcher.on_trial(trial, counted_trials(study), wanted_trials(study), spec.measure)
 
     with stopping_politely(job.watcher.on_stopping) as stopping:
         if spec.workers == 1 and job.ray is None:
@@ -310,7 +311,7 @@ def _result(spec: StudySpec, study: optuna.Study, job: Job, run: StudyRun, outco
 
 def _metrics(result: StudyResult) -> dict[str, float]:
     """The metrics of a study's run."""
-    metrics: dict[str, float] = {"best_validation_unit_rmse": error_of(result.best)}
+    metrics: dict[str, float] = {result.measure.best_value: result.shown(result.best)}
     for domain, outcome in result.test.items():
         for model, row in outcome.scores.items():
             metrics |= {f"test/{domain}/{model}/{metric}": value for metric, value in row.values.items()}

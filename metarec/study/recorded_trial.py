@@ -13,11 +13,12 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from metarec.evaluation.latency import seconds_per_prediction
+from metarec.evaluation.measures import RATING
 from metarec.meta import NonFiniteLossError
 from metarec.search import NETWORK, REASON, Objective, SearchSettings, error_of, suggest_parameters
 from metarec.search.pruning import reports_epochs
 from metarec.search.trials import SPEC
-from metarec.study.results import METRICS, RUN_ID
+from metarec.study.results import RUN_ID, trial_metrics
 from metarec.study.spec import StudySpec, stored_spec
 from metarec.study.transfer_spec import STRATEGY
 from metarec.study.trial_files import FileKeeper, Files
@@ -40,9 +41,6 @@ EXPERIMENT_ID = "experiment_id"
 CURVES = "curves"
 """An attribute of a trial: name -> a number for each epoch. Every process can read Optuna's storage."""
 
-CURVE = "val_rmse"
-"""The metric of a run that Optuna also has for each epoch, as the best so far."""
-
 
 def facts_of(study: optuna.Study) -> list[TrialFacts]:
     """The state of every begun trial in Optuna, to compare with the runs."""
@@ -60,14 +58,16 @@ def _facts(trial: FrozenTrial, curve: Mapping[int, float], spec: StudySpec | Non
         TrialState.FAIL: "failed" if REASON in trial.user_attrs else "interrupted",
         TrialState.RUNNING: "running",
     }
+    # Studies without a spec in the storage are older than other measures.
+    measure = RATING if spec is None else spec.measure
     return TrialFacts(
         number=trial.number,
         state=states[trial.state],
         params=trial.params,
-        metrics=dict(zip(METRICS, trial.values, strict=False)) if trial.state == TrialState.COMPLETE else {},
+        metrics=trial_metrics(measure, trial.values) if trial.state == TrialState.COMPLETE else {},
         reason=trial.user_attrs.get(REASON),
-        curve_metric=CURVE,
-        curve=curve,
+        curve_metric=measure.curve,
+        curve={epoch: measure.shown(error) for epoch, error in curve.items()},
         began=_milliseconds(trial.datetime_start),
         ended=_milliseconds(trial.datetime_complete),
         label="" if spec is None else trial_label(spec, trial.params),
@@ -83,7 +83,7 @@ class TrialResult(NamedTuple):
     """The result of a trial.
 
     Attributes:
-        error: the metric METRIC. files: of the trial.
+        error: on validation users. files: of the trial.
         predict_one: adapts to one validation user, by number, and returns the number of predictions.
     """
 
@@ -157,7 +157,7 @@ class RecordedObjective(Objective):
             if "seconds" in self.spec.objectives:
                 values.append(seconds_per_prediction(result.predict_one, self.users))
             self.keeper.keep(result.files, record)
-            record.log_metrics(dict(zip(METRICS, values, strict=False)))
+            record.log_metrics(trial_metrics(self.spec.measure, values))
             record.persist()
         except (optuna.TrialPruned, NonFiniteLossError) as reason:
             self._note_run(trial, record)
@@ -179,7 +179,7 @@ class RecordedObjective(Objective):
         if record is None:
             return
         if trial.state == TrialState.COMPLETE:
-            record.finish("complete", value=error_of(trial))
+            record.finish("complete", value=self.spec.measure.shown(error_of(trial)))
         else:
             state = "pruned" if trial.state == TrialState.PRUNED else "failed"
             record.finish(state, reason=trial.user_attrs[REASON])  # type: ignore[arg-type]  # one of two states

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,13 +12,12 @@ from optuna.trial import FrozenTrial, TrialState
 from metarec.evaluation.additions import Additions
 from metarec.evaluation.engine_check import EngineCheck
 from metarec.evaluation.insight import Insight
+from metarec.evaluation.measures import ByUser, Judged, Measure
 from metarec.evaluation.metrics import METAREC, Gain, Scores
 from metarec.search import error_of, ranked
 from metarec.study.transfer_spec import STRATEGY
 
 __all__ = [
-    "METRIC",
-    "METRICS",
     "RUN_ID",
     "SECONDS",
     "DomainResult",
@@ -28,16 +27,11 @@ __all__ = [
     "complete_trials",
     "microseconds",
     "state_of",
+    "trial_metrics",
 ]
-
-METRIC = "validation_unit_rmse"
-"""The first objective: the RMSE on the unit scale over all query rows of the target's validation users."""
 
 SECONDS = "seconds_per_prediction"
 """The optional second objective."""
-
-METRICS = (METRIC, SECONDS)
-"""A trial's values, in this order; a study with one objective has the first only."""
 
 RUN_ID = "run_id"
 """An attribute of a trial: its run."""
@@ -53,19 +47,42 @@ def complete_trials(trials: Iterable[FrozenTrial]) -> list[FrozenTrial]:
     return [trial for trial in trials if trial.state == TrialState.COMPLETE]
 
 
+def trial_metrics(measure: Measure, values: Sequence[float]) -> dict[str, float]:
+    """The metrics of a trial's run, from its values: the error, and the seconds of a prediction if they are there."""
+    metrics = {measure.validation: measure.shown(values[0])}
+    return metrics | {SECONDS: values[1]} if len(values) > 1 else metrics
+
+
 @dataclass(frozen=True)
 class DomainResult:
     """The scores and gains of all models on the test users of one domain, in a study of networks or of transfer."""
 
+    measure: Measure
     scores: Mapping[str, Scores]
     gains: Mapping[str, Gain]
+    by_user: ByUser
     scale: str
     transfer: bool = False
+
+    @classmethod
+    def of(cls, measure: Measure, judged: Judged, *, seed: int, transfer: bool = False) -> DomainResult:
+        """From the judged models; `seed`: of the bootstrap over users."""
+        gains = measure.gains(judged.by_user, seed=seed)
+        return cls(measure, judged.scores, gains, judged.by_user, judged.scale, transfer)
 
     @property
     def additions(self) -> Additions:
         """What meta-learning and the inner loop add, or the sources' models."""
         return Additions.of(self.gains, transfer=self.transfer)
+
+    @property
+    def adds(self) -> str:
+        """The same in sentences; empty if there are none."""
+        return self.additions.text(self.measure)
+
+    def best_first(self) -> list[tuple[str, Scores]]:
+        """The models with their scores, the best first."""
+        return self.measure.best_first(self.scores)
 
 
 class StrategyLine(NamedTuple):
@@ -117,6 +134,15 @@ class StudyResult:
     model: str | None = None
 
     @property
+    def measure(self) -> Measure:
+        """The measure of the models."""
+        return self.test[self.target].measure
+
+    def shown(self, trial: FrozenTrial) -> float:
+        """The value of a complete trial on validation users."""
+        return self.measure.shown(error_of(trial))
+
+    @property
     def members(self) -> Mapping[str, float]:
         """The weights of the members on the target: networks of trials, and stackers."""
         return self.settings[self.target][METAREC]
@@ -127,7 +153,7 @@ class StudyResult:
         lines: dict[str, StrategyLine] = {}
         for trial in ranked(trial for trial in complete_trials(self.trials) if STRATEGY in trial.params):
             name = trial.params[STRATEGY]
-            best = lines.get(name, StrategyLine(name, 0, trial.number, error_of(trial)))
+            best = lines.get(name, StrategyLine(name, 0, trial.number, self.shown(trial)))
             lines[name] = best._replace(trials=best.trials + 1)
         return list(lines.values())
 
@@ -154,13 +180,13 @@ class StudyResult:
         """The contract of ``--json``."""
         return {
             "study": self.name,
-            "metric": METRIC,
-            "direction": "minimize",
+            "metric": self.measure.metric,
+            "direction": self.measure.direction,
             "trials": [
                 {
                     "number": trial.number,
                     "state": state_of(trial),
-                    "value": error_of(trial) if trial.state == TrialState.COMPLETE else None,
+                    "value": self.shown(trial) if trial.state == TrialState.COMPLETE else None,
                     "params": trial.params,
                     "run_id": self._run_of(trial),
                     "duration_s": trial.duration.total_seconds() if trial.duration else None,
@@ -169,12 +195,17 @@ class StudyResult:
             ],
             "best": {
                 "number": self.best.number,
-                "value": error_of(self.best),
+                "value": self.shown(self.best),
                 "params": self.best.params,
                 "run_id": self._run_of(self.best),
             },
             **(
-                {"front": [{"number": line.trial, "value": line.error, SECONDS: line.seconds} for line in self.front]}
+                {
+                    "front": [
+                        {"number": line.trial, "value": self.measure.shown(line.error), SECONDS: line.seconds}
+                        for line in self.front
+                    ]
+                }
                 if self.timed
                 else {}
             ),
@@ -187,7 +218,7 @@ class StudyResult:
                 domain: {model: gain._asdict() for model, gain in result.gains.items()}
                 for domain, result in self.test.items()
             },
-            "adds": {domain: result.additions.to_json() for domain, result in self.test.items()},
+            "adds": {domain: result.additions.to_json(result.measure) for domain, result in self.test.items()},
             "members": {domain: dict(chosen[METAREC]) for domain, chosen in self.settings.items()},
             "engines": [check._asdict() for check in self.engines],
             "predictions": str(self.predictions),

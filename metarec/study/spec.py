@@ -15,6 +15,7 @@ import metarec
 from metarec.bases import BASES, make_base
 from metarec.episodes import EpisodeSettings
 from metarec.errors import InputError, check_name, printable, shown
+from metarec.evaluation.measures import RATING, Measure
 from metarec.evaluation.metrics import METAREC
 from metarec.files import open_regular
 from metarec.fusion import Choice, IntRange, Limits, Parameter, RealRange
@@ -222,6 +223,11 @@ class StudySpec(_Part):
             only = self.space[name].only()
             values[name] = self.defaults.get(name, usual.default if only is None else only)
         return values
+
+    @property
+    def measure(self) -> Measure:
+        """The measure of the models."""
+        return RATING
 
     @property
     def search_settings(self) -> SearchSettings:

@@ -7,6 +7,7 @@ import pytest
 from metarec.episodes import assign_roles, build_episodes
 from metarec.episodes._split import cut_tasks
 from metarec.evaluation.insight import crowd_of
+from metarec.evaluation.measures import RATING, ByUser
 from metarec.evaluation.segments import FEW_USERS, MEASURES, behaviour_of, segment_table, thirds
 from metarec.ratings import Domain
 from tests.support.studies import tiny_spec
@@ -73,7 +74,7 @@ def table_of(n_users, **measures):
     rows["best-single"] = 3 + rng.normal(size=len(rows))
     behaviour = pd.DataFrame({name: values(n_users) for name, values in measures.items()}, index=users)
     weights = pd.DataFrame({"bias": 0.25, "knn": 0.75}, index=users)
-    return rows, segment_table(rows, behaviour, weights, seed=1)
+    return rows, segment_table(ByUser.squared_errors(rows), behaviour, weights, measure=RATING, seed=1)
 
 
 def test_a_segment_has_its_own_numbers_and_a_warning_where_it_is_small():

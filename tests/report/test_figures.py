@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
+from metarec.evaluation.measures import RATING
 from metarec.report.figures.figures import (
     TrialPoint,
     base_weights,
@@ -45,7 +46,7 @@ def test_learning_curve_draws_each_series_and_the_kept_epoch():
 
 def test_the_front_is_numbered_and_trials_far_above_it_are_counted():
     front = [FrontLine(3, 0.171, 6e-5), FrontLine(4, 0.174, 1e-5)]
-    figure = pareto_front([*front, FrontLine(5, 0.175, 7e-5), FrontLine(1, 0.404, 4e-5)], front)
+    figure = pareto_front([*front, FrontLine(5, 0.175, 7e-5), FrontLine(1, 0.404, 4e-5)], front, RATING)
     dominated, front = figure.axes[0].get_lines()
     assert list(dominated.get_ydata()) == [0.175]
     assert list(front.get_xdata()) == pytest.approx([10, 60])
@@ -64,7 +65,7 @@ def test_base_weights_puts_the_largest_mean_weight_on_top():
 
 def test_model_comparison_is_sorted_and_shows_the_distance_to_the_best_single():
     rmse = {"best-single": 1.0, "ridge": 1.1, "metarec": 0.95, "gbm": nan}
-    figure = model_comparison(rmse, domain="movies")
+    figure = model_comparison(rmse, RATING, domain="movies")
     assert y_labels(figure) == ["ridge", "best-single", "metarec"]
     assert texts(figure) == ["1.1000  (+10.0%)", "1.0000", "0.9500  (−5.0%)"]
     bold = [label.get_text() for label in figure.axes[0].get_yticklabels() if label.get_fontweight() == "bold"]
@@ -80,7 +81,7 @@ def test_search_history_follows_the_best_complete_trial():
         TrialPoint(4, None, "failed"),
         TrialPoint(5, nan, "failed"),
     ]
-    figure = search_history(trials, metric="error")
+    figure = search_history(trials, RATING)
     (best,) = figure.axes[0].get_lines()
     assert list(best.get_ydata()) == [3.0, 2.0, 2.0, 2.0]
     assert best.get_xdata()[-1] == 5
@@ -98,18 +99,16 @@ DEGENERATE = {
     "no rows": lambda: base_weights(np.empty((0, 2)), ["a", "b"]),
     "no bases": lambda: base_weights(np.empty((0, 0)), []),
     "a base of NaN": lambda: base_weights(np.array([[0.2, nan], [0.3, nan]]), ["a", "b"]),
-    "no models": lambda: model_comparison({}, domain="x"),
-    "one model": lambda: model_comparison({"metarec": 0.9}, domain="x"),
-    "NaN models": lambda: model_comparison({"metarec": nan}, domain="x"),
-    "perfect": lambda: model_comparison({"metarec": 0.0, "best-single": 0.0}, domain="x"),
-    "no front": lambda: pareto_front([], []),
-    "a front of one": lambda: pareto_front([FrontLine(0, 0.3, 1e-5)], [FrontLine(0, 0.3, 1e-5)]),
-    "no trials": lambda: search_history([], metric="error"),
-    "one trial": lambda: search_history([TrialPoint(7, 0.3, "complete")], metric="error"),
-    "all failed": lambda: search_history(
-        [TrialPoint(0, None, "failed"), TrialPoint(1, math.inf, "failed")], metric="error"
-    ),
-    "all pruned": lambda: search_history([TrialPoint(0, 0.3, "pruned")], metric="error"),
+    "no models": lambda: model_comparison({}, RATING, domain="x"),
+    "one model": lambda: model_comparison({"metarec": 0.9}, RATING, domain="x"),
+    "NaN models": lambda: model_comparison({"metarec": nan}, RATING, domain="x"),
+    "perfect": lambda: model_comparison({"metarec": 0.0, "best-single": 0.0}, RATING, domain="x"),
+    "no front": lambda: pareto_front([], [], RATING),
+    "a front of one": lambda: pareto_front([FrontLine(0, 0.3, 1e-5)], [FrontLine(0, 0.3, 1e-5)], RATING),
+    "no trials": lambda: search_history([], RATING),
+    "one trial": lambda: search_history([TrialPoint(7, 0.3, "complete")], RATING),
+    "all failed": lambda: search_history([TrialPoint(0, None, "failed"), TrialPoint(1, math.inf, "failed")], RATING),
+    "all pruned": lambda: search_history([TrialPoint(0, 0.3, "pruned")], RATING),
 }
 
 

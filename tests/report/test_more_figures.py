@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from metarec.evaluation.measures import RATING
 from metarec.evaluation.metrics import Gain
 from metarec.evaluation.segments import THIRDS
 from metarec.report.figures.insight_figures import calibration, gains_forest, segments, weights_against
@@ -42,7 +43,7 @@ def weights(*bases, index=("0", "1", "5")):
 
 
 def test_the_best_trials_are_drawn_together():
-    figure = learning_curves({"trial 3": CURVES, "trial 0": CURVES})
+    figure = learning_curves({"trial 3": CURVES, "trial 0": CURVES}, RATING)
     train, validation = figure.axes
     assert [list(line.get_ydata()) for line in train.get_lines()] == [[3.0, 2.0]] * 2
     assert [list(line.get_ydata()) for line in validation.get_lines()] == [[0.3, 0.2]] * 2
@@ -50,7 +51,7 @@ def test_the_best_trials_are_drawn_together():
 
 
 def test_a_gain_is_hollow_if_its_interval_holds_zero():
-    figure = gains_forest({"mean": Gain(2, 1, 3), "ridge": Gain(1, -1, 3)}, domain="movies", n_users=60)
+    figure = gains_forest({"mean": Gain(2, 1, 3), "ridge": Gain(1, -1, 3)}, RATING, domain="movies", n_users=60)
     (axes,) = figure.axes
     assert [label.get_text() for label in axes.get_yticklabels()] == ["ridge", "mean"]
     hollow = [tuple(points.get_facecolor()[0]) == (1, 1, 1, 1) for points in axes.collections]
@@ -60,7 +61,7 @@ def test_a_gain_is_hollow_if_its_interval_holds_zero():
 
 
 def test_a_small_segment_is_marked():
-    figure = segments(pd.DataFrame([segment(0, few=True), segment(1)]))
+    figure = segments(pd.DataFrame([segment(0, few=True), segment(1)]), RATING)
     labels = [label.get_text() for label in figure.axes[0].get_yticklabels()]
     assert labels == ["activity: middle, n = 20", "activity: low, n = 20 (too few)"]
 
@@ -84,44 +85,46 @@ def test_the_interval_of_a_confidence_is_clustered_by_user():
 
 
 def test_only_varied_parameters_are_drawn():
-    figure = slices(TRIED)
+    figure = slices(TRIED, RATING)
     assert [axes.get_title(loc="left") for axes in figure.axes] == ["rate", "steps", "loss"]
     assert figure.axes[0].get_xscale() == "log"
-    axes = parallel_coordinates(TRIED).axes[0]
+    axes = parallel_coordinates(TRIED, RATING).axes[0]
     assert len(axes.get_lines()) == 2
     assert [label.get_text() for label in axes.get_xticklabels()] == ["rate", "steps", "loss"]
 
 
 def test_the_best_strategy_is_on_top():
-    figure = strategies({"auto": [0.2, 0.3], "scratch": [0.25], "broken": [nan]})
+    figure = strategies({"auto": [0.2, 0.3], "scratch": [0.25], "broken": [nan]}, RATING)
     (axes,) = figure.axes
     assert [label.get_text() for label in axes.get_yticklabels()] == ["scratch", "auto"]
     assert axes.texts[-1].get_text() == "0.2000 (2)"
 
 
 DEGENERATE = {
-    "no curves": lambda: learning_curves({}),
-    "NaN curves": lambda: learning_curves({"trial 0": {"train_losses": [nan], "val_rmse": [math.inf]}}),
-    "one epoch": lambda: learning_curves({"trial 0": {"train_losses": [1.0], "val_rmse": [0.2]}}),
+    "no curves": lambda: learning_curves({}, RATING),
+    "NaN curves": lambda: learning_curves({"trial 0": {"train_losses": [nan], "val_rmse": [math.inf]}}, RATING),
+    "one epoch": lambda: learning_curves({"trial 0": {"train_losses": [1.0], "val_rmse": [0.2]}}, RATING),
     "no importance": lambda: importances({}, trials=3),
     "one importance": lambda: importances({"rate": 1.0}, trials=12),
     "zero importance": lambda: importances({"rate": 0.0, "steps": nan}, trials=12),
-    "no trials": lambda: slices([]),
-    "one trial": lambda: slices(TRIED[:1]),
-    "slices": lambda: slices(TRIED),
-    "NaN trials": lambda: slices(TRIED[2:] * 2),
-    "no lines": lambda: parallel_coordinates([]),
-    "one line": lambda: parallel_coordinates(TRIED[:1]),
-    "NaN lines": lambda: parallel_coordinates([TRIED[2], TRIED[2]._replace(params={"rate": 1.0})]),
-    "lines": lambda: parallel_coordinates(TRIED),
-    "no strategies": lambda: strategies({}),
-    "one strategy": lambda: strategies({"auto": [0.3]}),
-    "no gains": lambda: gains_forest({}, domain="movies", n_users=0),
-    "NaN gains": lambda: gains_forest({"mean": Gain(nan, nan, nan)}, domain="movies", n_users=1),
-    "one gain": lambda: gains_forest({"a model with a name that goes on": Gain(1, 0, 2)}, domain="x", n_users=1),
-    "no segments": lambda: segments(pd.DataFrame()),
-    "one segment": lambda: segments(pd.DataFrame([segment(0)])),
-    "NaN segment": lambda: segments(pd.DataFrame([segment(0, gain=Gain(nan, nan, nan))])),
+    "no trials": lambda: slices([], RATING),
+    "one trial": lambda: slices(TRIED[:1], RATING),
+    "slices": lambda: slices(TRIED, RATING),
+    "NaN trials": lambda: slices(TRIED[2:] * 2, RATING),
+    "no lines": lambda: parallel_coordinates([], RATING),
+    "one line": lambda: parallel_coordinates(TRIED[:1], RATING),
+    "NaN lines": lambda: parallel_coordinates([TRIED[2], TRIED[2]._replace(params={"rate": 1.0})], RATING),
+    "lines": lambda: parallel_coordinates(TRIED, RATING),
+    "no strategies": lambda: strategies({}, RATING),
+    "one strategy": lambda: strategies({"auto": [0.3]}, RATING),
+    "no gains": lambda: gains_forest({}, RATING, domain="movies", n_users=0),
+    "NaN gains": lambda: gains_forest({"mean": Gain(nan, nan, nan)}, RATING, domain="movies", n_users=1),
+    "one gain": lambda: gains_forest(
+        {"a model with a name that goes on": Gain(1, 0, 2)}, RATING, domain="x", n_users=1
+    ),
+    "no segments": lambda: segments(pd.DataFrame(), RATING),
+    "one segment": lambda: segments(pd.DataFrame([segment(0)]), RATING),
+    "NaN segment": lambda: segments(pd.DataFrame([segment(0, gain=Gain(nan, nan, nan))]), RATING),
     "no weights": lambda: weights_against([("a", "b", pd.DataFrame())], ["bias"]),
     "no bases": lambda: weights_against([], []),
     "some weights": lambda: weights_against([("a", "b", pd.DataFrame()), ("c", "d", weights("bias"))], ["bias"]),

@@ -11,6 +11,7 @@ from markdown_it import MarkdownIt
 
 from metarec.cli import study as command
 from metarec.errors import InputError
+from metarec.evaluation.measures import RATING
 from metarec.evaluation.metrics import Gain
 from metarec.ratings import Domain
 from metarec.report import StudyReporter, write_report
@@ -69,7 +70,7 @@ def test_the_report_has_the_numbers_of_the_study(finished):
         for gain in outcome.gains.values():
             assert str(gain) in page
             assert gain.verdict in page
-        assert str(outcome.additions) in page
+        assert outcome.adds in page
 
 
 def test_the_command_writes_the_same_page_again(finished, monkeypatch, capsys, tmp_path):
@@ -173,7 +174,7 @@ def test_a_link_in_place_of_the_predictions_leads_nowhere(movies, new_folder, mo
 
 def test_the_page_of_the_search_needs_no_network_access(finished):
     _, result, _ = finished
-    page = search_page(result.trials, "</title><b>")
+    page = search_page(result.trials, "</title><b>", RATING)
     assert "&lt;/title&gt;&lt;b&gt;" in page
     assert page.count("Plotly.newPlot(") >= 3
     tags = re.findall(r"<(?:script|link|img|iframe)[^>]*>", page)
@@ -211,7 +212,7 @@ def test_importances_need_enough_trials(finished):
     from optuna.distributions import FloatDistribution
 
     _, result, _ = finished
-    few = importances_of(result.trials)
+    few = importances_of(result.trials, RATING)
     assert (few["shares"], few["reason"]) == ({}, "3 complete trials are too few; it takes 10")
     space = {"matters": FloatDistribution(0, 1), "does_not": FloatDistribution(0, 1)}
     trials = [
@@ -220,10 +221,10 @@ def test_importances_need_enough_trials(finished):
         )
         for i in range(12)
     ]
-    shares = importances_of(trials)["shares"]
+    shares = importances_of(trials, RATING)["shares"]
     assert shares["matters"] > 0.8
-    assert importances_of([*trials[:1] * 12])["reason"] == "all trials have the same error"
-    assert len(study_of(trials).trials) == 12
+    assert importances_of([*trials[:1] * 12], RATING)["reason"] == "all trials have the same error"
+    assert len(study_of(trials, RATING).trials) == 12
 
 
 def test_a_missing_picture_is_left_out(finished, tmp_path):

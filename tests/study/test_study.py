@@ -24,7 +24,8 @@ from metarec.cli import study as command
 from metarec.episodes import assign_roles
 from metarec.episodes._split import cut_tasks
 from metarec.errors import InputError
-from metarec.evaluation.metrics import KEYS, METAREC, Gain, gains, scores
+from metarec.evaluation.measures import RATING, ByUser
+from metarec.evaluation.metrics import KEYS, METAREC, Gain, scores
 from metarec.files import write_kept
 from metarec.meta import MetaLearningTrainer, NonFiniteLossError, network_config
 from metarec.model.contrasts import CONTRASTS
@@ -76,7 +77,7 @@ def test_the_contract_of_json(finished):
     for domain, added in output["adds"].items():
         assert added["networks"] == output["gains"][domain]["stack"]
         assert added["inner_loop"] == output["gains"][domain]["no-inner-loop"]
-        assert added["text"] == str(result.test[domain].additions)
+        assert added["text"] == result.test[domain].adds
 
 
 def test_the_store_has_what_meta_learning_adds(finished):
@@ -96,7 +97,7 @@ def test_the_row_without_the_inner_loop_is_that_of_networks_without_inner_steps(
     result = run_study(spec, {"movies": world["movies"]}, Job(finished[2] / "plain", "plain"))
     rows = predictions(result)
     np.testing.assert_allclose(rows["metarec"], rows["no-inner-loop"])
-    assert "adds nothing, because no network" in str(result.test["movies"].additions)
+    assert "adds nothing, because no network" in result.test["movies"].adds
 
 
 @pytest.mark.slow
@@ -668,7 +669,7 @@ def test_scores_by_hand():
 def test_gains_by_hand():
     # Half of the other's error everywhere is 50 percent in every resample.
     rows = frame(metarec=[1.5, 2.5, 4.5], other=[2.0, 3.0, 5.0], same=[1.5, 2.5, 4.5], worse_ours=[1.25, 2.25, 4.25])
-    table = gains(rows)
+    table = RATING.gains(ByUser.squared_errors(rows))
     assert table["other"] == pytest.approx(Gain(50.0, 50.0, 50.0))
     assert table["same"] == pytest.approx(Gain(0.0, 0.0, 0.0))
     assert table["worse_ours"] == pytest.approx(Gain(-100.0, -100.0, -100.0))
@@ -683,7 +684,7 @@ def test_the_interval_of_a_gain_resamples_users_not_rows():
     # The gain is one effect per user: few independent observations give a wide interval.
     helped = np.repeat(rng.normal(1.0, 0.5, 30), 20)
     rows["by_user"] = rows["rating"] + noise[0] * np.abs(helped)
-    table = gains(rows, seed=1)
+    table = RATING.gains(ByUser.squared_errors(rows), seed=1)
     assert table["equal"].low < 0 < table["equal"].high
     assert table["by_user"].low < table["by_user"].percent < table["by_user"].high
     errors = ((rows["by_user"] - 3) ** 2).groupby(users).sum(), ((rows["metarec"] - 3) ** 2).groupby(users).sum()

@@ -16,6 +16,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
+from metarec.evaluation.measures import Measure
 from metarec.report.figures.canvas import BLUE, COLOURS, GREEN, GREY, INK, ORANGE, beside, canvas, nothing, save
 from metarec.study.results import FrontLine
 
@@ -111,13 +112,13 @@ def base_weights(weights: np.ndarray, base_names: Sequence[str]) -> Figure:
     return figure
 
 
-def model_comparison(rmse: Mapping[str, float], *, domain: str) -> Figure:
-    """The RMSE of each model on the test users, the best on top, with its distance to the best single base."""
-    figure, axes = canvas(f"RMSE on test users: {domain}", height=1.7 + 0.38 * max(len(rmse), 3))
-    finite = ((model, value) for model, value in rmse.items() if math.isfinite(value))
-    shown = sorted(finite, key=lambda pair: pair[1], reverse=True)
+def model_comparison(values: Mapping[str, float], measure: Measure, *, domain: str) -> Figure:
+    """The value of each model on the test users, the best on top, with its distance to the best single base."""
+    figure, axes = canvas(f"{measure.label} on test users: {domain}", height=1.7 + 0.38 * max(len(values), 3))
+    finite = ((model, value) for model, value in values.items() if math.isfinite(value))
+    shown = sorted(finite, key=lambda pair: measure.cost(pair[1]), reverse=True)
     if not shown:
-        return nothing(figure, axes, "no model with a finite RMSE")
+        return nothing(figure, axes, f"no model with a finite {measure.label}")
     reference = dict(shown).get("best-single")
     for place, (model, value) in enumerate(shown):
         ours = model == "metarec"
@@ -138,11 +139,11 @@ def model_comparison(rmse: Mapping[str, float], *, domain: str) -> Figure:
     axes.xaxis.set_major_locator(MaxNLocator(nbins=6))
     axes.margins(x=0.06)
     against = "; in brackets: against best-single" if reference is not None else ""
-    axes.set_xlabel(f"RMSE in the domain's own units, less is better{against}")
+    axes.set_xlabel(f"{measure.axis}, {'more' if measure.maximised else 'less'} is better{against}")
     return figure
 
 
-def search_history(trials: Sequence[TrialPoint], *, metric: str) -> Figure:
+def search_history(trials: Sequence[TrialPoint], measure: Measure) -> Figure:
     """The value of each trial, the best so far, and which trials were pruned or failed."""
     figure, axes = canvas("Search", height=4.5)
     if not trials:
@@ -155,7 +156,7 @@ def search_history(trials: Sequence[TrialPoint], *, metric: str) -> Figure:
     complete = finite & (states == "complete")
     pruned = finite & (states == "pruned")
     if complete.any():
-        so_far = np.minimum.accumulate(values[complete])
+        so_far = (np.maximum if measure.maximised else np.minimum).accumulate(values[complete])
         steps = np.append(numbers[complete], numbers[-1])
         axes.step(steps, np.append(so_far, so_far[-1]), where="post", color=GREEN, label="best so far")
     for group, name, colour, marker in (
@@ -181,7 +182,7 @@ def search_history(trials: Sequence[TrialPoint], *, metric: str) -> Figure:
     if not finite.any():
         axes.set_yticks([])
     axes.set_xlabel("trial")
-    axes.set_ylabel(metric)
+    axes.set_ylabel(measure.validation_label)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     if len(trials) == 1:
         axes.set_xlim(trials[0].number - 0.5, trials[0].number + 0.5)
@@ -189,12 +190,12 @@ def search_history(trials: Sequence[TrialPoint], *, metric: str) -> Figure:
     return figure
 
 
-def pareto_front(trials: Sequence[FrontLine], front: Sequence[FrontLine]) -> Figure:
+def pareto_front(trials: Sequence[FrontLine], front: Sequence[FrontLine], measure: Measure) -> Figure:
     """Error against seconds of all trials; those of the Pareto front are joined and numbered.
 
-    Trials far above the front are only counted, because they would flatten the picture.
+    Trials far worse than the front are only counted, because they would flatten the picture.
     """
-    figure, axes = canvas("Error and time", height=4.5)
+    figure, axes = canvas(f"{measure.noun.capitalize()} and time", height=4.5)
     if not trials:
         return nothing(figure, axes, "no complete trial")
     front = sorted(front, key=lambda line: line.seconds)
@@ -202,20 +203,28 @@ def pareto_front(trials: Sequence[FrontLine], front: Sequence[FrontLine]) -> Fig
     top = high + max(4 * (high - low), 0.02 * high)
     others = [line for line in trials if line not in front and line.error <= top]
     if others:
-        axes.plot(*_places(others), color=GREY, marker="o", linestyle="", markersize=6, label="dominated")
-    axes.plot(*_places(front), color=ORANGE, marker="o", markersize=7, drawstyle="steps-post", label="Pareto front")
+        axes.plot(*_places(others, measure), color=GREY, marker="o", linestyle="", markersize=6, label="dominated")
+    axes.plot(
+        *_places(front, measure), color=ORANGE, marker="o", markersize=7, drawstyle="steps-post", label="Pareto front"
+    )
     for line in front:
-        axes.annotate(f"trial {line.trial}", (1e6 * line.seconds, line.error), (6, 6), textcoords="offset points")
+        axes.annotate(
+            f"trial {line.trial}", (1e6 * line.seconds, measure.shown(line.error)), (6, 6), textcoords="offset points"
+        )
     axes.set_xlabel("microseconds of a processor for a prediction")
-    axes.set_ylabel("validation RMSE (unit scale)")
+    axes.set_ylabel(measure.validation_label)
     axes.margins(x=0.12, y=0.12)
     above = len(trials) - len(front) - len(others)
-    axes.legend(frameon=False, title=f"{above} more above" if above else None, alignment="left")
+    axes.legend(
+        frameon=False,
+        title=f"{above} more {'below' if measure.maximised else 'above'}" if above else None,
+        alignment="left",
+    )
     return figure
 
 
-def _places(trials: Sequence[FrontLine]) -> tuple[list[float], list[float]]:
-    return [1e6 * line.seconds for line in trials], [line.error for line in trials]
+def _places(trials: Sequence[FrontLine], measure: Measure) -> tuple[list[float], list[float]]:
+    return [1e6 * line.seconds for line in trials], [measure.shown(line.error) for line in trials]
 
 
 def _gaps(values: Sequence[float]) -> np.ndarray:

@@ -13,6 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
+from metarec.evaluation.measures import Measure
 from metarec.evaluation.metrics import Gain
 from metarec.report.figures.canvas import BLUE, COLOURS, GREY, INK, ORANGE, beside, canvas, nothing, panels
 
@@ -21,7 +22,7 @@ __all__ = ["calibration", "gains_forest", "segments", "weights_against"]
 MARKERS = "osD^vPX*"
 
 
-def gains_forest(gains: Mapping[str, Gain], *, domain: str, n_users: int) -> Figure:
+def gains_forest(gains: Mapping[str, Gain], measure: Measure, *, domain: str, n_users: int) -> Figure:
     """metarec's gain over every other model with its 95 % interval; a filled mark if the interval excludes 0."""
     title = f"metarec's gain on test users: {domain} (n = {n_users} users)"
     figure, axes = canvas(title, height=1.7 + 0.34 * max(len(gains), 3))
@@ -35,12 +36,13 @@ def gains_forest(gains: Mapping[str, Gain], *, domain: str, n_users: int) -> Fig
         beside(axes, text, place, fontsize=9, color=_colour(gain))
     _no_gain(axes, len(shown))
     axes.set_yticks(range(len(shown)), [name[:28] for name, _ in shown])
-    axes.set_xlabel("reduction of RMSE against this model, % (line: 95 % paired bootstrap over users; hollow: holds 0)")
+    change = f"{'increase' if measure.maximised else 'reduction'} of {measure.label}"
+    axes.set_xlabel(f"{change} against this model, % (line: 95 % paired bootstrap over users; hollow: holds 0)")
     return figure
 
 
-def segments(table: pd.DataFrame) -> Figure:
-    """RMSE and gain in each segment of users; a segment of too few users is marked.
+def segments(table: pd.DataFrame, measure: Measure) -> Figure:
+    """Metric and gain in each segment of users; a segment of too few users is marked.
 
     Args:
         table: as :func:`~metarec.evaluation.segments.segment_table` makes it.
@@ -48,22 +50,23 @@ def segments(table: pd.DataFrame) -> Figure:
     if table.empty:
         return nothing(*canvas("Segments of test users", height=3), "no segments")
     reference = table["reference"].iloc[0]
-    titles = ["RMSE by segment", f"gain over {reference}"]
+    titles = [f"{measure.label} by segment", f"gain over {reference}"]
     figure, (left, right) = panels(titles, columns=2, height=1.9 + 0.36 * len(table))
     labels = []
-    for place, row in enumerate(table[::-1].itertuples()):
+    values = table[[measure.key, f"reference_{measure.key}"]][::-1].itertuples(index=False, name=None)
+    for place, (row, (ours, theirs)) in enumerate(zip(table[::-1].itertuples(), values, strict=True)):
         mark = " (too few)" if row.few else ""
         labels.append(f"{row.measure.replace('_', ' ')}: {row.segment}, n = {row.n_users}{mark}")
-        left.plot([row.reference_rmse, row.rmse], [place, place], color=GREY, linewidth=1.4, zorder=1)
-        left.scatter(row.reference_rmse, place, color=INK, marker="D", s=34, label=reference if not place else None)
-        left.scatter(row.rmse, place, color=ORANGE, s=44, label="metarec" if not place else None)
+        left.plot([theirs, ours], [place, place], color=GREY, linewidth=1.4, zorder=1)
+        left.scatter(theirs, place, color=INK, marker="D", s=34, label=reference if not place else None)
+        left.scatter(ours, place, color=ORANGE, s=44, label="metarec" if not place else None)
         _interval(right, Gain(row.gain, row.gain_low, row.gain_high), place, faint=row.few)
     left.set_yticks(range(len(table)), labels)
     left.tick_params(axis="y", labelsize=9)
     left.set_ylim(-0.6, len(table) - 0.4)
     right.set_yticks(range(len(table)), [])
     _no_gain(right, len(table))
-    left.set_xlabel("RMSE, the domain's own units")
+    left.set_xlabel(measure.axis.replace(" in ", ", "))
     right.set_xlabel("% [95 %, bootstrap over users]")
     figure.legend(*left.get_legend_handles_labels(), loc="outside lower left", ncols=2, frameon=False)
     return figure

@@ -15,31 +15,33 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullFormatter
 
+from metarec.evaluation.measures import Measure
 from metarec.report.figures.canvas import BLUE, COLOURS, GREY, INK, ORANGE, beside, canvas, nothing, panels
 
 __all__ = ["Tried", "importances", "learning_curves", "parallel_coordinates", "slices", "strategies"]
-
-METRIC = "validation RMSE (unit scale)"
 
 # Dark is good. The map is made for any colour vision.
 COLOUR_MAP = "cividis"
 
 
 class Tried(NamedTuple):
-    """A complete trial: its number, its parameters, and its error on validation users."""
+    """A complete trial: its number, its parameters, and its value on validation users."""
 
     number: int
     params: Mapping[str, Any]
-    error: float
+    value: float
 
 
-def learning_curves(curves: Mapping[str, Mapping[str, Sequence[float]]]) -> Figure:
-    """Training loss and validation RMSE of several trials.
+def learning_curves(curves: Mapping[str, Mapping[str, Sequence[float]]], measure: Measure) -> Figure:
+    """Training loss and validation metric of several trials.
 
     Args:
         curves: name of a trial -> series -> a number for each epoch, from 0.
     """
-    wanted = [("train", "Training: loss of each epoch", "loss"), ("val", "Validation: RMSE of each epoch", METRIC)]
+    wanted = [
+        ("train", "Training: loss of each epoch", "loss"),
+        (measure.curve, f"Validation: {measure.label} of each epoch", measure.validation_label),
+    ]
     figure, axes = panels([title for _, title, _ in wanted], height=3.3)
     for one, (start, _, label) in zip(axes, wanted, strict=True):
         drawn = 0
@@ -61,8 +63,6 @@ def learning_curves(curves: Mapping[str, Mapping[str, Sequence[float]]]) -> Figu
 
 
 def _series(series: Mapping[str, Sequence[float]], start: str) -> Sequence[float]:
-    if start == "val" and "val_rmse" in series:
-        return series["val_rmse"]
     return next((values for name, values in series.items() if name.startswith(start)), [])
 
 
@@ -80,16 +80,18 @@ def importances(shares: Mapping[str, float], *, trials: int) -> Figure:
     return figure
 
 
-def slices(trials: Sequence[Tried]) -> Figure:
-    """The error of each trial against each parameter that was varied."""
+def slices(trials: Sequence[Tried], measure: Measure) -> Figure:
+    """The value of each trial against each parameter that was varied."""
     names = _varied(trials)
     if not names:
-        return nothing(*canvas("Error against each parameter", height=3), "no parameter was varied")
+        return nothing(
+            *canvas(f"{measure.noun.capitalize()} against each parameter", height=3), "no parameter was varied"
+        )
     figure, axes = panels(names, columns=3, height=2.5)
     for one, name in zip(axes, names, strict=True):
-        own = [trial for trial in trials if name in trial.params and math.isfinite(trial.error)]
+        own = [trial for trial in trials if name in trial.params and math.isfinite(trial.value)]
         places, labels = _places([trial.params[name] for trial in own])
-        one.scatter(places, [trial.error for trial in own], c=BLUE, s=22, alpha=0.8, edgecolors="white", linewidths=0.4)
+        one.scatter(places, [trial.value for trial in own], c=BLUE, s=22, alpha=0.8, edgecolors="white", linewidths=0.4)
         if labels is not None:
             one.set_xticks(range(len(labels)), labels, rotation=20 if len(labels) > 3 else 0, fontsize=8)
             one.set_xlim(-0.5, len(labels) - 0.5)
@@ -99,15 +101,19 @@ def slices(trials: Sequence[Tried]) -> Figure:
             one.xaxis.set_minor_formatter(NullFormatter())
         one.tick_params(labelsize=8)
         one.yaxis.set_major_locator(MaxNLocator(nbins=4))
-    figure.supylabel(METRIC, fontsize=10)
+    figure.supylabel(measure.validation_label, fontsize=10)
     return figure
 
 
-def parallel_coordinates(trials: Sequence[Tried]) -> Figure:
+def parallel_coordinates(trials: Sequence[Tried], measure: Measure) -> Figure:
     """Every trial as a line through its parameters; better trials are darker."""
     names = _varied(trials)
     figure, axes = canvas("Trials through their parameters", height=4.6)
-    finite = sorted((trial for trial in trials if math.isfinite(trial.error)), key=lambda trial: -trial.error)
+    finite = sorted(
+        (trial for trial in trials if math.isfinite(trial.value)),
+        key=lambda trial: measure.cost(trial.value),
+        reverse=True,
+    )
     if not names or not finite:
         return nothing(figure, axes, "no parameter was varied")
     heights: dict[str, dict[int, float]] = {}
@@ -123,34 +129,39 @@ def parallel_coordinates(trials: Sequence[Tried]) -> Figure:
         low_text, high_text = (labels[0], labels[-1]) if labels else _ends([trial.params[name] for trial in own])
         for height, text in ((-0.04, low_text), (1.04, high_text)):
             axes.text(names.index(name), height, text, ha="center", va="center", fontsize=8, color=GREY)
-    errors = [trial.error for trial in finite]
-    colours = ScalarMappable(Normalize(min(errors), float(np.quantile(errors, 0.9))), COLOUR_MAP)
+    values = [trial.value for trial in finite]
+    # The worst tenth has the colour of its best.
+    worst = float(np.quantile(values, 0.1 if measure.maximised else 0.9))
+    low, high = sorted([measure.best(values), worst])
+    colours = ScalarMappable(Normalize(low, high), COLOUR_MAP + "_r" * measure.maximised)
     for trial in finite:
         line = [heights[name].get(trial.number, math.nan) for name in names]
-        axes.plot(range(len(names)), line, color=colours.to_rgba(np.asarray(trial.error)), alpha=0.8, linewidth=1.4)
+        axes.plot(range(len(names)), line, color=colours.to_rgba(np.asarray(trial.value)), alpha=0.8, linewidth=1.4)
     axes.set_xticks(range(len(names)), [name.replace("_", "\n") for name in names], fontsize=9)
     axes.set_yticks([])
     axes.set_ylim(-0.1, 1.1)
-    figure.colorbar(colours, ax=axes, label=METRIC, shrink=0.8)
+    figure.colorbar(colours, ax=axes, label=measure.validation_label, shrink=0.8)
     return figure
 
 
-def strategies(trials: Mapping[str, Sequence[float]]) -> Figure:
-    """The errors of each strategy's trials on validation users, the best strategy on top."""
+def strategies(trials: Mapping[str, Sequence[float]], measure: Measure) -> Figure:
+    """The values of each strategy's trials on validation users, the best strategy on top."""
     count = sum(map(len, trials.values()))
     figure, axes = canvas(f"Strategies (n = {count} trials)", height=1.6 + 0.4 * max(len(trials), 3))
-    finite = {name: [error for error in errors if math.isfinite(error)] for name, errors in trials.items()}
-    shown = sorted(((name, errors) for name, errors in finite.items() if errors), key=lambda pair: -min(pair[1]))
+    finite = {name: [value for value in values if math.isfinite(value)] for name, values in trials.items()}
+    shown = [(name, values, measure.best(values)) for name, values in finite.items() if values]
+    shown.sort(key=lambda own: measure.cost(own[2]), reverse=True)
     if not shown:
         return nothing(figure, axes, "no strategy was searched")
-    for place, (_, errors) in enumerate(shown):
-        axes.plot([min(errors), max(errors)], [place, place], color=GREY, linewidth=1)
-        axes.scatter(errors, [place] * len(errors), color=BLUE, s=28, alpha=0.7, zorder=2)
-        axes.scatter(min(errors), place, color=ORANGE, s=60, zorder=3)
-        beside(axes, f"{min(errors):.4f} ({len(errors)})", place, fontsize=9, color=ORANGE)
-    axes.set_yticks(range(len(shown)), [name.replace("_", " ") for name, _ in shown])
+    for place, (_, values, best) in enumerate(shown):
+        axes.plot([min(values), max(values)], [place, place], color=GREY, linewidth=1)
+        axes.scatter(values, [place] * len(values), color=BLUE, s=28, alpha=0.7, zorder=2)
+        axes.scatter(best, place, color=ORANGE, s=60, zorder=3)
+        beside(axes, f"{best:.4f} ({len(values)})", place, fontsize=9, color=ORANGE)
+    axes.set_yticks(range(len(shown)), [name.replace("_", " ") for name, *_ in shown])
     axes.set_ylim(-0.6, len(shown) - 0.4)
-    axes.set_xlabel(f"{METRIC}; orange: the best trial; right: its error and the number of trials")
+    best_trial = f"orange: the best trial; right: its {measure.noun} and the number of trials"
+    axes.set_xlabel(f"{measure.validation_label}; {best_trial}")
     return figure
 
 

@@ -15,7 +15,7 @@ import torch
 from optuna.trial import FrozenTrial
 
 from metarec.episodes import EpisodeBatch, Episodes, FusionInputs
-from metarec.evaluation.metrics import METAREC, base_unit_predictions, prediction_rows
+from metarec.evaluation.metrics import METAREC, base_unit_predictions
 from metarec.files import read_kept, write_kept
 from metarec.meta import MetaLearner, NetworkConfig, OnEpoch, Shape, TrainedNetwork
 from metarec.search.pruning import progress_of
@@ -123,7 +123,7 @@ class NetworkObjective(RecordedObjective):
             base_names=validation.base_names,
         )
         configuration = {"parameters": dict(params), "study": self.spec.model_dump(mode="json")}
-        return Files(configuration, prediction_rows(validation, unit), pictures=pictures)
+        return Files(configuration, self.spec.measure.rows(validation, unit), pictures=pictures)
 
 
 def _predict_one(learner: MetaLearner, batch: EpisodeBatch, user: int) -> int:

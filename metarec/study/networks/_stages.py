@@ -10,6 +10,7 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from optuna.trial import FrozenTrial
 
@@ -17,7 +18,7 @@ from metarec.bases import applicable_bases
 from metarec.episodes import DomainEpisodes, Episodes, TaskMaker, assign_roles, build_episodes
 from metarec.evaluation.engine_check import check_engines
 from metarec.evaluation.insight import look_into
-from metarec.evaluation.metrics import METAREC, base_unit_predictions, gains, prediction_rows, scores
+from metarec.evaluation.metrics import METAREC, base_unit_predictions
 from metarec.fusion.stackers import Stacker
 from metarec.meta import MetaLearner, NetworkConfig, NonFiniteLossError
 from metarec.model import FusedRecommender, Fusion, FusionConfig, fit_stacker, save_model
@@ -167,8 +168,10 @@ class SearchedNetworks(Searched):
         tested = [name for name, domain in prepared.episodes.items() if len(domain.test)]
         fusions = {name: self.fusion(name) for name in sorted(tested, key=lambda name: name != target)}
         contrasts = {name: self.contrasts(name, fusion) for name, fusion in fusions.items()}
-        rows = {
-            name: _test_rows(fusion, contrasts[name], prepared.episodes[name].test) for name, fusion in fusions.items()
+        judged = {
+            name: spec.measure.judge(test, _predictions(fusion, contrasts[name], test))
+            for name, fusion in fusions.items()
+            for test in [prepared.episodes[name].test]
         }
         workspace.on_stage("comparing the engines")
         best = self.members[0]
@@ -177,9 +180,9 @@ class SearchedNetworks(Searched):
         maker, fitted_on = self._serving()
         network = self.networks[member_name(best)]
         return Outcome(
-            {name: _domain_result(rows[name], prepared.episodes[name].test, spec.seed) for name in fusions},
+            {name: DomainResult.of(spec.measure, own, seed=spec.seed) for name, own in judged.items()},
             {name: _settings(fusion, contrasts[name]) for name, fusion in fusions.items()},
-            pd.concat([rows[name] for name in tested], ignore_index=True),
+            pd.concat([judged[name].rows for name in tested], ignore_index=True),
             engines,
             look_into(prepared.domains[target], prepared.episodes[target], network, maker),
             partial(self._keep, maker, fitted_on, fusions[target].used()),
@@ -211,18 +214,12 @@ def _fit_stackers(spec: StudySpec, train: Episodes, validation: Episodes) -> dic
         return {name: fit_stacker(name, train, validation, seed=spec.seed) for name in spec.baselines}
 
 
-def _test_rows(fusion: Fusion, contrasts: Mapping[str, Fusion], test: Episodes) -> pd.DataFrame:
-    """The test predictions of the fusion, of its contrasts and stackers, and of the bases."""
+def _predictions(fusion: Fusion, contrasts: Mapping[str, Fusion], test: Episodes) -> dict[str, np.ndarray]:
+    """Model -> [T, N] predictions of the fusion, of its contrasts and stackers, and of the bases."""
     members = fusion.members(test)
     shown = {name: contrast.predict(test) for name, contrast in contrasts.items()}
     baselines = {name: members[name] for name in fusion.stackers}
-    return prediction_rows(
-        test, {METAREC: fusion.combine(members), **shown, **baselines, **base_unit_predictions(test)}
-    )
-
-
-def _domain_result(rows: pd.DataFrame, test: Episodes, seed: int) -> DomainResult:
-    return DomainResult(scores(rows, test.scale.span), gains(rows, seed=seed), str(test.scale))
+    return {METAREC: fusion.combine(members), **shown, **baselines, **base_unit_predictions(test)}
 
 
 def _settings(fusion: Fusion, contrasts: Mapping[str, Fusion]) -> dict[str, Mapping[str, Any]]:

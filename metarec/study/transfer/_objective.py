@@ -14,7 +14,7 @@ import optuna
 import torch
 
 from metarec.episodes import Episodes
-from metarec.evaluation.metrics import METAREC, base_unit_predictions, prediction_rows
+from metarec.evaluation.metrics import METAREC, base_unit_predictions
 from metarec.study.networks import network_config
 from metarec.study.recorded_trial import RecordedObjective, TrialResult
 from metarec.study.reporter import Reporter
@@ -125,5 +125,5 @@ class TransferObjective(RecordedObjective):
         return StrategyFiles(
             configuration={"parameters": dict(params), "study": self.spec.model_dump(mode="json")},
             reasons=fitted.model.reasons(),
-            predictions=prediction_rows(plain, {METAREC: predicted, **base_unit_predictions(plain)}),
+            predictions=self.spec.measure.rows(plain, {METAREC: predicted, **base_unit_predictions(plain)}),
         )

@@ -13,7 +13,7 @@ from optuna.trial import FrozenTrial
 from metarec.bases import applicable_bases
 from metarec.errors import InputError
 from metarec.evaluation.insight import Insight, crowd_of
-from metarec.evaluation.metrics import METAREC, base_unit_predictions, gains, prediction_rows, scores
+from metarec.evaluation.metrics import METAREC, base_unit_predictions
 from metarec.evaluation.segments import behaviour_of
 from metarec.model.contrasts import STACK, STACK_MEAN
 from metarec.ratings import Domain
@@ -126,7 +126,7 @@ class SearchedStrategies(Searched):
         # The folds of the few users are the only settings that baselines need.
         names = [STACK, STACK_MEAN, *spec.baselines]
         baselines = {name: predict_round(name, given, TransferSettings(), spec.seed) for name in names}
-        rows = prediction_rows(
+        judged = spec.measure.judge(
             given.plain_test,
             {
                 METAREC: self.objective.fit(self.best.params).predict(given.test, given.plain_test),
@@ -134,8 +134,7 @@ class SearchedStrategies(Searched):
                 **base_unit_predictions(given.plain_test),
             },
         )
-        gained = gains(rows, seed=spec.seed)
-        result = DomainResult(scores(rows, given.scale.span), gained, str(given.scale), transfer=True)
+        result = DomainResult.of(spec.measure, judged, seed=spec.seed, transfer=True)
         settings: dict[str, Mapping[str, Any]] = {
             METAREC: {member_name(self.best): 1.0},
             **{name: own.reasons for name, own in baselines.items()},
@@ -143,4 +142,4 @@ class SearchedStrategies(Searched):
         crowd = crowd_of(domain, given.plain_validation, given.plain_test)
         insight = Insight(behaviour_of(domain, given.plain_test, crowd))
         target = spec.target or ""
-        return Outcome({target: result}, {target: settings}, rows, [], insight)
+        return Outcome({target: result}, {target: settings}, judged.rows, [], insight)

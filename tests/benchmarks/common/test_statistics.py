@@ -8,7 +8,8 @@ import pytest
 from scipy.stats import wilcoxon
 
 from benchmarks.common.statistics import SetPredictions, compare, gather, holm, signed_rank
-from metarec.evaluation.metrics import gains, squared_errors
+from metarec.evaluation.measures import RATING, ByUser
+from metarec.evaluation.metrics import squared_errors
 
 OURS = ["metarec 0", "metarec 1"]
 
@@ -90,7 +91,8 @@ def test_study_and_benchmark_compute_the_same_gain():
         return {"metarec 0": rng.normal(0, 1.0, n), "other": rng.normal(0, 1.1, n)}
 
     made = outcome(errors)
-    ours = gains(made.rows.rename(columns={"metarec 0": "metarec"}), seed=3)["other"]
+    rows = made.rows.rename(columns={"metarec 0": "metarec"})
+    ours = RATING.gains(ByUser.squared_errors(rows), seed=3)["other"]
     section = compare({0: made}, seed=3)[0].rmse["other"]
     assert (section.difference, *section.interval) == pytest.approx(tuple(ours))
 

@@ -1,0 +1,193 @@
+"""The measure of a task: how models are scored and compared on test users, and how the numbers are worded."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping
+from typing import Any, ClassVar, Literal, NamedTuple, Self
+
+import numpy as np
+import pandas as pd
+
+from metarec.episodes import Episodes
+from metarec.evaluation.metrics import (
+    METAREC,
+    METRICS,
+    Gain,
+    Scores,
+    paired_gains,
+    prediction_rows,
+    rmse_gain,
+    scores,
+    squared_errors,
+)
+
+__all__ = ["RATING", "ByUser", "Judged", "Measure", "measure_of"]
+
+
+class ByUser(NamedTuple):
+    """What each test user adds to the measure of each model.
+
+    Attributes:
+        sums: a row for each user, a column for each model. rows: user -> how many rows are in these sums.
+    """
+
+    sums: pd.DataFrame
+    rows: pd.Series
+
+    @classmethod
+    def squared_errors(cls, rows: pd.DataFrame) -> Self:
+        """The sums of squared errors, from rows of predictions of one domain."""
+        return cls(squared_errors(rows), rows.groupby("user", sort=False).size())
+
+    def of(self, users: Iterable[Any]) -> ByUser:
+        """The part of these users, in the order of the whole."""
+        own = self.sums.index.isin(set(users))
+        return ByUser(self.sums[own], self.rows[own])
+
+
+class Judged(NamedTuple):
+    """The models of one domain on its test users.
+
+    Attributes:
+        rows: of the predictions file. scores: model -> its metrics. by_user: their parts by user.
+        scale: of the ratings, as text; empty where there is none.
+    """
+
+    rows: pd.DataFrame
+    scores: dict[str, Scores]
+    by_user: ByUser
+    scale: str
+
+
+class Measure(ABC):
+    """How the models of a task are measured.
+
+    A search minimises an error. Everything that people or programs read shows a value, which :meth:`shown` makes of it.
+
+    Attributes:
+        task: its name. key: of the first metric, in ``--json``. label: the same metric for people to read.
+        direction: of the first metric. metrics: key -> label of each printed metric.
+        metric: of trials, in ``--json``. validation: the key of a trial's value in its run. unit: its unit, if the
+            metric has another one in the tables.
+        curve: the key of the validation value after each epoch.
+        noun: what the metric is. axis: the metric of test users on an axis. improves: what a better model does.
+    """
+
+    task: ClassVar[str]
+    key: ClassVar[str]
+    label: ClassVar[str]
+    direction: ClassVar[Literal["minimize", "maximize"]]
+    metrics: ClassVar[Mapping[str, str]]
+    metric: ClassVar[str]
+    validation: ClassVar[str]
+    unit: ClassVar[str] = ""
+    curve: ClassVar[str]
+    noun: ClassVar[str]
+    axis: ClassVar[str]
+    improves: ClassVar[str]
+
+    @abstractmethod
+    def shown(self, error: float) -> float:
+        """The value of an error that the search minimises."""
+
+    @abstractmethod
+    def rows(self, episodes: Episodes, predictions: Mapping[str, np.ndarray]) -> pd.DataFrame:
+        """The rows of a predictions file; `predictions`: model -> [T, N]."""
+
+    @abstractmethod
+    def judge(self, episodes: Episodes, predictions: Mapping[str, np.ndarray]) -> Judged:
+        """Score each model on the same users; `predictions`: model -> [T, N]."""
+
+    @abstractmethod
+    def value(self, total: float, rows: int) -> float:
+        """The first metric of some users, from the total of their sums and the number of their rows."""
+
+    @abstractmethod
+    def gain(self, ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
+        """How much better the first metric behind `ours` is than that behind `theirs`, in percent, from totals."""
+
+    def gains(self, by_user: ByUser, *, seed: int = 0) -> dict[str, Gain]:
+        """metarec's gain over every other model, see :func:`~metarec.evaluation.metrics.paired_gains`."""
+        ours = by_user.sums[METAREC].to_numpy()
+        return paired_gains(ours, by_user.sums.drop(columns=METAREC), gain=self.gain, seed=seed)
+
+    def best_first(self, table: Mapping[str, Scores]) -> list[tuple[str, Scores]]:
+        """The models with their scores, the best first."""
+        return sorted(table.items(), key=lambda pair: self.cost(pair[1].values[self.key]))
+
+    def cost(self, value: float) -> float:
+        """A number that is smaller where the value is better."""
+        return -value if self.maximised else value
+
+    def best(self, values: Iterable[float]) -> float:
+        """The best of some values."""
+        return min(values, key=self.cost)
+
+    @property
+    def maximised(self) -> bool:
+        """Whether more is better."""
+        return self.direction == "maximize"
+
+    @property
+    def best_value(self) -> str:
+        """The key of the best trial's value among the metrics of a study."""
+        return f"best_{self.validation}"
+
+    @property
+    def trial_label(self) -> str:
+        """The metric of trials, with its unit."""
+        return f"{self.label} ({self.unit})" if self.unit else self.label
+
+    @property
+    def validation_label(self) -> str:
+        """The metric of trials on validation users, with its unit."""
+        return f"validation {self.trial_label}"
+
+    def validation_text(self, value: float) -> str:
+        """The value of a trial in a sentence.
+
+        >>> RATING.validation_text(0.2)
+        'validation RMSE 0.20000 (unit scale)'
+        """
+        return f"validation {self.label} {value:.5f}" + (f" ({self.unit})" if self.unit else "")
+
+
+class _RatingMeasure(Measure):
+    """Root mean squared errors over all query rows of all users."""
+
+    task = "rating"
+    key, label, direction = "rmse", "RMSE", "minimize"
+    metrics: ClassVar = {name: metric.label for name, metric in METRICS.items() if not metric.unit}
+    metric = validation = "validation_unit_rmse"
+    unit = "unit scale"
+    curve = "val_rmse"
+    noun = "error"
+    axis = "RMSE in the domain's own units"
+    improves = "lowers the RMSE"
+
+    def shown(self, error: float) -> float:
+        return error
+
+    def rows(self, episodes: Episodes, predictions: Mapping[str, np.ndarray]) -> pd.DataFrame:
+        return prediction_rows(episodes, predictions)
+
+    def judge(self, episodes: Episodes, predictions: Mapping[str, np.ndarray]) -> Judged:
+        rows = self.rows(episodes, predictions)
+        return Judged(rows, scores(rows, episodes.scale.span), ByUser.squared_errors(rows), str(episodes.scale))
+
+    def value(self, total: float, rows: int) -> float:
+        return float(np.sqrt(total / rows))
+
+    def gain(self, ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
+        return rmse_gain(ours, theirs)
+
+
+RATING = _RatingMeasure()
+
+_MEASURES = {measure.task: measure for measure in (RATING,)}
+
+
+def measure_of(task: str) -> Measure:
+    """The measure of the task of this name."""
+    return _MEASURES[task]
