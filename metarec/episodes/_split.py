@@ -141,7 +141,8 @@ def cut_tasks(domain: Domain, roles: UserRoles, settings: EpisodeSettings, seed:
     codes, names = ratings["user"].factorize(sort=True)
     counts = np.bincount(codes, minlength=len(names))
     starts = np.concatenate([[0], np.cumsum(counts)])
-    items, values = ratings["item"].to_numpy(dtype=object), ratings["rating"].to_numpy(dtype=np.float64)
+    value = "weight" if domain.feedback == "implicit" else "rating"
+    items, values = ratings["item"].to_numpy(dtype=object), ratings[value].to_numpy(dtype=np.float64)
     cuts = []
     for draw in range(settings.draws):
         rng = np.random.default_rng([seed, 1, draw] if draw else [seed, 1])
