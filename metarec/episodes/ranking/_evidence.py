@@ -21,15 +21,12 @@ class LeftOut(NamedTuple):
     """A support item, scored from the user's other items.
 
     Attributes:
-        list: the item and its candidates.
-        item: its place in the list. negatives: the places of the candidates that were drawn beside it.
+        rows: the item, and then the candidates that were drawn beside it, from the list that the other items make.
         ranks: [A] the number of items of the catalogue with a higher score, ties counted half; NaN for a base without
             scores. percentiles: [A] the share of the catalogue with a lower score, ties counted half.
     """
 
-    list: UserList
-    item: int
-    negatives: np.ndarray
+    rows: UserList
     ranks: np.ndarray
     percentiles: np.ndarray
 
@@ -111,14 +108,15 @@ def _left_out(
 ) -> LeftOut:
     place = int(np.searchsorted(own.items, item))
     rest = np.delete(np.arange(len(own.items)), place)
-    negatives = rng.permutation(rest)[: settings.negatives]
+    drawn = np.concatenate([[place], np.sort(rng.permutation(rest)[: settings.negatives])])
     # The rest of the history is not in the catalogue of this list.
     catalogue = np.delete(scores, others, axis=1)
     mine = scores[:, item : item + 1]
     with np.errstate(invalid="ignore"):
         above = (catalogue > mine).sum(1) + ((catalogue == mine).sum(1) - 1) / 2
     ranks = np.where(np.isnan(mine[:, 0]), np.nan, above)
-    return LeftOut(own, place, np.sort(negatives), ranks, 1 - ranks / max(catalogue.shape[1] - 1, 1))
+    rows = UserList(*(values[drawn] for values in own))
+    return LeftOut(rows, ranks, 1 - ranks / max(catalogue.shape[1] - 1, 1))
 
 
 def _checked(name: str, scores: np.ndarray, rows: int) -> np.ndarray:

@@ -98,9 +98,8 @@ def tables(users: Sequence[UserEvidence], catalogue: Catalogue, most: int) -> di
     support, targets, evidence, history = [], [], [], []
     bases = query[0].scores.shape[1]
     for user in users:
-        parts = [_rows(one.list, np.concatenate([[one.item], one.negatives])) for one in user.left_out]
-        support.append(_joined(parts, bases))
-        marks = [np.concatenate([[1.0], np.zeros(len(one.negatives))]) for one in user.left_out]
+        support.append(_joined([one.rows for one in user.left_out], bases))
+        marks = [np.arange(len(one.rows.items)) == 0 for one in user.left_out]
         targets.append(np.concatenate([np.zeros(0), *marks]))
         ranks = np.stack([one.ranks for one in user.left_out]) if user.left_out else np.full((0, bases), np.nan)
         shares = np.stack([one.percentiles for one in user.left_out]) if user.left_out else ranks
@@ -108,7 +107,7 @@ def tables(users: Sequence[UserEvidence], catalogue: Catalogue, most: int) -> di
         evidence.append(
             np.stack([np.isfinite(ranks).sum(0), np.nansum(shares, axis=0), np.nansum(discounts, axis=0)], axis=1)
         )
-        popularity = catalogue.facts[[one.list.items[one.item] for one in user.left_out], 1]
+        popularity = catalogue.facts[[one.rows.items[0] for one in user.left_out], 1]
         history.append(
             np.array([len(popularity), popularity.mean(), popularity.std()]) if len(popularity) else np.zeros(3)
         )
@@ -232,10 +231,6 @@ def _features(
         np.stack(np.broadcast_arrays(*context), axis=-1),
         mean,
     )
-
-
-def _rows(one: UserList, places: np.ndarray) -> UserList:
-    return UserList(*(values[places] for values in one))
 
 
 def _joined(parts: Sequence[UserList], bases: int) -> UserList:

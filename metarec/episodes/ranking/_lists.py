@@ -80,4 +80,7 @@ def make_list(
     order = np.sort(own, axis=0)
     lower = np.stack([np.searchsorted(order[:, base], own[:, base]) for base in range(len(scores))], axis=1)
     percentiles = np.where(np.isnan(own), 0.5, lower / max(len(items) - 1, 1))
-    return UserList(items, standard_scores(own), ranks, percentiles)
+    # Small types, because all users' lists are in memory together.
+    return UserList(
+        items, standard_scores(own).astype(np.float32), ranks.astype(np.int16), percentiles.astype(np.float32)
+    )

@@ -3,9 +3,9 @@
 import numpy as np
 import pandas as pd
 import pytest
-
 from metarec.bases.ranking import Histories, fit_ranking_base
-from metarec.episodes import EpisodeSettings, assign_roles
+
+from metarec.episodes import EpisodeSettings, assign_roles, fold_roles
 from metarec.episodes.ranking import RankingSettings, RankingTaskMaker, _build, build_ranking_episodes
 from metarec.errors import InputError
 from metarec.ratings import Domain
@@ -77,7 +77,9 @@ def test_targets_are_the_users_later_items(table, episodes):
     one = episodes.validation
     for row, user in enumerate(one.users):
         later = set(table[table["user"] == user].sort_values("timestamp")["item"].to_numpy()[3:])
-        marked = {item for item, is_relevant in zip(one.query_items[row], one.query_ratings[row]) if is_relevant}
+        marked = {
+            item for item, is_relevant in zip(one.query_items[row], one.query_ratings[row], strict=True) if is_relevant
+        }
         assert marked == later & {item for item in one.query_items[row] if item}
 
 
@@ -195,3 +197,13 @@ def test_a_new_user_without_a_history_has_candidates(table, episodes):
     assert not found.batch.support.mask.any()
     with pytest.raises(InputError, match="every weight of a history must be finite and > 0 but got -1"):
         maker.users([(np.array(["i01"], dtype=object), np.array([-1.0]))])
+
+
+def test_over_all_folds_every_user_is_a_test_user_once(table):
+    domain = domain_of(table)
+    tested = []
+    for fold in range(4):
+        roles = fold_roles(domain, SETTINGS, fold=fold, folds=4, seed=0)
+        tested += [user for user, role in roles.roles.items() if role == "test"]
+        assert set(roles.folds) == {user for user, role in roles.roles.items() if role == "train"}
+    assert sorted(tested) == sorted(set(table["user"]))
