@@ -71,7 +71,7 @@ def build_ranking_episodes(
 
     The candidates of a user come from bases that were fitted without the user. A relevant item that no base proposes
     is missed: it counts in :attr:`Episodes.relevant`, and is no candidate. Items that the bases were not fitted on are
-    outside of the catalogue, and count nowhere.
+    outside of the catalogue, and count nowhere. A user without a relevant item in the catalogue makes no episode.
 
     Args:
         domains: tables with events (``feedback="implicit"``) by name; target: the one whose users are split first.
@@ -126,7 +126,9 @@ def build_ranking_episodes(
             arrays = _lists(domain, roles, cuts, ranking, bases, seed=seed, jobs=jobs, on_progress=on_progress)
             if path:
                 save_arrays(path, arrays)
-        built[name] = _episodes(domain, roles, cuts, arrays, tuple(bases), settings.damping)
+        kept = np.flatnonzero(arrays["relevant"] > 0)
+        own = {key: values[kept] if values.ndim else values for key, values in arrays.items()}
+        built[name] = _episodes(domain, roles, [cuts[row] for row in kept], own, tuple(bases), settings.damping)
     return built
 
 

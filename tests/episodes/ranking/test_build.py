@@ -207,3 +207,15 @@ def test_over_all_folds_every_user_is_a_test_user_once(table):
         tested += [user for user, role in roles.roles.items() if role == "test"]
         assert set(roles.folds) == {user for user, role in roles.roles.items() if role == "train"}
     assert sorted(tested) == sorted(set(table["user"]))
+
+
+def test_a_user_without_a_relevant_item_in_the_catalogue_makes_no_episode(table):
+    roles = assign_roles({"shop": domain_of(table)}, "shop", SETTINGS, 0)
+    user = next(user for user, role in sorted(roles.roles.items()) if role == "test")
+    changed = table.copy()
+    rows = changed.index[changed["user"] == user]
+    rows = rows[np.argsort(changed.loc[rows, "timestamp"].to_numpy())][3:]
+    changed.loc[rows, "item"] = [f"new{place}" for place in range(len(rows))]
+    found = build(changed)
+    assert user not in found.test.users
+    assert all((one.relevant > 0).all() for one in (found.train, found.validation, found.test))
