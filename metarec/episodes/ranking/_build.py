@@ -258,7 +258,9 @@ def _episodes(
 
     standards = RankingStandards(priors, *moments, damping)
     return RankingEpisodes(
-        *(episodes(wanted) for wanted in ROLES),
+        episodes("train"),
+        episodes("validation"),
+        episodes("test"),
         ranking_standards=standards,
         num_items=int(arrays["catalogue"]),
     )

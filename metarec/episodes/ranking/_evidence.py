@@ -34,7 +34,7 @@ class LeftOut(NamedTuple):
 class UserEvidence(NamedTuple):
     """A user's candidates from the whole history, and each item of the history that the bases know, left out."""
 
-    list: UserList
+    candidates: UserList
     left_out: list[LeftOut]
 
 

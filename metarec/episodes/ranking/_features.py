@@ -94,7 +94,7 @@ def tables(users: Sequence[UserEvidence], catalogue: Catalogue, most: int) -> di
         [T, A, 3], the number of support items with scores, and the sums of their percentiles and discounts; "history"
         [T, 3], the number of support items, and the mean and the deviation of their popularity.
     """
-    query = [user.list for user in users]
+    query = [user.candidates for user in users]
     support, targets, evidence, history = [], [], [], []
     bases = query[0].scores.shape[1]
     for user in users:
@@ -243,7 +243,7 @@ def _joined(parts: Sequence[UserList], bases: int) -> UserList:
 def _side_tables(side: str, lists: Sequence[UserList], catalogue: Catalogue) -> dict[str, np.ndarray]:
     width, bases = max(1, max(len(one.items) for one in lists)), lists[0].scores.shape[1]
     items = np.full((len(lists), width), -1, dtype=np.int32)
-    found = {
+    found: dict[str, np.ndarray] = {
         "scores": np.full((len(lists), width, bases), np.nan, dtype=np.float32),
         "ranks": np.full((len(lists), width, bases), np.iinfo(np.int16).max, dtype=np.int16),
         "percentiles": np.full((len(lists), width, bases), 0.5, dtype=np.float32),
