@@ -34,7 +34,7 @@ def make_ranking_base(name: str, *, seed: int = 0, **options: Any) -> RankingBas
     """Build a ranking base by name. `seed` is passed to those with random draws.
 
     >>> make_ranking_base("ease", penalty=50.0, max_items=1000)
-    Ease(penalty=50.0, max_items=1000, weights='binary')
+    Ease(weights='binary', penalty=50.0, max_items=1000)
 
     Raises:
         InputError: an unknown name (the near miss is suggested) or a setting out of its range; or its constructor

@@ -5,45 +5,44 @@ from __future__ import annotations
 from typing import ClassVar, Self
 
 import numpy as np
-from pydantic import PositiveInt
+from scipy import sparse
+from sklearn.preprocessing import normalize
 
 from metarec.bases._learned import Stored
-from metarec.bases.content import feature_vectors
+from metarec.bases.content import item_features
 from metarec.bases.ranking._base import Choices, Histories, RankingBase, WeightedConfig, strengths
 from metarec.ratings import Domain
 
 __all__ = ["Content"]
 
 
-class ContentConfig(WeightedConfig):
-    """Settings of :class:`Content`."""
-
-    components: PositiveInt = 256
-    "Dimensions that the item features are reduced to."
-    seed: int = 0
-    "Of the reduction's randomised solver."
-
-
 class Content(RankingBase):
-    """The cosine between an item's features and the weighted mean of those of the history."""
+    """The cosine between an item's features and the weighted mean of those of the history.
+
+    The features are those of :func:`~metarec.bases.content.item_features`, not reduced: for the tags and citations of
+    citeulike-a, a reduction to 256 dimensions cost an eighth of nDCG@10.
+    """
 
     name = "content"
-    Config = ContentConfig
-    config: ContentConfig
+    Config = WeightedConfig
+    config: WeightedConfig
     needs = "items"
-    searched: ClassVar = {"components": Choices((32, 64, 128, 256, 512)), "weights": Choices(("binary", "log"))}
-    learned: ClassVar = {"vectors": Stored("items factors")}
+    searched: ClassVar = {"weights": Choices(("binary", "log"))}
+    learned: ClassVar = {"features": Stored("items features", is_sparse=True, low=-1, high=1)}
 
     def fit(self, domain: Domain) -> Self:
         index = domain.item_index
-        self._vectors = np.zeros((len(index), 1), dtype=np.float32)
+        features = sparse.csr_array((len(index), 1))
         if domain.items is not None:
-            columns = domain.items.set_index("item").reindex(index)
-            self._vectors = feature_vectors(columns, self.config.components, self.config.seed).astype(np.float32)
+            features = normalize(item_features(domain.items.set_index("item").reindex(index)))
+        self._features = sparse.csr_array(features, dtype=np.float32)
+        self._derive()
         return self
+
+    def _derive(self) -> None:
+        self._columns = self._features.T.tocsr()
 
     def score_items(self, histories: Histories) -> np.ndarray:
         rows = histories.rows(strengths(histories.weights, self.config.weights), self.num_items)
-        profiles = rows @ self._vectors
-        lengths = np.linalg.norm(profiles, axis=1, keepdims=True)
-        return np.divide(profiles, lengths, out=np.zeros_like(profiles), where=lengths > 0) @ self._vectors.T
+        scores: np.ndarray = (normalize(rows @ self._features) @ self._columns).toarray()
+        return scores

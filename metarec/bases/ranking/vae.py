@@ -31,10 +31,10 @@ class VAEConfig(WeightedConfig):
     "Passes over the users; every pass draws new histories."
     learning_rate: PositiveFloat = 0.003
     "Of Adam."
-    weight_decay: NonNegativeFloat = 0.01
+    weight_decay: NonNegativeFloat = 1.0
     "Decoupled (AdamW)."
-    beta: NonNegativeFloat = 0.2
-    "The weight of the code's divergence from the prior, reached in the first half of the passes."
+    beta: NonNegativeFloat = 0.01
+    "The weight of the code's divergence from the prior against the mean log-probability of a target."
     batch_users: PositiveInt = 128
     "Users a step."
     seed: int = 0
@@ -84,7 +84,8 @@ class MultinomialVAE(RankingBase):
         "hidden": Choices((64, 128, 200)),
         "epochs": Range(10, 60),
         "learning_rate": Range(0.0005, 0.01, log=True),
-        "beta": Range(0.0, 1.0),
+        "weight_decay": Range(0.1, 10.0, log=True),
+        "beta": Range(0.001, 0.2, log=True),
     }
     learned: ClassVar = {"counts": Stored("items", low=0), "weights": Stored("weights")}
 
@@ -109,6 +110,7 @@ class MultinomialVAE(RankingBase):
         all_lengths = np.diff(events.indptr)
         trainable = np.flatnonzero(all_lengths >= 2)
         for epoch in range(config.epochs):
+            # Reached in the first half of the passes, so that codes do not collapse to the prior.
             beta = config.beta * min(2 * epoch / config.epochs, 1)
             rng.shuffle(trainable)
             for first in range(0, len(trainable), config.batch_users):
