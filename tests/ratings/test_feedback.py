@@ -51,9 +51,9 @@ def test_a_table_without_weights_counts_events():
 
 
 def test_sums_of_weights_do_not_depend_on_the_order_of_rows():
-    weights = [0.1, 1e8, 0.3, 1e-7, 0.7, 3.3]
+    weights = [1e16, 1.0, 1.0, 1.0, 1.0, 1.0]
     events = pd.DataFrame({"user": ["a"] * 6, "item": ["x"] * 6, "weight": weights})
-    sums = {Domain("s", events.sample(frac=1, random_state=n), feedback="implicit").fingerprint() for n in range(6)}
+    sums = {Domain("s", events.iloc[np.roll(np.arange(6), n)], feedback="implicit").fingerprint() for n in range(6)}
     assert len(sums) == 1
 
 
