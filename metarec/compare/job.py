@@ -20,7 +20,7 @@ from metarec.episodes import DomainEpisodes
 from metarec.errors import check_name
 from metarec.files import make_folders
 from metarec.importing import importing
-from metarec.ratings import Domain
+from metarec.ratings import Domain, rated_domains
 from metarec.threads import one_thread
 from metarec.tracking import NullTracker, Tracker
 from metarec.transfer import Round, TransferRounds, domain_similarity
@@ -79,6 +79,7 @@ def run_comparison(plan: ComparisonPlan, domains: Mapping[str, Domain], job: Job
     Raises:
         InputError: the input is wrong.
     """
+    domains = rated_domains(domains)
     plan.check(domains)
     store, cells = CellStore(job.out / "artifacts" / job.name / "cells"), cells_on_disk(plan, domains)
     make_folders(job.out, store.folder, job.cache)

@@ -1,6 +1,6 @@
-"""Rating tables: domains, rating scales, readers, simulated data."""
+"""Tables of feedback: domains, rating scales, readers, simulated data."""
 
-from metarec.ratings._domain import Domain, RatingScale
+from metarec.ratings._domain import Domain, Feedback, RatingScale, rated_domains
 from metarec.ratings._parquet import read_parquet
 from metarec.ratings._readers import read_domain, read_domains, read_rows
 from metarec.ratings._scale import common_scale, infer_scale
@@ -8,10 +8,12 @@ from metarec.ratings._simulate import SimulatedWorld, simulate_domains, simulate
 
 __all__ = [
     "Domain",
+    "Feedback",
     "RatingScale",
     "SimulatedWorld",
     "common_scale",
     "infer_scale",
+    "rated_domains",
     "read_domain",
     "read_domains",
     "read_parquet",

@@ -1,8 +1,9 @@
-"""Checks of the columns of a file: ids as strings, finite numbers, each user-item pair once."""
+"""Checks of the columns of a file: ids as strings, finite numbers, each user-item pair rated once."""
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
@@ -10,8 +11,18 @@ import pandas as pd
 from metarec.errors import InputError, shown
 from metarec.ratings._domain import TIMES, RatingScale, id_rule
 from metarec.ratings._tables import Table
+from metarec.registry import suggest
 
-__all__ = ["as_ids", "as_numbers", "as_seconds", "check_in_scale", "latest_only"]
+__all__ = [
+    "as_event_weights",
+    "as_ids",
+    "as_ratings",
+    "as_seconds",
+    "as_weights",
+    "check_in_scale",
+    "latest_only",
+    "latest_ratings",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -40,19 +51,69 @@ def as_ids(table: Table, column: str, role: str) -> pd.Series:
     return pd.Series(ids, index=table.frame.index, dtype=object)
 
 
-def as_numbers(table: Table, column: str) -> pd.Series:
-    """A column of ratings as float64.
+def as_ratings(table: Table, column: str) -> pd.Series:
+    """A column of ratings as float64, NaN where one is missing.
 
     Raises:
-        InputError: a rating that is missing, text, or infinite.
+        InputError: a rating that is text or infinite, or a column without any.
     """
+    numbers = _as_numbers(table, column, "rating", gaps=True)
+    return _as_numbers(table, column, "rating") if numbers.isna().all() else numbers
+
+
+def as_weights(table: Table, column: str) -> pd.Series:
+    """A column of weights as float64.
+
+    Raises:
+        InputError: a weight that is missing, text, infinite, zero or negative.
+    """
+    numbers = _as_numbers(table, column, "weight")
+    wrong = ~(numbers > 0).to_numpy()
+    if wrong.any():
+        position = int(wrong.argmax())
+        place = f'{table.where(numbers.index[position])}: the weight (column "{shown(column)}")'
+        raise InputError(f"{place} must be positive but is {numbers.iloc[position]:g}; correct it or remove the row")
+    return numbers
+
+
+def as_event_weights(table: Table, column: str, weights: Mapping[str, float] | None) -> pd.Series:
+    """A column of events' names as their weights, float64.
+
+    Args:
+        table: the file's table. column: its column of names.
+        weights: name -> weight; checked by `check_event_weights`.
+
+    Raises:
+        InputError: no weights, or a name without one.
+    """
+    values = table.frame[column]
+    codes, uniques = pd.factorize(values, use_na_sentinel=True)
+    names = [*map(_text, uniques), ""]
+    what = f'the column "{shown(column)}" names events'
+    if weights is None:
+        example = ", ".join(f"{shown(name, 30)}: 1" for name in names[:3] if name)
+        raise InputError(f"{table.path}: {what}, which need weights; set event_weights, as in {{{example}}}")
+    for code, name in enumerate(names):
+        if name not in weights and (rows := codes == (code if code < len(uniques) else -1)).any():
+            place = table.where(values.index[int(rows.argmax())])
+            raise InputError(
+                f'{place}: {what}, and the event "{shown(name)}" has no weight; add it to event_weights, or remove its '
+                f"rows; {suggest(name, weights)}"
+            )
+    return pd.Series(np.array([weights.get(name, np.nan) for name in names])[codes], index=values.index)
+
+
+def _as_numbers(table: Table, column: str, role: str, *, gaps: bool = False) -> pd.Series:
+    """A column of finite numbers as float64; with `gaps`, NaN where one is missing."""
     values = table.frame[column]
     numbers = _numeric(values)
     wrong = ~np.isfinite(numbers)
+    if gaps:
+        wrong[wrong] = [_text(value) != "" for value in values[wrong]]
     if wrong.any():
         position = int(wrong.argmax())
         text = _text(values.iloc[position])
-        place = f'{table.where(values.index[position])}: the rating (column "{shown(column)}")'
+        place = f'{table.where(values.index[position])}: the {role} (column "{shown(column)}")'
         if not text:
             raise InputError(f"{place} is missing; fill it in or remove the row")
         decimal_comma = "," in text and text.replace(",", "", 1).isdigit()
@@ -93,7 +154,7 @@ def as_seconds(table: Table, column: str) -> pd.Series:
 
 def check_in_scale(table: Table, column: str, ratings: pd.Series, scale: RatingScale) -> None:
     """Raises :class:`InputError` for the first rating outside of the scale."""
-    wrong = ~ratings.between(scale.low, scale.high).to_numpy()
+    wrong = ~ratings.between(scale.low, scale.high).to_numpy() & ratings.notna().to_numpy()
     if wrong.any():
         position = int(wrong.argmax())
         place = f'{table.where(ratings.index[position])}: the rating (column "{shown(column)}")'
@@ -113,6 +174,13 @@ def latest_only(ratings: pd.DataFrame, source: str) -> pd.DataFrame:
         "%s: %d rows repeat a user-item pair; the latest rating of each pair is kept", source, len(ratings) - len(kept)
     )
     return kept
+
+
+def latest_ratings(ratings: pd.DataFrame, source: str) -> pd.DataFrame:
+    """Mixed feedback in which the older ratings of every user-item pair are events without a rating."""
+    rated = ratings.dropna(subset="rating")
+    older = rated.index.difference(latest_only(rated, source).index)
+    return ratings.assign(rating=ratings["rating"].mask(ratings.index.isin(older)))
 
 
 def _numeric(values: pd.Series) -> np.ndarray:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import difflib
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from metarec.errors import InputError, shown
 from metarec.ratings._tables import Table
 from metarec.registry import suggest
 
-__all__ = ["ROLES", "check_columns", "find_columns", "plain_name"]
+__all__ = ["ROLES", "check_columns", "find_columns", "find_weights", "plain_name"]
 
 logger = logging.getLogger(__name__)
 
@@ -23,7 +24,7 @@ _THINGS = (
 ROLES: Mapping[str, tuple[str, ...]] = {
     "user": (
         "user", "userid", "uid", "useridx", "reviewerid", "reviewer", "customerid", "customer", "memberid", "member",
-        "accountid", "account", "personid", "person", "raterid", "rater", "username",
+        "accountid", "account", "personid", "person", "raterid", "rater", "username", "visitorid", "visitor",
     ),
     "item": ("item", "itemid", "iid", "parentasin", "asin", "isbn", *(f"{thing}id" for thing in _THINGS), *_THINGS),
     "rating": (
@@ -32,17 +33,26 @@ ROLES: Mapping[str, tuple[str, ...]] = {
     ),
     "timestamp": (
         "timestamp", "unixreviewtime", "unixtime", "time", "datetime", "date", "ratedat", "createdat", "reviewedat",
-        "ratingtime", "ratingdate", "reviewtime", "reviewdate",
+        "ratingtime", "ratingdate", "reviewtime", "reviewdate", "eventtime", "eventdate",
     ),
     "domain": ("domain",),
+    "weight": (
+        "weight", "count", "counts", "plays", "playcount", "listens", "listencount", "clicks", "views", "purchases",
+        "quantity", "qty", "hours", "hoursplayed", "playhours", "playtime", "interactions", "interaction",
+    ),
+    "event": (
+        "event", "eventtype", "eventname", "action", "actiontype", "behavior", "behaviortype", "behaviour",
+        "behaviourtype",
+    ),
 }
 """role -> usual names in the form of `plain_name`; the first one in the file is taken."""
-
-_COUNTS = (
-    "weight", "count", "counts", "plays", "playcount", "listens", "listencount", "clicks", "views", "purchases",
-    "quantity", "interactions", "interaction",
-)
 # fmt: on
+
+_OF_EVENTS = ("weight", "event")
+"""Roles that matter only where something has no rating."""
+
+_LIKE_RATING = 0.8
+"""The likeness, by difflib, from which a column without a role is a misspelled rating."""
 
 
 def plain_name(name: str) -> str:
@@ -63,17 +73,46 @@ def check_columns(columns: Mapping[str, str] | None) -> dict[str, str]:
 
 
 def find_columns(table: Table, given: Mapping[str, str]) -> dict[str, str]:
-    """The columns of a table of ratings, role -> column; user, item and rating are always among them.
+    """The columns of a table of feedback, role -> column; user and item are always among them.
+
+    Without a rating among them, the table has implicit feedback.
 
     Raises:
-        InputError: a column that is missing, or listed twice, or a table without ratings.
+        InputError: a column that is missing, or listed twice, or what seems to be a misspelled column of ratings.
     """
+    found = _found(table, given, (role for role in ROLES if role not in _OF_EVENTS))
+    names = [str(name) for name in table.frame.columns]
+    free = [name for name in names if name not in found.values()]
+    misspelled = difflib.get_close_matches("rating", map(plain_name, free), n=1, cutoff=_LIKE_RATING)
+    for role in ("user", "item", "rating") if misspelled else ("user", "item"):
+        if role not in found:
+            raise InputError(_missing(table, role, names))
+    return found
+
+
+def find_weights(table: Table, given: Mapping[str, str], found: Mapping[str, str]) -> dict[str, str]:
+    """The columns of weights and of events' names, as far as there are any, role -> column.
+
+    Args:
+        table: a table in which some rows have no rating.
+        given: the given names of columns, by role.
+        found: what `find_columns` found.
+
+    Raises:
+        InputError: as `find_columns`.
+    """
+    others = {role: column for role, column in found.items() if role not in given}
+    both = _found(table, {**others, **given}, (*found, *_OF_EVENTS))
+    return {role: both[role] for role in _OF_EVENTS if role in both}
+
+
+def _found(table: Table, given: Mapping[str, str], roles: Iterable[str]) -> dict[str, str]:
     names = [str(name) for name in table.frame.columns]
     found: dict[str, str] = {}
-    for role, usual in ROLES.items():
+    for role in roles:
         if role in given:
             found[role] = _given_column(table, role, given[role], names)
-        elif column := _usual_column(table, usual, taken=list(given.values())):
+        elif column := _usual_column(table, ROLES[role], taken=list(given.values())):
             found[role] = column
     for role, column in found.items():
         if names.count(column) > 1:
@@ -81,9 +120,6 @@ def find_columns(table: Table, given: Mapping[str, str]) -> dict[str, str]:
         for other in found:
             if other != role and found[other] == column:
                 raise InputError(f'{table.path}: column "{shown(column)}" cannot be both {role} and {other}')
-    for role in ("user", "item", "rating"):
-        if role not in found:
-            raise InputError(_missing(table, role, names))
     return found
 
 
@@ -108,11 +144,4 @@ def _given_column(table: Table, role: str, column: str, names: list[str]) -> str
 def _missing(table: Table, role: str, names: list[str]) -> str:
     present = [shown(name, 30) for name in names[:20]]
     cure = f"name it in the header, or say which with columns.{role}=NAME; {suggest(role, present)}"
-    counts = [name for name in names if plain_name(name) in _COUNTS]
-    if role == "rating" and (counts or len(names) <= 2):
-        what = f'column "{shown(counts[0])}" counts what users did' if counts else "only users and items"
-        return (
-            f"{table.path}: no column of ratings, {what}, and metarec fuses explicit ratings; give data with ratings, "
-            f"or {cure}"
-        )
     return f"{table.path}: no column for the {role}; {cure}"

@@ -1,20 +1,20 @@
-"""A domain: a table of ratings on one rating scale."""
+"""A domain: a table of feedback, which is ratings on one scale, events, or both."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from numbers import Real
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeAlias, TypeVar, get_args
 
 import numpy as np
 import pandas as pd
 
 from metarec.errors import InputError, check_name, shown
 
-__all__ = ["TIMES", "Domain", "RatingScale", "id_rule"]
+__all__ = ["TIMES", "Domain", "Feedback", "RatingScale", "id_rule", "rated_domains"]
 
 LARGEST = 1e9
 """Bound of a scale's numbers, whose squares are summed."""
@@ -29,6 +29,19 @@ LONGEST_ID = 1000
 """Letters in an id. Models keep ids in arrays of one width."""
 
 Values = TypeVar("Values", float, np.ndarray, Any)
+
+Feedback = Literal["explicit", "implicit", "mixed"]
+"""Ratings on a scale; events, such as plays or purchases; both, of the same users."""
+
+MaybeNone: TypeAlias = Any
+"""Marks what is None in some cases, where type checkers shall not ask for a check in all of them."""
+
+_COLUMNS: dict[Feedback, tuple[str, ...]] = {
+    "explicit": ("user", "item", "rating", "timestamp"),
+    "implicit": ("user", "item", "weight", "timestamp"),
+    "mixed": ("user", "item", "rating", "weight", "timestamp"),
+}
+_OPTIONAL = ("weight", "timestamp")
 
 
 @dataclass(frozen=True)
@@ -87,40 +100,56 @@ class RatingScale:
 
 @dataclass(frozen=True, eq=False)
 class Domain:
-    """One table of ratings with one rating scale, and optional item and user features.
+    """One table of feedback, with optional item and user features.
 
     Tables are copied when the domain is built; treat them as read-only.
+
+    Explicit feedback has one rating of a user for an item. Events may repeat: their weights are added up, and the first
+    time is kept. In mixed feedback a pair with a rating keeps the rating and its time, so that no rating is older than
+    it is.
 
     >>> ratings = pd.DataFrame({"user": ["a", "b"], "item": ["x", "x"], "rating": [4.0, 2.0]})
     >>> Domain("films", ratings, RatingScale(1, 5)).without({"b"}).num_users
     1
+    >>> plays = pd.DataFrame({"user": ["a", "b", "a"], "item": ["x", "x", "x"]})
+    >>> Domain("songs", plays, feedback="implicit").ratings["weight"].tolist()
+    [2.0, 1.0]
 
     Args:
         name: the domain's name in specs, tables and runs.
-        ratings: columns ``user`` and ``item`` (strings), ``rating`` (a number), and optionally ``timestamp``.
-        scale: the rating scale; every rating lies in it.
+        ratings: columns ``user`` and ``item`` (strings), and optionally ``timestamp``. Explicit: ``rating`` (a number).
+            Implicit: optionally ``weight`` (a positive number, 1 without the column). Mixed: both, and the rating is
+            NaN where only the event is known.
+        scale: the rating scale; every rating lies in it. None for implicit feedback.
         items: column ``item`` and feature columns, one row an item.
         users: column ``user`` and feature columns, one row a user.
-        feedback: only ``"explicit"`` ratings can be fused.
+        feedback: what the table holds.
 
     Raises:
-        InputError: a name that :func:`~metarec.errors.check_name` refuses, a missing column, an id that is no string or
-            breaks `id_rule`, a rating that is not finite or not in the scale, a timestamp out of range, a user-item
-            pair, an item or a user that is listed twice.
+        InputError: a name that :func:`~metarec.errors.check_name` refuses, a missing column, a scale or a column of
+            ratings that does not fit to the feedback, an id that is no string or breaks `id_rule`, a rating that is not
+            finite or not in the scale, a weight that is not finite and positive, a timestamp out of range, a user-item
+            pair that is rated twice, an item or a user that is listed twice.
     """
 
     name: str
     ratings: pd.DataFrame
-    scale: RatingScale
+    scale: RatingScale | MaybeNone = None
     items: pd.DataFrame | None = None
     users: pd.DataFrame | None = None
-    feedback: Literal["explicit"] = "explicit"
+    feedback: Feedback = "explicit"
 
     def __post_init__(self) -> None:
         check_name("the name of a domain", self.name)
-        if self.feedback != "explicit":
-            raise InputError(f'domain "{self.name}": feedback must be "explicit" but got {self.feedback!r}')
-        object.__setattr__(self, "ratings", _checked_ratings(self.name, self.ratings, self.scale))
+        if self.feedback not in get_args(Feedback):
+            known = ", ".join(get_args(Feedback))
+            raise InputError(f'domain "{self.name}": feedback must be one of {known} but got {shown(self.feedback)}')
+        if (self.scale is None) != (self.feedback == "implicit"):
+            rule = "needs a rating scale" if self.scale is None else f"has no rating scale but got {self.scale}"
+            raise InputError(
+                f'domain "{self.name}": {self.feedback} feedback {rule}; correct the scale or the feedback'
+            )
+        object.__setattr__(self, "ratings", _checked_table(self.name, self.ratings, self.scale, self.feedback))
         for table, key in ((self.items, "item"), (self.users, "user")):
             if table is not None:
                 object.__setattr__(self, f"{key}s", _checked_features(self.name, table, key))
@@ -131,30 +160,79 @@ class Domain:
 
     @property
     def num_users(self) -> int:
-        """Users with a rating."""
+        """Users with a rating or an event."""
         return len(self._user_codes[1])
 
     @property
     def num_items(self) -> int:
-        """Items with a rating."""
+        """Items with a rating or an event."""
         return self.ratings["item"].nunique()
 
     @cached_property
     def item_index(self) -> pd.Index:
-        """The rated items in the order of their ids, one object for all bases that are fitted on the domain."""
+        """The items of the table in the order of their ids, one object for all bases that are fitted on the domain."""
         return pd.Index(np.sort(self.ratings["item"].unique()), dtype=object)
 
     def without(self, users: Collection[str]) -> Domain:
-        """The same domain without the ratings of these users."""
+        """The same domain without the rows of these users."""
         return self._with_rows(~self._rows_of(users))
 
     def restrict(self, users: Collection[str]) -> Domain:
-        """The same domain with the ratings of these users only."""
+        """The same domain with the rows of these users only."""
         return self._with_rows(self._rows_of(users))
+
+    def rated(self) -> Domain:
+        """The explicit domain of the ratings: itself, or the rated rows of mixed feedback.
+
+        Raises:
+            InputError: there are no ratings.
+        """
+        if self.feedback == "explicit":
+            return self
+        if self.feedback == "implicit" or self.ratings["rating"].isna().all():
+            raise InputError(
+                f'domain "{self.name}" has no ratings, only events; use --task ranking, or name the column of ratings '
+                "with columns.rating=NAME"
+            )
+        return self._with_rows(self.ratings["rating"].notna().to_numpy(), "explicit")
+
+    def as_implicit(self, positive: float | None = None) -> Domain:
+        """The implicit domain of the same name, for ranking.
+
+        >>> ratings = pd.DataFrame({"user": ["a", "b"], "item": ["x", "x"], "rating": [4.0, 2.0]})
+        >>> Domain("films", ratings, RatingScale(1, 5)).as_implicit(positive=4).ratings.to_dict("list")
+        {'user': ['a'], 'item': ['x'], 'weight': [1.0]}
+
+        Args:
+            positive: the least rating of a row that counts as an event; by default every row does. Rows without a
+                rating count always, and an implicit domain, where no row has one, is returned as it is.
+
+        Raises:
+            InputError: `positive` is outside of the scale, or no row is left.
+        """
+        if self.feedback == "implicit":
+            return self
+        rows = np.ones(len(self.ratings), dtype=bool)
+        if positive is not None:
+            # A comparison with NaN is false.
+            if not self.scale.low <= positive <= self.scale.high:
+                raise InputError(
+                    f'domain "{self.name}": positive must lie in the scale {self.scale} but is {shown(positive)}; '
+                    "correct it"
+                )
+            rows = ~(self.ratings["rating"] < positive).to_numpy()
+            if not rows.any():
+                highest = self.ratings["rating"].max()
+                raise InputError(
+                    f'domain "{self.name}": no rating is {positive:g} or more, the highest is {highest:g}; '
+                    "give a lower positive"
+                )
+        return self._with_rows(rows, "implicit")
 
     def fingerprint(self) -> str:
         """Hex sha256 of the content, independent of row order and of the name."""
-        digest = hashlib.sha256(f"{self.scale.low!r} {self.scale.high!r} {self.feedback}".encode())
+        scale = "no scale" if self.scale is None else f"{self.scale.low!r} {self.scale.high!r}"
+        digest = hashlib.sha256(f"{scale} {self.feedback}".encode())
         for table in (self.ratings, self.items, self.users):
             digest.update(b"none" if table is None else _table_bytes(table))
         return digest.hexdigest()
@@ -169,13 +247,28 @@ class Domain:
         wanted = set(users)
         return np.fromiter((name in wanted for name in names), bool, len(names))[codes]
 
-    def _with_rows(self, rows: np.ndarray) -> Domain:
+    def _with_rows(self, rows: np.ndarray, feedback: Feedback | None = None) -> Domain:
         # Rows of a checked table need no second check; every fit of every base calls this.
+        feedback = feedback or self.feedback
+        table = self.ratings[rows].reset_index(drop=True)
+        if feedback != self.feedback:
+            table = _with_columns(table, feedback)
         copy = object.__new__(Domain)
-        for field in ("name", "scale", "items", "users", "feedback"):
+        for field in ("name", "items", "users"):
             object.__setattr__(copy, field, getattr(self, field))
-        object.__setattr__(copy, "ratings", self.ratings[rows].reset_index(drop=True))
+        object.__setattr__(copy, "ratings", table)
+        object.__setattr__(copy, "scale", None if feedback == "implicit" else self.scale)
+        object.__setattr__(copy, "feedback", feedback)
         return copy
+
+
+def rated_domains(domains: Mapping[str, Domain]) -> dict[str, Domain]:
+    """The explicit domain of each one, for a task that predicts ratings.
+
+    Raises:
+        InputError: a domain without ratings, see :meth:`Domain.rated`.
+    """
+    return {name: domain.rated() for name, domain in domains.items()}
 
 
 def _table_bytes(table: pd.DataFrame) -> bytes:
@@ -187,53 +280,106 @@ def _table_bytes(table: pd.DataFrame) -> bytes:
     return repr(list(plain)).encode() + np.sort(hashes).tobytes()
 
 
-def _checked_ratings(name: str, ratings: pd.DataFrame, scale: RatingScale) -> pd.DataFrame:
-    columns = [column for column in ("user", "item", "rating", "timestamp") if column in ratings.columns]
-    missing = [column for column in ("user", "item", "rating") if column not in columns]
+def _with_columns(table: pd.DataFrame, feedback: Feedback) -> pd.DataFrame:
+    """The columns of this feedback, in order; without weights, each is 1."""
+    if feedback != "explicit" and "weight" not in table.columns:
+        table = table.assign(weight=1.0)
+    return table[[column for column in _COLUMNS[feedback] if column in table.columns]]
+
+
+def _checked_table(name: str, table: pd.DataFrame, scale: RatingScale | None, feedback: Feedback) -> pd.DataFrame:
+    needed = [column for column in _COLUMNS[feedback] if column not in _OPTIONAL]
+    missing = [column for column in needed if column not in table.columns]
     if missing:
         raise InputError(
-            f'domain "{name}": ratings need the columns user, item and rating, but {", ".join(missing)} is missing; '
-            f"there are {', '.join(map(str, ratings.columns)) or 'none'}"
+            f'domain "{name}": ratings need the columns {", ".join(needed[:-1])} and {needed[-1]}, but '
+            f"{', '.join(missing)} is missing; there are {', '.join(map(str, table.columns)) or 'none'}"
         )
-    ratings = ratings[columns].reset_index(drop=True)
+    if feedback == "implicit" and "rating" in table.columns:
+        raise InputError(
+            f'domain "{name}": implicit feedback has no ratings, but there is a column rating; remove it, name it '
+            'weight, or give a scale and the feedback "explicit" or "mixed"'
+        )
+    table = _with_columns(table.reset_index(drop=True), feedback).copy()
     for key in ("user", "item"):
-        ratings[key] = _checked_ids(name, ratings[key], key)
-    for key in ("rating", "timestamp"):
-        if key in columns:
-            ratings[key] = _checked_numbers(name, ratings[key], key)
-    values = ratings["rating"].astype(np.float64)
-    wrong = ~((values >= scale.low) & (values <= scale.high)).to_numpy()
+        table[key] = _checked_ids(name, table[key], key)
+    for key in ("rating", "weight", "timestamp"):
+        if key in table.columns:
+            table[key] = _checked_numbers(name, table[key], key, gaps=key == "rating" and feedback == "mixed")
+    if scale is not None:
+        table["rating"] = _checked_ratings(name, table, scale)
+    if feedback == "explicit":
+        return table
+    table["weight"] = _checked_weights(name, table["weight"])
+    return _added_up(table)
+
+
+def _checked_ratings(name: str, table: pd.DataFrame, scale: RatingScale) -> pd.Series:
+    """The ratings of a table, which are NaN where only an event is known."""
+    values = table["rating"].astype(np.float64)
+    wrong = ((values < scale.low) | (values > scale.high)).to_numpy()
     if wrong.any():
         row = int(wrong.argmax())
         raise InputError(
             f'domain "{name}": every rating must lie in {scale} but row {row} holds {values[row]:g}; '
             "correct it, or give another scale"
         )
-    ratings["rating"] = values
-    repeated = ratings.duplicated(["user", "item"])
+    repeated = table[values.notna()].duplicated(["user", "item"])
     if repeated.any():
-        first = ratings.loc[repeated.idxmax()]
+        first = table.loc[repeated.idxmax()]
         raise InputError(
             f'domain "{name}": a user rates an item once, but user "{shown(first["user"])}" rates item '
             f'"{shown(first["item"])}" again; keep one of these rows'
         )
-    return ratings
+    return values
 
 
-def _checked_numbers(name: str, column: pd.Series, key: str) -> pd.Series:
+def _checked_weights(name: str, column: pd.Series) -> pd.Series:
+    weights = column.astype(np.float64)
+    if not (weights > 0).all():
+        row = int((weights <= 0).to_numpy().argmax())
+        raise InputError(
+            f'domain "{name}": every weight must be positive but row {row} holds {weights[row]:g}; '
+            "correct it or remove the row"
+        )
+    return weights
+
+
+def _added_up(table: pd.DataFrame) -> pd.DataFrame:
+    """One row for each user-item pair, with the sum of its weights: the rated row, else the first one in time."""
+    if not table.duplicated(["user", "item"]).any():
+        return table
+    pairs = table.groupby(["user", "item"], sort=False).ngroup().to_numpy()
+    weights = table["weight"].to_numpy()
+    # The sum of numbers in one order is the same for every order of the rows.
+    by_weight = np.lexsort((weights, pairs))
+    starts = np.flatnonzero(np.diff(pairs[by_weight], prepend=-1))
+    sums = np.add.reduceat(weights[by_weight], starts)
+    times = table["timestamp"].to_numpy() if "timestamp" in table else np.zeros(len(table))
+    unrated = table["rating"].isna().to_numpy() if "rating" in table else np.zeros(len(table), dtype=bool)
+    kept = np.sort(np.lexsort((times, unrated, pairs))[starts])
+    return table.iloc[kept].assign(weight=sums[pairs[kept]]).reset_index(drop=True)
+
+
+def _checked_numbers(name: str, column: pd.Series, key: str, *, gaps: bool = False) -> pd.Series:
+    """A column of finite numbers; with `gaps`, some may be missing."""
     if not pd.api.types.is_numeric_dtype(column):
         raise InputError(f'domain "{name}": every {key} must be a number but the column has type {column.dtype}')
     numbers = column.to_numpy(dtype=np.float64, na_value=np.nan)
-    if not np.isfinite(numbers).all():
-        row = int((~np.isfinite(numbers)).argmax())
+    wrong = ~np.isfinite(numbers)
+    if gaps:
+        wrong &= ~np.isnan(numbers)
+    if wrong.any():
+        row = int(wrong.argmax())
         raise InputError(f'domain "{name}": every {key} must be finite but row {row} holds {numbers[row]}; correct it')
-    if not (np.abs(numbers) <= TIMES).all():
-        row = int((np.abs(numbers) > TIMES).argmax())
+    wrong = np.abs(numbers) > TIMES
+    if wrong.any():
+        row = int(wrong.argmax())
         raise InputError(
             f'domain "{name}": every {key} must lie between {-TIMES:g} and {TIMES:g} but row {row} holds '
             f"{numbers[row]:g}; correct it"
         )
-    return column.astype(np.int64 if pd.api.types.is_integer_dtype(column) else np.float64)
+    return column.astype(np.int64 if pd.api.types.is_integer_dtype(column) and not gaps else np.float64)
 
 
 def _checked_features(name: str, table: pd.DataFrame, key: str) -> pd.DataFrame:

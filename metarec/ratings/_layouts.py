@@ -10,13 +10,17 @@ from metarec.errors import InputError, shown
 from metarec.ratings._files import read_text, suffix_of
 from metarec.ratings._tables import SUFFIXES, Table, read_table
 
-__all__ = ["Source", "find_source", "load"]
+__all__ = ["NAMED_BY_FOLDER", "Source", "find_source", "load"]
 
 _PLAIN = r"\.(csv|tsv|txt|dat|parquet|pq)(\.gz)?"
 _RATINGS = re.compile(rf"ratings?{_PLAIN}|u\.data(\.gz)?|.+\.inter(\.gz)?", re.IGNORECASE)
+_EVENTS = re.compile(rf"(interaction|event)s?{_PLAIN}", re.IGNORECASE)
 _ITEMS = re.compile(rf"items?{_PLAIN}", re.IGNORECASE)
 _THINGS = re.compile(rf"(movie|film|book|product|song|track|artist|joke|anime|game|recipe)s?{_PLAIN}", re.IGNORECASE)
 _USERS = re.compile(rf"users?{_PLAIN}", re.IGNORECASE)
+
+NAMED_BY_FOLDER = ("ratings.", "rating.", "u.data", "interactions.", "interaction.", "events.", "event.")
+"""Beginnings of file names, lower case, that do not tell one domain from another."""
 
 # fmt: off
 _GENRES = (
@@ -56,7 +60,8 @@ def find_source(path: Path) -> Source:
         return _with_neighbours(_ratings_in(path))
     if not path.exists():
         raise InputError(f"{shown(path, 200)}: no such file or folder; check the path")
-    return _with_neighbours(path) if _RATINGS.fullmatch(path.name) else Source(path)
+    in_a_layout = _RATINGS.fullmatch(path.name) or _EVENTS.fullmatch(path.name)
+    return _with_neighbours(path) if in_a_layout else Source(path)
 
 
 def load(path: Path) -> Table:
@@ -78,12 +83,16 @@ def _listing(folder: Path) -> list[Path]:
 
 def _ratings_in(folder: Path) -> Path:
     files = _listing(folder)
-    found = [file for file in files if _RATINGS.fullmatch(file.name)]
+    # Where there are ratings, a file of events beside them is another domain.
+    found = [file for file in files if _RATINGS.fullmatch(file.name)] or [
+        file for file in files if _EVENTS.fullmatch(file.name)
+    ]
     if not found:
         there = ", ".join(shown(file.name) for file in files[:5]) or "no files"
         raise InputError(
             f"{folder}: no file of ratings in this folder; looked for ratings.* ({', '.join(SUFFIXES[:4])}, .parquet, "
-            f"each also .gz), u.data and *.inter, found {there}; rename the file or give its path"
+            f"each also .gz), u.data, *.inter, interactions.* and events.*, found {there}; rename the file or "
+            "give its path"
         )
     if len(found) > 1:
         candidates = ", ".join(shown(file.name) for file in found[:8])

@@ -10,13 +10,22 @@ from pathlib import Path
 
 import pandas as pd
 
-from metarec.errors import InputError, shown
-from metarec.ratings._clean import as_ids, as_numbers, as_seconds, check_in_scale, latest_only
-from metarec.ratings._columns import check_columns, find_columns
-from metarec.ratings._domain import Domain, RatingScale
+from metarec.errors import InputError, check_positive, shown
+from metarec.ratings._clean import (
+    as_event_weights,
+    as_ids,
+    as_ratings,
+    as_seconds,
+    as_weights,
+    check_in_scale,
+    latest_only,
+    latest_ratings,
+)
+from metarec.ratings._columns import check_columns, find_columns, find_weights
+from metarec.ratings._domain import Domain, Feedback, RatingScale
 from metarec.ratings._features import read_features
 from metarec.ratings._files import suffix_of
-from metarec.ratings._layouts import Source, find_source, load
+from metarec.ratings._layouts import NAMED_BY_FOLDER, Source, find_source, load
 from metarec.ratings._parquet import read_parquet
 from metarec.ratings._scale import as_scale, infer_scale
 from metarec.ratings._tables import Table
@@ -33,8 +42,13 @@ def read_domain(
     *,
     scale: RatingScale | Sequence[float] | str | None = None,
     columns: Mapping[str, str] | None = None,
+    event_weights: Mapping[str, float] | None = None,
 ) -> Domain:
     """Read one domain from a file, or from a folder with ``ratings.*`` and, where there are any, ``items.*``.
+
+    A table without ratings is implicit feedback, one in which some ratings are missing is mixed. Each event has a
+    weight, which is found under names such as ``weight``, ``count``, ``plays``, ``hours`` and ``quantity``, and is 1
+    without such a column. Weights of a repeated user-item pair are added up.
 
     Formats: csv, tsv and parquet (each also ``.gz``), MovieLens' own files and RecBole's atomic files. Ids are strings.
     The latest rating of a repeated user-item pair is kept. A file with a column `domain` holds several domains:
@@ -52,12 +66,14 @@ def read_domain(
         name: the domain's name; by default that of the domain column, the folder, or the file.
         scale: the rating scale, also as ``(1, 5)`` or ``"1..5"``; by default the one that `infer_scale` finds.
         columns: names of columns that are not found automatically, such as ``{"user": "who", "rating": "mark"}``;
-            the roles are user, item, rating, timestamp and domain.
+            the roles are user, item, rating, timestamp, domain, weight and event.
+        event_weights: the weight of each name in a column of events, as in ``{"view": 1, "buy": 5}``; a row's own
+            weight is multiplied by it.
 
     Raises:
         InputError: the path, the file, a row, or an argument breaks a rule.
     """
-    reading = _open(path, columns)
+    reading = _open(path, columns, event_weights)
     if reading.wanted is None and len(reading.domains) > 1:
         values = list(reading.domains)
         raise InputError(
@@ -75,6 +91,7 @@ def read_domains(
     *,
     scale: RatingScale | Sequence[float] | str | None = None,
     columns: Mapping[str, str] | None = None,
+    event_weights: Mapping[str, float] | None = None,
 ) -> dict[str, Domain]:
     """Read every domain of a file or folder: one for each value of its column `domain`, or one without such a column.
 
@@ -83,7 +100,7 @@ def read_domains(
         name: the prefix of the values of the domain column (``shopping-8``); without such a column, or for a path that
             selects one domain, the domain's name.
         scale: as for `read_domain`; by default inferred for each domain separately.
-        columns: as for `read_domain`.
+        columns, event_weights: as for `read_domain`.
 
     Returns:
         name -> domain, in the order of the values, numbers as numbers.
@@ -91,7 +108,7 @@ def read_domains(
     Raises:
         InputError: as `read_domain`.
     """
-    reading = _open(path, columns)
+    reading = _open(path, columns, event_weights)
     if reading.wanted is not None or not reading.domains:
         single = reading.domain(reading.wanted, name or reading.wanted or reading.default_name, scale)
         return {single.name: single}
@@ -126,7 +143,8 @@ class _Reading:
     """The raw tables of an opened path.
 
     Attributes:
-        table: the ratings; columns: role -> its column.
+        table: the feedback; columns: role -> its column; given: the names of columns that the caller gave.
+        event_weights: as for `read_domain`.
         domains: value of the domain column -> its rows; empty without such a column.
         items, users: feature tables, or None.
         wanted: the domain that the path selects.
@@ -135,6 +153,8 @@ class _Reading:
 
     table: Table
     columns: Mapping[str, str]
+    given: Mapping[str, str]
+    event_weights: Mapping[str, float] | None
     domains: Mapping[str, pd.Index]
     items: pd.DataFrame | None
     users: pd.DataFrame | None
@@ -142,26 +162,20 @@ class _Reading:
     default_name: str
 
     def domain(self, value: str | None, name: str, scale: RatingScale | Sequence[float] | str | None) -> Domain:
-        table, columns, items = self.table, self.columns, self.items
+        table, items = self.table, self.items
         place = str(table.path)
         if value is not None:
             table = Table(table.path, table.frame.loc[self.domains[value]], table.records)
             place = f"{place}#{shown(value)}"
-        ratings = pd.DataFrame(
-            {
-                "user": as_ids(table, columns["user"], "user"),
-                "item": as_ids(table, columns["item"], "item"),
-                "rating": as_numbers(table, columns["rating"]),
-            }
-        )
-        if "timestamp" in columns:
-            ratings["timestamp"] = as_seconds(table, columns["timestamp"])
-        if scale is not None:
-            rating_scale = as_scale(scale)
-            check_in_scale(table, columns["rating"], ratings["rating"], rating_scale)
+        ratings = self._rows(table)
+        rating_scale = self._scale(table, ratings, scale, place, name)
+        feedback = _feedback_of(ratings)
+        if feedback == "explicit":
+            ratings = latest_only(ratings, place)
         else:
-            rating_scale = _inferred(ratings["rating"], place, name)
-        ratings = latest_only(ratings, place)
+            ratings["weight"] = self._weights(table, ratings, place)
+        if feedback == "mixed":
+            ratings = latest_ratings(ratings, place)
         if ratings["user"].nunique() < 2:
             raise InputError(
                 f'{place}: only one user ("{shown(ratings["user"].iloc[0])}"), and a fusion is learned from many; '
@@ -173,7 +187,61 @@ class _Reading:
                 logger.warning("%s: no described item is rated; do items and ratings use the same ids?", place)
             # A file of many domains describes the items of all of them.
             items = items[rated] if len(self.domains) > 1 else items
-        return Domain(name, ratings, rating_scale, items, self.users)
+        return Domain(name, ratings, rating_scale, items, self.users, feedback)
+
+    def _rows(self, table: Table) -> pd.DataFrame:
+        columns = self.columns
+        rows = {"user": as_ids(table, columns["user"], "user"), "item": as_ids(table, columns["item"], "item")}
+        if "rating" in columns:
+            rows["rating"] = as_ratings(table, columns["rating"])
+        if "timestamp" in columns:
+            rows["timestamp"] = as_seconds(table, columns["timestamp"])
+        return pd.DataFrame(rows)
+
+    def _scale(
+        self,
+        table: Table,
+        rows: pd.DataFrame,
+        given: RatingScale | Sequence[float] | str | None,
+        place: str,
+        name: str,
+    ) -> RatingScale | None:
+        if given is None:
+            return _inferred(rows["rating"].dropna(), place, name) if "rating" in rows else None
+        if "rating" not in rows:
+            raise InputError(
+                f"{place}: a scale is given, but there is no column of ratings; say which column has them with "
+                "columns.rating=NAME, or leave out the scale"
+            )
+        scale = as_scale(given)
+        check_in_scale(table, self.columns["rating"], rows["rating"], scale)
+        return scale
+
+    def _weights(self, table: Table, rows: pd.DataFrame, place: str) -> pd.Series:
+        """The weight of each row: its own one times that of its event."""
+        columns = find_weights(table, self.given, self.columns)
+        weights = pd.Series(1.0, index=table.frame.index)
+        if "weight" in columns:
+            weights = as_weights(table, columns["weight"])
+        if "event" in columns:
+            weights = weights * as_event_weights(table, columns["event"], self.event_weights)
+        elif self.event_weights:
+            logger.warning("%s: event_weights are not used, because there is no column of events", place)
+        origin = " times ".join(f'column "{shown(column)}"' for column in columns.values()) or "1"
+        if _feedback_of(rows) == "mixed":
+            unrated = rows["rating"].isna().sum()
+            logger.warning(
+                "%s: %d of %d rows have no rating and are read as events; weight: %s", place, unrated, len(rows), origin
+            )
+        else:
+            logger.info("%s: no column of ratings, so the rows are read as events; weight: %s", place, origin)
+        return weights
+
+
+def _feedback_of(rows: pd.DataFrame) -> Feedback:
+    if "rating" not in rows:
+        return "implicit"
+    return "mixed" if rows["rating"].isna().any() else "explicit"
 
 
 def _inferred(ratings: pd.Series, place: str, name: str) -> RatingScale:
@@ -185,8 +253,10 @@ def _inferred(ratings: pd.Series, place: str, name: str) -> RatingScale:
     return scale
 
 
-def _open(path: str | Path, columns: Mapping[str, str] | None) -> _Reading:
+def _open(path: str | Path, columns: Mapping[str, str] | None, event_weights: Mapping[str, float] | None) -> _Reading:
     given = check_columns(columns)
+    for event, weight in (event_weights or {}).items():
+        check_positive(**{f"event_weights.{shown(event, 30)}": weight})
     try:
         folder_or_file, wanted = _split(path)
         source = find_source(folder_or_file)
@@ -208,6 +278,8 @@ def _open(path: str | Path, columns: Mapping[str, str] | None) -> _Reading:
     return _Reading(
         table,
         roles,
+        given,
+        event_weights,
         domains,
         None if source.items is None else read_features(load(source.items), "item", given),
         None if source.users is None else read_features(load(source.users), "user", given),
@@ -230,6 +302,6 @@ def _split(path: str | Path) -> tuple[Path, str | None]:
 
 
 def _default_name(source: Source, path: Path) -> str:
-    if path.is_dir() or source.ratings.name.lower().startswith(("ratings.", "rating.", "u.data")):
+    if path.is_dir() or source.ratings.name.lower().startswith(NAMED_BY_FOLDER):
         return source.ratings.resolve().parent.name or "ratings"
     return path.name.removesuffix(".gz").removesuffix(suffix_of(path)) or path.name

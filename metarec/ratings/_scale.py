@@ -95,6 +95,7 @@ def common_scale(domain: Domain) -> RatingScale:
     >>> str(common_scale(Domain("books", ratings, RatingScale(1, 5))))
     '1..7'
     """
+    domain = domain.rated()
     ratings = domain.ratings["rating"].to_numpy(dtype=float)
     if not len(ratings):
         raise InputError(f'domain "{domain.name}" has no rating to make a scale of')

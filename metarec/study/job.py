@@ -25,7 +25,7 @@ from metarec.evaluation.measures import Measure
 from metarec.files import dotted, make_folders, write_whole
 from metarec.importing import importing
 from metarec.model.mlflow_model import DIGEST
-from metarec.ratings import Domain
+from metarec.ratings import Domain, rated_domains
 from metarec.search import ranked
 from metarec.search.runners import Work, run_in_processes, run_on_ray, stopping_politely
 from metarec.search.storage import end_stale_trials, open_storage
@@ -142,6 +142,7 @@ def run_study(spec: StudySpec, domains: Mapping[str, Domain], job: Job) -> Study
         StudyFailed: no trial is complete.
     """
     spec = spec.model_copy(update={"target": choose_target(spec, domains)})
+    domains = rated_domains(domains)
     given = study_input(spec, domains, job.workspace)
     if job.storage is not None:
         # This checks the connection before anything is written.

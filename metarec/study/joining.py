@@ -8,6 +8,7 @@ import optuna
 from optuna.trial import TrialState
 
 from metarec.errors import InputError
+from metarec.ratings import rated_domains
 from metarec.search import error_of
 from metarec.search.storage import end_stale_trials
 from metarec.search.trials import IDENTITY, SPEC, counted_trials, equip, join_study
@@ -126,7 +127,7 @@ def _objective_of(job: Job, study: optuna.Study, spec: StudySpec, data: Mapping[
     """The objective of a study on the ratings of this process."""
     if data:
         spec = spec.model_copy(update={"domains": dict(data)})
-    domains = read_data(spec)
+    domains = rated_domains(read_data(spec))
     if identity_of(spec, domains) != study.user_attrs[IDENTITY]:
         raise InputError(
             f'study "{job.study_name}" was begun with other data than {", ".join(domains)} here; '

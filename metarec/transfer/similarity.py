@@ -85,6 +85,7 @@ def similarities(sources: Mapping[str, DomainEpisodes], target: Episodes) -> dic
 def _ratings_and_users(domain: Domain | DomainEpisodes) -> tuple[np.ndarray, frozenset[str]]:
     """The ratings on the unit scale, and the users who gave them."""
     if isinstance(domain, Domain):
+        domain = domain.rated()
         ratings, users = domain.scale.to_unit(domain.ratings["rating"].to_numpy()), domain.ratings["user"]
         name = domain.name
     else:

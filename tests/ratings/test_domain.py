@@ -83,13 +83,11 @@ def test_domain_refuses(changes, message):
         Domain("films", table(**changes), SCALE)
 
 
-def test_domain_refuses_features_that_do_not_fit_and_implicit_feedback():
+def test_domain_refuses_features_that_do_not_fit():
     with pytest.raises(InputError, match='needs a column "item"'):
         Domain("films", table(), SCALE, pd.DataFrame({"movie": ["x"]}))
     with pytest.raises(InputError, match='items list "x" twice'):
         Domain("films", table(), SCALE, pd.DataFrame({"item": ["x", "x"]}))
-    with pytest.raises(InputError, match='must be "explicit"'):
-        Domain("films", table(), SCALE, feedback="implicit")
 
 
 @given(st.sets(st.sampled_from([f"u{n}" for n in range(8)] + ["stranger"])))

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from metarec.errors import InputError
 from metarec.ratings import read_domain, read_domains
 
 FOLDER = os.environ.get("METAREC_DATA")
@@ -45,7 +44,37 @@ def test_real_domains_of_one_file():
     assert read_domain(f"{FOLDER}/ciao#8").fingerprint() == domains["8"].fingerprint()
 
 
-@pytest.mark.parametrize("name", ["amazon_grocery_toys", "lastfm_hetrec"])
-def test_real_implicit_feedback_is_refused(name):
-    with pytest.raises(InputError, match="explicit ratings"):
-        read_domain(Path(FOLDER) / name)
+@pytest.mark.parametrize(
+    ("path", "feedback", "users", "items", "rows", "timestamps"),
+    [
+        ("amazon_grocery_toys#grocery", "implicit", 3_772, 1_232, 54_689, False),
+        ("lastfm_hetrec", "implicit", 1_892, 17_632, 92_834, False),
+        ("citeulike_a", "implicit", 5_551, 16_980, 204_986, False),
+        ("foursquare_5k", "implicit", 4_969, 8_000, 92_103, True),
+        ("ta_feng_12k", "implicit", 12_000, 20_148, 274_095, True),
+        ("bookcrossing", "mixed", 2_946, 17_384, 272_678, False),
+        ("amazon_beauty", "implicit", 22_363, 12_101, 198_502, True),
+    ],
+)
+@pytest.mark.slow
+def test_real_events_are_read_whole_and_fast(path, feedback, users, items, rows, timestamps):
+    start = time.perf_counter()
+    domain = read_domain(f"{FOLDER}/{path}")
+    seconds = time.perf_counter() - start
+    assert (domain.num_users, domain.num_items, len(domain.ratings)) == (users, items, rows)
+    assert (domain.feedback, domain.has_timestamps) == (feedback, timestamps)
+    assert (domain.ratings["weight"] >= 1).all()
+    assert seconds < 15
+
+
+def test_real_visits_are_added_up():
+    weights = read_domain(f"{FOLDER}/foursquare_5k").ratings["weight"]
+    assert weights.sum() == 185_871
+
+
+@pytest.mark.slow
+def test_real_mixed_feedback():
+    domain = read_domain(f"{FOLDER}/bookcrossing")
+    rated = domain.rated()
+    assert (str(rated.scale), rated.num_users, len(rated.ratings)) == ("1..10", 1_295, 62_656)
+    assert len(domain.as_implicit().ratings) == 272_678

@@ -17,7 +17,7 @@ from metarec.episodes._predictions import base_predictions
 from metarec.episodes._split import Cut, UserRoles, assign_roles, cut_tasks
 from metarec.episodes.settings import EpisodeSettings, Progress
 from metarec.errors import check_name
-from metarec.ratings import Domain
+from metarec.ratings import Domain, rated_domains
 from metarec.workers import Map, worker_map
 
 __all__ = ["build_episodes"]
@@ -53,6 +53,7 @@ def build_episodes(
     """
     # They name files of the cache.
     check_name("the name of a domain", *domains)
+    domains = rated_domains(domains)
     given, roles = roles, roles or assign_roles(domains, target, settings, seed)
     facts = {
         "domains": {name: domain.fingerprint() for name, domain in domains.items()},

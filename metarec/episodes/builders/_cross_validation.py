@@ -19,7 +19,7 @@ from metarec.episodes._split import MIN_USERS, Cut, Role, UserRoles, cut_tasks, 
 from metarec.episodes.builders._linked import Joined, Links
 from metarec.episodes.settings import EpisodeSettings, Progress
 from metarec.errors import InputError
-from metarec.ratings import Domain
+from metarec.ratings import Domain, rated_domains
 from metarec.workers import worker_map
 
 __all__ = ["CrossValidation", "cross_validate", "shared_folds"]
@@ -127,6 +127,7 @@ def cross_validate(
         raise InputError(f"folds must be >= 3, to train, validate and test, but got {num_folds}")
     if not shots or min(shots) < 0:
         raise InputError(f"shots must name at least one number >= 0 but got {list(shots)}")
+    domain, elsewhere = domain.rated(), elsewhere and rated_domains(elsewhere)
     shots = tuple(sorted(set(shots)))
     cut_settings = {count: settings.model_copy(update={"shots": count}) for count in shots}
     users = eligible_users(domain, cut_settings[shots[-1]])

@@ -29,7 +29,7 @@ from metarec.episodes import (
 )
 from metarec.episodes.settings import Progress
 from metarec.errors import InputError
-from metarec.ratings import Domain, common_scale
+from metarec.ratings import Domain, common_scale, rated_domains
 from metarec.registry import suggest
 from metarec.transfer.rounds._round import Regime, Round
 from metarec.transfer.sources import Sources
@@ -101,7 +101,7 @@ class TransferRounds:
             raise InputError(f"transfer needs at least two domains but got {', '.join(domains) or 'none'}")
         if not shots or min(shots) < 0:
             raise InputError(f"shots must name at least one number >= 0 but got {list(shots)}")
-        self.domains = dict(domains)
+        self.domains = rated_domains(domains)
         self.shots = tuple(sorted(set(shots)))
         self.settings = EpisodeSettings() if settings is None else settings
         if bases is None:
