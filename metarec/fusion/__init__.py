@@ -12,6 +12,7 @@ from metarec.fusion.networks import (
     MetaRecommenderFusion,
     ParallelLinear,
     ResidualFusion,
+    Task,
     all_features,
 )
 from metarec.fusion.space import Choice, IntRange, Limits, Parameter, RealRange
@@ -32,6 +33,7 @@ __all__ = [
     "Parameter",
     "RealRange",
     "ResidualFusion",
+    "Task",
     "all_features",
     "call_with",
     "copy_with",

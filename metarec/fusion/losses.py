@@ -1,4 +1,4 @@
-"""Losses of single rows, and their means over rows and tasks. Pure functions on tensors."""
+"""Losses of rows and of ranked lists, and their means over rows and tasks. Pure functions on tensors."""
 
 from __future__ import annotations
 
@@ -7,16 +7,23 @@ from types import MappingProxyType
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 __all__ = [
     "HUBER_DELTA",
+    "LIST_LOSSES",
+    "MOST_RELEVANT",
     "PREDICTION_LOSSES",
+    "TRUNCATION",
     "absolute_error",
+    "bpr_loss",
     "confidence_loss",
     "confidence_target",
     "huber_error",
+    "lambda_loss",
     "masked_mean",
     "negative_entropy",
+    "softmax_loss",
     "squared_error",
     "task_means",
 ]
@@ -49,6 +56,97 @@ PREDICTION_LOSSES: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = MappingPro
     {"mse": squared_error, "mae": absolute_error, "huber": huber_error}
 )
 """name -> loss of the predictions: (prediction[...], target[...]) -> [...]."""
+
+TRUNCATION = 10
+"""The k of the nDCG@k that :func:`lambda_loss` weighs pairs by."""
+
+MOST_RELEVANT = 32
+"""How many relevant rows of a list :func:`bpr_loss` pairs with the irrelevant ones."""
+
+
+def softmax_loss(scores: Tensor, targets: Tensor, mask: Tensor, temperature: float) -> Tensor:
+    """[..., N] cross-entropy between the targets, divided by their sum, and softmax(scores / temperature).
+
+    A list-wise loss, as are :func:`bpr_loss` and :func:`lambda_loss`: the last axis is the list of one task, and the
+    masked mean of the returned rows is the list's loss (:func:`task_means`). How it is shared out among the rows has no
+    meaning. A row with a target > 0 is relevant. A list without a relevant row or without an irrelevant one has a loss
+    and gradients of 0. Padding gets 0, whatever it holds.
+
+    Args:
+        scores: [..., N]; targets: [..., N] >= 0; mask: [..., N] bool, true where the row counts.
+        temperature: > 0, the difference of two scores that counts as one unit of a logit.
+
+    >>> scores, targets = torch.tensor([0.2, 0.7, 0.2]), torch.tensor([0.0, 1.0, 0.0])
+    >>> softmax_loss(scores, targets, torch.ones(3, dtype=torch.bool), temperature=0.5).mean()
+    tensor(0.5514)
+    """
+    logits, relevant, irrelevant = _list(scores, targets, mask, temperature)
+    gains = torch.where(relevant & irrelevant.any(-1, keepdim=True), targets, 0)
+    total = gains.sum(-1, keepdim=True)
+    # The lowest finite number, because the gradient of -inf is NaN where all are masked.
+    masked = logits.masked_fill(~mask, torch.finfo(logits.dtype).min)
+    surprise = torch.logsumexp(masked, -1, keepdim=True) - logits
+    return _length(mask) * gains / torch.where(total > 0, total, 1) * surprise
+
+
+def bpr_loss(scores: Tensor, targets: Tensor, mask: Tensor, temperature: float) -> Tensor:
+    """[..., N] Bayesian personalised ranking (Rendle et al. 2009): the mean logistic loss of the pairs of a relevant
+    row and an irrelevant one.
+
+    A list-wise loss; see :func:`softmax_loss`. Of more than :data:`MOST_RELEVANT` relevant rows those with the largest
+    targets take part, and of equal ones the first, so that memory grows with N and not with its square.
+    """
+    logits, relevant, irrelevant = _list(scores, targets, mask, temperature)
+    gains = torch.where(relevant, targets, 0)
+    first = gains.sort(dim=-1, descending=True, stable=True).indices[..., :MOST_RELEVANT]
+    pairs = relevant.gather(-1, first).unsqueeze(-1) & irrelevant.unsqueeze(-2)
+    ahead = logits.gather(-1, first).unsqueeze(-1) - logits.unsqueeze(-2)
+    losses = (functional.softplus(-ahead) * pairs).sum(-2)
+    return _length(mask) * losses / pairs.sum((-2, -1)).clamp(min=1).unsqueeze(-1)
+
+
+def lambda_loss(scores: Tensor, targets: Tensor, mask: Tensor, temperature: float) -> Tensor:
+    """[..., N] the logistic loss of pairs, each weighed by how much nDCG@10 changes if the two rows swap ranks.
+
+    LambdaRank's weights (Burges 2010) in a loss (Wang et al. 2018) for binary relevance. A list-wise loss; see
+    :func:`softmax_loss`. Ranks come from the scores without a graph; the earlier of equal scores ranks first. A swap
+    behind the first :data:`TRUNCATION` ranks changes nothing, so that pairs with one row before it are all there are.
+    The ideal DCG is that of the list's relevant rows.
+    """
+    logits, relevant, irrelevant = _list(scores, targets, mask, temperature)
+    lowest = torch.finfo(logits.dtype).min
+    order = logits.detach().masked_fill(~mask, lowest).sort(dim=-1, descending=True, stable=True).indices
+    ranks = order.argsort(-1)
+    by_rank = 1 / torch.log2(torch.arange(mask.shape[-1], dtype=logits.dtype, device=logits.device) + 2)
+    by_rank[TRUNCATION:] = 0
+    top, discounts = order[..., :TRUNCATION], by_rank[ranks]
+    # A pair stands with its row of the higher rank, so that it is counted once.
+    found, missed = (rows.gather(-1, top).unsqueeze(-1) for rows in (relevant, irrelevant))
+    pairs = (found & irrelevant.unsqueeze(-2)) | (missed & relevant.unsqueeze(-2))
+    pairs = pairs & (ranks.gather(-1, top).unsqueeze(-1) < ranks.unsqueeze(-2))
+    changes = (discounts.gather(-1, top).unsqueeze(-1) - discounts.unsqueeze(-2)) * pairs
+    ahead = logits.gather(-1, top).unsqueeze(-1) - logits.unsqueeze(-2)
+    losses = (functional.softplus(torch.where(found, -ahead, ahead)) * changes).sum(-2)
+    best = torch.arange(mask.shape[-1], device=mask.device) < relevant.sum(-1, keepdim=True)
+    # The ideal is at least the discount of the first rank where there is a pair.
+    return _length(mask) * losses / (by_rank * best).sum(-1, keepdim=True).clamp(min=0.5)
+
+
+LIST_LOSSES: Mapping[str, Callable[[Tensor, Tensor, Tensor, float], Tensor]] = MappingProxyType(
+    {"softmax": softmax_loss, "bpr": bpr_loss, "lambda": lambda_loss}
+)
+"""name -> list-wise loss: (scores[..., N], targets[..., N], mask[..., N], temperature) -> [..., N]."""
+
+
+def _list(scores: Tensor, targets: Tensor, mask: Tensor, temperature: float) -> tuple[Tensor, Tensor, Tensor]:
+    """[..., N] the logits, 0 in padding, and which rows are relevant and which are irrelevant."""
+    positive = targets > 0
+    return torch.where(mask, scores, 0) / temperature, positive & mask, ~positive & mask
+
+
+def _length(mask: Tensor) -> Tensor:
+    """[..., 1] the number of rows of each list."""
+    return mask.sum(-1, keepdim=True)
 
 
 def negative_entropy(weights: Tensor) -> Tensor:

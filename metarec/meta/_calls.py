@@ -56,6 +56,11 @@ class RowLosses(nn.Module):
             return self.loss(output, inputs)
         return PREDICTION_LOSSES[self.loss](output.prediction, inputs.targets)
 
+    @property
+    def list_wise(self) -> bool:
+        """Whether rows of different tasks must stay apart, because the loss judges the order of a task's rows."""
+        return self.loss == "fusion" and self.network.list_wise
+
 
 class Fuse(nn.Module):
     """:meth:`FusionNetwork.fuse` as a module with the parameter names of :class:`RowLosses`."""

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from metarec.errors import InputError
-from metarec.fusion import NETWORKS, Choice, IntRange, Limits, Parameter, RealRange
+from metarec.fusion import NETWORKS, Choice, IntRange, Limits, Parameter, RealRange, Task
 
 if TYPE_CHECKING:
     import optuna
@@ -39,15 +39,18 @@ COMMON_PARAMETERS: Mapping[str, Parameter] = {
 }
 """The parameters of every trial, whatever its network."""
 
+RANKING_LOSS = COMMON_PARAMETERS["loss"]._replace(allowed=None)
+"""In ranking only the network's own loss is there: errors of single rows do not judge the order of a list."""
 
-def own_parameters(network: str) -> Mapping[str, Parameter]:
-    """The options of this network that a study searches, besides the parameters of every trial.
+
+def own_parameters(network: str, task: Task = "rating") -> Mapping[str, Parameter]:
+    """The options of this network that a study of this task searches, besides the parameters of every trial.
 
     Raises:
         InputError: an unknown network, or a network whose `searched` names something that is not one of its options.
     """
     kind = NETWORKS.get(network)
-    own: Mapping[str, Parameter] = kind.searched
+    own: Mapping[str, Parameter] = kind.searched_for(task)
     options = set(inspect.signature(kind).parameters) - COMMON_PARAMETERS.keys()
     for name in own:
         if name not in options:
@@ -58,26 +61,27 @@ def own_parameters(network: str) -> Mapping[str, Parameter]:
     return own
 
 
-def named_parameters(networks: Sequence[str]) -> dict[str, dict[str, str]]:
+def named_parameters(networks: Sequence[str], task: Task = "rating") -> dict[str, dict[str, str]]:
     """Network -> its option -> the name of that parameter in a trial: ``gated.dropout`` where there are several."""
     alone = len(networks) == 1
     return {
-        network: {option: option if alone else f"{network}.{option}" for option in own_parameters(network)}
+        network: {option: option if alone else f"{network}.{option}" for option in own_parameters(network, task)}
         for network in networks
     }
 
 
-def parameters_of(networks: Sequence[str]) -> dict[str, Parameter]:
-    """All parameters that a study with these networks may search; with several, which of them is one more."""
+def parameters_of(networks: Sequence[str], task: Task = "rating") -> dict[str, Parameter]:
+    """All parameters that a study of this task may search; with several networks, which of them is one more."""
     which = {}
     if len(networks) > 1:
         which[NETWORK] = Parameter(networks[0], Choice(choices=list(networks)), "the fusion network")
     own = {
-        name: own_parameters(network)[option]
-        for network, names in named_parameters(networks).items()
+        name: own_parameters(network, task)[option]
+        for network, names in named_parameters(networks, task).items()
         for option, name in names.items()
     }
-    return {**which, **COMMON_PARAMETERS, **own}
+    common = {**COMMON_PARAMETERS, "loss": RANKING_LOSS} if task == "ranking" else COMMON_PARAMETERS
+    return {**which, **common, **own}
 
 
 def suggest_parameters(trial: optuna.Trial, space: Mapping[str, Limits]) -> dict[str, Any]:

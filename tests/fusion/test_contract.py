@@ -12,7 +12,7 @@ from torch.func import functional_call, vmap
 from metarec.episodes import FusionInputs
 from metarec.errors import InputError
 from metarec.fusion import NETWORKS, FusionOutput
-from metarec.fusion.losses import PREDICTION_LOSSES
+from metarec.fusion.losses import LIST_LOSSES, PREDICTION_LOSSES, task_means
 from metarec.fusion.networks._base import LOSS_TERMS
 from tests.fusion.conftest import NAN, build, draw_inputs, stirred, with_terms
 
@@ -120,6 +120,49 @@ def test_the_loss_is_the_prediction_error_and_the_weighted_terms(name):
             assert added.abs().max() > 1e-4
 
 
+@pytest.mark.parametrize("name", NETWORKS.builtins())
+def test_a_list_wise_loss_is_added_to_the_other_terms(name):
+    terms = {option.removesuffix("_weight") for option in NETWORKS.get(name).searched_for("ranking")} & set(LOSS_TERMS)
+    assert terms
+    inputs = draw_inputs(6, 9)
+    inputs = inputs._replace(targets=(inputs.targets < 0.3).float(), mask=inputs.context[..., 0] < 0.8)
+    for loss, of_list in LIST_LOSSES.items():
+        # The error of confidences is not part of it, whatever its weight.
+        weights = {option: 0.0 for option in NETWORKS.get(name).searched if option.endswith("_weight")}
+        weights |= {"confidence_weight": 0.5} if "confidence_weight" in weights else {}
+        plain = stirred(build(name, prediction_loss=loss, temperature=0.2, **weights))
+        expected = 0.2 * of_list(plain.fuse(inputs).prediction, inputs.targets, inputs.mask, 0.2)
+        torch.testing.assert_close(plain.row_losses(inputs), expected)
+        assert plain.list_wise
+        one = FusionInputs(*(tensor[2] for tensor in inputs))
+        torch.testing.assert_close(plain.row_losses(one), plain.row_losses(inputs)[2])
+        for term in terms:
+            network = build(name, prediction_loss=loss, temperature=0.2, **weights | {f"{term}_weight": 0.25})
+            network.load_state_dict(plain.state_dict())
+            added = network.row_losses(inputs) - expected
+            if name != "attention":
+                torch.testing.assert_close(added, 0.25 * LOSS_TERMS[term](plain.fuse(inputs), inputs))
+            assert added.abs().max() > 1e-4
+
+
+@pytest.mark.parametrize("name", NETWORKS.builtins())
+def test_a_network_learns_to_rank(name):
+    inputs = draw_inputs(20, 12, missing=0.0)
+    best = inputs.predictions[..., 0] >= inputs.predictions[..., 0].topk(3).values[..., -1:]
+    inputs = inputs._replace(targets=best.float())
+    for loss in LIST_LOSSES:
+        network = stirred(build(name, prediction_loss=loss, temperature=0.1), std=0.3)
+        optimizer = torch.optim.Adam(network.parameters(), lr=0.01)
+        values = []
+        for _ in range(30):
+            value = task_means(network.row_losses(inputs), inputs.mask).mean()
+            optimizer.zero_grad()
+            value.backward()
+            optimizer.step()
+            values.append(value.item())
+        assert values[-1] < 0.95 * values[0], loss
+
+
 def test_the_terms_by_hand():
     predictions, weights = torch.tensor([[0.2, 0.6]]), torch.tensor([[0.25, 0.75]])
     inputs = draw_inputs(1, algorithms=2)._replace(predictions=predictions)
@@ -137,6 +180,9 @@ def test_the_terms_by_hand():
 def test_the_loss_is_checked(name):
     with pytest.raises(InputError, match=r'unknown prediction_loss "msa"; did you mean "mse"\?'):
         build(name, prediction_loss="msa")
+    for wrong in (0, -0.1, math.inf, "hot"):
+        with pytest.raises(InputError, match="temperature must be a finite number > 0 but got"):
+            build(name, temperature=wrong)
     for option in (option for option in NETWORKS.get(name).searched if option.endswith("_weight")):
         for wrong in (-0.1, float("nan"), float("inf"), True):
             with pytest.raises(InputError, match=f"{option} must be >= 0 and finite but got"):

@@ -7,7 +7,7 @@ from metarec.episodes import EpisodeBatch, FusionInputs
 from metarec.fusion import MetaRecommenderFusion
 
 
-def _inputs(generator, lengths, width, sizes, missing, dtype) -> FusionInputs:
+def _inputs(generator, lengths, width, sizes, missing, dtype, relevant) -> FusionInputs:
     algorithms, features, context = sizes
     tasks = len(lengths)
 
@@ -22,6 +22,8 @@ def _inputs(generator, lengths, width, sizes, missing, dtype) -> FusionInputs:
     features = (2 * draw(algorithms, features) - 1).masked_fill(~mask[..., None, None], 9.0)
     context = (2 * draw(context) - 1).masked_fill(~mask.unsqueeze(-1), -9.0)
     targets = draw().masked_fill(~mask, 0)
+    if relevant is not None:
+        targets = ((targets < relevant) & mask).to(targets.dtype)
     return FusionInputs(predictions.to(dtype), features.to(dtype), context.to(dtype), targets.to(dtype), mask)
 
 
@@ -35,12 +37,13 @@ def _make_batch(
     context: int = 5,
     missing: float = 0.3,
     dtype: torch.dtype = torch.float64,
+    relevant: float | None = None,
 ) -> EpisodeBatch:
     generator = torch.Generator().manual_seed(seed)
     sizes = (algorithms, features, context)
     return EpisodeBatch(
-        _inputs(generator, shots, max(shots), sizes, missing, dtype),
-        _inputs(generator, queries, max(queries), sizes, missing, dtype),
+        _inputs(generator, shots, max(shots), sizes, missing, dtype, relevant),
+        _inputs(generator, queries, max(queries), sizes, missing, dtype, relevant),
     )
 
 
@@ -66,7 +69,10 @@ def _make_network(
 
 @pytest.fixture(scope="session")
 def make_batch() -> Callable[..., EpisodeBatch]:
-    """A maker of episodes with ragged masks, NaN predictions, a task without support, and treacherous padding."""
+    """A maker of episodes with ragged masks, NaN predictions, a task without support, and treacherous padding.
+
+    With `relevant` they are lists: a row is relevant, with the target 1, at this probability; others have the target 0.
+    """
     return _make_batch
 
 

@@ -9,6 +9,7 @@ import torch
 
 from metarec.episodes import EpisodeBatch, FusionInputs
 from metarec.fusion import NETWORKS, Choice, FusionNetwork, FusionOutput, IntRange, RealRange
+from metarec.fusion.losses import LIST_LOSSES
 from metarec.meta import Shape
 from metarec.meta import network_config as network_config_module
 from metarec.search import COMMON_PARAMETERS, parameters_of, space, suggest_parameters
@@ -63,8 +64,26 @@ def test_the_networks_own_parameters_are_options_of_its_constructor():
 
 def test_every_default_lies_in_its_usual_range():
     for network in NETWORKS.builtins():
-        for name, parameter in parameters_of([network]).items():
-            assert parameter.range.holds(parameter.default), name
+        for task in ("rating", "ranking"):
+            for name, parameter in parameters_of([network], task).items():
+                assert parameter.range.holds(parameter.default), name
+
+
+def test_a_ranking_study_searches_a_list_wise_loss_and_its_temperature():
+    for network in NETWORKS.builtins():
+        ratings, lists = (parameters_of([network], task) for task in ("rating", "ranking"))
+        assert lists["prediction_loss"].default == "softmax"
+        assert sorted(lists["prediction_loss"].range.choices) == sorted(LIST_LOSSES)
+        assert lists["temperature"].range == RealRange(low=0.01, high=0.5, log=True)
+        assert lists["loss"].allowed is None
+        own = {"prediction_loss", "temperature", "loss", "confidence_weight"}
+        assert {n: p for n, p in lists.items() if n not in own} == {n: p for n, p in ratings.items() if n not in own}
+        assert "confidence_weight" not in lists
+        assert "temperature" not in ratings
+
+
+def test_a_plug_in_without_a_loss_of_its_own_has_no_more_parameters_in_ranking(plugged_in):
+    assert own_parameters("only-a-bias", "ranking") == {}
 
 
 def test_the_space_has_the_parameters_of_the_network(plugged_in):

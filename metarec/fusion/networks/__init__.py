@@ -1,6 +1,6 @@
 """Fusion networks, one a file: the outputs of several bases and a context in, one prediction and its weights out."""
 
-from metarec.fusion.networks._base import FusionNetwork, FusionOutput, ParallelLinear, all_features
+from metarec.fusion.networks._base import FusionNetwork, FusionOutput, ParallelLinear, Task, all_features
 from metarec.fusion.networks.attention import MetaRecommenderFusion
 from metarec.fusion.networks.gated import GatedFusion
 from metarec.fusion.networks.hypernetwork import HyperNetworkFusion
@@ -20,6 +20,7 @@ __all__ = [
     "MetaRecommenderFusion",
     "ParallelLinear",
     "ResidualFusion",
+    "Task",
     "all_features",
 ]
 

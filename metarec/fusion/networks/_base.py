@@ -7,14 +7,14 @@ import math
 from abc import ABCMeta, abstractmethod
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import Any, ClassVar, NamedTuple, Self
+from typing import Any, ClassVar, Literal, NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
 
 from metarec.episodes import FusionInputs
-from metarec.errors import InputError, check_at_least
-from metarec.fusion.losses import PREDICTION_LOSSES, confidence_loss, negative_entropy
+from metarec.errors import InputError, check_at_least, check_positive
+from metarec.fusion.losses import LIST_LOSSES, PREDICTION_LOSSES, confidence_loss, negative_entropy
 from metarec.fusion.space import Choice, Parameter, RealRange
 from metarec.registry import suggest
 
@@ -23,11 +23,13 @@ __all__ = [
     "LOSS_TERMS",
     "MIDDLE",
     "PREDICTION_LOSS",
+    "TEMPERATURE",
     "WEIGHTED_LOSS",
     "FusionNetwork",
     "FusionOutput",
     "ParallelLinear",
     "RowNetwork",
+    "Task",
     "all_features",
     "available_mean",
     "check_ends",
@@ -37,6 +39,9 @@ __all__ = [
     "weighted_sum",
     "zeroed",
 ]
+
+Task = Literal["rating", "ranking"]
+"""What is predicted: a user's rating of an item, or the order of a user's candidates."""
 
 
 class FusionOutput(NamedTuple):
@@ -79,6 +84,12 @@ LOSS_TERMS: Mapping[str, Callable[[FusionOutput, FusionInputs], Tensor]] = Mappi
 """
 
 PREDICTION_LOSS = Parameter("mse", Choice(choices=list(PREDICTION_LOSSES)), "the error of the predictions in the loss")
+LIST_LOSS = Parameter("softmax", Choice(choices=["softmax", "lambda", "bpr"]), "the loss of a user's ranked candidates")
+TEMPERATURE = 0.05
+"""The default temperature of list-wise losses, on the unit scale: 0.6 standard deviations of a base's scores."""
+LIST_TEMPERATURE = Parameter(
+    TEMPERATURE, RealRange(low=0.01, high=0.5, log=True), "the difference of scores that a list-wise loss reads as one"
+)
 DIVERSITY_WEIGHT = Parameter(1e-4, RealRange(low=1e-5, high=1e-2, log=True), "weight of the weights' negative entropy")
 CORRECTION_WEIGHT = Parameter(1e-2, RealRange(low=1e-3, high=1.0, log=True), "weight of the squared correction")
 
@@ -110,14 +121,18 @@ class FusionNetwork(nn.Module, metaclass=ABCMeta):
     Attributes:
         last_layers: names of the submodules and parameters at the end of the network, which are adapted where only the
             head is. Names that a network with these options lacks are ignored. Empty: all parameters are the head.
-        searched: the options of its constructor that a study searches: name -> :class:`metarec.fusion.Parameter`.
-        prediction_loss: the error of the predictions in the network's own loss, "mse", "mae" or "huber".
+        searched: the options of its constructor that a study of ratings searches: name ->
+            :class:`metarec.fusion.Parameter`; :meth:`searched_for` has those of each task.
+        prediction_loss: the loss of the predictions in the network's own loss: the error of a rating, "mse", "mae" or
+            "huber"; or list-wise, "softmax", "bpr" or "lambda".
+        temperature: that of a list-wise loss, on the unit scale.
         loss_weights: the weights of the other terms of that loss, by their names in :data:`LOSS_TERMS`.
     """
 
     last_layers: ClassVar[tuple[str, ...]] = ()
     searched: ClassVar[Mapping[str, Parameter]] = {}
     prediction_loss: str = "mse"
+    temperature: float = TEMPERATURE
     loss_weights: Mapping[str, float] = MappingProxyType({})
 
     @abstractmethod
@@ -128,31 +143,65 @@ class FusionNetwork(nn.Module, metaclass=ABCMeta):
             ValueError: the shapes do not fit each other, or the network.
         """
 
-    def row_losses(self, inputs: FusionInputs) -> Tensor:
-        """[...] the network's own loss of each row, named "fusion": the prediction error, and the weighted terms.
+    @classmethod
+    def searched_for(cls, task: Task) -> Mapping[str, Parameter]:
+        """The options that a study of this task searches.
 
-        It takes the inputs, not the output, so that the loss may depend on intermediate results.
+        In ranking `prediction_loss` is one of the list-wise losses and has a `temperature`. There is no confidence term
+        and no weight of it.
+        """
+        if task == "rating" or "prediction_loss" not in cls.searched:
+            return cls.searched
+        lists = {"prediction_loss": LIST_LOSS, "temperature": LIST_TEMPERATURE}
+        return {name: own for name, own in cls.searched.items() if name != "confidence_weight"} | lists
+
+    @property
+    def list_wise(self) -> bool:
+        """Whether the network's own loss sees the rows of a task as a list, whose order it judges."""
+        return self.prediction_loss in LIST_LOSSES
+
+    def row_losses(self, inputs: FusionInputs) -> Tensor:
+        """[...] the network's own loss of each row, named "fusion": that of the predictions, and the weighted terms.
+
+        It takes the inputs, not the output, so that the loss may depend on intermediate results. Where it is
+        :attr:`list_wise`, the last axis is a task's list, [..., N], and the mean over its unmasked rows is its loss.
         """
         output = self.fuse(inputs)
-        losses = PREDICTION_LOSSES[self.prediction_loss](output.prediction, inputs.targets)
+        losses = self.prediction_losses(output.prediction, inputs.targets, inputs.mask)
         for name, weight in self.loss_weights.items():
             losses = losses + weight * LOSS_TERMS[name](output, inputs)
         return losses
 
-    def _set_loss(self, prediction_loss: str, **weights: float) -> None:
+    def prediction_losses(self, prediction: Tensor, targets: Tensor, mask: Tensor) -> Tensor:
+        """[...] the part of the network's own loss that depends on the predictions alone, for each row.
+
+        A list-wise loss is multiplied by the temperature. At every temperature its gradient is then of the size of a
+        rating's error, so that the ranges of inner rates and of the other terms' weights fit both tasks.
+        """
+        if self.list_wise:
+            return self.temperature * LIST_LOSSES[self.prediction_loss](prediction, targets, mask, self.temperature)
+        return PREDICTION_LOSSES[self.prediction_loss](prediction, targets)
+
+    def _set_loss(self, prediction_loss: str, *, temperature: float, **weights: float) -> None:
         """Check and keep the network's own loss. Terms of weight 0 are left out.
 
+        A list-wise loss has no confidence term, whose target is an error relative to a rating.
+
         Args:
+            temperature: that of a list-wise loss.
             weights: the weight of each term, by its name in :data:`LOSS_TERMS`.
         """
-        if prediction_loss not in PREDICTION_LOSSES:
-            raise InputError(
-                f'unknown prediction_loss "{prediction_loss}"; {suggest(str(prediction_loss), PREDICTION_LOSSES)}'
-            )
+        losses = [*PREDICTION_LOSSES, *LIST_LOSSES]
+        if prediction_loss not in losses:
+            raise InputError(f'unknown prediction_loss "{prediction_loss}"; {suggest(str(prediction_loss), losses)}')
+        check_positive(temperature=temperature)
         for name, weight in weights.items():
             if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 <= weight < math.inf:
                 raise InputError(f"{name}_weight must be >= 0 and finite but got {weight!r}")
         self.prediction_loss = prediction_loss
+        self.temperature = float(temperature)
+        if self.list_wise:
+            weights.pop("confidence", None)
         self.loss_weights = {name: float(weight) for name, weight in weights.items() if weight > 0}
 
     def head_names(self) -> list[str]:

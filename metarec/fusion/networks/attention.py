@@ -11,10 +11,11 @@ from torch.nn import functional
 
 from metarec.episodes import FusionInputs
 from metarec.errors import InputError, check_at_least
-from metarec.fusion.losses import PREDICTION_LOSSES, confidence_loss, negative_entropy
+from metarec.fusion.losses import confidence_loss, negative_entropy
 from metarec.fusion.networks._base import (
     MIDDLE,
     PREDICTION_LOSS,
+    TEMPERATURE,
     FusionNetwork,
     FusionOutput,
     ParallelLinear,
@@ -55,9 +56,12 @@ class MetaRecommenderFusion(FusionNetwork):
         anchored: the head, and a linear map of all features beside it, correct the weighted mean of the bases'
             predictions. Both start at zero, so that the untrained network predicts a weighted mean. Otherwise the
             head outputs the rating and starts near 0.5.
-        prediction_loss: the error of the predictions in the network's own loss, "mse", "mae" or "huber".
+        prediction_loss: the loss of the predictions in the network's own loss: "mse", "mae" or "huber" of ratings, or
+            "softmax", "bpr" or "lambda" of ranked lists.
+        temperature: that of the loss of ranked lists.
         diversity_weight: the weight of the attention's negative entropy in that loss.
-        confidence_weight: the weight of the confidences' error in that loss.
+        confidence_weight: the weight of the confidences' error in that loss; without effect in ranked lists, whose
+            targets are no ratings that a base could be near to.
 
     Raises:
         InputError: an argument breaks its rule.
@@ -88,6 +92,7 @@ class MetaRecommenderFusion(FusionNetwork):
         combine: Literal["softmax", "product"] = "softmax",
         anchored: bool = False,
         prediction_loss: str = "mse",
+        temperature: float = TEMPERATURE,
         diversity_weight: float = 0.01,
         confidence_weight: float = 0.1,
     ) -> None:
@@ -101,7 +106,9 @@ class MetaRecommenderFusion(FusionNetwork):
             raise InputError(f'combine must be "softmax" or "product" but got {combine!r}')
         if anchored and output_dim != 1:
             raise InputError(f"output_dim must be 1 where anchored but got {output_dim}")
-        self._set_loss(prediction_loss, diversity=diversity_weight, confidence=confidence_weight)
+        self._set_loss(
+            prediction_loss, temperature=temperature, diversity=diversity_weight, confidence=confidence_weight
+        )
         self.num_algorithms = num_algorithms
         self.feature_dim = feature_dim
         self.context_dim = context_dim
@@ -197,7 +204,8 @@ class MetaRecommenderFusion(FusionNetwork):
         Raises:
             ValueError: the shapes do not fit each other.
         """
-        rows = self._row_losses(outputs, targets, algorithm_targets)
+        every_row = torch.ones_like(outputs["prediction"][..., 0], dtype=torch.bool)
+        rows = self._row_losses(outputs, targets, algorithm_targets, every_row)
         prediction, diversity, confidence = (losses.mean() for losses in rows)
         return {
             "total_loss": prediction + self.diversity_weight * diversity + self.confidence_weight * confidence,
@@ -216,7 +224,7 @@ class MetaRecommenderFusion(FusionNetwork):
 
     def row_losses(self, inputs: FusionInputs) -> Tensor:
         """[...] the total loss of each row, as in :meth:`compute_loss`."""
-        rows = self._row_losses(self._outputs(inputs), inputs.targets, inputs.predictions)
+        rows = self._row_losses(self._outputs(inputs), inputs.targets, inputs.predictions, inputs.mask)
         return rows.prediction + self.diversity_weight * rows.diversity + self.confidence_weight * rows.confidence
 
     def _outputs(self, inputs: FusionInputs) -> dict[str, Tensor]:
@@ -225,7 +233,9 @@ class MetaRecommenderFusion(FusionNetwork):
         outputs: dict[str, Tensor] = self(inputs.algorithm_features, inputs.context, inputs.predictions)
         return outputs
 
-    def _row_losses(self, outputs: dict[str, Tensor], targets: Tensor, algorithm_targets: Tensor | None) -> _RowLosses:
+    def _row_losses(
+        self, outputs: dict[str, Tensor], targets: Tensor, algorithm_targets: Tensor | None, mask: Tensor
+    ) -> _RowLosses:
         prediction = outputs["prediction"]
         # [B, 1] - [B] would quietly become [B, B].
         targets = targets.unsqueeze(-1) if targets.dim() == prediction.dim() - 1 else targets
@@ -233,7 +243,7 @@ class MetaRecommenderFusion(FusionNetwork):
             raise ValueError(f"targets must have the shape {list(prediction.shape)} but got {list(targets.shape)}")
         diversity = negative_entropy(outputs["attention_weights"])
         confidences = outputs["confidence_weights"]
-        if algorithm_targets is None:
+        if algorithm_targets is None or self.list_wise:
             confidence = torch.zeros_like(diversity)
         elif self.output_dim != 1:
             raise ValueError(f"output_dim must be 1 where there are algorithm_targets but got {self.output_dim}")
@@ -242,7 +252,8 @@ class MetaRecommenderFusion(FusionNetwork):
             raise ValueError(f"algorithm_targets must have the shape {shapes}")
         else:
             confidence = confidence_loss(confidences, algorithm_targets, targets.squeeze(-1))
-        error = PREDICTION_LOSSES[self.prediction_loss](prediction, targets).mean(-1)
+        # Rows are the last axis of a list.
+        error = self.prediction_losses(prediction.movedim(-1, 0), targets.movedim(-1, 0), mask).mean(0)
         return _RowLosses(error, diversity, confidence)
 
     def _check_widths(self, features: Tensor, context: Tensor, predictions: Tensor | None) -> None:

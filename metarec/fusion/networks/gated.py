@@ -11,6 +11,7 @@ from torch import nn
 from metarec.episodes import FusionInputs
 from metarec.errors import InputError, check_at_least
 from metarec.fusion.networks._base import (
+    TEMPERATURE,
     WEIGHTED_LOSS,
     FusionOutput,
     RowNetwork,
@@ -38,7 +39,9 @@ class GatedFusion(RowNetwork):
         feature_dim: F, features per base; context_dim: C, context features.
         hidden_dim: the width of the network's two hidden layers.
         dropout: share of their outputs that is dropped in training; in [0, 1).
-        prediction_loss: the error of the predictions in the network's own loss, "mse", "mae" or "huber".
+        prediction_loss: the loss of the predictions in the network's own loss: "mse", "mae" or "huber" of ratings, or
+            "softmax", "bpr" or "lambda" of ranked lists.
+        temperature: that of the loss of ranked lists.
         diversity_weight: the weight of the weights' negative entropy in that loss.
         correction_weight: the weight of the squared correction in that loss.
 
@@ -68,6 +71,7 @@ class GatedFusion(RowNetwork):
         *,
         dropout: float = 0.5,
         prediction_loss: str = "mse",
+        temperature: float = TEMPERATURE,
         diversity_weight: float = 0.0,
         correction_weight: float = 0.0,
     ) -> None:
@@ -75,7 +79,9 @@ class GatedFusion(RowNetwork):
         check_at_least(1, hidden_dim=hidden_dim)
         if isinstance(dropout, bool) or not isinstance(dropout, int | float) or not 0 <= dropout < 1:
             raise InputError(f"dropout must be >= 0 and < 1 but got {dropout!r}")
-        self._set_loss(prediction_loss, diversity=diversity_weight, correction=correction_weight)
+        self._set_loss(
+            prediction_loss, temperature=temperature, diversity=diversity_weight, correction=correction_weight
+        )
         self.body = nn.Sequential(
             nn.Linear(self.row_width, hidden_dim),
             nn.ReLU(),

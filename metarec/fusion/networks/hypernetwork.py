@@ -15,6 +15,7 @@ from metarec.errors import check_at_least, check_flag
 from metarec.fusion.networks._base import (
     CORRECTED_LOSS,
     MIDDLE,
+    TEMPERATURE,
     FusionNetwork,
     FusionOutput,
     all_features,
@@ -45,7 +46,9 @@ class HyperNetworkFusion(FusionNetwork):
         hyper_hidden_dim: the width of the hypernetwork's two hidden layers.
         feature_dim: F, features per base; needed where `use_features`.
         use_features: the hypernetwork reads the features of all bases beside the context.
-        prediction_loss: the error of the predictions in the network's own loss, "mse", "mae" or "huber".
+        prediction_loss: the loss of the predictions in the network's own loss: "mse", "mae" or "huber" of ratings, or
+            "softmax", "bpr" or "lambda" of ranked lists.
+        temperature: that of the loss of ranked lists.
         correction_weight: the weight of the squared difference from the bases' mean in that loss.
 
     Raises:
@@ -69,10 +72,11 @@ class HyperNetworkFusion(FusionNetwork):
         feature_dim: int = 0,
         use_features: bool = False,
         prediction_loss: str = "mse",
+        temperature: float = TEMPERATURE,
         correction_weight: float = 0.0,
     ) -> None:
         super().__init__()
-        self._set_loss(prediction_loss, correction=correction_weight)
+        self._set_loss(prediction_loss, temperature=temperature, correction=correction_weight)
         check_at_least(1, num_algorithms=num_algorithms, hyper_hidden_dim=hyper_hidden_dim)
         check_at_least(2, target_net_dim=target_net_dim)
         check_flag(use_features=use_features)

@@ -11,6 +11,7 @@ from torch import nn
 from metarec.episodes import FusionInputs
 from metarec.errors import check_flag
 from metarec.fusion.networks._base import (
+    TEMPERATURE,
     WEIGHTED_LOSS,
     FusionOutput,
     RowNetwork,
@@ -35,7 +36,9 @@ class LinearFusion(RowNetwork):
         num_algorithms: A, the number of bases.
         feature_dim: F, features per base; context_dim: C, context features.
         correction: add the linear map of all features, which starts at zero.
-        prediction_loss: the error of the predictions in the network's own loss, "mse", "mae" or "huber".
+        prediction_loss: the loss of the predictions in the network's own loss: "mse", "mae" or "huber" of ratings, or
+            "softmax", "bpr" or "lambda" of ranked lists.
+        temperature: that of the loss of ranked lists.
         diversity_weight: the weight of the weights' negative entropy in that loss.
         correction_weight: the weight of the squared correction in that loss.
 
@@ -61,12 +64,15 @@ class LinearFusion(RowNetwork):
         *,
         correction: bool = True,
         prediction_loss: str = "mse",
+        temperature: float = TEMPERATURE,
         diversity_weight: float = 0.0,
         correction_weight: float = 0.0,
     ) -> None:
         super().__init__(num_algorithms, feature_dim, context_dim)
         check_flag(correction=correction)
-        self._set_loss(prediction_loss, diversity=diversity_weight, correction=correction_weight)
+        self._set_loss(
+            prediction_loss, temperature=temperature, diversity=diversity_weight, correction=correction_weight
+        )
         self.logits = nn.Parameter(torch.zeros(num_algorithms))
         self.bias = nn.Parameter(torch.zeros(()))
         self.correction: nn.Linear | None = None

@@ -18,6 +18,7 @@ from metarec.fusion.losses import squared_error
 from metarec.fusion.networks._base import (
     CORRECTED_LOSS,
     MIDDLE,
+    TEMPERATURE,
     FusionNetwork,
     FusionOutput,
     all_features,
@@ -45,7 +46,9 @@ class MAMLRecommenderFusion(FusionNetwork):
     Args:
         feature_dim: F, the width of x.
         hidden_dim: the width of the hidden layers.
-        prediction_loss: the error of the predictions in the network's own loss, "mse", "mae" or "huber".
+        prediction_loss: the loss of the predictions in the network's own loss: "mse", "mae" or "huber" of ratings, or
+            "softmax", "bpr" or "lambda" of ranked lists.
+        temperature: that of the loss of ranked lists.
         correction_weight: the weight of the squared difference from the bases' mean in that loss.
 
     Raises:
@@ -68,10 +71,11 @@ class MAMLRecommenderFusion(FusionNetwork):
         hidden_dim: int = 64,
         *,
         prediction_loss: str = "mse",
+        temperature: float = TEMPERATURE,
         correction_weight: float = 0.0,
     ) -> None:
         super().__init__()
-        self._set_loss(prediction_loss, correction=correction_weight)
+        self._set_loss(prediction_loss, temperature=temperature, correction=correction_weight)
         check_at_least(1, feature_dim=feature_dim, hidden_dim=hidden_dim)
         self.feature_dim = feature_dim
         last = nn.Linear(hidden_dim, 1)

@@ -12,6 +12,7 @@ from metarec.episodes import FusionInputs
 from metarec.errors import InputError, check_at_least
 from metarec.fusion.networks._base import (
     CORRECTED_LOSS,
+    TEMPERATURE,
     FusionOutput,
     RowNetwork,
     available_mean,
@@ -40,7 +41,9 @@ class ResidualFusion(RowNetwork):
         feature_dim: F, features per base; context_dim: C, context features.
         hidden_dim: the width of the small network's hidden layer.
         anchor: the position of the base to start from; the last one, where a stacker's prediction is appended.
-        prediction_loss: the error of the predictions in the network's own loss, "mse", "mae" or "huber".
+        prediction_loss: the loss of the predictions in the network's own loss: "mse", "mae" or "huber" of ratings, or
+            "softmax", "bpr" or "lambda" of ranked lists.
+        temperature: that of the loss of ranked lists.
         correction_weight: the weight of the squared correction in that loss.
 
     Raises:
@@ -64,11 +67,12 @@ class ResidualFusion(RowNetwork):
         *,
         anchor: int = -1,
         prediction_loss: str = "mse",
+        temperature: float = TEMPERATURE,
         correction_weight: float = 0.0,
     ) -> None:
         super().__init__(num_algorithms, feature_dim, context_dim)
         check_at_least(1, hidden_dim=hidden_dim)
-        self._set_loss(prediction_loss, correction=correction_weight)
+        self._set_loss(prediction_loss, temperature=temperature, correction=correction_weight)
         if isinstance(anchor, bool) or not isinstance(anchor, int) or not -num_algorithms <= anchor < num_algorithms:
             rule = f"the position of one of {num_algorithms} bases, from {-num_algorithms} to {num_algorithms - 1},"
             raise InputError(f"anchor must be {rule} but got {anchor!r}")

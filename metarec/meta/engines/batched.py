@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from metarec.episodes import EpisodeBatch, FusionInputs
 from metarec.fusion import call_with, copy_with
+from metarec.fusion.losses import masked_mean
 from metarec.meta._base import TASK_CHUNK, AdaptedNetwork, MetaLearner
 from metarec.meta._calls import RowLosses, outputs_by_name, plain_attention
 from metarec.meta._inner_loop import InnerLoop, LowRankSteps, MetaLoss, Path, fast_weights, in_parts
@@ -125,7 +126,12 @@ class BatchedMetaLearner(MetaLearner):
         return {name: value.unsqueeze(0) for name, value in fast.items()}
 
     def _unadapted_loss(self, query: FusionInputs) -> Tensor:
-        """The meta-loss where all tasks share one network: their rows go through it together, without padding."""
+        """The meta-loss where all tasks share one network: their rows go through it together, without padding.
+
+        A list-wise loss needs each task's rows apart, with padding.
+        """
+        if self._row_losses.list_wise:
+            return masked_mean(self._row_losses(query), query.mask)
         rows = FusionInputs(*(values[query.mask] for values in query))
         losses: Tensor = self._row_losses(rows)
         counts = query.mask.sum(-1, keepdim=True)

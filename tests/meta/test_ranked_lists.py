@@ -1,0 +1,112 @@
+"""Ranked lists: the engines with list-wise losses, and what adaptation is worth where the support rows tell."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from metarec.fusion import NETWORKS
+from metarec.fusion.losses import LIST_LOSSES
+from metarec.meta import make_engine
+from tests.fusion.conftest import build, stirred, with_terms
+from tests.meta.reference import apart, batch_sizes, draw_batch, gradient, loop
+
+engines = pytest.mark.parametrize("engine", ["batched", "learn2learn", "higher"])
+every_loss = pytest.mark.parametrize("loss", LIST_LOSSES)
+
+LENGTHS = {"shots": (6, 3, 0, 5, 4), "queries": (7, 9, 5, 1, 0)}
+"""Lists of different lengths: one without support, one of a single row, and one without any."""
+
+
+def fitting(name, batch, loss):
+    terms = {**with_terms(name), "prediction_loss": loss, "temperature": 0.2}
+    return stirred(build(name, **batch_sizes(batch), **terms), std=0.4)
+
+
+def lists(make_batch, seed=0, **options):
+    return make_batch(seed, **LENGTHS, relevant=0.4, **options)
+
+
+@engines
+@pytest.mark.parametrize(
+    ("loss", "steps", "learn_rates", "adapted"),
+    [("softmax", steps, True, adapted) for steps in (0, 1, 3) for adapted in ("all", "head")]
+    + [(loss, steps, False, "all") for loss in ("bpr", "lambda") for steps in (0, 3)],
+)
+def test_every_engine_equals_the_written_out_loop(engine, loss, steps, learn_rates, adapted, make_batch):
+    batch = lists(make_batch)
+    network = fitting("gated", batch, loss)
+    how = {"inner_steps": steps, "first_order": False, "loss": "fusion"}
+    learner = make_engine(engine, network, inner_lr=0.1, learn_rates=learn_rates, adapted=adapted, **how)
+    if learn_rates:
+        with torch.no_grad():
+            learner.log_rates += torch.linspace(-1, 1, len(learner.log_rates), dtype=learner.log_rates.dtype)
+    names = [name for name, _ in network.named_parameters()] if adapted == "all" else network.head_names()
+    rates = learner.log_rates.exp() if learn_rates else torch.full((len(names),), 0.1, dtype=torch.float64)
+    expected, weights = loop(network, batch, inner_lr=None, rates=dict(zip(names, rates, strict=True)), **how)
+    actual = learner.meta_loss(batch)
+    assert actual > 0
+    torch.testing.assert_close(actual, expected, rtol=1e-10, atol=1e-13)
+    assert apart(gradient(actual, learner), gradient(expected, learner)) <= 1e-10
+    fast = learner.adapt(batch.support).fast_weights
+    for name in names:
+        expected_weights = torch.stack([task[f"network.{name}"].detach() for task in weights])
+        torch.testing.assert_close(fast[name], expected_weights)
+
+
+@pytest.mark.parametrize(
+    ("name", "loss"), [*((name, "softmax") for name in NETWORKS.builtins()), ("gated", "bpr"), ("gated", "lambda")]
+)
+def test_both_paths_of_every_network_equal_the_loop(name, loss, make_batch):
+    batch = lists(make_batch)
+    network = fitting(name, batch, loss)
+    for first_order in (False, True):
+        how = {"inner_lr": 0.1, "inner_steps": 2, "first_order": first_order, "loss": "fusion"}
+        expected, _ = loop(network, batch, **how)
+        exact = gradient(expected, network)
+        for path in (None, "vmap"):
+            learner = make_engine("batched", network, **how)
+            learner.path = path
+            actual = learner.meta_loss(batch)
+            assert learner.path == (path or "low-rank"), learner.why
+            torch.testing.assert_close(actual, expected, rtol=1e-10, atol=1e-13)
+            assert apart(gradient(actual, network), exact) <= 1e-10
+
+
+@settings(max_examples=10, deadline=None)
+@given(
+    data=st.data(),
+    loss=st.sampled_from([*LIST_LOSSES]),
+    tasks=st.integers(1, 4),
+    relevant=st.sampled_from([0.0, 0.3, 0.7, 1.0]),
+    steps=st.integers(0, 2),
+    adapted=st.sampled_from(["all", "head"]),
+)
+def test_engines_agree_on_any_lists(make_batch, data, loss, tasks, relevant, steps, adapted):
+    """Lists without a relevant row, without an irrelevant one, and without any row are among them."""
+    batch = draw_batch(data, make_batch, tasks, (3, 2, 2), relevant=relevant)
+    network = fitting("gated", batch, loss)
+    learners = [
+        make_engine(engine, network, inner_lr=0.1, inner_steps=steps, loss="fusion", adapted=adapted)
+        for engine in ("batched", "learn2learn", "higher")
+    ]
+    values = [learner.meta_loss(batch) for learner in learners]
+    gradients = [gradient(value, learner) for value, learner in zip(values, learners, strict=True)]
+    assert gradients[0].isfinite().all()
+    for value, found in zip(values[1:], gradients[1:], strict=True):
+        torch.testing.assert_close(value, values[0], rtol=1e-10, atol=1e-13)
+        torch.testing.assert_close(found, gradients[0], rtol=1e-9, atol=1e-12)
+
+
+@every_loss
+@pytest.mark.parametrize("steps", [0, 2])
+def test_one_user_alone_is_adapted_and_judged_as_among_others(loss, steps, make_batch):
+    batch = lists(make_batch)
+    learner = make_engine("batched", fitting("gated", batch, loss), inner_lr=0.1, inner_steps=steps, loss="fusion")
+    together = learner.adapt(batch.support)
+    for task in range(batch.num_tasks):
+        support, query = (side.select(torch.tensor([task])) for side in batch)
+        alone = learner.adapt(support)
+        rows = query.mask
+        torch.testing.assert_close(alone.predict(query)[rows], together.predict(batch.query)[[task]][rows])
+        torch.testing.assert_close(alone.row_losses(query)[rows], together.row_losses(batch.query)[[task]][rows])
