@@ -2,7 +2,7 @@
 
 from metarec.episodes._assemble import DomainEpisodes, PredictedTasks
 from metarec.episodes._episodes import EpisodeBatch, Episodes, FusionInputs
-from metarec.episodes._split import MIN_USERS, Role, UserRoles, assign_roles, eligible_users, too_few
+from metarec.episodes._split import MIN_USERS, Role, UserRoles, assign_roles, eligible_users, fold_roles, too_few
 from metarec.episodes._standards import Standards
 from metarec.episodes.builders import (
     CrossValidation,
@@ -42,6 +42,7 @@ __all__ = [
     "cross_validate",
     "draw_train_users",
     "eligible_users",
+    "fold_roles",
     "shared_folds",
     "small_worlds",
     "too_few",

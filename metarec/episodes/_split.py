@@ -27,6 +27,7 @@ __all__ = [
     "cut_tasks",
     "deal_folds",
     "eligible_users",
+    "fold_roles",
     "too_few",
 ]
 
@@ -117,6 +118,31 @@ def assign_roles(domains: Mapping[str, Domain], target: str, settings: EpisodeSe
     return UserRoles(roles, deal_folds(train, num_folds, rng), num_folds)
 
 
+def fold_roles(domain: Domain, settings: EpisodeSettings, *, fold: int, folds: int, seed: int) -> UserRoles:
+    """The roles of a cross-validation: the users of `fold` test, those of the next one validate, all others train.
+
+    Over all folds every user with enough ratings is a test user once.
+
+    Args:
+        settings: how episodes are cut; `folds` of it are those over the train users.
+        folds: of all users, >= 3. seed: of both divisions.
+
+    Raises:
+        InputError: fewer than three folds, or too few users with enough ratings.
+    """
+    if folds < 3 or not 0 <= fold < folds:
+        raise InputError(f"fold must be in 0..folds - 1, and folds >= 3, but got fold {fold} of {folds}")
+    users = eligible_users(domain, settings)
+    if len(users) < max(MIN_USERS, 2 * folds):
+        raise InputError(too_few(domain, settings, len(users), max(MIN_USERS, 2 * folds)))
+    dealt = deal_folds(users, folds, np.random.default_rng([seed, 2]))
+    held_out: dict[int, Role] = {fold: "test", (fold + 1) % folds: "validation"}
+    roles: dict[str, Role] = {user: held_out.get(own, "train") for user, own in dealt.items()}
+    train = [user for user, role in roles.items() if role == "train"]
+    num_folds = min(settings.folds, len(train))
+    return UserRoles(roles, deal_folds(train, num_folds, np.random.default_rng([seed, 4, fold])), num_folds)
+
+
 def deal_folds(users: Sequence[str], num_folds: int, rng: np.random.Generator) -> dict[str, int]:
     """user -> fold: folds of equal size, in a random order."""
     return {users[index]: position % num_folds for position, index in enumerate(rng.permutation(len(users)))}
@@ -141,7 +167,8 @@ def cut_tasks(domain: Domain, roles: UserRoles, settings: EpisodeSettings, seed:
     codes, names = ratings["user"].factorize(sort=True)
     counts = np.bincount(codes, minlength=len(names))
     starts = np.concatenate([[0], np.cumsum(counts)])
-    items, values = ratings["item"].to_numpy(dtype=object), ratings["rating"].to_numpy(dtype=np.float64)
+    value = "weight" if domain.feedback == "implicit" else "rating"
+    items, values = ratings["item"].to_numpy(dtype=object), ratings[value].to_numpy(dtype=np.float64)
     cuts = []
     for draw in range(settings.draws):
         rng = np.random.default_rng([seed, 1, draw] if draw else [seed, 1])

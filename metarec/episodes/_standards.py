@@ -13,7 +13,7 @@ from metarec.episodes._episodes import FusionInputs
 from metarec.episodes._features import Features, ItemFacts, Priors, Rows
 from metarec.ratings import RatingScale
 
-__all__ = ["Moments", "Standards", "unit_rows"]
+__all__ = ["Moments", "Standards", "standard_inputs", "unit_rows"]
 
 
 class Moments(NamedTuple):
@@ -88,23 +88,31 @@ class Standards:
         return type(self)(priors, algorithm, context, self.damping)
 
     def inputs(self, side: Features, targets: np.ndarray, mask: np.ndarray) -> FusionInputs:
-        """One side's features as a network's inputs: standardised, with padding replaced.
+        """One side's features as a network's inputs; arguments as in :func:`standard_inputs`."""
+        return standard_inputs(side, self.algorithm, self.context, targets, mask)
 
-        Args:
-            targets: [T, n] on the unit scale; mask: [T, n] false in padding.
-        """
 
-        def tensor(values: np.ndarray, padding: float) -> torch.Tensor:
-            hidden = ~mask.reshape(mask.shape + (1,) * (values.ndim - 2))
-            return torch.from_numpy(np.where(hidden, padding, values)).float()
+def standard_inputs(
+    side: Features, algorithm: Moments, context: Moments, targets: np.ndarray, mask: np.ndarray
+) -> FusionInputs:
+    """One side's features as a network's inputs: standardised, with padding replaced.
 
-        return FusionInputs(
-            predictions=tensor(side.predictions, 0.5),
-            algorithm_features=tensor(self.algorithm.standardise(side.algorithm), 0.0),
-            context=tensor(self.context.standardise(side.context), 0.0),
-            targets=tensor(targets, 0.0),
-            mask=torch.from_numpy(mask.copy()),
-        )
+    Args:
+        algorithm: moments [A, F]; context: moments [C].
+        targets: [T, n] on the unit scale; mask: [T, n] false in padding.
+    """
+
+    def tensor(values: np.ndarray, padding: float) -> torch.Tensor:
+        hidden = ~mask.reshape(mask.shape + (1,) * (values.ndim - 2))
+        return torch.from_numpy(np.where(hidden, padding, values)).float()
+
+    return FusionInputs(
+        predictions=tensor(side.predictions, 0.5),
+        algorithm_features=tensor(algorithm.standardise(side.algorithm), 0.0),
+        context=tensor(context.standardise(side.context), 0.0),
+        targets=tensor(targets, 0.0),
+        mask=torch.from_numpy(mask.copy()),
+    )
 
 
 def unit_rows(

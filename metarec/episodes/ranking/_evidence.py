@@ -1,0 +1,128 @@
+"""The lists of users from fitted bases: one list for the whole history, and one for each item that is left out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from metarec.bases.ranking import Histories, RankingBase
+from metarec.episodes.ranking._lists import UserList, make_list, top_items
+from metarec.episodes.ranking.settings import RankingSettings
+
+__all__ = ["LeftOut", "UserEvidence", "user_evidence"]
+
+BUDGET = 40_000_000
+"""Scores in memory at once: bases times histories times items."""
+
+
+class LeftOut(NamedTuple):
+    """A support item, scored from the user's other items.
+
+    Attributes:
+        rows: the item, and then the candidates that were drawn beside it, from the list that the other items make.
+        ranks: [A] the number of items of the catalogue with a higher score, ties counted half; NaN for a base without
+            scores. percentiles: [A] the share of the catalogue with a lower score, ties counted half.
+    """
+
+    rows: UserList
+    ranks: np.ndarray
+    percentiles: np.ndarray
+
+
+class UserEvidence(NamedTuple):
+    """A user's candidates from the whole history, and each item of the history that the bases know, left out."""
+
+    list: UserList
+    left_out: list[LeftOut]
+
+
+def user_evidence(
+    bases: Mapping[str, RankingBase],
+    histories: Sequence[tuple[np.ndarray, np.ndarray]],
+    num_items: int,
+    settings: RankingSettings,
+    *,
+    seed: int,
+) -> Iterator[UserEvidence]:
+    """The lists of each user, in order.
+
+    Args:
+        histories: [k] item codes in the order of time, and [k] weights, for each user; items unknown to the bases are
+            left out already.
+        num_items: of the catalogue. seed: of the drawn candidates; a user's draw depends on the history only.
+    """
+    first = 0
+    while first < len(histories):
+        last, size = first, 0
+        while last < len(histories) and (last == first or size < BUDGET):
+            size += len(bases) * num_items * (1 + len(histories[last][0]))
+            last += 1
+        yield from _block(bases, histories[first:last], settings, seed)
+        first = last
+
+
+def _block(
+    bases: Mapping[str, RankingBase],
+    histories: Sequence[tuple[np.ndarray, np.ndarray]],
+    settings: RankingSettings,
+    seed: int,
+) -> Iterator[UserEvidence]:
+    rows: list[tuple[np.ndarray, np.ndarray]] = []
+    for items, weights in histories:
+        rows.append((items, weights))
+        for place in range(len(items)):
+            others = np.arange(len(items)) != place
+            rows.append((items[others], weights[others]))
+    given = Histories(
+        np.array([len(items) for items, _ in rows]),
+        np.concatenate([items for items, _ in rows]).astype(np.int64),
+        np.concatenate([weights for _, weights in rows]).astype(np.float32),
+    )
+    scores = np.stack([_checked(name, base.score(given), len(rows)) for name, base in bases.items()])
+    found = [top_items(own, [items for items, _ in rows], settings.candidates) for own in scores]
+    tops, proposed = (np.stack(side) for side in zip(*found, strict=True))
+    row = 0
+    for items, _ in histories:
+        whole = make_list(scores[:, row], tops[:, row], proposed[:, row], settings.candidates)
+        left_out = []
+        rng = np.random.default_rng([seed, 3, *np.sort(items).tolist()])
+        for place, item in enumerate(items):
+            at = row + 1 + place
+            own = make_list(
+                scores[:, at], tops[:, at], proposed[:, at], settings.candidates, more=items[place : place + 1]
+            )
+            left_out.append(_left_out(own, int(item), scores[:, at], np.delete(items, place), settings, rng))
+        yield UserEvidence(whole, left_out)
+        row += 1 + len(items)
+
+
+def _left_out(
+    own: UserList,
+    item: int,
+    scores: np.ndarray,
+    others: np.ndarray,
+    settings: RankingSettings,
+    rng: np.random.Generator,
+) -> LeftOut:
+    place = int(np.searchsorted(own.items, item))
+    rest = np.delete(np.arange(len(own.items)), place)
+    drawn = np.concatenate([[place], np.sort(rng.permutation(rest)[: settings.negatives])])
+    # The rest of the history is not in the catalogue of this list.
+    catalogue = np.delete(scores, others, axis=1)
+    mine = scores[:, item : item + 1]
+    with np.errstate(invalid="ignore"):
+        above = (catalogue > mine).sum(1) + ((catalogue == mine).sum(1) - 1) / 2
+    ranks = np.where(np.isnan(mine[:, 0]), np.nan, above)
+    rows = UserList(*(values[drawn] for values in own))
+    return LeftOut(rows, ranks, 1 - ranks / max(catalogue.shape[1] - 1, 1))
+
+
+def _checked(name: str, scores: np.ndarray, rows: int) -> np.ndarray:
+    if scores.ndim != 2 or len(scores) != rows:
+        raise ValueError(f"the ranking base {name} must score {rows} histories but returned {list(scores.shape)}")
+    missing = np.isnan(scores).any(1)
+    if not (np.isnan(scores[missing]).all() and np.isfinite(scores[~missing]).all()):
+        raise ValueError(f"the ranking base {name} must give finite scores, or NaN for the whole catalogue")
+    return scores
