@@ -21,6 +21,7 @@ __all__ = [
     "Answer",
     "BaseConfig",
     "BaseRecommender",
+    "Configured",
     "HistoryQuery",
     "Recommender",
     "base_errors",
@@ -88,10 +89,8 @@ class BaseConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class Recommender(ABC):
-    """A built-in base recommender: its settings, and predictions for many queries at once.
-
-    A subclass defines `name`, `Config`, `fit` and `predict_queries`; `predict` is derived.
+class Configured:
+    """Has settings, which are checked when it is made.
 
     Args:
         options: settings by name, as in the subclass' `Config`.
@@ -114,6 +113,17 @@ class Recommender(ABC):
                 problem = f"there is no such setting; {suggest(key, self.Config.model_fields)}"
             raise InputError(f"bases.{self.name}.{key}: {problem}") from None
 
+    def __repr__(self) -> str:
+        options = ", ".join(f"{key}={value!r}" for key, value in self.config.model_dump().items())
+        return f"{type(self).__name__}({options})"
+
+
+class Recommender(Configured, ABC):
+    """A built-in base recommender: its settings, and predictions for many queries at once.
+
+    A subclass defines `name`, `Config`, `fit` and `predict_queries`; `predict` is derived.
+    """
+
     @abstractmethod
     def fit(self, domain: Domain) -> Self: ...
 
@@ -128,10 +138,6 @@ class Recommender(ABC):
             np.asarray(items).astype(str).astype(object),
         )
         return self.predict_queries([query])[0]
-
-    def __repr__(self) -> str:
-        options = ", ".join(f"{key}={value!r}" for key, value in self.config.model_dump().items())
-        return f"{type(self).__name__}({options})"
 
 
 @contextmanager

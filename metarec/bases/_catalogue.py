@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Mapping
 from typing import Any
 
-from metarec.bases._base import BaseRecommender, Recommender, base_errors
+from metarec.bases._base import BaseRecommender, Configured, base_errors
 from metarec.errors import InputError
 from metarec.ratings import Domain
 from metarec.registry import Registry
@@ -37,16 +37,21 @@ def make_base(name: str, *, seed: int = 0, **options: Any) -> BaseRecommender:
         InputError: an unknown name (the near miss is suggested) or a setting out of its range; or its constructor
             raised an error.
     """
-    kind = BASES.get(name)
-    if isinstance(kind, type) and issubclass(kind, Recommender) and "seed" in kind.Config.model_fields:
+    base: BaseRecommender = made(BASES, name, seed, options)
+    return base
+
+
+def made(registry: Registry, name: str, seed: int, options: Mapping[str, Any]) -> Any:
+    """An object of a registry's kind with these options. `seed` is passed to those with such a setting."""
+    kind = registry.get(name)
+    if isinstance(kind, type) and issubclass(kind, Configured) and "seed" in kind.Config.model_fields:
         options = {"seed": seed, **options}
     try:
         inspect.signature(kind).bind(**options)
     except TypeError as error:
         raise InputError(f"bases.{name}: {kind.__name__} has other options: {error}") from None
     with base_errors(name, "its options"):
-        base: BaseRecommender = kind(**options)
-    return base
+        return kind(**options)
 
 
 def fit_base(name: str, domain: Domain, options: Mapping[str, Any], *, seed: int = 0) -> BaseRecommender:

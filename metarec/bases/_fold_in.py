@@ -60,7 +60,12 @@ def flat(starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
 
 
 def ridge_vectors(
-    table: np.ndarray, codes: np.ndarray, targets: np.ndarray, lengths: np.ndarray, penalties: np.ndarray
+    table: np.ndarray,
+    codes: np.ndarray,
+    targets: np.ndarray,
+    lengths: np.ndarray,
+    penalties: np.ndarray,
+    weights: np.ndarray | None = None,
 ) -> np.ndarray:
     """Each user's vector: the ridge regression of the user's targets on the vectors of the items.
 
@@ -72,6 +77,7 @@ def ridge_vectors(
         codes: [R] item codes and targets: [R], user after user.
         lengths: [B] the number of ratings of each user.
         penalties: [B] the squared norm's weight, above 0 for every user with a history.
+        weights: [R] the weight of each squared error; None for 1.
 
     Returns:
         [B, F] vectors; zeros for users without a history.
@@ -79,10 +85,12 @@ def ridge_vectors(
     width = table.shape[1]
     vectors = np.zeros((len(lengths), width))
     starts = np.cumsum(lengths) - lengths
+    roots = np.ones(len(codes)) if weights is None else np.sqrt(weights)
     for rows in blocks(lengths, BUDGET // width):
         positions, is_real = padded(starts[rows], lengths[rows])
-        items = table[codes[positions]] * is_real[..., None]
-        wanted = (targets[positions] * is_real)[..., None]
+        factors = roots[positions] * is_real
+        items = table[codes[positions]] * factors[..., None]
+        wanted = (targets[positions] * factors)[..., None]
         transposed = items.swapaxes(1, 2)
         penalty = penalties[rows, None, None]
         if items.shape[1] < width:

@@ -17,7 +17,7 @@ from metarec.bases._queries import CodedQueries, FoldInRecommender
 from metarec.errors import InputError
 from metarec.ratings import Domain
 
-__all__ = ["AutoencoderRecommender"]
+__all__ = ["AutoencoderRecommender", "draw_histories"]
 
 
 class AutoencoderConfig(BaseConfig):
@@ -130,7 +130,7 @@ class AutoencoderRecommender(FoldInRecommender):
                 batch = trainable[first : first + config.batch_users]
                 rows = np.concatenate([np.arange(starts[user], starts[user + 1]) for user in batch])
                 lengths = starts[batch + 1] - starts[batch]
-                is_input, counts = _draw_histories(lengths, rng)
+                is_input, counts = draw_histories(lengths, rng)
                 loss = self._loss(items[rows], residuals[rows], is_input, counts, lengths)
                 optimizer.zero_grad()
                 loss.backward()
@@ -167,7 +167,7 @@ class AutoencoderRecommender(FoldInRecommender):
         return unit, queries.ratings_behind(self._counts)
 
 
-def _draw_histories(lengths: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+def draw_histories(lengths: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """Split each user's rows into input and target: ([R] bool is-input, [B] input lengths, log-uniform in 1..n-1)."""
     counts = np.exp(rng.uniform(0, np.log(lengths))).astype(np.int64).clip(1, lengths - 1)
     owner = np.repeat(np.arange(len(lengths)), lengths)

@@ -22,7 +22,7 @@ from metarec.bases._offsets import item_offsets
 from metarec.bases._queries import CodedQueries, FoldInRecommender
 from metarec.ratings import Domain
 
-__all__ = ["ContentRecommender", "item_features"]
+__all__ = ["ContentRecommender", "feature_vectors", "item_features"]
 
 _WORD = re.compile(r"\w+")
 _WEIGHTED = re.compile(r"(.+):([0-9]*\.?[0-9]+)")
@@ -76,7 +76,7 @@ class ContentRecommender(FoldInRecommender):
         if not described.any():
             return self
         self._items = names
-        self._vectors = _reduce(item_features(domain.items.drop(columns="item")), config.components, config.seed)
+        self._vectors = feature_vectors(domain.items.drop(columns="item"), config.components, config.seed)
         # Vectors of the items whose product is the kernel.
         offset = np.full((len(names), 1), np.sqrt(config.bias_variance))
         self._axes = np.hstack([offset, np.sqrt(config.taste_variance) * self._vectors])
@@ -156,8 +156,13 @@ def _words(text: str) -> dict[str, float]:
     return {word: 1.0 for word in _WORD.findall(text.lower())}
 
 
-def _reduce(features: sparse.csr_matrix, components: int, seed: int) -> np.ndarray:
-    """Latent semantic analysis (Deerwester 1990) to [I, components] vectors of length 1 (0 for an empty item)."""
+def feature_vectors(columns: pd.DataFrame, components: int, seed: int) -> np.ndarray:
+    """Latent semantic analysis (Deerwester 1990) of :func:`item_features`.
+
+    Returns:
+        [I, at most `components`] vectors of length 1, zeros for an item without features.
+    """
+    features = item_features(columns)
     limit = min(features.shape) - 1
     if limit < 1 or features.shape[1] <= components:
         return normalize(features.toarray())
