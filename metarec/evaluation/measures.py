@@ -22,7 +22,11 @@ from metarec.evaluation.metrics import (
     squared_errors,
 )
 
-__all__ = ["RATING", "ByUser", "Judged", "Measure", "measure_of"]
+__all__ = ["LISTED", "RANKING", "RATING", "ByUser", "Judged", "Measure", "measure_of"]
+
+
+LISTED = 100
+"""The length of a user's list in the predictions file of a ranking study."""
 
 
 class ByUser(NamedTuple):
@@ -108,9 +112,13 @@ class Measure(ABC):
         """How much better the first metric behind `ours` is than that behind `theirs`, in percent, from totals."""
 
     def gains(self, by_user: ByUser, *, seed: int = 0) -> dict[str, Gain]:
-        """metarec's gain over every other model, see :func:`~metarec.evaluation.metrics.paired_gains`."""
-        ours = by_user.sums[METAREC].to_numpy()
-        return paired_gains(ours, by_user.sums.drop(columns=METAREC), gain=self.gain, seed=seed)
+        """metarec's gain over every other model, see :func:`~metarec.evaluation.metrics.paired_gains`.
+
+        A model whose metric is 0 where more is better has no gain in percent, and is left out.
+        """
+        sums = by_user.sums
+        others = [name for name in sums.columns.drop(METAREC) if not self.maximised or sums[name].sum() > 0]
+        return paired_gains(sums[METAREC].to_numpy(), sums[others], gain=self.gain, seed=seed)
 
     def best_first(self, table: Mapping[str, Scores]) -> list[tuple[str, Scores]]:
         """The models with their scores, the best first."""
@@ -183,9 +191,73 @@ class _RatingMeasure(Measure):
         return rmse_gain(ours, theirs)
 
 
-RATING = _RatingMeasure()
+class _RankingMeasure(Measure):
+    """Means over users of metrics of their lists. A relevant item that no base proposed is missed."""
 
-_MEASURES = {measure.task: measure for measure in (RATING,)}
+    task = "ranking"
+    key, label, direction = "ndcg@10", "nDCG@10", "maximize"
+    metrics: ClassVar = {"ndcg@10": "nDCG@10", "recall@20": "recall@20", "mrr": "MRR", "hit@10": "hit@10"}
+    metric, validation = "ndcg@10", "validation_ndcg@10"
+    curve = "val_ndcg"
+    noun = "value"
+    axis = "nDCG@10"
+    improves = "raises the nDCG@10"
+
+    def shown(self, error: float) -> float:
+        return 1 - error
+
+    def rows(self, episodes: Episodes, predictions: Mapping[str, np.ndarray]) -> pd.DataFrame:
+        mask = episodes.batch.query.mask.numpy()
+        users, items = np.asarray(episodes.users), np.asarray(episodes.query_items)
+        parts = []
+        for model, values in predictions.items():
+            # Of equal scores the earlier column ranks first, as in the metrics.
+            order = np.argsort(-np.where(mask, values, -np.inf), axis=1, kind="stable")[:, :LISTED]
+            listed = np.take_along_axis(mask, order, axis=1)
+            task, place = np.nonzero(listed)
+            column = order[task, place]
+            parts.append(
+                pd.DataFrame(
+                    {
+                        "domain": episodes.domain,
+                        "user": users[task],
+                        "model": model,
+                        "rank": place + 1,
+                        "item": items[task, column],
+                        "score": np.asarray(values, dtype=np.float64)[task, column],
+                    }
+                )
+            )
+        return pd.concat(parts, ignore_index=True)
+
+    def judge(self, episodes: Episodes, predictions: Mapping[str, np.ndarray]) -> Judged:
+        from metarec.fusion.ranks import RelevantRanks, hit, mrr, ndcg, recall
+
+        query = episodes.batch.query
+        targets, mask = query.targets.numpy(), query.mask.numpy()
+        table, by_user = {}, {}
+        for model, values in predictions.items():
+            ranks = RelevantRanks.of(values, targets, mask, episodes.relevant)
+            by_user[model] = ndcg(ranks, 10)
+            of_users = by_user[model], recall(ranks, 20), mrr(ranks), hit(ranks, 10)
+            means = {name: float(own.mean()) for name, own in zip(self.metrics, of_users, strict=True)}
+            table[model] = Scores(means, len(episodes))
+        sums = pd.DataFrame(by_user, index=pd.Index(episodes.users, name="user"))
+        ones = pd.Series(1, index=sums.index)
+        return Judged(self.rows(episodes, predictions), table, ByUser(sums, ones), "")
+
+    def value(self, total: float, rows: int) -> float:
+        return float(total / rows)
+
+    def gain(self, ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
+        gain: np.ndarray = 100 * (ours - theirs) / np.maximum(theirs, 1e-12)
+        return gain
+
+
+RATING = _RatingMeasure()
+RANKING = _RankingMeasure()
+
+_MEASURES = {measure.task: measure for measure in (RATING, RANKING)}
 
 
 def measure_of(task: str) -> Measure:

@@ -66,15 +66,15 @@ METRICS: Mapping[str, Metric] = {
 
 @dataclass(frozen=True)
 class Scores:
-    """A model's metrics over all query rows of all test users.
+    """A model's metrics over all test users, of ratings over all their query rows.
 
     Attributes:
-        values: the value of each of METRICS, by its key.
+        values: the value of each metric, by its key. n_ratings: None in ranking.
     """
 
     values: Mapping[str, float]
     n_users: int
-    n_ratings: int
+    n_ratings: int | None = None
 
     @property
     def rmse(self) -> float:
@@ -83,7 +83,8 @@ class Scores:
 
     def to_json(self) -> dict[str, Any]:
         """All numbers in one mapping."""
-        return {**self.values, "n_users": self.n_users, "n_ratings": self.n_ratings}
+        counts = {"n_users": self.n_users} | ({} if self.n_ratings is None else {"n_ratings": self.n_ratings})
+        return {**self.values, **counts}
 
 
 def base_unit_predictions(episodes: Episodes) -> dict[str, np.ndarray]:

@@ -59,12 +59,16 @@ def behaviour_of(domain: Domain, episodes: Episodes, crowd: Domain) -> pd.DataFr
     """
     times = _times(domain, episodes)
     kinds = _kinds(domain)
-    by_item = crowd.ratings.groupby("item")["rating"]
-    means, popularity = by_item.mean(), np.log1p(by_item.size())
+    by_item = crowd.ratings.groupby("item")
+    popularity = np.log1p(by_item.size())
+    means = by_item["rating"].mean() if crowd.feedback == "explicit" else popularity * np.nan
     support, query = episodes.batch.support, episodes.batch.query
     rows = {}
     for task, user in enumerate(episodes.users):
         mask = support.mask[task].numpy()
+        if crowd.feedback == "implicit":
+            # Support rows of a ranking hold candidates that were not chosen, too.
+            mask = mask & (support.targets[task].numpy() > 0)
         items = episodes.support_items[task][mask]
         if not len(items):
             rows[user] = [np.nan] * len(MEASURES)
