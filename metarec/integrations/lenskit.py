@@ -153,7 +153,7 @@ class FusionScorer(Component[ItemList], Trainable):
             fusion = Fusion(FusionConfig(networks={"fusion": config_of_network}, stackers=()), seed=seed)
             fusion.fit(list(views.values()), networks={"fusion": trained.learner})
             self._serve(domain, bases, views, fusion, seed)
-        self.validation_rmse_ = trained.rmse * domain.scale.span
+        self.validation_rmse_ = trained.error * domain.scale.span
         self._items: Vocabulary = data.items
         self._ids = np.array([str(item) for item in data.items.ids()], dtype=object)
         self._dated = domain.has_timestamps

@@ -135,7 +135,7 @@ class FusionRegressor(RegressorMixin, BaseEstimator):
         with one_thread():
             trained = config.fit([train], [validation], seed=seed)
         self._learner = trained.learner
-        self.validation_rmse_ = trained.rmse * (self.scale_[1] - self.scale_[0])
+        self.validation_rmse_ = trained.error * (self.scale_[1] - self.scale_[0])
         self._support = self._inputs(X[:0], y[:0])
         return self
 

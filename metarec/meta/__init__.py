@@ -4,12 +4,14 @@ from metarec.meta._base import AdaptedNetwork, MetaLearner
 from metarec.meta.engines import ENGINES, make_engine
 from metarec.meta.maml import BatchedMAML
 from metarec.meta.network_config import NetworkConfig, OnEpoch, Shape, TrainedNetwork
-from metarec.meta.trainer import MetaLearningTrainer, NonFiniteLossError, clipped_step, make_adam
+from metarec.meta.trainer import RMSE, Judge, MetaLearningTrainer, NonFiniteLossError, clipped_step, make_adam
 
 __all__ = [
     "ENGINES",
+    "RMSE",
     "AdaptedNetwork",
     "BatchedMAML",
+    "Judge",
     "MetaLearner",
     "MetaLearningTrainer",
     "NetworkConfig",

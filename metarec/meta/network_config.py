@@ -14,7 +14,7 @@ from metarec.episodes import EpisodeBatch
 from metarec.fusion import NETWORKS, FusionNetwork
 from metarec.meta._base import Adapted, MetaLearner
 from metarec.meta.engines import make_engine
-from metarec.meta.trainer import MetaLearningTrainer
+from metarec.meta.trainer import RMSE, Judge, MetaLearningTrainer
 
 __all__ = ["NetworkConfig", "OnEpoch", "Shape", "TrainedNetwork"]
 
@@ -41,12 +41,12 @@ class TrainedNetwork(NamedTuple):
 
     Attributes:
         learner: the network in its engine, with the weights of its best epoch.
-        curves: name -> one number for each epoch. rmse: on validation users, on the unit scale, in the best epoch.
+        curves: name -> one number for each epoch. error: that of the judge on validation users, in the best epoch.
     """
 
     learner: MetaLearner
     curves: dict[str, list[float]]
-    rmse: float
+    error: float
 
 
 class NetworkConfig(Config):
@@ -105,12 +105,14 @@ class NetworkConfig(Config):
         validation: Sequence[EpisodeBatch],
         *,
         seed: int,
+        judge: Judge = RMSE,
         on_epoch: OnEpoch | None = None,
     ) -> TrainedNetwork:
         """Meta-learn the network on train users, with early stopping on validation users.
 
         Args:
             train: one batch for each domain. validation: the same, of other users.
+            judge: the error of the predictions for validation users; by default the RMSE on the unit scale.
         """
         learner = self.build(Shape.of(train[0]), seed)
         trainer = MetaLearningTrainer(learner, seed=seed)
@@ -121,6 +123,7 @@ class NetworkConfig(Config):
             learning_rate=self.outer_lr,
             batch_size=self.batch_size,
             patience=self.patience,
+            judge=judge,
             on_epoch=None if on_epoch is None else partial(on_epoch, learner),
         )
         return TrainedNetwork(learner, trainer.training_history, best)

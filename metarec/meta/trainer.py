@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -21,7 +21,16 @@ from metarec.meta._calls import Loss
 from metarec.meta._data import RegressionNetwork, Row, Task, TrainingData, as_batches, stack_tasks
 from metarec.meta.engines.batched import BatchedMetaLearner
 
-__all__ = ["MetaLearningTrainer", "NonFiniteLossError", "Validation", "clipped_step", "make_adam", "outer_step"]
+__all__ = [
+    "RMSE",
+    "Judge",
+    "MetaLearningTrainer",
+    "NonFiniteLossError",
+    "Validation",
+    "clipped_step",
+    "make_adam",
+    "outer_step",
+]
 
 PLATEAU_EPOCHS = 10
 MAX_GRADIENT_NORM = 1.0
@@ -55,16 +64,56 @@ class NonFiniteLossError(FloatingPointError):
         )
 
 
+class Judge(Protocol):
+    """An error of predictions for validation users, by which training stops early and keeps the best epoch.
+
+    Attributes:
+        name: a short one, such as "rmse"; the error of each epoch is in the history as ``val_<name>``.
+    """
+
+    @property
+    def name(self) -> str: ...
+
+    def __call__(self, predictions: Sequence[Tensor], queries: Sequence[FusionInputs]) -> float:
+        """The error; lower is better.
+
+        Args:
+            predictions: [T, N] for each validation batch, after adaptation, not clipped; any finite number in padding.
+            queries: the query rows of the same batches, in the order in which :meth:`MetaLearningTrainer.fit` got them.
+        """
+
+
+class _RootMeanSquare:
+    """The RMSE on the unit scale, predictions clipped to it, over all query rows of all users together.
+
+    Where targets lie outside of [0, 1], they are not on the unit scale and predictions are not clipped to it.
+    """
+
+    name = "rmse"
+
+    def __call__(self, predictions: Sequence[Tensor], queries: Sequence[FusionInputs]) -> float:
+        unit = all(bool(((query.targets >= 0) & (query.targets <= 1))[query.mask].all()) for query in queries)
+        squares = [
+            ((predicted.clamp(0, 1) if unit else predicted) - query.targets).square()[query.mask]
+            for predicted, query in zip(predictions, queries, strict=True)
+        ]
+        return float(torch.cat(squares).mean().sqrt())
+
+
+RMSE: Judge = _RootMeanSquare()
+"""The judge of ratings."""
+
+
 class Validation(NamedTuple):
     """The scores of a network on validation users, after adaptation.
 
     Attributes:
         loss: the meta-learner's loss.
-        rmse: on the unit scale, predictions clipped to it, over all query rows of all users together.
+        error: that of the judge.
     """
 
     loss: float
-    rmse: float
+    error: float
 
 
 class MetaLearningTrainer:
@@ -72,9 +121,9 @@ class MetaLearningTrainer:
 
     Learned inner rates are trained with the weights, their logarithms at ten times the outer rate. The gradient's norm
     is clipped at 1. The rate is halved after 10 epochs without progress on validation users; training stops after
-    `patience` such epochs and restores the best epoch's weights. Progress is a lower validation RMSE, not a lower loss:
-    trials with different loss weights are compared by RMSE, and the diversity and confidence parts of a loss can fall
-    while the predictions get worse.
+    `patience` such epochs and restores the best epoch's weights. Progress is a lower error of the judge, which is the
+    RMSE by default, and not a lower loss: trials with different loss weights are compared by that error, and the
+    diversity and confidence parts of a loss can fall while the predictions get worse.
 
     The same seed gives the same numbers, and torch's global generator is left as it was.
 
@@ -91,7 +140,8 @@ class MetaLearningTrainer:
 
     Attributes:
         training_history: one number per epoch of the latest training. "train_losses" (of a meta-learner the meta-loss),
-            "val_losses" and "val_rmse" from :meth:`fit`; "meta_losses" from :meth:`train_maml`.
+            "val_losses" and the judge's error, "val_rmse" by default, from :meth:`fit`; "meta_losses" from
+            :meth:`train_maml`.
 
     Raises:
         InputError: an argument breaks its rule.
@@ -145,6 +195,7 @@ class MetaLearningTrainer:
         learning_rate: float = 0.001,
         batch_size: int = 32,
         patience: int = 20,
+        judge: Judge = RMSE,
         on_epoch: Callable[[int, Mapping[str, float]], None] | None = None,
     ) -> float:
         """Train, and keep the best epoch on the validation users. The model is left in eval mode.
@@ -156,11 +207,13 @@ class MetaLearningTrainer:
             num_epochs: the most passes over the train tasks.
             learning_rate: the outer rate; batch_size: tasks per step, all of one domain.
             patience: epochs without progress after which training stops.
-            on_epoch: called with the epoch, from 0, and its "train_loss", "val_loss" and "val_rmse". An error that it
-                raises passes through, after the best weights are restored, so that a search can prune.
+            judge: the error of the predictions for validation users; by default the RMSE on the unit scale.
+            on_epoch: called with the epoch, from 0, and its "train_loss", "val_loss" and "val_rmse", or "val_" and the
+                name of another judge. An error that it raises passes through, after the best weights are restored, so
+                that a search can prune.
 
         Returns:
-            the best validation RMSE on the unit scale.
+            the best error on validation users.
 
         Raises:
             InputError: an argument breaks its rule.
@@ -173,21 +226,22 @@ class MetaLearningTrainer:
         optimizer = make_adam(learner, learning_rate)
         # It acts on the epoch after its patience.
         scheduler = ReduceLROnPlateau(optimizer, factor=0.5, patience=PLATEAU_EPOCHS - 1, threshold=0)
-        self._restart()
+        self._restart(judge)
+        curve = _curve_of(judge)
         best, best_epoch, best_weights = math.inf, 0, None
         try:
             with tqdm(range(num_epochs), desc="epochs", disable=not self.progress) as bar:
                 for epoch in bar:
                     train_loss = self.train_epoch(train, optimizer, batch_size=batch_size)
-                    score = self.validate(validation)
-                    self.training_history["val_losses"].append(score.loss)
-                    self.training_history["val_rmse"].append(score.rmse)
-                    if score.rmse < best:
-                        best, best_epoch, best_weights = score.rmse, epoch, copy.deepcopy(learner.state_dict())
-                    scheduler.step(score.rmse)
-                    bar.set_postfix(train_loss=train_loss, val_rmse=score.rmse, best=best)
+                    loss, error = self.validate(validation, judge)
+                    self.training_history["val_losses"].append(loss)
+                    self.training_history[curve].append(error)
+                    if error < best:
+                        best, best_epoch, best_weights = error, epoch, copy.deepcopy(learner.state_dict())
+                    scheduler.step(error)
+                    bar.set_postfix({"train_loss": train_loss, curve: error, "best": best})
                     if on_epoch is not None:
-                        on_epoch(epoch, {"train_loss": train_loss, "val_loss": score.loss, "val_rmse": score.rmse})
+                        on_epoch(epoch, {"train_loss": train_loss, "val_loss": loss, curve: error})
                     if epoch - best_epoch >= patience:
                         break
         finally:
@@ -224,16 +278,15 @@ class MetaLearningTrainer:
         self.training_history["train_losses"].append(mean)
         return mean
 
-    def validate(self, validation: TrainingData) -> Validation:
+    def validate(self, validation: TrainingData, judge: Judge = RMSE) -> Validation:
         """Adapt to each task's support and score its query rows; nothing is trained.
 
-        Where targets lie outside of [0, 1], they are not on the unit scale and predictions are not clipped to it.
-
         Raises:
-            NonFiniteLossError: the loss or the RMSE is not finite.
+            NonFiniteLossError: the loss or the error is not finite.
         """
         batches = as_batches(validation, self.device, "validation")
-        return validate(self._learner(), batches, epoch=max(0, len(self.training_history["train_losses"]) - 1))
+        epoch = max(0, len(self.training_history["train_losses"]) - 1)
+        return validate(self._learner(), batches, judge, epoch=epoch)
 
     def train_meta_fusion(
         self,
@@ -307,8 +360,9 @@ class MetaLearningTrainer:
         # Without inner steps a meta-learner trains on the query rows alone and does not use its inner rate.
         return BatchedMetaLearner(self.model, inner_lr=self.inner_lr, inner_steps=0, loss=self.loss or "fusion")
 
-    def _restart(self) -> None:
-        for name in ("train_losses", "val_losses", "val_rmse", "meta_losses"):
+    def _restart(self, judge: Judge = RMSE) -> None:
+        self.training_history.clear()
+        for name in ("train_losses", "val_losses", _curve_of(judge), "meta_losses"):
             self.training_history[name] = []
         self._generator = torch.Generator().manual_seed(self.seed)
 
@@ -357,19 +411,20 @@ def make_adam(learner: MetaLearner, learning_rate: float) -> torch.optim.Optimiz
     return torch.optim.Adam(groups, lr=learning_rate)
 
 
-def validate(learner: MetaLearner, batches: Sequence[EpisodeBatch], *, epoch: int) -> Validation:
+def validate(learner: MetaLearner, batches: Sequence[EpisodeBatch], judge: Judge, *, epoch: int) -> Validation:
     """See :meth:`MetaLearningTrainer.validate`; `epoch` is for messages."""
-    unit = all(bool(((b.query.targets >= 0) & (b.query.targets <= 1))[b.query.mask].all()) for b in batches)
-    squares, losses = [], []
+    predictions, losses = [], []
     for batch in batches:
+        parts = []
         for tasks in torch.arange(batch.num_tasks, device=batch.query.mask.device).split(VALIDATION_TASKS):
             support, query = batch.select(tasks)
             adapted = learner.adapt(support)
-            predicted = adapted.fuse(query).prediction
-            squares.append(((predicted.clamp(0, 1) if unit else predicted) - query.targets).square()[query.mask])
-            losses.append(task_means(_row_losses(learner, adapted, query, predicted), query.mask)[query.mask.any(-1)])
-    score = Validation(float(torch.cat(losses).mean()), float(torch.cat(squares).mean().sqrt()))
-    for name, value in zip(("the validation loss", "the validation RMSE"), score, strict=True):
+            parts.append(adapted.fuse(query).prediction)
+            losses.append(task_means(_row_losses(learner, adapted, query, parts[-1]), query.mask)[query.mask.any(-1)])
+        predictions.append(torch.cat(parts))
+    loss = float(torch.cat(losses).mean())
+    score = Validation(loss, judge(predictions, [batch.query for batch in batches]))
+    for name, value in zip(("the validation loss", f"the validation {judge.name}"), score, strict=True):
         if not math.isfinite(value):
             raise NonFiniteLossError(name, value, epoch=epoch, batch=None)
     return score
@@ -377,10 +432,14 @@ def validate(learner: MetaLearner, batches: Sequence[EpisodeBatch], *, epoch: in
 
 def _row_losses(learner: MetaLearner, adapted: AdaptedNetwork, query: FusionInputs, prediction: Tensor) -> Tensor:
     """[T, N] the meta-learner's loss of each row, computed from the predictions where it depends on nothing else."""
-    loss: str | Callable[..., Tensor] = learner.loss
-    network = learner.network
+    loss, network = learner.loss, learner.network
     if loss == "fusion" and type(network).row_losses is FusionNetwork.row_losses and not network.loss_weights:
-        loss = network.prediction_loss
+        return network.prediction_losses(prediction, query.targets, query.mask)
     if isinstance(loss, str) and loss in PREDICTION_LOSSES:
         return PREDICTION_LOSSES[loss](prediction, query.targets)
     return adapted.row_losses(query)
+
+
+def _curve_of(judge: Judge) -> str:
+    """The name of its error in the history and among an epoch's metrics."""
+    return f"val_{judge.name}"

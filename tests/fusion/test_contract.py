@@ -124,20 +124,22 @@ def test_the_loss_is_the_prediction_error_and_the_weighted_terms(name):
 def test_a_list_wise_loss_is_added_to_the_other_terms(name):
     terms = {option.removesuffix("_weight") for option in NETWORKS.get(name).searched_for("ranking")} & set(LOSS_TERMS)
     assert terms
-    inputs = draw_inputs(6, 9)
-    inputs = inputs._replace(targets=(inputs.targets < 0.3).float(), mask=inputs.context[..., 0] < 0.8)
+    inputs = draw_inputs(6, 9, dtype=torch.float64)
+    inputs = inputs._replace(targets=(inputs.targets < 0.3).double(), mask=inputs.context[..., 0] < 0.8)
     for loss, of_list in LIST_LOSSES.items():
         # The error of confidences is not part of it, whatever its weight.
         weights = {option: 0.0 for option in NETWORKS.get(name).searched if option.endswith("_weight")}
         weights |= {"confidence_weight": 0.5} if "confidence_weight" in weights else {}
-        plain = stirred(build(name, prediction_loss=loss, temperature=0.2, **weights))
-        expected = 0.2 * of_list(plain.fuse(inputs).prediction, inputs.targets, inputs.mask, 0.2)
+        plain = stirred(build(name, dtype=torch.float64, prediction_loss=loss, temperature=0.2, **weights))
+        expected = of_list(plain.fuse(inputs).prediction, inputs.targets, inputs.mask, 0.2)
         torch.testing.assert_close(plain.row_losses(inputs), expected)
         assert plain.list_wise
         one = FusionInputs(*(tensor[2] for tensor in inputs))
         torch.testing.assert_close(plain.row_losses(one), plain.row_losses(inputs)[2])
         for term in terms:
-            network = build(name, prediction_loss=loss, temperature=0.2, **weights | {f"{term}_weight": 0.25})
+            network = build(
+                name, dtype=torch.float64, prediction_loss=loss, temperature=0.2, **weights | {f"{term}_weight": 0.25}
+            )
             network.load_state_dict(plain.state_dict())
             added = network.row_losses(inputs) - expected
             if name != "attention":

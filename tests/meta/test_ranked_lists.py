@@ -5,9 +5,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from metarec.episodes import EpisodeBatch, FusionInputs
 from metarec.fusion import NETWORKS
 from metarec.fusion.losses import LIST_LOSSES
-from metarec.meta import make_engine
+from metarec.meta import NetworkConfig, make_engine
 from tests.fusion.conftest import build, stirred, with_terms
 from tests.meta.reference import apart, batch_sizes, draw_batch, gradient, loop
 
@@ -110,3 +111,60 @@ def test_one_user_alone_is_adapted_and_judged_as_among_others(loss, steps, make_
         rows = query.mask
         torch.testing.assert_close(alone.predict(query)[rows], together.predict(batch.query)[[task]][rows])
         torch.testing.assert_close(alone.row_losses(query)[rows], together.row_losses(batch.query)[[task]][rows])
+
+
+def two_kinds_of_users(seed, tasks=80):
+    """Lists that the first base orders for half of the users and the second for the others; the other base is noise.
+
+    Only the support rows tell which: no feature does.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    second = torch.rand(tasks, generator=generator) < 0.5
+
+    def rows(width, relevant):
+        targets = torch.zeros(tasks, width)
+        targets[:, :relevant] = 1
+        draws = 0.5 + 0.1 * torch.randn(tasks, width, 2, generator=generator)
+        right = torch.stack([~second, second], -1).unsqueeze(1)
+        predictions = draws + 0.2 * targets.unsqueeze(-1) * right
+        order = torch.rand(tasks, width, generator=generator).argsort(-1)
+        targets, predictions = targets.gather(-1, order), predictions.take_along_dim(order.unsqueeze(-1), 1)
+        return FusionInputs(
+            predictions, torch.zeros(tasks, width, 2, 1), torch.zeros(tasks, width, 1), targets, targets >= 0
+        )
+
+    return EpisodeBatch(rows(16, 4), rows(30, 5))
+
+
+class LackOfGain:
+    """1 - nDCG@10, where every relevant row is among the candidates."""
+
+    name = "lack_of_gain"
+
+    def __call__(self, predictions, queries):
+        discounts = 1 / torch.log2(torch.arange(10) + 2.0)
+        found = []
+        for scores, query in zip(predictions, queries, strict=True):
+            top = query.targets.gather(-1, scores.topk(10).indices)
+            ideal = query.targets.topk(10).values
+            found.append((top @ discounts) / (ideal @ discounts))
+        return 1 - float(torch.cat(found).mean())
+
+
+def test_adaptation_pays_where_the_support_shows_which_base_is_right():
+    train, validation = two_kinds_of_users(0), two_kinds_of_users(1)
+    test, judge = two_kinds_of_users(2), LackOfGain()
+    gains = {}
+    for steps in (0, 1, 3):
+        config = NetworkConfig(
+            options={"prediction_loss": "softmax", "dropout": 0.0, "hidden_dim": 8},
+            inner_lr=0.1,
+            inner_steps=steps,
+            learn_rates=True,
+            epochs=8,
+            outer_lr=0.02,
+        )
+        learner = config.fit([train], [validation], seed=0, judge=judge).learner
+        gains[steps] = 1 - judge([learner.adapt(test.support).fuse(test.query).prediction], [test.query])
+    assert gains[1] > gains[0] + 0.03, gains
+    assert gains[3] > gains[0] + 0.03, gains

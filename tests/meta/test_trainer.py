@@ -9,7 +9,7 @@ from metarec.episodes import EpisodeBatch
 from metarec.errors import InputError
 from metarec.fusion import FusionNetwork
 from metarec.fusion.losses import task_means
-from metarec.meta import MetaLearningTrainer, NonFiniteLossError, make_engine
+from metarec.meta import MetaLearningTrainer, NetworkConfig, NonFiniteLossError, make_engine
 from metarec.meta import trainer as trainer_module
 from metarec.meta.trainer import LOG_RATES_FACTOR, Validation, make_adam
 
@@ -67,7 +67,7 @@ def test_the_best_weights_are_restored(learnable, make_network):
     # A rate at which the curve goes up and down.
     best = trainer.fit(train, validation, num_epochs=12, learning_rate=0.3)
     assert trainer.training_history["val_rmse"][-1] != best
-    assert trainer.validate(validation).rmse == pytest.approx(best, rel=1e-6)
+    assert trainer.validate(validation).error == pytest.approx(best, rel=1e-6)
     assert not trainer.model.training
 
 
@@ -97,11 +97,76 @@ def test_learned_rates_have_a_larger_outer_rate(make_batch, make_network):
     assert {id(p) for p in weights["params"]} == {id(p) for p in learner.network.parameters()}
 
 
+class Misses:
+    """The share of users whose highest prediction is not for their highest target."""
+
+    name = "misses"
+
+    def __init__(self):
+        self.seen = []
+
+    def __call__(self, predictions, queries):
+        self.seen.append(
+            [(predicted.shape, query.targets) for predicted, query in zip(predictions, queries, strict=True)]
+        )
+        highest = [
+            [numbers.masked_fill(~query.mask, -9).argmax(-1) for numbers in (predicted, query.targets)]
+            for predicted, query in zip(predictions, queries, strict=True)
+        ]
+        return float(torch.cat([ours != theirs for ours, theirs in highest]).double().mean())
+
+
+def test_a_judge_decides_about_the_best_epoch(learnable, make_network, monkeypatch):
+    monkeypatch.setattr(trainer_module, "VALIDATION_TASKS", 7)
+    validation = [learnable(1, tasks=9), learnable(2, tasks=5)]
+    judge, seen = Misses(), []
+    trainer = make_trainer(make_network, learnable(0), stirred=False)
+    best = trainer.fit(
+        learnable(0),
+        validation,
+        num_epochs=12,
+        learning_rate=0.1,
+        judge=judge,
+        on_epoch=lambda _, metrics: seen.append(metrics["val_misses"]),
+    )
+    history = trainer.training_history
+    assert list(history) == ["train_losses", "val_losses", "val_misses", "meta_losses"]
+    assert history["val_misses"] == seen
+    assert best == min(seen) < max(seen)
+    # Each batch is whole and in its place, however many tasks are adapted at once.
+    for calls in judge.seen:
+        assert [shape for shape, _ in calls] == [part.query.targets.shape for part in validation]
+        assert all(torch.equal(found, part.query.targets) for (_, found), part in zip(calls, validation, strict=True))
+    assert trainer.validate(validation, judge).error == best
+    # Without one it is the RMSE, and the history of the judge before is gone.
+    assert trainer.fit(learnable(0), validation, num_epochs=1) == trainer.training_history["val_rmse"][0]
+    assert "val_misses" not in trainer.training_history
+
+
+def test_the_judge_of_a_configuration_is_that_of_its_training(learnable):
+    judge = Misses()
+    trained = NetworkConfig(epochs=3).fit([learnable(0)], [learnable(1)], seed=0, judge=judge)
+    assert trained.error == min(trained.curves["val_misses"])
+    assert len(judge.seen) == 3
+
+
+def test_an_error_of_the_judge_that_is_not_finite_is_named(learnable, make_network):
+    class Lost(Misses):
+        def __call__(self, predictions, queries):
+            return math.nan
+
+    trainer = make_trainer(make_network, learnable(0))
+    with pytest.raises(
+        NonFiniteLossError, match=r"the validation misses must be finite but is nan in epoch 0, validation"
+    ):
+        trainer.fit(learnable(0), learnable(1), num_epochs=1, judge=Lost())
+
+
 def test_training_stops_without_progress(learnable, make_network, monkeypatch):
     train = learnable(0)
     trainer = make_trainer(make_network, train)
     scores = iter([0.5, 0.4, 0.45, 0.41, 0.4, 0.39])
-    monkeypatch.setattr(trainer, "validate", lambda _: trainer_module.Validation(1.0, next(scores)))
+    monkeypatch.setattr(trainer, "validate", lambda *_: trainer_module.Validation(1.0, next(scores)))
     assert trainer.fit(train, train, num_epochs=50, patience=3) == 0.4
     assert trainer.training_history["val_rmse"] == [0.5, 0.4, 0.45, 0.41, 0.4]
 
@@ -109,7 +174,7 @@ def test_training_stops_without_progress(learnable, make_network, monkeypatch):
 def test_the_rate_is_halved_without_progress(learnable, make_network, monkeypatch):
     train = learnable(0, tasks=2)
     trainer = make_trainer(make_network, train)
-    monkeypatch.setattr(trainer, "validate", lambda _: trainer_module.Validation(1.0, 0.5))
+    monkeypatch.setattr(trainer, "validate", lambda *_: trainer_module.Validation(1.0, 0.5))
     rates = []
     real = trainer.train_epoch
     monkeypatch.setattr(
@@ -186,7 +251,7 @@ def test_validation_pools_rows_and_counts_the_whole_loss(make_batch, make_networ
     prediction = trainer.model.adapt(batch.support).predict(batch.query)
     error = (prediction - batch.query.targets)[batch.query.mask]
     assert len(error) == 12
-    assert score.rmse == pytest.approx(error.square().mean().sqrt().item())
+    assert score.error == pytest.approx(error.square().mean().sqrt().item())
     # The meta-loss has the confidence part in it, which validation must not drop.
     assert score.loss == pytest.approx(trainer.model.meta_loss(batch).item())
 
@@ -225,7 +290,7 @@ def test_a_callback_sees_each_epoch_and_may_stop_the_training(learnable, make_ne
     assert [metrics["val_rmse"] for _, metrics in seen] == history["val_rmse"]
     assert [metrics["train_loss"] for _, metrics in seen] == history["train_losses"]
     assert [metrics["val_loss"] for _, metrics in seen] == history["val_losses"]
-    assert trainer.validate(validation).rmse == pytest.approx(min(history["val_rmse"]), rel=1e-6)
+    assert trainer.validate(validation).error == pytest.approx(min(history["val_rmse"]), rel=1e-6)
 
 
 def test_the_error_of_a_non_finite_loss_names_epoch_and_batch(learnable, make_network):
@@ -298,8 +363,8 @@ def test_meta_fusion_takes_single_rows(learnable, make_network):
     assert history is trainer.training_history
     assert history["val_rmse"][-1] < history["val_rmse"][0]
     # Single rows and whole episodes hold the same query rows.
-    assert trainer.validate(rows_as_dicts(validation)).rmse == pytest.approx(
-        trainer.validate(validation).rmse, rel=1e-5
+    assert trainer.validate(rows_as_dicts(validation)).error == pytest.approx(
+        trainer.validate(validation).error, rel=1e-5
     )
 
 
@@ -331,7 +396,7 @@ def test_ratings_off_the_unit_scale_are_not_clipped(learnable, make_network):
     network = make_network(train)
     torch.nn.init.constant_(network.head[-1].bias, 4.0)
     torch.nn.init.zeros_(network.head[-1].weight)
-    assert MetaLearningTrainer(network).validate(rows).rmse == pytest.approx(0, abs=1e-6)
+    assert MetaLearningTrainer(network).validate(rows).error == pytest.approx(0, abs=1e-6)
 
 
 def sine_tasks(seed, batches=3, tasks=6):

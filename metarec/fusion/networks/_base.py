@@ -173,13 +173,9 @@ class FusionNetwork(nn.Module, metaclass=ABCMeta):
         return losses
 
     def prediction_losses(self, prediction: Tensor, targets: Tensor, mask: Tensor) -> Tensor:
-        """[...] the part of the network's own loss that depends on the predictions alone, for each row.
-
-        A list-wise loss is multiplied by the temperature. At every temperature its gradient is then of the size of a
-        rating's error, so that the ranges of inner rates and of the other terms' weights fit both tasks.
-        """
+        """[...] the part of the network's own loss that depends on the predictions alone, for each row."""
         if self.list_wise:
-            return self.temperature * LIST_LOSSES[self.prediction_loss](prediction, targets, mask, self.temperature)
+            return LIST_LOSSES[self.prediction_loss](prediction, targets, mask, self.temperature)
         return PREDICTION_LOSSES[self.prediction_loss](prediction, targets)
 
     def _set_loss(self, prediction_loss: str, *, temperature: float, **weights: float) -> None:

@@ -100,7 +100,7 @@ class NetworkObjective(RecordedObjective):
         return learner
 
     def value_of(self, params: Mapping[str, Any]) -> float:
-        return self.fit(params).rmse
+        return self.fit(params).error
 
     def _evaluate(self, trial: optuna.Trial, params: Mapping[str, Any], record: TrialRun) -> TrialResult:
         spec, measure = self.spec, self.spec.measure

@@ -59,10 +59,10 @@ def _curve(
     """The sum of squared validation errors before the first epoch and after each; infinite where training diverges."""
     trainer = MetaLearningTrainer(learner)
     rows = int(validation.query.mask.sum())
-    yield rows * trainer.validate(validation).rmse ** 2
+    yield rows * trainer.validate(validation).error ** 2
     try:
         for _ in epochs(learner, train, count):
-            yield rows * trainer.validate(validation).rmse ** 2
+            yield rows * trainer.validate(validation).error ** 2
     except NonFiniteLossError:
         yield math.inf
 
