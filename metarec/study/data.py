@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from metarec.errors import InputError
-from metarec.ratings import Domain, rated_domains, read_domain, simulate_domains
+from metarec.ratings import Domain, rated_domains, read_domain, simulate_domains, simulate_implicit_domains
 from metarec.registry import suggest
-from metarec.study.spec import SIMULATED, StudySpec
+from metarec.study.spec import SIMULATED, SIMULATED_EVENTS, StudySpec
 
 __all__ = ["choose_target", "data_of", "domains_of", "identity_of", "read_data", "settled"]
 
@@ -22,9 +22,11 @@ def read_data(spec: StudySpec) -> dict[str, Domain]:
         InputError: a file, a row or a name is wrong.
     """
     if isinstance(spec.domains, str):
-        if spec.domains != SIMULATED:
-            raise InputError(f'domains must be "{SIMULATED}" or a mapping NAME: PATH but got "{spec.domains}"')
-        return simulate_domains(spec.seed)
+        worlds = {SIMULATED: simulate_domains, SIMULATED_EVENTS: simulate_implicit_domains}
+        if spec.domains not in worlds:
+            names = " or ".join(f'"{name}"' for name in worlds)
+            raise InputError(f'domains must be {names} or a mapping NAME: PATH but got "{spec.domains}"')
+        return worlds[spec.domains](spec.seed)
     domains = {}
     for name, path in spec.domains.items():
         scale = spec.scale.get(name) if isinstance(spec.scale, dict) else spec.scale

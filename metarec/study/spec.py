@@ -30,9 +30,9 @@ from metarec.study._yaml import SPEC, check_depth, plain_values
 from metarec.study.fusion_spec import FusionSpec
 from metarec.study.transfer_spec import STRATEGY, TransferSpec
 
-__all__ = ["SIMULATED", "StudySpec", "find_spec", "load_spec", "stored_spec"]
+__all__ = ["SIMULATED", "SIMULATED_EVENTS", "StudySpec", "find_spec", "load_spec", "stored_spec"]
 
-SIMULATED = "simulated"
+SIMULATED, SIMULATED_EVENTS = "simulated", "simulated-events"
 
 STUDIES = Path(metarec.__file__).parent.parent / "studies"
 
@@ -69,7 +69,7 @@ class StudySpec(_Part):
     task: Task | None = None
     "What is predicted: rating or ranking. By default ratings, or a ranking where the target has only events."
     domains: str | dict[str, str] = SIMULATED
-    "The simulated world, or name: path of each domain's ratings (--data NAME=PATH)."
+    "A simulated world (simulated, or simulated-events), or name: path of each domain's table (--data NAME=PATH)."
     target: str | None = None
     "The domain of the search; a single domain is the target."
     scale: str | dict[str, str] | None = None
