@@ -17,7 +17,6 @@ from metarec.evaluation.metrics import (
     Scores,
     paired_gains,
     prediction_rows,
-    rmse_gain,
     scores,
     squared_errors,
 )
@@ -108,17 +107,19 @@ class Measure(ABC):
         """The first metric of some users, from the total of their sums and the number of their rows."""
 
     @abstractmethod
-    def gain(self, ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
-        """How much better the first metric behind `ours` is than that behind `theirs`, in percent, from totals."""
+    def paired_gains(self, ours: np.ndarray, theirs: pd.DataFrame, *, seed: int) -> dict[str, Gain]:
+        """The gain over each column of `theirs` in percent of the first metric, with a paired bootstrap over users.
+
+        A model over which there is no gain in percent is left out.
+
+        Args:
+            ours: [U] the sums of each user. theirs: [U] those of every other model, a column each.
+        """
 
     def gains(self, by_user: ByUser, *, seed: int = 0) -> dict[str, Gain]:
-        """metarec's gain over every other model, see :func:`~metarec.evaluation.metrics.paired_gains`.
-
-        A model whose metric is 0 where more is better has no gain in percent, and is left out.
-        """
-        sums = by_user.sums
-        others = [name for name in sums.columns.drop(METAREC) if not self.maximised or sums[name].sum() > 0]
-        return paired_gains(sums[METAREC].to_numpy(), sums[others], gain=self.gain, seed=seed)
+        """metarec's gain over every other model."""
+        ours = by_user.sums[METAREC].to_numpy()
+        return self.paired_gains(ours, by_user.sums.drop(columns=METAREC), seed=seed)
 
     def best_first(self, table: Mapping[str, Scores]) -> list[tuple[str, Scores]]:
         """The models with their scores, the best first."""
@@ -187,8 +188,8 @@ class _RatingMeasure(Measure):
     def value(self, total: float, rows: int) -> float:
         return float(np.sqrt(total / rows))
 
-    def gain(self, ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
-        return rmse_gain(ours, theirs)
+    def paired_gains(self, ours: np.ndarray, theirs: pd.DataFrame, *, seed: int) -> dict[str, Gain]:
+        return paired_gains(ours, theirs, seed=seed)
 
 
 class _RankingMeasure(Measure):
@@ -231,27 +232,24 @@ class _RankingMeasure(Measure):
         return pd.concat(parts, ignore_index=True)
 
     def judge(self, episodes: Episodes, predictions: Mapping[str, np.ndarray]) -> Judged:
-        from metarec.fusion.ranks import RelevantRanks, hit, mrr, ndcg, recall
+        from metarec.evaluation.ranking import ranking_rows
 
-        query = episodes.batch.query
-        targets, mask = query.targets.numpy(), query.mask.numpy()
-        table, by_user = {}, {}
-        for model, values in predictions.items():
-            ranks = RelevantRanks.of(values, targets, mask, episodes.relevant)
-            by_user[model] = ndcg(ranks, 10)
-            of_users = by_user[model], recall(ranks, 20), mrr(ranks), hit(ranks, 10)
-            means = {name: float(own.mean()) for name, own in zip(self.metrics, of_users, strict=True)}
-            table[model] = Scores(means, len(episodes))
+        found = ranking_rows(episodes, predictions)
+        table = {
+            str(model): Scores({name: float(own[name].mean()) for name in self.metrics}, len(own))
+            for model, own in found.groupby("model", sort=False)
+        }
+        by_user = {str(model): own[self.key].to_numpy() for model, own in found.groupby("model", sort=False)}
         sums = pd.DataFrame(by_user, index=pd.Index(episodes.users, name="user"))
-        ones = pd.Series(1, index=sums.index)
-        return Judged(self.rows(episodes, predictions), table, ByUser(sums, ones), "")
+        return Judged(self.rows(episodes, predictions), table, ByUser(sums, pd.Series(1, index=sums.index)), "")
 
     def value(self, total: float, rows: int) -> float:
         return float(total / rows)
 
-    def gain(self, ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
-        gain: np.ndarray = 100 * (ours - theirs) / np.maximum(theirs, 1e-12)
-        return gain
+    def paired_gains(self, ours: np.ndarray, theirs: pd.DataFrame, *, seed: int) -> dict[str, Gain]:
+        from metarec.evaluation.ranking import paired_ndcg_gains
+
+        return paired_ndcg_gains(ours, theirs, seed=seed)
 
 
 RATING = _RatingMeasure()

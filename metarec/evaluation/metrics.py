@@ -21,7 +21,6 @@ __all__ = [
     "base_unit_predictions",
     "paired_gains",
     "prediction_rows",
-    "rmse_gain",
     "scores",
     "squared_errors",
 ]
@@ -167,28 +166,14 @@ def squared_errors(rows: pd.DataFrame) -> pd.DataFrame:
     return (errors**2).groupby(rows["user"], sort=False).sum()
 
 
-def rmse_gain(ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
-    """How much lower the RMSE behind `ours` is than that behind `theirs`, in percent, from sums of squared errors."""
-    gain: np.ndarray = 100 * (1 - np.sqrt(ours / np.maximum(theirs, 1e-300)))
-    return gain
-
-
-def paired_gains(
-    ours: np.ndarray,
-    theirs: pd.DataFrame,
-    *,
-    gain: Callable[[np.ndarray, np.ndarray], np.ndarray] = rmse_gain,
-    seed: int = 0,
-) -> dict[str, Gain]:
-    """How much better the metric behind `ours` is than that behind each column of `theirs`, in percent.
+def paired_gains(ours: np.ndarray, theirs: pd.DataFrame, *, seed: int = 0) -> dict[str, Gain]:
+    """How much lower the RMSE behind `ours` is than that behind each column of `theirs`, in percent.
 
     The interval is a percentile bootstrap over users (Efron, Tibshirani 1993), because the rows of one user are not
     independent.
 
     Args:
-        ours: [U] each user's part in the metric, such as the sum of squared errors. theirs: [U] the same of every other
-            model, a column each.
-        gain: makes percent of the totals of both.
+        ours: [U] each user's sum of squared errors. theirs: [U] the same of every other model, a column each.
     """
     number = len(ours)
     draws = np.random.default_rng(seed).multinomial(number, np.full(number, 1 / number), size=RESAMPLES)
@@ -196,6 +181,10 @@ def paired_gains(
     result = {}
     for model, column in theirs.items():
         other = column.to_numpy()
-        low, high = np.percentile(gain(ours_drawn, draws @ other), [2.5, 97.5])
-        result[str(model)] = Gain(float(gain(ours.sum(), other.sum())), float(low), float(high))
+        low, high = np.percentile(_percent(ours_drawn, draws @ other), [2.5, 97.5])
+        result[str(model)] = Gain(float(_percent(ours.sum(), other.sum())), float(low), float(high))
     return result
+
+
+def _percent(ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
+    return 100 * (1 - np.sqrt(ours / np.maximum(theirs, 1e-300)))

@@ -11,7 +11,7 @@ import pandas as pd
 
 from metarec.episodes import Episodes
 from metarec.evaluation.measures import ByUser, Measure
-from metarec.evaluation.metrics import METAREC, paired_gains
+from metarec.evaluation.metrics import METAREC
 from metarec.ratings import Domain
 
 __all__ = ["FEW_USERS", "MEASURES", "UserMeasure", "behaviour_of", "reference_of", "segment_table", "thirds"]
@@ -176,7 +176,10 @@ def segment_table(
             if own.sums.empty:
                 continue
             sums, rows = own.sums, int(own.rows.sum())
-            (gain,) = paired_gains(sums[METAREC].to_numpy(), sums[[reference]], gain=measure.gain, seed=seed).values()
+            gains = measure.paired_gains(sums[METAREC].to_numpy(), sums[[reference]], seed=seed)
+            if reference not in gains:
+                continue
+            gain = gains[reference]
             values = behaviour.loc[users, name]
             mean_weights = {} if weights is None else weights.reindex(users).mean().add_prefix(WEIGHT).to_dict()
             lines.append(

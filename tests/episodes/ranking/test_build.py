@@ -3,8 +3,8 @@
 import numpy as np
 import pandas as pd
 import pytest
-from metarec.bases.ranking import Histories, fit_ranking_base
 
+from metarec.bases.ranking import Histories, fit_ranking_base
 from metarec.episodes import EpisodeSettings, assign_roles, fold_roles
 from metarec.episodes.ranking import RankingSettings, RankingTaskMaker, _build, build_ranking_episodes
 from metarec.errors import InputError
