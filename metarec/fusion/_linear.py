@@ -14,13 +14,16 @@ from metarec.fusion._combiner import Rows
 __all__ = ["Design", "LinearCombination", "Standardiser", "everything", "predictions_only"]
 
 Design = Callable[[Rows], np.ndarray]
+"""A module-level function from R rows to [R, D] columns."""
 
 
 def predictions_only(rows: Rows) -> np.ndarray:
+    """[R, A] the bases' predictions."""
     return rows.predictions
 
 
 def everything(rows: Rows) -> np.ndarray:
+    """[R, A + A * F + C] predictions, all features of the bases, and the context."""
     flat = rows.algorithm_features.reshape(len(rows.mean), -1)
     return np.concatenate([rows.predictions, flat, rows.context], axis=1)
 

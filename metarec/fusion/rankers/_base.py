@@ -52,8 +52,8 @@ class Lists(NamedTuple):
     def rows(self, mask: np.ndarray | None = None) -> Rows:
         """The candidates as flat rows, all or those of a mask [T, N]."""
         chosen = self.mask if mask is None else mask
-        values = (self.predictions, self.mean, self.algorithm_features, self.context)
-        return Rows(*(each[chosen] for each in values), np.nonzero(chosen)[0])
+        flat = (self.predictions[chosen], self.mean[chosen], self.algorithm_features[chosen], self.context[chosen])
+        return Rows(*flat, np.nonzero(chosen)[0])
 
 
 class Judged(NamedTuple):
