@@ -20,6 +20,7 @@ from metarec.evaluation.metrics import (
     scores,
     squared_errors,
 )
+from metarec.evaluation.ranking import NDCG, RANKING_METRICS, paired_ndcg_gains, ranking_rows
 
 __all__ = ["LISTED", "RANKING", "RATING", "ByUser", "Judged", "Measure", "measure_of"]
 
@@ -196,9 +197,9 @@ class _RankingMeasure(Measure):
     """Means over users of metrics of their lists. A relevant item that no base proposed is missed."""
 
     task = "ranking"
-    key, label, direction = "ndcg@10", "nDCG@10", "maximize"
-    metrics: ClassVar = {"ndcg@10": "nDCG@10", "recall@20": "recall@20", "mrr": "MRR", "hit@10": "hit@10"}
-    metric, validation = "ndcg@10", "validation_ndcg@10"
+    key, label, direction = NDCG, "nDCG@10", "maximize"
+    metrics: ClassVar = {name: metric.label for name, metric in RANKING_METRICS.items() if metric.printed}
+    metric, validation = NDCG, f"validation_{NDCG}"
     curve = "val_ndcg"
     noun = "value"
     axis = "nDCG@10"
@@ -232,8 +233,6 @@ class _RankingMeasure(Measure):
         return pd.concat(parts, ignore_index=True)
 
     def judge(self, episodes: Episodes, predictions: Mapping[str, np.ndarray]) -> Judged:
-        from metarec.evaluation.ranking import ranking_rows
-
         found = ranking_rows(episodes, predictions)
         table = {
             str(model): Scores({name: float(own[name].mean()) for name in self.metrics}, len(own))
@@ -247,8 +246,6 @@ class _RankingMeasure(Measure):
         return float(total / rows)
 
     def paired_gains(self, ours: np.ndarray, theirs: pd.DataFrame, *, seed: int) -> dict[str, Gain]:
-        from metarec.evaluation.ranking import paired_ndcg_gains
-
         return paired_ndcg_gains(ours, theirs, seed=seed)
 
 

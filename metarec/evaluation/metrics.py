@@ -19,6 +19,7 @@ __all__ = [
     "Metric",
     "Scores",
     "base_unit_predictions",
+    "drawn_gains",
     "paired_gains",
     "prediction_rows",
     "scores",
@@ -135,7 +136,7 @@ def scores(rows: pd.DataFrame, span: float) -> dict[str, Scores]:
 
 
 class Gain(NamedTuple):
-    """How much better one model's first metric is than another's, in percent, with a 95 % interval.
+    """How much better one model's metric is than another's, in percent, with a 95 % interval.
 
     >>> print(Gain(1.0, 0.25, 1.75))
     +1.00 % [+0.25, +1.75]
@@ -175,14 +176,26 @@ def paired_gains(ours: np.ndarray, theirs: pd.DataFrame, *, seed: int = 0) -> di
     Args:
         ours: [U] each user's sum of squared errors. theirs: [U] the same of every other model, a column each.
     """
+    return drawn_gains(ours, theirs, _percent, seed=seed)
+
+
+def drawn_gains(
+    ours: np.ndarray, theirs: pd.DataFrame, percent: Callable[[Any, Any], Any], *, seed: int
+) -> dict[str, Gain]:
+    """The gain over each column of `theirs`, with the percentile bootstrap over users.
+
+    Args:
+        ours: [U] a number of each user. theirs: [U] the same of every other model, a column each.
+        percent: from the sums of `ours` and of a column over users, each a number or [draws], to the gain in percent.
+    """
     number = len(ours)
     draws = np.random.default_rng(seed).multinomial(number, np.full(number, 1 / number), size=RESAMPLES)
     ours_drawn = draws @ ours
     result = {}
     for model, column in theirs.items():
         other = column.to_numpy()
-        low, high = np.percentile(_percent(ours_drawn, draws @ other), [2.5, 97.5])
-        result[str(model)] = Gain(float(_percent(ours.sum(), other.sum())), float(low), float(high))
+        low, high = np.percentile(percent(ours_drawn, draws @ other), [2.5, 97.5])
+        result[str(model)] = Gain(float(percent(ours.sum(), other.sum())), float(low), float(high))
     return result
 
 

@@ -21,6 +21,7 @@ from metarec.evaluation.measures import Measure, measure_of
 from metarec.evaluation.metrics import METAREC
 from metarec.files import open_regular
 from metarec.fusion import Choice, IntRange, Limits, Parameter, RealRange, Task
+from metarec.fusion.rankers import RANKERS
 from metarec.fusion.stackers import STACKERS
 from metarec.meta import ENGINES
 from metarec.model.contrasts import CONTRASTS
@@ -439,11 +440,7 @@ def _bases(task: Task | None) -> Registry:
 
 def _baselines(task: Task | None) -> Registry:
     """The stackers of a task, in ranking the rankers."""
-    if task != "ranking":
-        return STACKERS
-    from metarec.fusion.rankers import RANKERS
-
-    return RANKERS
+    return RANKERS if task == "ranking" else STACKERS
 
 
 def _are_names(value: Any) -> TypeGuard[list[str]]:

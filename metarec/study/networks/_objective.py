@@ -17,7 +17,8 @@ from optuna.trial import FrozenTrial
 from metarec.episodes import EpisodeBatch, Episodes, FusionInputs
 from metarec.evaluation.metrics import METAREC, base_unit_predictions
 from metarec.files import read_kept, write_kept
-from metarec.meta import MetaLearner, NetworkConfig, OnEpoch, Shape, TrainedNetwork
+from metarec.fusion.ranks import RankingJudge
+from metarec.meta import RMSE, Judge, MetaLearner, NetworkConfig, OnEpoch, Shape, TrainedNetwork
 from metarec.search.pruning import progress_of
 from metarec.study.recorded_trial import CURVES, RecordedObjective, TrialResult
 from metarec.study.reporter import TrialPictures
@@ -72,15 +73,12 @@ class NetworkObjective(RecordedObjective):
         """Meta-learn the network of these parameters with early stopping on the validation users."""
         train = [episodes.batch for episodes in self.train.values()]
         config = network_config(self.spec, params)
-        return config.fit(train, [self.validation.batch], seed=self.spec.seed, on_epoch=on_epoch, **self._judge())
+        return config.fit(train, [self.validation.batch], seed=self.spec.seed, judge=self._judge, on_epoch=on_epoch)
 
-    def _judge(self) -> dict[str, Any]:
-        """The error by which training stops; the trainer's own for ratings."""
-        if self.spec.task != "ranking":
-            return {}
-        from metarec.fusion.ranks import RankingJudge
-
-        return {"judge": RankingJudge([self.validation.relevant])}
+    @property
+    def _judge(self) -> Judge:
+        """The error by which training stops."""
+        return RMSE if self.validation.relevant is None else RankingJudge([self.validation.relevant])
 
     def weights(self, number: int) -> Path:
         """The file of a finished trial's network, with its inner rates if they are learned."""

@@ -22,6 +22,7 @@ from metarec.evaluation.engine_check import check_engines
 from metarec.evaluation.insight import Insight, crowd_of, look_into
 from metarec.evaluation.metrics import METAREC, base_unit_predictions
 from metarec.evaluation.segments import behaviour_of
+from metarec.fusion import Task
 from metarec.fusion.stackers import Stacker
 from metarec.meta import MetaLearner, NetworkConfig, NonFiniteLossError
 from metarec.model import FusedRecommender, Fusion, FusionConfig, fit_stacker, save_model
@@ -140,8 +141,8 @@ class SearchedNetworks(Searched):
 
     def _fit(self, domain: str, configs: Mapping[str, NetworkConfig], networks: Mapping[str, MetaLearner]) -> Fusion:
         spec = self.prepared.spec
-        members = {"networks": dict(configs), "stackers": tuple(dict.fromkeys(spec.baselines))}
-        config = FusionConfig(**members, **({"task": "ranking"} if spec.task == "ranking" else {}))
+        task: Task = spec.task or "rating"
+        config = FusionConfig(task=task, networks=dict(configs), stackers=tuple(dict.fromkeys(spec.baselines)))
         episodes, stackers = self.prepared.episodes[domain], self.stackers.get(domain)
         return Fusion(config, seed=spec.seed).fit(episodes, networks=networks, stackers=stackers)
 
