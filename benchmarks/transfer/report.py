@@ -47,7 +47,7 @@ def markdown(report: Mapping[str, Any], lines: Mapping[Line, Section]) -> str:
         lines: the sections of the leave-one-out part.
     """
     controls = report["controls"]
-    how = _HOW.format(controls=", ".join(controls), averaged=", ".join(AVERAGED), oracle=ORACLE_USERS)
+    how = _HOW.format(controls=", ".join(controls), averaged=", ".join(AVERAGED["rating"]), oracle=ORACLE_USERS)
     if report["left_out"]:
         how += _LEFT_OUT.format(names=", ".join(report["left_out"]))
     parts = ["# Transfer between domains", how, "## Bars"]

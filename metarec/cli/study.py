@@ -28,6 +28,10 @@ def study(
         typer.Option(metavar="NAME=PATH", help="Ratings of a domain, in place of the spec's; may be repeated."),
     ] = None,
     target: Annotated[str | None, typer.Option(metavar="NAME", help="The domain of the search.")] = None,
+    task: Annotated[
+        str | None,
+        typer.Option(metavar="TASK", help="rating or ranking; by default ratings, or a ranking of events without any."),
+    ] = None,
     trials: Annotated[int | None, typer.Option(metavar="N", help="Total number of trials.")] = None,
     workers: Annotated[int | None, typer.Option(metavar="N", help="Processes that run trials.")] = None,
     seed: Annotated[int | None, typer.Option(metavar="N", help="Seed of all random draws.")] = None,
@@ -72,7 +76,14 @@ def study(
     the stores agree after an accident, replay computes one trial again, report writes the page of a
     finished study again.
     """
-    options: dict[str, Any] = {"trials": trials, "workers": workers, "seed": seed, "timeout": timeout, "target": target}
+    options: dict[str, Any] = {
+        "trials": trials,
+        "workers": workers,
+        "seed": seed,
+        "timeout": timeout,
+        "target": target,
+        "task": task,
+    }
     overrides = {key: value for key, value in options.items() if value is not None}
     if data:
         overrides["domains"] = named_paths(data)

@@ -90,8 +90,10 @@ def show_where(console: Console, result: StudyResult, tracking_uri: str) -> None
 def _test_table(domain: str, outcome: DomainResult, target: str) -> Table:
     measure, some = outcome.measure, outcome.scores[METAREC]
     role = "" if domain == target else " (source)"
+    scale = f", scale {outcome.scale}" if outcome.scale else ""
+    ratings = "" if some.n_ratings is None else f", {some.n_ratings:,} ratings"
     table = Table(
-        title=f"{domain}{role}, scale {outcome.scale}: {some.n_users:,} test users, {some.n_ratings:,} ratings",
+        title=f"{domain}{role}{scale}: {some.n_users:,} test users{ratings}",
         title_justify="left",
     )
     table.add_column("model")

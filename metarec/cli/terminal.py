@@ -132,10 +132,12 @@ class ProgressLine:
 def show_data(console: Console, domains: Mapping[str, Domain]) -> None:
     """A line for each domain."""
     for name, domain in domains.items():
+        size = f"{len(domain.ratings):,}"
+        feedback = f"{size} events" if domain.scale is None else f"{size} ratings, scale {domain.scale}"
         console.print(
             as_text(
-                f"{name}: {domain.num_users:,} users, {domain.num_items:,} items, {len(domain.ratings):,} ratings, "
-                f"scale {domain.scale}, {'timestamps' if domain.has_timestamps else 'no timestamps'}, "
+                f"{name}: {domain.num_users:,} users, {domain.num_items:,} items, {feedback}, "
+                f"{'timestamps' if domain.has_timestamps else 'no timestamps'}, "
                 f"{'item features' if domain.items is not None else 'no item features'}"
             )
         )

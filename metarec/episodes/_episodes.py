@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from metarec.errors import InputError
 from metarec.ratings import RatingScale
 
 __all__ = ["EpisodeBatch", "Episodes", "FusionInputs"]
@@ -69,6 +70,8 @@ class Episodes:
         query_fallback: [T, N] the unit-scale prediction in place of a base's NaN, from shrunk means. It scores a base's
             NaN rows, so that every model is scored on the same rows.
         query_ratings: [T, N] the true ratings in the domain's own units, as they were read; 0 in padding.
+        relevant: of ranking, [T] the number of each user's relevant items in the whole catalogue, also of those that no
+            base proposed; None of rating.
     """
 
     domain: str
@@ -82,11 +85,20 @@ class Episodes:
     query_items: np.ndarray
     query_fallback: Tensor
     query_ratings: np.ndarray
+    relevant: np.ndarray | None = None
+
+    @property
+    def task(self) -> Literal["rating", "ranking"]:
+        """What is predicted."""
+        return "rating" if self.relevant is None else "ranking"
 
     @classmethod
     def joined(cls, several: Sequence[Episodes]) -> Episodes:
-        """All episodes in order, with the domain and scale of the first. Bases and features must be the same."""
+        """All episodes in order, with the domain and scale of the first. Bases, features and task must be the same."""
         first = several[0]
+        relevant = [one.relevant for one in several if one.relevant is not None]
+        if len(relevant) not in (0, len(several)):
+            raise InputError("episodes of rating and of ranking cannot be joined")
         sides = [_joined_rows([getattr(one.batch, side) for one in several]) for side in EpisodeBatch._fields]
         support, query = (side.mask.shape[1] for side in sides)
         return replace(
@@ -97,6 +109,7 @@ class Episodes:
             query_items=np.concatenate([_widened(one.query_items, query, "") for one in several]),
             query_fallback=torch.cat([_padded(one.query_fallback, query, 0.0) for one in several]),
             query_ratings=np.concatenate([_widened(one.query_ratings, query, 0.0) for one in several]),
+            relevant=np.concatenate(relevant) if relevant else None,
         )
 
     def select(self, tasks: Tensor) -> Episodes:
@@ -110,6 +123,7 @@ class Episodes:
             query_items=self.query_items[chosen],
             query_fallback=self.query_fallback[tasks],
             query_ratings=self.query_ratings[chosen],
+            relevant=None if self.relevant is None else self.relevant[chosen],
         )
 
     def __len__(self) -> int:

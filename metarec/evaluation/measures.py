@@ -17,12 +17,16 @@ from metarec.evaluation.metrics import (
     Scores,
     paired_gains,
     prediction_rows,
-    rmse_gain,
     scores,
     squared_errors,
 )
+from metarec.evaluation.ranking import NDCG, RANKING_METRICS, paired_ndcg_gains, ranking_rows
 
-__all__ = ["RATING", "ByUser", "Judged", "Measure", "measure_of"]
+__all__ = ["LISTED", "RANKING", "RATING", "ByUser", "Judged", "Measure", "measure_of"]
+
+
+LISTED = 100
+"""The length of a user's list in the predictions file of a ranking study."""
 
 
 class ByUser(NamedTuple):
@@ -104,13 +108,19 @@ class Measure(ABC):
         """The first metric of some users, from the total of their sums and the number of their rows."""
 
     @abstractmethod
-    def gain(self, ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
-        """How much better the first metric behind `ours` is than that behind `theirs`, in percent, from totals."""
+    def paired_gains(self, ours: np.ndarray, theirs: pd.DataFrame, *, seed: int) -> dict[str, Gain]:
+        """The gain over each column of `theirs` in percent of the first metric, with a paired bootstrap over users.
+
+        A model over which there is no gain in percent is left out.
+
+        Args:
+            ours: [U] the sums of each user. theirs: [U] those of every other model, a column each.
+        """
 
     def gains(self, by_user: ByUser, *, seed: int = 0) -> dict[str, Gain]:
-        """metarec's gain over every other model, see :func:`~metarec.evaluation.metrics.paired_gains`."""
+        """metarec's gain over every other model."""
         ours = by_user.sums[METAREC].to_numpy()
-        return paired_gains(ours, by_user.sums.drop(columns=METAREC), gain=self.gain, seed=seed)
+        return self.paired_gains(ours, by_user.sums.drop(columns=METAREC), seed=seed)
 
     def best_first(self, table: Mapping[str, Scores]) -> list[tuple[str, Scores]]:
         """The models with their scores, the best first."""
@@ -179,13 +189,70 @@ class _RatingMeasure(Measure):
     def value(self, total: float, rows: int) -> float:
         return float(np.sqrt(total / rows))
 
-    def gain(self, ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
-        return rmse_gain(ours, theirs)
+    def paired_gains(self, ours: np.ndarray, theirs: pd.DataFrame, *, seed: int) -> dict[str, Gain]:
+        return paired_gains(ours, theirs, seed=seed)
+
+
+class _RankingMeasure(Measure):
+    """Means over users of metrics of their lists. A relevant item that no base proposed is missed."""
+
+    task = "ranking"
+    key, label, direction = NDCG, "nDCG@10", "maximize"
+    metrics: ClassVar = {name: metric.label for name, metric in RANKING_METRICS.items() if metric.printed}
+    metric, validation = NDCG, f"validation_{NDCG}"
+    curve = "val_ndcg"
+    noun = "value"
+    axis = "nDCG@10"
+    improves = "raises the nDCG@10"
+
+    def shown(self, error: float) -> float:
+        return 1 - error
+
+    def rows(self, episodes: Episodes, predictions: Mapping[str, np.ndarray]) -> pd.DataFrame:
+        mask = episodes.batch.query.mask.numpy()
+        users, items = np.asarray(episodes.users), np.asarray(episodes.query_items)
+        parts = []
+        for model, values in predictions.items():
+            # Of equal scores the earlier column ranks first, as in the metrics.
+            order = np.argsort(-np.where(mask, values, -np.inf), axis=1, kind="stable")[:, :LISTED]
+            listed = np.take_along_axis(mask, order, axis=1)
+            task, place = np.nonzero(listed)
+            column = order[task, place]
+            parts.append(
+                pd.DataFrame(
+                    {
+                        "domain": episodes.domain,
+                        "user": users[task],
+                        "model": model,
+                        "rank": place + 1,
+                        "item": items[task, column],
+                        "score": np.asarray(values, dtype=np.float64)[task, column],
+                    }
+                )
+            )
+        return pd.concat(parts, ignore_index=True)
+
+    def judge(self, episodes: Episodes, predictions: Mapping[str, np.ndarray]) -> Judged:
+        found = ranking_rows(episodes, predictions)
+        table = {
+            str(model): Scores({name: float(own[name].mean()) for name in self.metrics}, len(own))
+            for model, own in found.groupby("model", sort=False)
+        }
+        by_user = {str(model): own[self.key].to_numpy() for model, own in found.groupby("model", sort=False)}
+        sums = pd.DataFrame(by_user, index=pd.Index(episodes.users, name="user"))
+        return Judged(self.rows(episodes, predictions), table, ByUser(sums, pd.Series(1, index=sums.index)), "")
+
+    def value(self, total: float, rows: int) -> float:
+        return float(total / rows)
+
+    def paired_gains(self, ours: np.ndarray, theirs: pd.DataFrame, *, seed: int) -> dict[str, Gain]:
+        return paired_ndcg_gains(ours, theirs, seed=seed)
 
 
 RATING = _RatingMeasure()
+RANKING = _RankingMeasure()
 
-_MEASURES = {measure.task: measure for measure in (RATING,)}
+_MEASURES = {measure.task: measure for measure in (RATING, RANKING)}
 
 
 def measure_of(task: str) -> Measure:

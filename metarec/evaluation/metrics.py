@@ -19,9 +19,9 @@ __all__ = [
     "Metric",
     "Scores",
     "base_unit_predictions",
+    "drawn_gains",
     "paired_gains",
     "prediction_rows",
-    "rmse_gain",
     "scores",
     "squared_errors",
 ]
@@ -66,15 +66,15 @@ METRICS: Mapping[str, Metric] = {
 
 @dataclass(frozen=True)
 class Scores:
-    """A model's metrics over all query rows of all test users.
+    """A model's metrics over all test users, of ratings over all their query rows.
 
     Attributes:
-        values: the value of each of METRICS, by its key.
+        values: the value of each metric, by its key. n_ratings: None in ranking.
     """
 
     values: Mapping[str, float]
     n_users: int
-    n_ratings: int
+    n_ratings: int | None = None
 
     @property
     def rmse(self) -> float:
@@ -83,7 +83,8 @@ class Scores:
 
     def to_json(self) -> dict[str, Any]:
         """All numbers in one mapping."""
-        return {**self.values, "n_users": self.n_users, "n_ratings": self.n_ratings}
+        counts = {"n_users": self.n_users} | ({} if self.n_ratings is None else {"n_ratings": self.n_ratings})
+        return {**self.values, **counts}
 
 
 def base_unit_predictions(episodes: Episodes) -> dict[str, np.ndarray]:
@@ -135,7 +136,7 @@ def scores(rows: pd.DataFrame, span: float) -> dict[str, Scores]:
 
 
 class Gain(NamedTuple):
-    """How much better one model's first metric is than another's, in percent, with a 95 % interval.
+    """How much better one model's metric is than another's, in percent, with a 95 % interval.
 
     >>> print(Gain(1.0, 0.25, 1.75))
     +1.00 % [+0.25, +1.75]
@@ -166,28 +167,26 @@ def squared_errors(rows: pd.DataFrame) -> pd.DataFrame:
     return (errors**2).groupby(rows["user"], sort=False).sum()
 
 
-def rmse_gain(ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
-    """How much lower the RMSE behind `ours` is than that behind `theirs`, in percent, from sums of squared errors."""
-    gain: np.ndarray = 100 * (1 - np.sqrt(ours / np.maximum(theirs, 1e-300)))
-    return gain
-
-
-def paired_gains(
-    ours: np.ndarray,
-    theirs: pd.DataFrame,
-    *,
-    gain: Callable[[np.ndarray, np.ndarray], np.ndarray] = rmse_gain,
-    seed: int = 0,
-) -> dict[str, Gain]:
-    """How much better the metric behind `ours` is than that behind each column of `theirs`, in percent.
+def paired_gains(ours: np.ndarray, theirs: pd.DataFrame, *, seed: int = 0) -> dict[str, Gain]:
+    """How much lower the RMSE behind `ours` is than that behind each column of `theirs`, in percent.
 
     The interval is a percentile bootstrap over users (Efron, Tibshirani 1993), because the rows of one user are not
     independent.
 
     Args:
-        ours: [U] each user's part in the metric, such as the sum of squared errors. theirs: [U] the same of every other
-            model, a column each.
-        gain: makes percent of the totals of both.
+        ours: [U] each user's sum of squared errors. theirs: [U] the same of every other model, a column each.
+    """
+    return drawn_gains(ours, theirs, _percent, seed=seed)
+
+
+def drawn_gains(
+    ours: np.ndarray, theirs: pd.DataFrame, percent: Callable[[Any, Any], Any], *, seed: int
+) -> dict[str, Gain]:
+    """The gain over each column of `theirs`, with the percentile bootstrap over users.
+
+    Args:
+        ours: [U] a number of each user. theirs: [U] the same of every other model, a column each.
+        percent: from the sums of `ours` and of a column over users, each a number or [draws], to the gain in percent.
     """
     number = len(ours)
     draws = np.random.default_rng(seed).multinomial(number, np.full(number, 1 / number), size=RESAMPLES)
@@ -195,6 +194,10 @@ def paired_gains(
     result = {}
     for model, column in theirs.items():
         other = column.to_numpy()
-        low, high = np.percentile(gain(ours_drawn, draws @ other), [2.5, 97.5])
-        result[str(model)] = Gain(float(gain(ours.sum(), other.sum())), float(low), float(high))
+        low, high = np.percentile(percent(ours_drawn, draws @ other), [2.5, 97.5])
+        result[str(model)] = Gain(float(percent(ours.sum(), other.sum())), float(low), float(high))
     return result
+
+
+def _percent(ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
+    return 100 * (1 - np.sqrt(ours / np.maximum(theirs, 1e-300)))

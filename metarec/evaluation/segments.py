@@ -11,7 +11,7 @@ import pandas as pd
 
 from metarec.episodes import Episodes
 from metarec.evaluation.measures import ByUser, Measure
-from metarec.evaluation.metrics import METAREC, paired_gains
+from metarec.evaluation.metrics import METAREC
 from metarec.ratings import Domain
 
 __all__ = ["FEW_USERS", "MEASURES", "UserMeasure", "behaviour_of", "reference_of", "segment_table", "thirds"]
@@ -59,12 +59,16 @@ def behaviour_of(domain: Domain, episodes: Episodes, crowd: Domain) -> pd.DataFr
     """
     times = _times(domain, episodes)
     kinds = _kinds(domain)
-    by_item = crowd.ratings.groupby("item")["rating"]
-    means, popularity = by_item.mean(), np.log1p(by_item.size())
+    by_item = crowd.ratings.groupby("item")
+    popularity = np.log1p(by_item.size())
+    means = by_item["rating"].mean() if crowd.feedback == "explicit" else popularity * np.nan
     support, query = episodes.batch.support, episodes.batch.query
     rows = {}
     for task, user in enumerate(episodes.users):
         mask = support.mask[task].numpy()
+        if crowd.feedback == "implicit":
+            # Support rows of a ranking hold candidates that were not chosen, too.
+            mask = mask & (support.targets[task].numpy() > 0)
         items = episodes.support_items[task][mask]
         if not len(items):
             rows[user] = [np.nan] * len(MEASURES)
@@ -172,7 +176,10 @@ def segment_table(
             if own.sums.empty:
                 continue
             sums, rows = own.sums, int(own.rows.sum())
-            (gain,) = paired_gains(sums[METAREC].to_numpy(), sums[[reference]], gain=measure.gain, seed=seed).values()
+            gains = measure.paired_gains(sums[METAREC].to_numpy(), sums[[reference]], seed=seed)
+            if reference not in gains:
+                continue
+            gain = gains[reference]
             values = behaviour.loc[users, name]
             mean_weights = {} if weights is None else weights.reindex(users).mean().add_prefix(WEIGHT).to_dict()
             lines.append(

@@ -1,13 +1,15 @@
-"""A convex combination of several models, chosen on validation users. Pure functions on arrays."""
+"""Convex combinations of several models, chosen on users that no model learned from. Pure functions on arrays."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import numpy as np
 from scipy.optimize import nnls
 
 from metarec.errors import InputError
 
-__all__ = ["PULL", "convex_weights"]
+__all__ = ["PULL", "bagged_greedy_weights", "convex_weights", "greedy_path"]
 
 PULL = 0.1
 """The strength of the pull towards equal weights, per row, in units of the models' mean squared disagreement."""
@@ -55,3 +57,53 @@ def convex_weights(predictions: np.ndarray, targets: np.ndarray, *, pull: float 
     right = np.concatenate([targets - mean[:, 0], pulled * equal, [_SUM * scale]])
     weights, _ = nnls(left / scale, right / scale)
     return weights / weights.sum()
+
+
+def bagged_greedy_weights(
+    scores: np.ndarray, value: Callable[[np.ndarray], np.ndarray], *, steps: int, bags: int, seed: int
+) -> np.ndarray:
+    """[M] weights >= 0 with sum 1: the mean of greedy selections on bootstrap samples of users.
+
+    Each selection ends before the first step without a higher value (:func:`greedy_path`). One selection on few users
+    fits their noise; the mean over samples is closer to equal weights where models are hard to tell apart.
+
+    Args:
+        scores: [M, T, ...] of M models on one scale. value: maps a sum of scores [T, ...] to the value of each user
+            [T]. steps: the most steps of a selection. bags: bootstrap samples. seed: of their draw.
+    """
+    users = scores.shape[1]
+    draws = np.random.default_rng(seed).multinomial(users, np.full(users, 1 / users), size=bags)
+    selected = [
+        greedy_path(scores, lambda total, draw=draw: float(draw @ value(total)), steps, early_end=True)[-1]  # type: ignore[misc]
+        for draw in draws
+    ]
+    weights: np.ndarray = np.mean(selected, axis=0)
+    return weights
+
+
+def greedy_path(
+    scores: np.ndarray, value: Callable[[np.ndarray], float], steps: int, *, early_end: bool = False
+) -> np.ndarray:
+    """[steps, M] weights after each step of a greedy selection with replacement; each step's sum is 1.
+
+    The selection starts with the best model, and each step adds the model with which the sum has the highest value; the
+    first one wins a tie (R. Caruana, A. Niculescu-Mizil, G. Crew, A. Ksikes, "Ensemble selection from libraries of
+    models", ICML 2004).
+
+    Args:
+        scores: [M, ...] of M models on one scale. value: maps a sum of scores [...] to its quality, whatever its scale.
+        early_end: whether the selection ends, with fewer steps, before the first step without a higher value.
+    """
+    total, counts = np.zeros(scores.shape[1:]), np.zeros(len(scores))
+    path: list[np.ndarray] = []
+    highest = -np.inf
+    for _ in range(steps):
+        values = [value(total + own) for own in scores]
+        best = int(np.argmax(values))
+        if early_end and values[best] <= highest:
+            break
+        highest = values[best]
+        total = total + scores[best]
+        counts[best] += 1
+        path.append(counts / counts.sum())
+    return np.stack(path)

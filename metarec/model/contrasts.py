@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from metarec.episodes import DomainEpisodes
-from metarec.fusion.stackers import Stacker
 from metarec.meta import NetworkConfig
-from metarec.model.fusion import Fusion, FusionConfig
+from metarec.model.fusion import Fusion, FusionConfig, Stacked, Task
 
 __all__ = [
     "AVERAGED",
@@ -28,29 +27,33 @@ STACK = "stack"
 """The fusion without networks: the same convex combination of the same stackers."""
 
 STACK_MEAN = "stack-mean"
-"""The plain mean of :data:`AVERAGED`."""
+"""The plain mean of the task's :data:`AVERAGED`."""
 
 NO_INNER_LOOP = "no-inner-loop"
 """The fusion whose networks are trained without inner steps, with weights of its own."""
 
 CONTRASTS = (NETWORK_ALONE, STACK, STACK_MEAN, NO_INNER_LOOP)
 
-AVERAGED = ("ridge", "fwls", "gbm")
-"""The strongest stackers on the real rating sets of `benchmarks/`."""
+AVERAGED: Mapping[Task, tuple[str, ...]] = {
+    "rating": ("ridge", "fwls", "gbm"),
+    "ranking": ("combsum", "logistic", "lambdamart"),
+}
+"""The strongest stackers on the real rating sets of `benchmarks/`, and rankers that learn in different ways."""
 
 
-def stacks_of(stackers: Mapping[str, Stacker], episodes: DomainEpisodes, *, seed: int) -> dict[str, Fusion]:
-    """:data:`STACK`, and :data:`STACK_MEAN` where all of :data:`AVERAGED` are there; empty without stackers.
+def stacks_of(stackers: Mapping[str, Stacked], episodes: DomainEpisodes, *, seed: int) -> dict[str, Fusion]:
+    """:data:`STACK`, and :data:`STACK_MEAN` where all of the task's :data:`AVERAGED` are there; empty without stackers.
 
     Args:
         stackers: name -> a stacker that is fitted on the train users of `episodes`.
     """
     if not stackers:
         return {}
-    found = {STACK: Fusion(FusionConfig(networks={}, stackers=tuple(stackers)), seed=seed)}
-    if set(AVERAGED) <= set(stackers):
-        found[STACK_MEAN] = Fusion(FusionConfig(networks={}, stackers=AVERAGED, weights="equal"), seed=seed)
-    return {name: fusion.fit(episodes, stackers=stackers) for name, fusion in found.items()}
+    task = episodes.train.task
+    configs = {STACK: FusionConfig(task=task, networks={}, stackers=tuple(stackers))}
+    if set(AVERAGED[task]) <= set(stackers):
+        configs[STACK_MEAN] = FusionConfig(task=task, networks={}, stackers=AVERAGED[task], weights="equal")
+    return {name: Fusion(config, seed=seed).fit(episodes, stackers=stackers) for name, config in configs.items()}
 
 
 def without_inner_loop(config: NetworkConfig) -> NetworkConfig:
@@ -64,6 +67,7 @@ def contrasts_of(fusion: Fusion, best: str, episodes: DomainEpisodes) -> dict[st
     Args:
         fusion: fitted on `episodes`. best: the name of its best network.
     """
-    config = FusionConfig(networks={best: fusion.config.networks[best]}, stackers=(), weights="equal")
+    own = {best: fusion.config.networks[best]}
+    config = FusionConfig(task=fusion.config.task, networks=own, stackers=(), weights="equal")
     alone = Fusion(config, seed=fusion.seed).fit(episodes, networks=fusion.networks)
     return {NETWORK_ALONE: alone, **stacks_of(fusion.stackers, episodes, seed=fusion.seed)}

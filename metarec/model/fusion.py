@@ -5,7 +5,8 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Self
+from functools import partial
+from typing import Any, Literal, Self, TypeAlias
 
 import numpy as np
 import torch
@@ -15,10 +16,26 @@ from metarec.bases import Learned, check_finite
 from metarec.config import Config
 from metarec.episodes import DomainEpisodes, Episodes, FusionInputs
 from metarec.errors import InputError, check_name, shown
+from metarec.fusion.rankers import RANKERS, Ranker
+from metarec.fusion.ranks import RelevantRanks, ndcg, standard_scores
 from metarec.fusion.stackers import STACKERS, Stacker
 from metarec.meta import AdaptedNetwork, MetaLearner, NetworkConfig, Shape
+from metarec.registry import Registry
 
-__all__ = ["AdaptedFusion", "Fusion", "FusionConfig", "fit_stacker"]
+__all__ = ["AdaptedFusion", "Fusion", "FusionConfig", "Stacked", "fit_stacker", "stackers_of"]
+
+Task = Literal["rating", "ranking"]
+
+Stacked: TypeAlias = Stacker | Ranker
+"""A member without meta-learning."""
+
+STEPS, BAGS = 15, 10
+"""Of the selection of a ranking fusion's members (:func:`metarec.fusion.blend.bagged_greedy_weights`)."""
+
+
+def stackers_of(task: Task) -> Registry:
+    """The stackers of rating, or the rankers."""
+    return RANKERS if task == "ranking" else STACKERS
 
 
 class FusionConfig(Config):
@@ -29,12 +46,14 @@ class FusionConfig(Config):
             of the same name.
     """
 
+    task: Task = "rating"
+    "What is predicted: ratings, or an order of candidates."
     networks: dict[str, NetworkConfig] = Field(default_factory=lambda: {"network": NetworkConfig()})
     "Name of a member: the network that is meta-learned."
-    stackers: tuple[str, ...] = Field(default_factory=lambda: tuple(STACKERS.builtins()))
-    "Names of the stackers among the members."
+    stackers: tuple[str, ...] = Field(default_factory=lambda data: tuple(stackers_of(data["task"]).builtins()))
+    "Names of the stackers, in ranking of the rankers, among the members."
     weights: Literal["validation", "equal"] = "validation"
-    "Convex weights with the smallest squared error on validation users, or equal weights."
+    "Convex weights with the smallest squared error, in ranking a high nDCG@10, on validation users, or equal weights."
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -43,7 +62,7 @@ class FusionConfig(Config):
             raise InputError("a fusion must have at least one network or stacker but has none")
         check_name("networks: the name of a network", *self.networks)
         for name in self.stackers:
-            STACKERS.check(name)
+            stackers_of(self.task).check(name)
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             raise InputError(f'the members of a fusion must have different names but "{twice[0]}" is there twice')
@@ -54,7 +73,9 @@ class Fusion:
     """A convex combination of meta-learned networks and stackers.
 
     Networks and stackers make different errors, so that their combination is better than each
-    (:func:`metarec.fusion.blend.convex_weights`). Members with a weight of 0 are not evaluated.
+    (:func:`metarec.fusion.blend.convex_weights`). In ranking it combines the members' standard scores over the user's
+    candidates, because their scores have no common unit, and the weights come from greedy
+    selections (:func:`metarec.fusion.blend.bagged_greedy_weights`). Members with a weight of 0 are not evaluated.
 
     Args:
         config: the members and how they are weighted. seed: of every random draw, >= 0.
@@ -81,7 +102,7 @@ class Fusion:
         self.config = FusionConfig() if config is None else config
         self.seed = seed
         self.networks: dict[str, MetaLearner] = {}
-        self.stackers: dict[str, Stacker] = {}
+        self.stackers: dict[str, Stacked] = {}
         self.weights: dict[str, float] = {}
         self._shape: Shape | None = None
 
@@ -91,7 +112,7 @@ class Fusion:
         *,
         beside: Sequence[Episodes] = (),
         networks: Mapping[str, MetaLearner] | None = None,
-        stackers: Mapping[str, Stacker] | None = None,
+        stackers: Mapping[str, Stacked] | None = None,
     ) -> Self:
         """Train on train users; stop, choose settings and weights on validation users. Test users are not used.
 
@@ -99,10 +120,14 @@ class Fusion:
             episodes: of one domain, or of several for joint training.
             beside: further episodes to train on.
             networks: members that are trained already, by name; the others are trained here. stackers: the same.
+
+        Raises:
+            InputError: episodes of another task than the configuration's.
         """
         domains = list(episodes) if isinstance(episodes, Sequence) else [episodes]
         train = [*(domain.train for domain in domains), *beside]
         validation = [domain.validation for domain in domains]
+        self._check_task(*train, *validation)
         self._shape = Shape.of(train[0].batch)
         batches = [one.batch for one in train], [one.batch for one in validation]
         self.networks = {
@@ -118,7 +143,10 @@ class Fusion:
         return self
 
     def predict(self, episodes: Episodes) -> np.ndarray:
-        """[T, N] predictions of the query rows on the unit scale, after adaptation to the support rows."""
+        """[T, N] predictions of the query rows on the unit scale, after adaptation to the support rows.
+
+        In ranking they are scores of the candidates, higher is better, on a scale of their own; 0 in padding.
+        """
         return self.adapt(episodes.batch.support).predict(episodes)
 
     def adapt(self, support: FusionInputs) -> AdaptedFusion:
@@ -127,10 +155,12 @@ class Fusion:
         return AdaptedFusion(self, {name: learner.adapt(support) for name, learner in used.items()})
 
     def members(self, episodes: Episodes) -> dict[str, np.ndarray]:
-        """Member -> [T, N] its own predictions of the query rows on the unit scale; also of members without weight."""
-        support, query = episodes.batch
-        predictions = {name: _array(learner.adapt(support).predict(query)) for name, learner in self.networks.items()}
-        return predictions | {name: stacker.predict(episodes) for name, stacker in self.stackers.items()}
+        """Member -> [T, N] its own predictions of the query rows on the unit scale; also of members without weight.
+
+        In ranking they are standard scores over the user's candidates; 0 in padding.
+        """
+        networks = {name: learner.adapt(episodes.batch.support) for name, learner in self.networks.items()}
+        return self._outputs(networks, self.stackers, episodes)
 
     def combine(self, members: Mapping[str, np.ndarray]) -> np.ndarray:
         """[T, N] the weighted sum of the members' predictions."""
@@ -201,23 +231,46 @@ class Fusion:
             learner.path = state["paths"][name]
             fusion.networks[name] = learner.eval()
         fusion.stackers = {
-            name: STACKERS.get(name)().restore(state["stackers"][name]) for name in fusion.config.stackers
+            name: stackers_of(fusion.config.task).get(name)().restore(state["stackers"][name])
+            for name in fusion.config.stackers
         }
         fusion.weights = weights
         return fusion
 
+    def _outputs(
+        self, networks: Mapping[str, AdaptedNetwork], stackers: Mapping[str, Stacked], episodes: Episodes
+    ) -> dict[str, np.ndarray]:
+        """Member -> [T, N], see :meth:`members`."""
+        self._check_task(episodes)
+        query = episodes.batch.query
+        stacked = {name: stacker.predict(episodes) for name, stacker in stackers.items()}
+        if self.config.task == "rating":
+            return {name: _array(network.predict(query)) for name, network in networks.items()} | stacked
+        # Scores of a list have no bounds, and clipped ones would be equal.
+        scores = {name: _array(network.fuse(query).prediction) for name, network in networks.items()} | stacked
+        return {name: standard_scores(own, query.mask.numpy()) for name, own in scores.items()}
+
     def _weigh(self, validation: Episodes) -> dict[str, float]:
         # It imports scipy's optimizers, which nothing needs before the end of a search.
-        from metarec.fusion.blend import convex_weights
+        from metarec.fusion.blend import bagged_greedy_weights, convex_weights
 
         names = [*self.networks, *self.stackers]
         if self.config.weights == "equal":
             return dict.fromkeys(names, 1 / len(names))
         query = validation.batch.query
-        rows = query.mask.numpy()
-        predictions = np.stack([own[rows] for own in self.members(validation).values()], axis=1)
-        weights = convex_weights(predictions, query.targets.numpy()[rows])
+        targets, mask, relevant = query.targets.numpy(), query.mask.numpy(), validation.relevant
+        members = self.members(validation).values()
+        if relevant is None:
+            weights = convex_weights(np.stack([own[mask] for own in members], axis=1), targets[mask])
+        else:
+            value = partial(_ndcg_of, targets=targets, mask=mask, relevant=relevant)
+            weights = bagged_greedy_weights(np.stack(list(members)), value, steps=STEPS, bags=BAGS, seed=self.seed)
         return dict(zip(names, weights.tolist(), strict=True))
+
+    def _check_task(self, *several: Episodes) -> None:
+        for episodes in several:
+            if episodes.task != self.config.task:
+                raise InputError(f"a fusion for {self.config.task} needs such episodes but got some of {episodes.task}")
 
 
 @dataclass(frozen=True)
@@ -233,10 +286,9 @@ class AdaptedFusion:
         Args:
             episodes: of the users that the networks were adapted to.
         """
-        fusion, query = self.fusion, episodes.batch.query
-        networks = {name: _array(network.predict(query)) for name, network in self.networks.items()}
+        fusion = self.fusion
         used = {name: own for name, own in fusion.stackers.items() if fusion.weights[name] > 0}
-        return fusion.combine(networks | {name: stacker.predict(episodes) for name, stacker in used.items()})
+        return fusion.combine(fusion._outputs(self.networks, used, episodes))
 
 
 def _learner(whose: str, config: NetworkConfig, shape: Shape, seed: int, arrays: Mapping[str, Learned]) -> MetaLearner:
@@ -253,10 +305,13 @@ def _learner(whose: str, config: NetworkConfig, shape: Shape, seed: int, arrays:
     return learner
 
 
-def fit_stacker(name: str, train: Episodes, validation: Episodes, *, seed: int) -> Stacker:
-    """The stacker of this name, fitted on train users and tuned on validation users."""
-    stacker: Stacker = STACKERS.get(name)()
-    return stacker.fit(train, validation, seed=seed)
+def fit_stacker(name: str, train: Episodes, validation: Episodes, *, seed: int) -> Any:
+    """The stacker of this name, in ranking the ranker, fitted on train users and tuned on validation users."""
+    return stackers_of(train.task).get(name)().fit(train, validation, seed=seed)
+
+
+def _ndcg_of(scores: np.ndarray, *, targets: np.ndarray, mask: np.ndarray, relevant: np.ndarray) -> np.ndarray:
+    return ndcg(RelevantRanks.of(scores, targets, mask, relevant))
 
 
 def _array(tensor: torch.Tensor) -> np.ndarray:

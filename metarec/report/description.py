@@ -111,9 +111,8 @@ def _result(findings: Findings) -> str:
     if findings["transfer"] is not None:
         return text
     weights = markdown_text(members_text(findings["members"]))
-    return (
-        f"{text} metarec is the combination of {weights}, weighted on validation users. "
-        f"To use it: {markdown_code(findings['use'])}."
+    return f"{text} metarec is the combination of {weights}, weighted on validation users." + (
+        f" To use it: {markdown_code(findings['use'])}." if findings["use"] else ""
     )
 
 
@@ -162,7 +161,9 @@ def _scores(table: Mapping[str, Any], measure: Measure) -> str:
         for row in table["models"]
     ]
     domain = markdown_text(table["domain"])
-    title = f"Test: {domain} ({table['scale']}), {table['n_users']} users, {table['n_ratings']} ratings"
+    scale = f" ({table['scale']})" if table["scale"] else ""
+    ratings = "" if table["n_ratings"] is None else f", {table['n_ratings']} ratings"
+    title = f"Test: {domain}{scale}, {table['n_users']} users{ratings}"
     head = ["model", *columns.values(), f"{METAREC} gains (95 %)", f"{METAREC} is"]
     return f"**{title}**\n\n{markdown_table(head, rows)}"
 

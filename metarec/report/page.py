@@ -64,12 +64,12 @@ figure { margin: 1.5em 0 } figure img { width: 100%; max-width: 800px; height: a
 {% for name, value in f.best.params.items() %}{{ name }} <b>{{ short(value) }}</b>
 {{- ", " if not loop.last }}{% endfor %}.</p>
 {% if not f.transfer %}<p>metarec is a combination, weighted on validation users: {{ members_text(f.members) }}.</p>
-<p>To use it: <code>{{ f.use }}</code></p>{% endif %}
+{% if f.use %}<p>To use it: <code>{{ f.use }}</code></p>{% endif %}{% endif %}
 
 <h2>Comparison with other models</h2>
 {% for t in f.tables %}
-<table><caption>{{ t.domain }}{{ " (source)" if t.domain != f.target }}, scale {{ t.scale }}:
-n = {{ t.n_users }} test users, {{ t.n_ratings }} ratings</caption>
+<table><caption>{{ t.domain }}{{ " (source)" if t.domain != f.target }}{{ ", scale " ~ t.scale if t.scale }}:
+n = {{ t.n_users }} test users{{ ", %d ratings"|format(t.n_ratings) if t.n_ratings }}</caption>
 <tr><th>model</th>{% for label in columns_of(t, measure).values() %}<th class="n">{{ label }}</th>{% endfor %}
 <th class="n">metarec's gain in {{ measure.label }} [95 %]</th><th>metarec is</th></tr>
 {% for m in t.models %}<tr{% if not m.gain %} class="ours"{% endif %}><td>{{ m.model }}</td>
@@ -132,6 +132,8 @@ the other support ratings.</li>
 <li>Trials are compared, and the best is chosen, on validation users: their errors are too low for the chosen trial. The
 chosen model is scored once on the test users, and every model on the same query ratings.</li>
 <li>No prediction and no segment depends on the query ratings of test users.</li>
+{% if measure.task == "ranking" %}<li>A rating is here an event. Metrics are over the whole catalogue without the
+support items: a relevant item that no base proposed counts as missed.</li>{% endif %}
 </ul>
 </body>
 </html>

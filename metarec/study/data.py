@@ -8,11 +8,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from metarec.errors import InputError
-from metarec.ratings import Domain, read_domain, simulate_domains
+from metarec.ratings import Domain, rated_domains, read_domain, simulate_domains, simulate_implicit_domains
 from metarec.registry import suggest
-from metarec.study.spec import SIMULATED, StudySpec
+from metarec.study.spec import SIMULATED, SIMULATED_EVENTS, StudySpec
 
-__all__ = ["choose_target", "data_of", "identity_of", "read_data"]
+__all__ = ["choose_target", "data_of", "domains_of", "identity_of", "read_data", "settled"]
 
 
 def read_data(spec: StudySpec) -> dict[str, Domain]:
@@ -22,14 +22,39 @@ def read_data(spec: StudySpec) -> dict[str, Domain]:
         InputError: a file, a row or a name is wrong.
     """
     if isinstance(spec.domains, str):
-        if spec.domains != SIMULATED:
-            raise InputError(f'domains must be "{SIMULATED}" or a mapping NAME: PATH but got "{spec.domains}"')
-        return simulate_domains(spec.seed)
+        worlds = {SIMULATED: simulate_domains, SIMULATED_EVENTS: simulate_implicit_domains}
+        if spec.domains not in worlds:
+            names = " or ".join(f'"{name}"' for name in worlds)
+            raise InputError(f'domains must be {names} or a mapping NAME: PATH but got "{spec.domains}"')
+        return worlds[spec.domains](spec.seed)
     domains = {}
     for name, path in spec.domains.items():
         scale = spec.scale.get(name) if isinstance(spec.scale, dict) else spec.scale
-        domains[name] = read_domain(path, name, scale=scale, columns=spec.columns)
+        weights = spec.event_weights or None
+        domains[name] = read_domain(path, name, scale=scale, columns=spec.columns, event_weights=weights)
     return domains
+
+
+def settled(spec: StudySpec, domains: Mapping[str, Domain]) -> StudySpec:
+    """The spec with its target and its task, which may depend on the domains.
+
+    Raises:
+        InputError: as in :func:`choose_target`, or a key does not fit the task.
+    """
+    target = choose_target(spec, domains)
+    task = spec.task or ("ranking" if domains[target].feedback == "implicit" else "rating")
+    return spec.for_task(task).model_copy(update={"target": target})
+
+
+def domains_of(spec: StudySpec, domains: Mapping[str, Domain]) -> dict[str, Domain]:
+    """The domains as the task of the spec reads them: their ratings, or their events.
+
+    Raises:
+        InputError: a domain without ratings, or `ranking.positive` does not fit its scale.
+    """
+    if spec.task != "ranking":
+        return rated_domains(domains)
+    return {name: domain.as_implicit(spec.ranking.positive) for name, domain in domains.items()}
 
 
 def choose_target(spec: StudySpec, domains: Mapping[str, Domain]) -> str:
@@ -55,7 +80,7 @@ def data_of(domains: Mapping[str, Domain]) -> list[dict[str, Any]]:
             "users": domain.num_users,
             "items": domain.num_items,
             "ratings": len(domain.ratings),
-            "scale": str(domain.scale),
+            "scale": domain.feedback if domain.scale is None else str(domain.scale),
             "fingerprint": domain.fingerprint(),
         }
         for name, domain in domains.items()
@@ -70,6 +95,10 @@ def identity_of(spec: StudySpec, domains: Mapping[str, Domain]) -> str:
         ignored.add("transfer")
     if len(spec.objectives) == 1:
         ignored.add("objectives")
+    if spec.task != "ranking":
+        ignored |= {"task", "ranking"}
+    if not spec.event_weights:
+        ignored.add("event_weights")
     settings = spec.model_dump(mode="json", exclude=ignored)
     data = {name: domain.fingerprint() for name, domain in domains.items()}
     return hashlib.sha256(json.dumps([settings, data], sort_keys=True).encode()).hexdigest()

@@ -9,7 +9,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 
 from metarec.errors import InputError
-from metarec.fusion import NETWORKS, Choice, FusionNetwork
+from metarec.fusion import NETWORKS, Choice, FusionNetwork, Task
 from metarec.search import NETWORK, named_parameters
 
 __all__ = ["FusionSpec"]
@@ -35,20 +35,19 @@ class FusionSpec(BaseModel):
         options: Mapping[str, Any] = self.options if isinstance(self.network, str) else self.options.get(network, {})
         return options
 
-    @property
-    def fixed(self) -> set[str]:
+    def fixed(self, task: Task) -> set[str]:
         """The names of the parameters that the options fix."""
         return {
             name
-            for network, names in named_parameters(self.networks).items()
+            for network, names in named_parameters(self.networks, task).items()
             for option, name in names.items()
             if option in self.options_of(network)
         }
 
-    def chosen(self, params: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    def chosen(self, params: Mapping[str, Any], task: Task) -> tuple[str, dict[str, Any]]:
         """The network of a trial and all its options."""
         network = params.get(NETWORK, self.networks[0])
-        names = named_parameters(self.networks)[network]
+        names = named_parameters(self.networks, task)[network]
         drawn = {option: params[name] for option, name in names.items() if name in params}
         return network, {**self.options_of(network), **drawn}
 

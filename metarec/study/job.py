@@ -25,13 +25,13 @@ from metarec.evaluation.measures import Measure
 from metarec.files import dotted, make_folders, write_whole
 from metarec.importing import importing
 from metarec.model.mlflow_model import DIGEST
-from metarec.ratings import Domain, rated_domains
+from metarec.ratings import Domain
 from metarec.search import ranked
 from metarec.search.runners import Work, run_in_processes, run_on_ray, stopping_politely
 from metarec.search.storage import end_stale_trials, open_storage
 from metarec.search.trials import counted_trials, open_study, run_trials, wanted_trials
 from metarec.search.warm_start import first_trials
-from metarec.study.data import choose_target, data_of, identity_of
+from metarec.study.data import data_of, domains_of, identity_of, settled
 from metarec.study.networks import NetworkInput
 from metarec.study.recorded_trial import EXPERIMENT_ID, RecordedObjective, facts_of, study_tags
 from metarec.study.reporter import Reporter
@@ -141,8 +141,8 @@ def run_study(spec: StudySpec, domains: Mapping[str, Domain], job: Job) -> Study
         InputError: the input is wrong.
         StudyFailed: no trial is complete.
     """
-    spec = spec.model_copy(update={"target": choose_target(spec, domains)})
-    domains = rated_domains(domains)
+    spec = settled(spec, domains)
+    domains = domains_of(spec, domains)
     given = study_input(spec, domains, job.workspace)
     if job.storage is not None:
         # This checks the connection before anything is written.

@@ -8,11 +8,10 @@ import optuna
 from optuna.trial import TrialState
 
 from metarec.errors import InputError
-from metarec.ratings import rated_domains
 from metarec.search import error_of
 from metarec.search.storage import end_stale_trials
 from metarec.search.trials import IDENTITY, SPEC, counted_trials, equip, join_study
-from metarec.study.data import identity_of, read_data
+from metarec.study.data import domains_of, identity_of, read_data
 from metarec.study.job import Job, run_search, study_input
 from metarec.study.recorded_trial import EXPERIMENT_ID, RecordedObjective, facts_of
 from metarec.study.results import RUN_ID
@@ -127,7 +126,7 @@ def _objective_of(job: Job, study: optuna.Study, spec: StudySpec, data: Mapping[
     """The objective of a study on the ratings of this process."""
     if data:
         spec = spec.model_copy(update={"domains": dict(data)})
-    domains = rated_domains(read_data(spec))
+    domains = domains_of(spec, read_data(spec))
     if identity_of(spec, domains) != study.user_attrs[IDENTITY]:
         raise InputError(
             f'study "{job.study_name}" was begun with other data than {", ".join(domains)} here; '

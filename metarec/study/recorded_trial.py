@@ -107,7 +107,7 @@ def trial_label(spec: StudySpec, params: Mapping[str, Any]) -> str:
 
 
 def _network(spec: StudySpec, params: Mapping[str, Any]) -> str:
-    return spec.fusion.chosen(params)[0]
+    return spec.chosen(params)[0]
 
 
 def study_tags(spec: StudySpec) -> dict[str, str]:

@@ -13,28 +13,31 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationIn
 
 import metarec
 from metarec.bases import BASES, make_base
+from metarec.bases.ranking import RANKING_BASES, make_ranking_base
 from metarec.episodes import EpisodeSettings
+from metarec.episodes.ranking import RankingSettings
 from metarec.errors import InputError, check_name, printable, shown
-from metarec.evaluation.measures import RATING, Measure
+from metarec.evaluation.measures import Measure, measure_of
 from metarec.evaluation.metrics import METAREC
 from metarec.files import open_regular
-from metarec.fusion import Choice, IntRange, Limits, Parameter, RealRange
+from metarec.fusion import Choice, IntRange, Limits, Parameter, RealRange, Task
+from metarec.fusion.rankers import RANKERS
 from metarec.fusion.stackers import STACKERS
 from metarec.meta import ENGINES
 from metarec.model.contrasts import CONTRASTS
-from metarec.registry import suggest
+from metarec.registry import Registry, suggest
 from metarec.search import NETWORK, SearchSettings, parameters_of
 from metarec.study._yaml import SPEC, check_depth, plain_values
 from metarec.study.fusion_spec import FusionSpec
 from metarec.study.transfer_spec import STRATEGY, TransferSpec
 
-__all__ = ["SIMULATED", "StudySpec", "find_spec", "load_spec", "stored_spec"]
+__all__ = ["SIMULATED", "SIMULATED_EVENTS", "StudySpec", "find_spec", "load_spec", "stored_spec"]
 
-SIMULATED = "simulated"
+SIMULATED, SIMULATED_EVENTS = "simulated", "simulated-events"
 
 STUDIES = Path(metarec.__file__).parent.parent / "studies"
 
-COLUMNS = ("user", "item", "rating", "timestamp", "domain")
+COLUMNS = ("user", "item", "rating", "weight", "event", "timestamp", "domain")
 
 
 Count = Annotated[int, Field(ge=1, le=1_000_000_000)]
@@ -64,14 +67,18 @@ class StudySpec(_Part):
     "The name of the study, with which the default of --study-name begins."
     description: str = ""
     "One sentence for the run's page."
+    task: Task | None = None
+    "What is predicted: rating or ranking. By default ratings, or a ranking where the target has only events."
     domains: str | dict[str, str] = SIMULATED
-    "The simulated world, or name: path of each domain's ratings (--data NAME=PATH)."
+    "A simulated world (simulated, or simulated-events), or name: path of each domain's table (--data NAME=PATH)."
     target: str | None = None
     "The domain of the search; a single domain is the target."
     scale: str | dict[str, str] | None = None
     "LOW,HIGH of all domains, or by domain; by default inferred from the ratings."
     columns: dict[str, str] = Field(default_factory=dict)
-    "Unusual column names: user, item, rating or timestamp: the name in the file."
+    "Unusual column names: user, item, rating, weight, event or timestamp: the name in the file."
+    event_weights: dict[str, float] = Field(default_factory=dict)
+    "The weight of each name in a column of events, such as view: 1, buy: 5."
     seed: int = Field(0, ge=0, lt=1 << 32)
     "Of the split, the draws, the bases, the networks and the search."
     trials: Count = 20
@@ -81,10 +88,14 @@ class StudySpec(_Part):
     timeout: float | None = Field(None, gt=0, allow_inf_nan=False)
     "Seconds after which no new trial begins."
     episodes: EpisodeSettings = EpisodeSettings()
-    bases: dict[str, dict[str, Any]] = Field(default_factory=lambda: _without_options(BASES.builtins()))
+    ranking: RankingSettings = RankingSettings()
+    "How the lists of a ranking study are made."
+    bases: dict[str, dict[str, Any]] = Field(
+        default_factory=lambda data: _without_options(_bases(data.get("task")).builtins())
+    )
     "Base recommenders: a list of names, or name: options. By default all of metarec's own."
-    baselines: list[str] = Field(default_factory=STACKERS.builtins)
-    "Stackers to compare with, which are also members of the fusion."
+    baselines: list[str] = Field(default_factory=lambda data: _baselines(data.get("task")).builtins())
+    "Stackers, in ranking rankers, to compare with, which are also members of the fusion."
     fusion: FusionSpec = FusionSpec()
     transfer: TransferSpec | None = None
     "With it, trials are transfer strategies. `pruner`, and folds and fractions of `episodes`, are not used."
@@ -124,11 +135,11 @@ class StudySpec(_Part):
     @classmethod
     def _defaults_are_typed(cls, value: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
         # YAML reads 1e-3 as text, so values are converted to the parameter's type.
-        fusion, transfer = info.data.get("fusion"), info.data.get("transfer")
+        fusion, transfer, task = (info.data.get(name) for name in ("fusion", "transfer", "task"))
         parameters: dict[str, Parameter] = {}
         # The check of the network reports an unknown one.
         with suppress(InputError):
-            parameters = _parameters(fusion, transfer) if fusion else {}
+            parameters = _parameters(fusion, transfer, task) if fusion else {}
         typed = {}
         for name, given in value.items():
             kind = type(parameters[name].default) if name in parameters else type(given)
@@ -144,14 +155,9 @@ class StudySpec(_Part):
         check_name("name", self.name)
         if not isinstance(self.domains, str):
             check_name("domains: the name of a domain", *self.domains)
-        for name, options in self.bases.items():
-            BASES.check(name)
-            if options:
-                make_base(name, **options)
+        self._check_names()
         if not self.bases:
             raise InputError("bases must name at least one base recommender but is empty")
-        for name in self.baselines:
-            STACKERS.check(name)
         _check_models([METAREC, *CONTRASTS], self.baselines, list(self.bases))
         self.fusion.check()
         ENGINES.check(self.engine)
@@ -160,6 +166,8 @@ class StudySpec(_Part):
                 "a study of transfer strategies needs engine: batched and training.first_order: false but got "
                 f"{self.engine} and {str(self.training.first_order).lower()}; remove these keys"
             )
+        if self.task == "ranking":
+            self._check_ranking()
         if self.objectives not in (["error"], ["error", "seconds"]):
             raise InputError(f"objectives must be [error] or [error, seconds] but got {self.objectives}")
         if len(self.objectives) > 1 and self.pruner != "none":
@@ -178,9 +186,43 @@ class StudySpec(_Part):
                 raise InputError(f'columns: unknown column "{column}"; {suggest(column, COLUMNS)}')
         return self
 
+    def _check_names(self) -> None:
+        """Check the names of bases and baselines. Before the task is settled they may be those of either."""
+        tasks: list[Task] = ["rating", "ranking"] if self.task is None else [self.task]
+        names = list(self.bases), self.baselines
+        registries = [(_bases(task), _baselines(task)) for task in tasks]
+        task = next(
+            (
+                task
+                for task, pair in zip(tasks, registries, strict=True)
+                if all(set(own) <= set(registry.names()) for own, registry in zip(names, pair, strict=True))
+            ),
+            tasks[0],
+        )
+        for own, registry in zip(names, (_bases(task), _baselines(task)), strict=True):
+            for name in own:
+                registry.check(name)
+        for name, options in self.bases.items():
+            if options:
+                (make_ranking_base if task == "ranking" else make_base)(name, **options)
+
+    def _check_ranking(self) -> None:
+        if self.transfer is not None:
+            raise InputError("a study of transfer strategies needs task: rating but got ranking; remove one of them")
+        if self.pruner == "wilcoxon":
+            raise InputError(
+                "pruner: wilcoxon compares the errors of ratings but the task is ranking; "
+                "choose median, hyperband or none"
+            )
+        if self.episodes.draws != 1:
+            raise InputError(
+                f"episodes.draws must be 1 for ranking but got {self.episodes.draws}: what a user chose before a later "
+                "draw would count as not relevant"
+            )
+
     def _check_parameters(self) -> None:
         """Check the names of parameters in `search` and `defaults`, and the choices of categorical ones."""
-        parameters = _parameters(self.fusion, self.transfer)
+        parameters = _parameters(self.fusion, self.transfer, self.task)
         for key in ("defaults", "search"):
             for parameter in getattr(self, key):
                 if parameter not in parameters:
@@ -188,7 +230,7 @@ class StudySpec(_Part):
                         f'{key}: unknown parameter "{parameter}" of the network {self.fusion}; '
                         f"{suggest(parameter, parameters)}"
                     )
-                if parameter in self.fusion.fixed:
+                if parameter in self.fusion.fixed(self.task or "rating"):
                     raise InputError(
                         f"{key}.{parameter}: fusion.options.{parameter} already fixes it; remove one of them"
                     )
@@ -207,8 +249,9 @@ class StudySpec(_Part):
 
     @property
     def _searched(self) -> dict[str, Parameter]:
-        usual = _parameters(self.fusion, self.transfer)
-        return {name: parameter for name, parameter in usual.items() if name not in self.fusion.fixed}
+        usual = _parameters(self.fusion, self.transfer, self.task)
+        fixed = self.fusion.fixed(self.task or "rating")
+        return {name: parameter for name, parameter in usual.items() if name not in fixed}
 
     @property
     def space(self) -> dict[str, Limits]:
@@ -226,8 +269,25 @@ class StudySpec(_Part):
 
     @property
     def measure(self) -> Measure:
-        """The measure of the models."""
-        return RATING
+        """The measure of the models. A stored spec without a task is older than tasks, and of ratings."""
+        return measure_of(self.task or "rating")
+
+    def for_task(self, task: Task) -> StudySpec:
+        """The same study of this task, with the task's defaults for keys that are not given.
+
+        Raises:
+            InputError: a key does not fit the task.
+        """
+        if task == self.task:
+            return self
+        try:
+            return StudySpec.model_validate({**self.model_dump(exclude_unset=True), "task": task})
+        except ValidationError as error:
+            raise InputError(_explain(error)) from None
+
+    def chosen(self, params: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+        """The network of a trial and all its options."""
+        return self.fusion.chosen(params, self.task or "rating")
 
     @property
     def search_settings(self) -> SearchSettings:
@@ -367,8 +427,20 @@ def _check_models(ours: Sequence[str], baselines: Sequence[str], bases: Sequence
             owner[name] = f"a {kind}"
 
 
-def _parameters(fusion: FusionSpec, transfer: TransferSpec | None) -> dict[str, Parameter]:
-    return parameters_of(fusion.networks) if transfer is None else transfer.parameters_of(fusion.networks)
+def _parameters(fusion: FusionSpec, transfer: TransferSpec | None, task: Task | None) -> dict[str, Parameter]:
+    if transfer is not None:
+        return transfer.parameters_of(fusion.networks)
+    return parameters_of(fusion.networks, task or "rating")
+
+
+def _bases(task: Task | None) -> Registry:
+    """The base recommenders of a task."""
+    return RANKING_BASES if task == "ranking" else BASES
+
+
+def _baselines(task: Task | None) -> Registry:
+    """The stackers of a task, in ranking the rankers."""
+    return RANKERS if task == "ranking" else STACKERS
 
 
 def _are_names(value: Any) -> TypeGuard[list[str]]:

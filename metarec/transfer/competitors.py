@@ -87,7 +87,7 @@ def predict_round(name: str, given: Round, settings: TransferSettings, seed: int
         width = given.plain_test.batch.query.mask.shape[1]
         return RoundPrediction(given.to_unit(model.predict(given.more_users.test)[:, :width], plain=True), {})
     if name in baselines():
-        names = AVERAGED if name == STACK_MEAN else (name,)
+        names = AVERAGED["rating"] if name == STACK_MEAN else (name,)
         fitted = [CrossFitted(one, given.plain_few, settings.folds, seed) for one in names]
         mean = np.mean([one.predict(given.plain_test) for one in fitted], axis=0)
         return RoundPrediction(

@@ -7,7 +7,7 @@ from hypothesis import settings as budget
 from hypothesis import strategies as st
 
 from metarec.errors import InputError
-from metarec.fusion.blend import convex_weights
+from metarec.fusion.blend import bagged_greedy_weights, convex_weights
 
 
 def error(weights, predictions, targets):
@@ -76,3 +76,18 @@ def test_a_useless_model_gets_nothing():
 def test_refusals(predictions, targets, options, message):
     with pytest.raises(InputError, match=message):
         convex_weights(predictions, targets, **options)
+
+
+def test_bagged_selection_is_convex_and_leaves_out_what_only_harms():
+    rng = np.random.default_rng(0)
+    truth = rng.normal(size=(60, 20))
+    scores = np.stack([truth + rng.normal(size=truth.shape) for _ in range(2)] + [rng.normal(size=truth.shape)])
+
+    def value(total):
+        return np.array([np.corrcoef(own, right)[0, 1] for own, right in zip(total, truth, strict=True)])
+
+    weights = bagged_greedy_weights(scores, value, steps=8, bags=5, seed=1)
+    assert weights.sum() == pytest.approx(1)
+    assert weights.min() >= 0
+    assert weights[2] < 0.1 < 0.3 < weights[:2].min()
+    np.testing.assert_array_equal(weights, bagged_greedy_weights(scores, value, steps=8, bags=5, seed=1))

@@ -20,12 +20,12 @@ def episodes():
 
 @pytest.fixture(scope="module")
 def fusion(episodes):
-    return Fusion(FusionConfig(networks=NETWORKS, stackers=("mean", *AVERAGED)), seed=1).fit(episodes)
+    return Fusion(FusionConfig(networks=NETWORKS, stackers=("mean", *AVERAGED["rating"])), seed=1).fit(episodes)
 
 
 def test_the_stack_is_the_fusion_of_the_same_stackers_without_networks(fusion, episodes):
     stack = contrasts_of(fusion, "one", episodes)["stack"]
-    alone = Fusion(FusionConfig(networks={}, stackers=("mean", *AVERAGED)), seed=1).fit(episodes)
+    alone = Fusion(FusionConfig(networks={}, stackers=("mean", *AVERAGED["rating"])), seed=1).fit(episodes)
     assert stack.weights == pytest.approx(alone.weights)
     np.testing.assert_allclose(stack.predict(episodes.test), alone.predict(episodes.test))
     assert sum(stack.weights.values()) == pytest.approx(1)
@@ -34,7 +34,7 @@ def test_the_stack_is_the_fusion_of_the_same_stackers_without_networks(fusion, e
 
 def test_the_stack_mean_is_the_plain_mean_of_three(fusion, episodes):
     members = fusion.members(episodes.test)
-    expected = np.mean([members[name] for name in AVERAGED], axis=0)
+    expected = np.mean([members[name] for name in AVERAGED["rating"]], axis=0)
     found = contrasts_of(fusion, "one", episodes)["stack-mean"].predict(episodes.test)
     np.testing.assert_allclose(found, expected)
 

@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 
 from metarec.errors import InputError
-from metarec.fusion.stackers._trees import Trees
+from metarec.fusion._trees import Trees
 from metarec.model import load_model
 from metarec.model._arrays import read_arrays, write_arrays
 from tests.model.test_model import with_digests

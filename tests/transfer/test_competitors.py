@@ -36,7 +36,7 @@ def test_the_oracle_learns_from_as_many_users_as_its_text_says(rounds):
 
 def test_the_mean_of_stackers_is_their_plain_mean(rounds):
     given = rounds.round("movies", shots=2, target_users=6)
-    mean, *own = (predict_round(name, given, SHORT, 0) for name in (STACK_MEAN, *AVERAGED))
+    mean, *own = (predict_round(name, given, SHORT, 0) for name in (STACK_MEAN, *AVERAGED["rating"]))
     np.testing.assert_allclose(mean.predictions, np.mean([one.predictions for one in own], axis=0), atol=1e-12)
     assert mean.reasons["settings"] == [setting for one in own for setting in one.reasons["settings"]]
 

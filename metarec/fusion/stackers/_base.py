@@ -1,4 +1,4 @@
-"""The shared part of all stackers: rows, the choice of settings on validation users, the correction, the checks.
+"""The shared part of all stackers: rows, the choice of settings on validation users, the correction.
 
 Shapes: R rows, A bases.
 """
@@ -7,17 +7,18 @@ from __future__ import annotations
 
 import logging
 import math
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from abc import abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
 import torch
 
-from metarec.bases import Learned, Stored, check_stored
-from metarec.config import Config
+from metarec.bases import Learned, Stored
 from metarec.episodes import Episodes, FusionInputs
-from metarec.errors import InputError, shown
+from metarec.errors import InputError
+from metarec.fusion._combiner import Chosen, Combine, Combiner, Family, Fitted, Layout, Rows
 
 __all__ = [
     "SHRINKAGES",
@@ -37,28 +38,6 @@ SHRINKAGES = (math.inf, 200.0, 100.0, 50.0, 20.0, 10.0, 5.0, 3.0, 2.0, 1.0, 0.0)
 """The weight of "no correction" in ratings, from no correction at all to the plain mean of the residuals."""
 
 
-class Rows(NamedTuple):
-    """The unmasked rows of one side of some episodes, float64 and on the unit scale.
-
-    It does not hold the true ratings, so that a prediction cannot use them.
-
-    Attributes:
-        predictions: [R, A] of the bases, with a replacement for NaN.
-        mean: [R] of the bases with a finite prediction.
-        algorithm_features: [R, A, F] and context: [R, C], as in :class:`metarec.episodes.FusionInputs`.
-        task: [R] the position of the row's episode.
-    """
-
-    predictions: np.ndarray
-    mean: np.ndarray
-    algorithm_features: np.ndarray
-    context: np.ndarray
-    task: np.ndarray
-
-
-Combine = Callable[[Rows], np.ndarray]
-
-
 class TrainingRows(NamedTuple):
     """The query rows that a stacker learns from, their true ratings [R], and the names of the A bases."""
 
@@ -67,43 +46,16 @@ class TrainingRows(NamedTuple):
     base_names: tuple[str, ...]
 
 
-class Family(NamedTuple):
-    """S combinations of the bases that were fitted together; one is chosen on validation users.
-
-    Attributes:
-        settings: the settings of each, for the logs; the first wins a tie.
-        combine: maps R rows to [R, S] predictions on the unit scale. A picklable callable.
-    """
-
-    settings: Sequence[Mapping[str, Any]]
-    combine: Combine
-
-
-class _Layout(NamedTuple):
-    base_names: tuple[str, ...]
-    feature_names: tuple[str, ...]
-    context_names: tuple[str, ...]
-
-    @classmethod
-    def of(cls, episodes: Episodes) -> _Layout:
-        return cls(episodes.base_names, episodes.feature_names, episodes.context_names)
-
-
-class _Chosen(Config):
-    settings: dict[str, Any]
+class _ChosenByError(Chosen):
     validation_rmse: float
 
 
-class _Fitted(NamedTuple):
-    layout: _Layout
-    settings: dict[str, Any]
-    combine: Combine
-    column: int
+@dataclass(frozen=True)
+class _Fitted(Fitted):
     shrinkage: float
-    validation_rmse: float
 
 
-class Stacker(ABC):
+class Stacker(Combiner[_Fitted]):
     """A combination of base recommenders that is learned from train users.
 
     A subclass has a name and yields families of fitted combinations. This class chooses one of them, together with the
@@ -112,31 +64,15 @@ class Stacker(ABC):
     validation users, and neither is a fusion network.
     """
 
-    name: ClassVar[str]
+    kind = "baseline"
+    choice = _ChosenByError
     shrinkages: ClassVar[Sequence[float]] = SHRINKAGES
-
-    def __init__(self) -> None:
-        self._fitted: _Fitted | None = None
 
     @abstractmethod
     def _families(self, train: TrainingRows, validation: TrainingRows, seed: int) -> Iterator[Family]:
         """Combinations fitted on `train`. `validation` is for early stopping only."""
 
-    def fit(self, train: Episodes, validation: Episodes, *, seed: int = 0) -> Self:
-        """Learn from the query rows of `train` and choose the settings on the query rows of `validation`.
-
-        Args:
-            train: episodes with out-of-fold predictions. validation: episodes of other users, the same bases.
-            seed: of random draws, >= 0.
-
-        Raises:
-            InputError: a negative seed; episodes that differ in bases or features, or have no query row; predictions
-                that are not finite whatever the settings.
-        """
-        if seed < 0:
-            raise InputError(f"seed must be >= 0 but got {seed}")
-        layout = _Layout.of(train)
-        self._check_layout(layout, validation, "validation")
+    def _choose(self, layout: Layout, train: Episodes, validation: Episodes, seed: int) -> _Fitted:
         training, held_out = self._rows(train, "train"), self._rows(validation, "validation")
         best: dict[bool, _Fitted] = {}
         tried = 0
@@ -147,21 +83,20 @@ class Stacker(ABC):
             for shrinkage, row in zip(self.shrinkages, scores, strict=True):
                 column = int(np.argmin(row))
                 corrects, rmse = math.isfinite(shrinkage), float(row[column])
-                if rmse < (best[corrects].validation_rmse if corrects in best else math.inf):
-                    best[corrects] = _Fitted(
-                        layout, dict(family.settings[column]), family.combine, column, shrinkage, rmse
-                    )
+                if rmse < (best[corrects].chosen.validation_rmse if corrects in best else math.inf):
+                    chosen = _ChosenByError(settings=dict(family.settings[column]), validation_rmse=rmse)
+                    best[corrects] = _Fitted(layout, chosen, family.combine, column, shrinkage)
         if not best:
             raise InputError(f"{self.name}: no setting predicts finite ratings; check that all features are finite")
-        self._fitted = _earned(best, validation, held_out)
+        fitted = _earned(best, validation, held_out)
         logger.debug(
             "%s: %s, the best of %d settings, validation RMSE %.5f on the unit scale",
             self.name,
-            self.settings,
+            {**fitted.chosen.settings, "correction_shrinkage": fitted.shrinkage},
             tried,
-            self.validation_rmse,
+            fitted.chosen.validation_rmse,
         )
-        return self
+        return fitted
 
     def predict(self, episodes: Episodes) -> np.ndarray:
         """[T, N] predictions of the query rows on the unit scale, in [0, 1]; 0.5 in padding.
@@ -182,62 +117,26 @@ class Stacker(ABC):
         """The chosen settings. `correction_shrinkage` is None where no correction was best."""
         fitted = self._checked()
         shrinkage = None if math.isinf(fitted.shrinkage) else fitted.shrinkage
-        return {**fitted.settings, "correction_shrinkage": shrinkage}
+        return {**fitted.chosen.settings, "correction_shrinkage": shrinkage}
 
     @property
     def validation_rmse(self) -> float:
         """RMSE over all query rows of the validation users, on the unit scale."""
-        return self._checked().validation_rmse
+        return float(self._checked().chosen.validation_rmse)
 
     def state(self) -> dict[str, Learned]:
-        """The learned and chosen values, from which :meth:`restore` makes the same stacker.
-
-        Raises:
-            RuntimeError: it was not fitted.
-            InputError: a plug-in's stacker without `_learned` and `_combination`.
-        """
-        fitted = self._checked()
-        chosen = _Chosen(settings=fitted.settings, validation_rmse=fitted.validation_rmse).model_dump_json()
-        names = {name: np.array(own, dtype=np.str_) for name, own in fitted.layout._asdict().items()}
-        learned = self._learned(fitted.combine, fitted.column)
-        return {"chosen": np.array(chosen), "shrinkage": fitted.shrinkage, **names, **learned}
+        return {"shrinkage": self._checked().shrinkage, **super().state()}
 
     def restore(self, state: Mapping[str, Learned]) -> Self:
-        """Take the state of another stacker of the same class.
-
-        Raises:
-            InputError: something is missing from the state, breaks its rule, or does not fit the rest.
-        """
-        whose = f"the state of the baseline {self.name}"
-        names = {name: Stored(name, kind="text") for name in _Layout._fields}
-        check_stored(whose, state, {**names, "chosen": Stored(kind="text"), "shrinkage": Stored(low=0, high=math.inf)})
-        layout = _Layout(*(tuple(np.asarray(state[name]).tolist()) for name in _Layout._fields))
-        try:
-            chosen = _Chosen.model_validate_json(str(state["chosen"]))
-        except ValueError as error:
-            raise InputError(f'{whose}: "chosen": {shown(error)}') from None
-        try:
-            combine = self._combination(state, chosen.settings)
-            _try(whose, combine, layout)
-        except (KeyError, TypeError, ValueError, IndexError) as error:
-            if isinstance(error, InputError):
-                raise
-            raise InputError(f"{whose} does not fit its settings, bases and features: {shown(error)}") from None
+        found = self._restored(state, {"shrinkage": Stored(low=0, high=math.inf)})
         shrinkage = float(np.asarray(state["shrinkage"]))
-        self._fitted = _Fitted(layout, chosen.settings, combine, 0, shrinkage, chosen.validation_rmse)
+        self._fitted = _Fitted(found.layout, found.chosen, found.combine, found.column, shrinkage)
         return self
 
-    def _learned(self, combine: Any, column: int) -> dict[str, Learned]:
-        """The values that define one column of a family's combination."""
-        raise InputError(f"the baseline {self.name} cannot be stored; it needs _learned and _combination")
-
-    def _combination(self, state: Mapping[str, Learned], settings: Mapping[str, Any]) -> Combine:
-        """The combination of one column, [R] rows -> [R, 1], from the values of :meth:`_learned`.
-
-        Raises:
-            InputError: a value is missing, or breaks its rule. Lengths need no check: the combination is tried.
-        """
-        raise InputError(f"the baseline {self.name} cannot be stored; it needs _learned and _combination")
+    def _one_row(self, layout: Layout) -> Rows:
+        bases, features, context = map(len, layout)
+        of_bases = np.zeros((1, bases, features))
+        return Rows(np.zeros((1, bases)), np.zeros(1), of_bases, np.zeros((1, context)), np.zeros(1, dtype=int))
 
     def _scores(self, combine: Combine, validation: Episodes, held_out: TrainingRows) -> np.ndarray:
         """[shrinkages, S] RMSE on the validation users' query rows."""
@@ -253,33 +152,6 @@ class Stacker(ABC):
         if len(rows.mean) == 0:
             raise InputError(f"{self.name} needs at least one query row in the {role} episodes but got none")
         return TrainingRows(rows, true_ratings(episodes.batch.query), episodes.base_names)
-
-    def _checked(self) -> _Fitted:
-        if self._fitted is None:
-            raise RuntimeError(f"{self.name} is not fitted; call fit(train, validation) first")
-        return self._fitted
-
-    def _check_layout(self, layout: _Layout, episodes: Episodes, role: str) -> None:
-        words = ("bases", "algorithm features", "context features")
-        for word, expected, found in zip(words, layout, _Layout.of(episodes), strict=True):
-            if tuple(expected) != tuple(found):
-                raise InputError(
-                    f"{self.name} was fitted on the {word} {', '.join(expected)} "
-                    f"but {role} episodes have {', '.join(found)}; build them with the same settings"
-                )
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}()"
-
-
-def _try(whose: str, combine: Combine, layout: _Layout) -> None:
-    """Raise InputError unless a combination has a finite prediction for a row of this layout."""
-    bases, features, context = map(len, layout)
-    of_bases = np.zeros((1, bases, features))
-    row = Rows(np.zeros((1, bases)), np.zeros(1), of_bases, np.zeros((1, context)), np.zeros(1, dtype=int))
-    found = np.asarray(combine(row))
-    if found.shape != (1, 1) or not np.isfinite(found).all():
-        raise InputError(f"{whose} must predict one finite number for a row but predicts {shown(found.tolist())}")
 
 
 def _earned(best: Mapping[bool, _Fitted], validation: Episodes, held_out: TrainingRows) -> _Fitted:

@@ -7,8 +7,9 @@ from typing import ClassVar
 
 import numpy as np
 
-from metarec.fusion.stackers._base import Rows
-from metarec.fusion.stackers.ridge import Design, RidgeStacker, predictions_only
+from metarec.fusion._combiner import Rows
+from metarec.fusion._linear import Design, predictions_only
+from metarec.fusion.stackers.ridge import RidgeStacker
 
 __all__ = ["FeatureWeightedStacker"]
 

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import lightgbm
-import numpy as np
 
 from metarec.bases import Learned
-from metarec.fusion.stackers._base import Family, Rows, Stacker, TrainingRows
-from metarec.fusion.stackers._trees import Trees
+from metarec.fusion._combiner import Family
+from metarec.fusion._trees import Boosted, Trees, columns_of
+from metarec.fusion.stackers._base import Stacker, TrainingRows
 
 __all__ = ["BoostingStacker"]
 
@@ -57,22 +56,6 @@ GRID: tuple[dict[str, Any], ...] = (
 )
 
 
-@dataclass(frozen=True)
-class Boosted:
-    """[R, 1] predictions of trees; a residual is added to the mean of the bases."""
-
-    trees: lightgbm.Booster | Trees
-    is_residual: bool
-
-    def __call__(self, rows: Rows) -> np.ndarray:
-        columns = columns_of(rows)
-        if isinstance(self.trees, Trees):
-            predicted = self.trees.predict(columns)
-        else:
-            predicted = np.asarray(self.trees.predict(columns, num_threads=1))
-        return (predicted + rows.mean if self.is_residual else predicted)[:, None]
-
-
 class BoostingStacker(Stacker):
     """LightGBM on the bases' predictions, their deviations from the mean, all their features, and the context.
 
@@ -106,17 +89,7 @@ class BoostingStacker(Stacker):
             yield Family([{**settings, "trees": booster.best_iteration}], Boosted(booster, is_residual))
 
     def _learned(self, combine: Boosted, column: int) -> dict[str, Learned]:
-        trees = combine.trees
-        if isinstance(trees, lightgbm.Booster):
-            trees = Trees.of(trees.dump_model(num_iteration=trees.best_iteration))
-        return trees.learned()
+        return combine.learned()
 
     def _combination(self, state: Mapping[str, Learned], settings: Mapping[str, Any]) -> Boosted:
         return Boosted(Trees.restore(state), settings["predicts"] != "rating")
-
-
-def columns_of(rows: Rows) -> np.ndarray:
-    """[R, D] columns. Trees split on one column at a time, so differences between bases are columns of their own."""
-    flat = rows.algorithm_features.reshape(len(rows.mean), -1)
-    deviations = rows.predictions - rows.mean[:, None]
-    return np.concatenate([rows.predictions, rows.mean[:, None], deviations, flat, rows.context], axis=1)

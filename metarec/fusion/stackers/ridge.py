@@ -2,31 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar
 
 import numpy as np
 from sklearn.linear_model import Ridge
 
-from metarec.bases import Learned, Stored, check_stored
-from metarec.fusion.stackers._base import Family, Rows, Stacker, TrainingRows
+from metarec.bases import Learned
+from metarec.fusion._combiner import Family
+from metarec.fusion._linear import Design, LinearCombination, Standardiser, everything, predictions_only
+from metarec.fusion.stackers._base import Stacker, TrainingRows
 
-__all__ = ["STRENGTHS", "LinearCombination", "RidgeStacker", "ridge_family"]
+__all__ = ["STRENGTHS", "RidgeStacker", "ridge_family"]
 
 STRENGTHS = tuple(10.0**exponent for exponent in np.arange(3.0, -6.5, -0.5))
 """Penalties per train row, from "hardly anything but the intercept" to "hardly any penalty"; alpha is this times R."""
-
-Design = Callable[[Rows], np.ndarray]
-
-
-def predictions_only(rows: Rows) -> np.ndarray:
-    return rows.predictions
-
-
-def everything(rows: Rows) -> np.ndarray:
-    flat = rows.algorithm_features.reshape(len(rows.mean), -1)
-    return np.concatenate([rows.predictions, flat, rows.context], axis=1)
 
 
 class RidgeStacker(Stacker):
@@ -56,74 +46,6 @@ class RidgeStacker(Stacker):
 
     def _combination(self, state: Mapping[str, Learned], settings: Mapping[str, Any]) -> LinearCombination:
         return LinearCombination.of(self.designs[settings[self.setting]], state)
-
-
-@dataclass(frozen=True)
-class Standardiser:
-    """Centres and scales the columns that vary, and leaves out the ones that do not.
-
-    A design with no varying column keeps one, as zeros, so that there is something to fit an intercept beside.
-    """
-
-    kept: np.ndarray
-    mean: np.ndarray
-    spread: np.ndarray
-
-    @classmethod
-    def of(cls, columns: np.ndarray) -> Standardiser:
-        mean, spread = columns.mean(0), columns.std(0)
-        kept = np.flatnonzero(spread > 1e-9)
-        if len(kept) == 0:
-            return cls(np.array([0]), mean[:1], np.array([np.inf]))
-        return cls(kept, mean[kept], spread[kept])
-
-    def __call__(self, columns: np.ndarray) -> np.ndarray:
-        return (columns[:, self.kept] - self.mean) / self.spread
-
-
-@dataclass(frozen=True)
-class LinearCombination:
-    """[R, S] linear predictions; those in `is_residual` [S] are added to the mean of the bases."""
-
-    design: Design
-    standardise: Standardiser
-    coefficients: np.ndarray
-    intercepts: np.ndarray
-    is_residual: np.ndarray
-
-    def learned(self, column: int) -> dict[str, Learned]:
-        """The values that define one of the predictions, without the design."""
-        return {
-            "kept": self.standardise.kept,
-            "mean": self.standardise.mean,
-            "spread": self.standardise.spread,
-            "coefficients": self.coefficients[column : column + 1],
-            "intercepts": self.intercepts[column : column + 1],
-            "is_residual": self.is_residual[column : column + 1],
-        }
-
-    @classmethod
-    def of(cls, design: Design, learned: Mapping[str, Any]) -> LinearCombination:
-        """From the values of :meth:`learned`.
-
-        Raises:
-            InputError: a value is missing, or breaks its rule.
-        """
-        rules = {
-            "kept": Stored("columns", kind="whole", low=0),
-            "mean": Stored("columns"),
-            "spread": Stored("columns", low=1e-12, high=np.inf),
-            "coefficients": Stored("1 columns"),
-            "intercepts": Stored("1"),
-            "is_residual": Stored("1", low=0, high=1),
-        }
-        check_stored("the linear combination", learned, rules)
-        standardise = Standardiser(learned["kept"], learned["mean"], learned["spread"])
-        return cls(design, standardise, *(learned[name] for name in ("coefficients", "intercepts", "is_residual")))
-
-    def __call__(self, rows: Rows) -> np.ndarray:
-        linear = self.standardise(self.design(rows)) @ self.coefficients.T + self.intercepts
-        return linear + np.outer(rows.mean, self.is_residual)
 
 
 def ridge_family(design: Design, settings: Mapping[str, Any], train: TrainingRows) -> Family:

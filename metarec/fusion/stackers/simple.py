@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from metarec.bases import Learned, Stored, check_stored
-from metarec.fusion.stackers._base import Family, Rows, Stacker, TrainingRows
+from metarec.fusion._combiner import Family, Rows
+from metarec.fusion.stackers._base import Stacker, TrainingRows
 
 __all__ = ["BestSingleStacker", "MeanStacker"]
 

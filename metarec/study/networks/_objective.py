@@ -17,7 +17,8 @@ from optuna.trial import FrozenTrial
 from metarec.episodes import EpisodeBatch, Episodes, FusionInputs
 from metarec.evaluation.metrics import METAREC, base_unit_predictions
 from metarec.files import read_kept, write_kept
-from metarec.meta import MetaLearner, NetworkConfig, OnEpoch, Shape, TrainedNetwork
+from metarec.fusion.ranks import RankingJudge
+from metarec.meta import RMSE, Judge, MetaLearner, NetworkConfig, OnEpoch, Shape, TrainedNetwork
 from metarec.search.pruning import progress_of
 from metarec.study.recorded_trial import CURVES, RecordedObjective, TrialResult
 from metarec.study.reporter import TrialPictures
@@ -32,7 +33,7 @@ logger = logging.getLogger(__name__)
 
 def network_config(spec: StudySpec, params: Mapping[str, Any]) -> NetworkConfig:
     """The fusion network of a trial's parameters, with the spec's training."""
-    network, options = spec.fusion.chosen(params)
+    network, options = spec.chosen(params)
     return NetworkConfig(
         network=network,
         options=options,
@@ -72,7 +73,12 @@ class NetworkObjective(RecordedObjective):
         """Meta-learn the network of these parameters with early stopping on the validation users."""
         train = [episodes.batch for episodes in self.train.values()]
         config = network_config(self.spec, params)
-        return config.fit(train, [self.validation.batch], seed=self.spec.seed, on_epoch=on_epoch)
+        return config.fit(train, [self.validation.batch], seed=self.spec.seed, judge=self._judge, on_epoch=on_epoch)
+
+    @property
+    def _judge(self) -> Judge:
+        """The error by which training stops."""
+        return RMSE if self.validation.relevant is None else RankingJudge([self.validation.relevant])
 
     def weights(self, number: int) -> Path:
         """The file of a finished trial's network, with its inner rates if they are learned."""
@@ -95,14 +101,16 @@ class NetworkObjective(RecordedObjective):
         return self.fit(params).error
 
     def _evaluate(self, trial: optuna.Trial, params: Mapping[str, Any], record: TrialRun) -> TrialResult:
-        spec = self.spec
+        spec, measure = self.spec, self.spec.measure
         progress = progress_of(trial, spec.pruner, self.validation, epochs=spec.training.epochs, seed=spec.seed)
 
         def on_epoch(learner: MetaLearner, epoch: int, metrics: Mapping[str, float]) -> None:
-            record.log_epoch(epoch, metrics)
-            progress.after_epoch(epoch, metrics["val_rmse"], learner)
+            error = metrics[measure.curve]
+            record.log_epoch(epoch, {**metrics, measure.curve: measure.shown(error)})
+            progress.after_epoch(epoch, error, learner)
 
         learner, curves, error = self.fit(params, on_epoch)
+        curves = {**curves, measure.curve: [measure.shown(own) for own in curves[measure.curve]]}
         progress.at_end(learner)
         kept = {name: [float(f"{value:.5g}") for value in curve] for name, curve in curves.items() if curve}
         trial.set_user_attr(CURVES, kept)
@@ -112,18 +120,18 @@ class NetworkObjective(RecordedObjective):
 
     def files(self, learner: MetaLearner, params: Mapping[str, Any], curves: Mapping[str, list[float]]) -> Files:
         """The files of the trial."""
-        validation = self.validation
+        validation, measure = self.validation, self.spec.measure
         output = learner.adapt(validation.batch.support).fuse(validation.batch.query)
         unit = {METAREC: output.prediction.detach().numpy(), **base_unit_predictions(validation)}
         mask = validation.batch.query.mask
         pictures = TrialPictures(
             {name: curve for name, curve in curves.items() if curve},
-            best_epoch=int(np.argmin(curves["val_rmse"])),
+            best_epoch=int(np.argmin([measure.cost(value) for value in curves[measure.curve]])),
             weights=None if output.weights is None else output.weights[mask].detach().numpy(),
             base_names=validation.base_names,
         )
         configuration = {"parameters": dict(params), "study": self.spec.model_dump(mode="json")}
-        return Files(configuration, self.spec.measure.rows(validation, unit), pictures=pictures)
+        return Files(configuration, measure.rows(validation, unit), pictures=pictures)
 
 
 def _predict_one(learner: MetaLearner, batch: EpisodeBatch, user: int) -> int:

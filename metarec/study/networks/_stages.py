@@ -15,10 +15,14 @@ import pandas as pd
 from optuna.trial import FrozenTrial
 
 from metarec.bases import applicable_bases
+from metarec.bases.ranking import RANKING_BASES, applicable_ranking_bases
 from metarec.episodes import DomainEpisodes, Episodes, TaskMaker, assign_roles, build_episodes
+from metarec.episodes.ranking import build_ranking_episodes
 from metarec.evaluation.engine_check import check_engines
-from metarec.evaluation.insight import look_into
+from metarec.evaluation.insight import Insight, crowd_of, look_into
 from metarec.evaluation.metrics import METAREC, base_unit_predictions
+from metarec.evaluation.segments import behaviour_of
+from metarec.fusion import Task
 from metarec.fusion.stackers import Stacker
 from metarec.meta import MetaLearner, NetworkConfig, NonFiniteLossError
 from metarec.model import FusedRecommender, Fusion, FusionConfig, fit_stacker, save_model
@@ -29,7 +33,7 @@ from metarec.search import ranked
 from metarec.study.networks._objective import NetworkObjective, network_config
 from metarec.study.results import DomainResult
 from metarec.study.spec import StudySpec
-from metarec.study.stages import Outcome, Prepared, RunTrials, Searched, StudyInput, Workspace, member_name
+from metarec.study.stages import Keep, Outcome, Prepared, RunTrials, Searched, StudyInput, Workspace, member_name
 from metarec.study.trial_files import FileKeeper
 from metarec.threads import one_thread
 from metarec.tracking import StudyRun
@@ -53,23 +57,28 @@ class NetworkInput(StudyInput):
     """The input of a study of fusion networks. Sources are trained on together with the target."""
 
     def __init__(self, spec: StudySpec, domains: Mapping[str, Domain], workspace: Workspace) -> None:
-        names = applicable_bases(list(spec.bases), list(domains.values()))
+        applicable = applicable_ranking_bases if spec.task == "ranking" else applicable_bases
+        names = applicable(list(spec.bases), list(domains.values()))
         for left_out in sorted(set(spec.bases) - set(names)):
-            logger.warning("the base %s is left out: no domain has item features", left_out)
+            needs = RANKING_BASES.get(left_out).needs if spec.task == "ranking" else "items"
+            what = "timestamps" if needs == "timestamps" else "item features"
+            logger.warning("the base %s is left out: no domain has %s", left_out, what)
         self._bases = {name: spec.bases[name] for name in names}
         assign_roles(domains, spec.target or "", spec.episodes, spec.seed)
         self._spec, self._domains, self._workspace = spec, domains, workspace
 
     def prepare(self) -> PreparedNetworks:
-        episodes = build_episodes(
+        spec, workspace = self._spec, self._workspace
+        build = partial(build_ranking_episodes, ranking=spec.ranking) if spec.task == "ranking" else build_episodes
+        episodes = build(
             self._domains,
-            self._spec.target or "",
-            self._spec.episodes,
-            self._bases,
-            seed=self._spec.seed,
-            cache=self._workspace.cache,
-            jobs=self._workspace.jobs,
-            on_progress=self._workspace.on_progress,
+            spec.target or "",
+            spec.episodes,
+            bases=self._bases,
+            seed=spec.seed,
+            cache=workspace.cache,
+            jobs=workspace.jobs,
+            on_progress=workspace.on_progress,
         )
         return PreparedNetworks(self._spec, episodes, self._workspace, self._domains, self._bases)
 
@@ -132,7 +141,8 @@ class SearchedNetworks(Searched):
 
     def _fit(self, domain: str, configs: Mapping[str, NetworkConfig], networks: Mapping[str, MetaLearner]) -> Fusion:
         spec = self.prepared.spec
-        config = FusionConfig(networks=dict(configs), stackers=tuple(dict.fromkeys(spec.baselines)))
+        task: Task = spec.task or "rating"
+        config = FusionConfig(task=task, networks=dict(configs), stackers=tuple(dict.fromkeys(spec.baselines)))
         episodes, stackers = self.prepared.episodes[domain], self.stackers.get(domain)
         return Fusion(config, seed=spec.seed).fit(episodes, networks=networks, stackers=stackers)
 
@@ -176,17 +186,28 @@ class SearchedNetworks(Searched):
         workspace.on_stage("comparing the engines")
         best = self.members[0]
         engines = check_engines(network_config(spec, best.params), self.objective.train[target], seed=spec.seed)
-        workspace.on_stage("fitting the bases that serve")
-        maker, fitted_on = self._serving()
-        network = self.networks[member_name(best)]
+        insight, keep = self._served(fusions[target])
         return Outcome(
             {name: DomainResult.of(spec.measure, own, seed=spec.seed) for name, own in judged.items()},
             {name: _settings(fusion, contrasts[name]) for name, fusion in fusions.items()},
             pd.concat([judged[name].rows for name in tested], ignore_index=True),
             engines,
-            look_into(prepared.domains[target], prepared.episodes[target], network, maker),
-            partial(self._keep, maker, fitted_on, fusions[target].used()),
+            insight,
+            keep,
         )
+
+    def _served(self, fusion: Fusion) -> tuple[Insight, Keep | None]:
+        """What the best network does for the target's test users, and how the fusion is kept."""
+        prepared = self.prepared
+        target = prepared.spec.target or ""
+        domain, episodes = prepared.domains[target], prepared.episodes[target]
+        if prepared.spec.task == "ranking":
+            crowd = crowd_of(domain, episodes.validation, episodes.test)
+            return Insight(behaviour_of(domain, episodes.test, crowd)), None
+        prepared.workspace.on_stage("fitting the bases that serve")
+        maker, fitted_on = self._serving()
+        insight = look_into(domain, episodes, self.networks[member_name(self.members[0])], maker)
+        return insight, partial(self._keep, maker, fitted_on, fusion.used())
 
     def _serving(self) -> tuple[TaskMaker, frozenset[str]]:
         """The bases that predicted for the test users, and the users on which they were fitted."""

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from metarec.tracking._base import TrialFacts
+from metarec.tracking._limits import clean_key
 from metarec.tracking._mlflow_runs import STATUS, Parent, Tag, final_name, trial_name, write
 
 __all__ = ["reconciled"]
@@ -63,7 +64,7 @@ def _mend(study: Parent, run: Any, trial: TrialFacts) -> Iterator[str]:
     """The run of a trial that is over says so, and has its value."""
     assert trial.state != "running"
     allowed = {STATUS[trial.state]} | ({"FAILED"} if trial.state == "interrupted" else set())
-    missing = not trial.metrics.keys() <= run.data.metrics.keys()
+    missing = not {clean_key(name) for name in trial.metrics} <= run.data.metrics.keys()
     if run.info.status in allowed and not missing:
         return
     _end(study, run.info.run_id, trial, with_numbers=missing)

@@ -13,12 +13,13 @@ import numpy as np
 
 from metarec.bases import Learned, Stored, check_stored
 from metarec.errors import InputError
+from metarec.fusion._combiner import Rows
 
-__all__ = ["Trees"]
+__all__ = ["Boosted", "Trees", "columns_of"]
 
 MAX_NODES = 1_000_000
 MAX_DEPTH = 100
-"""Far above what :data:`metarec.fusion.stackers.gbm.GRID` grows. More would take minutes for a prediction."""
+"""Far above what stackers and rankers grow. More would take minutes for a prediction."""
 
 ENTRIES = 30_000
 """Rows times trees that are followed at once; so many fit a processor's cache."""
@@ -129,3 +130,36 @@ def _depth(left: np.ndarray, right: np.ndarray) -> int:
 
 def _all_leaves(nodes: np.ndarray, left: np.ndarray) -> bool:
     return bool((left[nodes] == nodes).all())
+
+
+def columns_of(rows: Rows) -> np.ndarray:
+    """[R, D] columns. Trees split on one column at a time, so differences between bases are columns of their own."""
+    flat = rows.algorithm_features.reshape(len(rows.mean), -1)
+    deviations = rows.predictions - rows.mean[:, None]
+    return np.concatenate([rows.predictions, rows.mean[:, None], deviations, flat, rows.context], axis=1)
+
+
+@dataclass(frozen=True)
+class Boosted:
+    """[R, 1] predictions of trees; a residual is added to the mean of the bases.
+
+    Attributes:
+        trees: a ``lightgbm.Booster``, or :class:`Trees`.
+    """
+
+    trees: Any
+    is_residual: bool
+
+    def __call__(self, rows: Rows) -> np.ndarray:
+        columns = columns_of(rows)
+        if isinstance(self.trees, Trees):
+            predicted = self.trees.predict(columns)
+        else:
+            predicted = np.asarray(self.trees.predict(columns, num_threads=1))
+        return (predicted + rows.mean if self.is_residual else predicted)[:, None]
+
+    def learned(self) -> dict[str, Learned]:
+        """The arrays of the trees, up to the best iteration."""
+        if isinstance(self.trees, Trees):
+            return self.trees.learned()
+        return Trees.of(self.trees.dump_model(num_iteration=self.trees.best_iteration)).learned()
