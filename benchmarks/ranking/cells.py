@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from metarec.fusion.ranks import RelevantRanks, hit, mrr, ndcg, recall
 
 from benchmarks.common.folders import ROOT
 from benchmarks.ranking.sets import RANKING_SETS
@@ -19,6 +18,7 @@ from metarec.cells import Cell, CellResult, CellStore
 from metarec.episodes import EpisodeSettings, fold_roles
 from metarec.episodes.ranking import RankingEpisodes, RankingSettings, build_ranking_episodes
 from metarec.files import code_facts
+from metarec.fusion.ranks import RelevantRanks, hit, mrr, ndcg, recall
 from metarec.ratings import Domain
 
 __all__ = ["LIBRARIES", "METRICS", "RankingPlan", "bases_of", "cells_of", "predict_cell", "user_metrics"]

@@ -8,12 +8,12 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
-from metarec.fusion.ranks import standard_scores
 
 from benchmarks.cold.models import search_in
 from benchmarks.common.folders import ROOT
 from metarec.episodes.ranking import RankingEpisodes
 from metarec.evaluation.metrics import METAREC
+from metarec.fusion.ranks import standard_scores
 from metarec.study.spec import load_spec
 
 __all__ = ["ranking_predictions"]
