@@ -23,7 +23,15 @@ from metarec.study.stages import Workspace
 from metarec.study.trial_files import FileKeeper
 from metarec.tracking import NullTracker
 
-__all__ = ["PARTS", "Proposal", "metarec_predictions", "propose", "static_network_predictions", "weights_of"]
+__all__ = [
+    "PARTS",
+    "Proposal",
+    "metarec_predictions",
+    "propose",
+    "searched",
+    "static_network_predictions",
+    "weights_of",
+]
 
 PARTS = (NETWORK_ALONE, NO_INNER_LOOP)
 """The models that a search makes beside the proposed one, and that show what its gain is made of."""
@@ -47,23 +55,26 @@ def propose(episodes: DomainEpisodes, seed: int) -> Proposal:
 
     Trials are judged, and weights chosen, on validation users; test users are not looked at.
     """
-    spec = _spec_of(episodes, seed)
+    fusion, contrasts = searched(episodes, _spec_of(episodes, seed))
+    return Proposal(fusion, {name: contrasts[name] for name in PARTS if name in contrasts})
+
+
+def searched(episodes: DomainEpisodes, spec: StudySpec) -> tuple[Fusion, dict[str, Fusion]]:
+    """The fusion that a study of this spec proposes for its target, and its contrasts."""
 
     def run(objective: RecordedObjective) -> Any:
         study = begin_search(spec, "cell", str(folder / "optuna.journal"), identity="cell")
         run_trials(study, objective, lambda trial: None)
         return [trial for trial in counted_trials(study) if trial.values]
 
+    domain = episodes.train.domain
     with TemporaryDirectory(prefix="metarec-cell-") as name:
         folder = Path(name)
-        prepared = PreparedNetworks(
-            spec, {episodes.train.domain: episodes}, Workspace(folder / "cache", folder / "networks"), {}, {}
-        )
+        prepared = PreparedNetworks(spec, {domain: episodes}, Workspace(folder / "cache", folder / "networks"), {}, {})
         record = NullTracker().start_study("cell", params={})
-        searched = prepared.search(run, run=record, keeper=FileKeeper())
-        fusion = searched.fusion(episodes.train.domain)
-        contrasts = searched.contrasts(episodes.train.domain, fusion)
-        return Proposal(fusion, {name: contrasts[name] for name in PARTS if name in contrasts})
+        found = prepared.search(run, run=record, keeper=FileKeeper())
+        fusion = found.fusion(domain)
+        return fusion, found.contrasts(domain, fusion)
 
 
 def metarec_predictions(episodes: DomainEpisodes, seed: int) -> tuple[dict[str, np.ndarray], dict[str, Any]]:

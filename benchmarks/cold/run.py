@@ -23,7 +23,7 @@ from benchmarks.common.folders import RESULTS, WORK
 from metarec.cli.command import check_json, run_command
 from metarec.errors import InputError
 
-__all__ = ["main"]
+__all__ = ["Counter", "check_plan", "main", "numbers"]
 
 
 def run(
@@ -59,7 +59,7 @@ def run(
     start = time.perf_counter()
     data = os.environ.get(FOLDER)
     found = find_sets(sets, Path(data) if data else None, ml100k)
-    _check(shots, folds, seeds, jobs)
+    check_plan(shots, folds, seeds, jobs)
     make_folders(work, out)
     target = json_file or out / "cold_users.json"
     check_json(target, out)
@@ -160,7 +160,8 @@ def _write(
     print(text.partition("## Summary")[2].partition("\n## ")[0].strip())
 
 
-def _check(shots: Sequence[int], folds: int, seeds: int, jobs: int) -> None:
+def check_plan(shots: Sequence[int], folds: int, seeds: int, jobs: int) -> None:
+    """Raise InputError where one of these options is out of its range."""
     if not shots or min(shots) < 1 or len(set(shots)) < len(shots):
         raise InputError(f"--shots must be different numbers >= 1 but got {','.join(map(str, shots)) or 'none'}")
     for option, value, least in (("--folds", folds, 3), ("--seeds", seeds, 1), ("--jobs", jobs, 1)):
@@ -168,7 +169,12 @@ def _check(shots: Sequence[int], folds: int, seeds: int, jobs: int) -> None:
             raise InputError(f"{option} must be >= {least} but got {value}")
 
 
-def _numbers(text: str) -> list[int]:
+def numbers(text: str) -> list[int]:
+    """The numbers of --shots.
+
+    Raises:
+        InputError: they are no numbers with commas between them.
+    """
     try:
         return [int(part) for part in text.split(",")]
     except ValueError:
@@ -212,7 +218,7 @@ def command(models: Callable[[], Any]) -> typer.Typer:
         Exit codes: 0 done; 2 bad input; 130 interrupted, to be continued with the same command.
         """
         names = [name for name in sets.split(",") if name]
-        run(models, names, _numbers(shots), folds, seeds, jobs, work, out, json_file, ml100k, sys.argv[1:])
+        run(models, names, numbers(shots), folds, seeds, jobs, work, out, json_file, ml100k, sys.argv[1:])
 
     return app
 

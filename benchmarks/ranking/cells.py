@@ -8,41 +8,32 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pandas as pd
-
 from benchmarks.common.folders import ROOT
 from benchmarks.ranking.sets import RANKING_SETS
 from metarec.bases.ranking import RANKING_BASES, applicable_ranking_bases
 from metarec.cells import Cell, CellResult, CellStore
 from metarec.episodes import EpisodeSettings, fold_roles
 from metarec.episodes.ranking import RankingEpisodes, RankingSettings, build_ranking_episodes
+from metarec.evaluation.ranking import catalogue_coverage, ranking_rows, top_lists
 from metarec.files import code_facts
-from metarec.fusion.ranks import RelevantRanks, hit, mrr, ndcg, recall
 from metarec.ratings import Domain
 
-__all__ = ["LIBRARIES", "METRICS", "RankingPlan", "bases_of", "cells_of", "predict_cell", "user_metrics"]
+__all__ = ["LIBRARIES", "RankingPlan", "bases_of", "cells_of", "predict_cell"]
 
 LIBRARIES = ("lenskit", "lightgbm", "numpy", "scikit-learn", "scipy", "torch")
 
 _PARTS = ("errors", "registry.py", "ratings", "bases", "episodes", "fusion", "meta", "model", "search", "study")
-CODE = (*(f"metarec/{part}" for part in _PARTS), *(f"benchmarks/ranking/{part}.py" for part in ("cells", "models")))
+CODE = (
+    *(f"metarec/{part}" for part in _PARTS),
+    "metarec/evaluation/ranking.py",
+    *(f"benchmarks/ranking/{part}.py" for part in ("cells", "models")),
+)
 """The code that a cell's result depends on."""
-
-METRICS: Mapping[str, Callable[[RelevantRanks], np.ndarray]] = {
-    "ndcg@10": lambda ranks: ndcg(ranks, 10),
-    "ndcg@5": lambda ranks: ndcg(ranks, 5),
-    "ndcg@20": lambda ranks: ndcg(ranks, 20),
-    "recall@20": lambda ranks: recall(ranks, 20),
-    "mrr": mrr,
-    "hit@10": lambda ranks: hit(ranks, 10),
-}
-"""Name -> the metric of each user."""
 
 TOP = 10
 """The length of the lists whose share of the catalogue is measured."""
 
-Predict = Callable[[RankingEpisodes, int], tuple[Mapping[str, np.ndarray], Mapping[str, Any]]]
+Predict = Callable[[RankingEpisodes, int], tuple[Mapping[str, Any], Mapping[str, Any]]]
 
 
 @dataclass(frozen=True)
@@ -81,6 +72,7 @@ def cells_of(plan: RankingPlan, domain: Domain) -> list[Cell]:
         "data": domain.fingerprint(),
         "folds": plan.folds,
         "bases": bases_of(domain),
+        "spec": (ROOT / "studies" / "ranking.yaml").read_text(encoding="utf-8"),
         **code_facts(CODE, LIBRARIES, ROOT),
     }
     return [
@@ -112,28 +104,19 @@ def predict_cell(plan: RankingPlan, cell: Cell) -> CellResult:
     )[domain.name]
     predictions, chosen = plan.models(episodes, key["seed"])
     test = episodes.test
-    shown = {name: _top(scores, test.query_items) for name, scores in predictions.items()}
-    coverage = {name: len(set(items.ravel()) - {""}) / episodes.num_items for name, items in shown.items()}
-    proposed = float(test.batch.query.targets.sum()) / float(test.relevant.sum())
-    notes = {"settings": chosen, "coverage": coverage, "proposed": proposed, "bases": list(test.base_names)}
-    return CellResult({"users": user_metrics(episodes, predictions)}, notes)
-
-
-def user_metrics(episodes: RankingEpisodes, predictions: Mapping[str, np.ndarray]) -> pd.DataFrame:
-    """A row for each test user and model: user, model and every metric over the whole catalogue."""
-    test = episodes.test
-    targets, mask = test.batch.query.targets.numpy(), test.batch.query.mask.numpy()
-    frames = []
-    for name, scores in predictions.items():
-        ranks = RelevantRanks.of(scores, targets, mask, test.relevant)
-        values = {metric: of(ranks) for metric, of in METRICS.items()}
-        frames.append(pd.DataFrame({"user": test.users.astype(str), "model": name, **values}))
-    return pd.concat(frames, ignore_index=True)
-
-
-def _top(scores: np.ndarray, items: np.ndarray) -> np.ndarray:
-    order = np.argsort(-np.where(items == "", -np.inf, scores), axis=1, kind="stable")[:, :TOP]
-    return np.take_along_axis(items, order, axis=1)
+    lists = {name: top_lists(test, scores, TOP) for name, scores in predictions.items()}
+    coverage = {name: catalogue_coverage(own, episodes.num_items) for name, own in lists.items()}
+    users = ranking_rows(test, predictions).drop(columns="domain")
+    users["user"] = users["user"].astype(str)
+    assert test.relevant is not None, "these are ranking episodes"
+    proposed, relevant = float(test.batch.query.targets.sum()), int(test.relevant.sum())
+    notes = {
+        "settings": chosen,
+        "coverage": coverage,
+        "proposed": proposed / relevant,
+        "bases": list(test.base_names),
+    }
+    return CellResult({"users": users}, notes)
 
 
 # Cells come set by set.
