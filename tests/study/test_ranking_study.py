@@ -138,6 +138,7 @@ def test_more_is_better_and_the_search_minimises():
     assert RANKING.gains(ByUser(sums, pd.Series([1, 1]))) == {}
 
 
+@pytest.mark.slow
 def test_a_study_shows_ndcg_everywhere(new_folder, caplog):
     shop = simulate_implicit_domains(0, num_users=60, num_items=150)
     spec = tiny_spec(**RANKED, task="ranking", trials=2, episodes={"shots": 5, "folds": 2}, ranking={"candidates": 10})
