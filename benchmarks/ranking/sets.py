@@ -35,14 +35,14 @@ class RankingSet:
             InputError: they cannot be read.
         """
         found = read_domains(data / self.folder, self.name)
-        domain = found[self.part] if self.part else next(iter(found.values()))
+        domain = found[f"{self.name}-{self.part}"] if self.part else next(iter(found.values()))
         events = domain.as_implicit()
         return Domain(self.name, events.ratings, items=events.items, users=events.users, feedback="implicit")
 
 
 _SETS = (
     RankingSet("amazon_grocery", "amazon_grocery_toys", "grocery", chosen_on=True),
-    RankingSet("amazon_toys", "amazon_grocery_toys", "toys"),
+    RankingSet("amazon_toys", "amazon_grocery_toys", "toy"),
     RankingSet("lastfm_hetrec", "lastfm_hetrec", chosen_on=True),
     RankingSet("citeulike_a", "citeulike_a", chosen_on=True),
     RankingSet("foursquare_5k", "foursquare_5k"),

@@ -21,6 +21,7 @@ from metarec.evaluation.metrics import (
     squared_errors,
 )
 from metarec.evaluation.ranking import NDCG, RANKING_METRICS, paired_ndcg_gains, ranking_rows
+from metarec.fusion import Task
 
 __all__ = ["LISTED", "RANKING", "RATING", "ByUser", "Judged", "Measure", "measure_of"]
 
@@ -78,7 +79,7 @@ class Measure(ABC):
         noun: what the metric is. axis: the metric of test users on an axis. improves: what a better model does.
     """
 
-    task: ClassVar[str]
+    task: ClassVar[Task]
     key: ClassVar[str]
     label: ClassVar[str]
     direction: ClassVar[Literal["minimize", "maximize"]]
@@ -255,6 +256,6 @@ RANKING = _RankingMeasure()
 _MEASURES = {measure.task: measure for measure in (RATING, RANKING)}
 
 
-def measure_of(task: str) -> Measure:
+def measure_of(task: Task) -> Measure:
     """The measure of the task of this name."""
     return _MEASURES[task]

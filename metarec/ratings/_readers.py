@@ -100,7 +100,8 @@ def read_domains(
         name: the prefix of the values of the domain column (``shopping-8``); without such a column, or for a path that
             selects one domain, the domain's name.
         scale: as for `read_domain`; by default inferred for each domain separately.
-        columns, event_weights: as for `read_domain`.
+        columns: as for `read_domain`.
+        event_weights: as for `read_domain`.
 
     Returns:
         name -> domain, in the order of the values, numbers as numbers.

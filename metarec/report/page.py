@@ -10,6 +10,7 @@ from jinja2 import Environment
 
 from metarec.errors import printable
 from metarec.evaluation.segments import FEW_USERS, MEASURES
+from metarec.model.contrasts import AVERAGED
 from metarec.report import description
 from metarec.report.findings import Findings, measure_in
 
@@ -81,8 +82,9 @@ n = {{ t.n_users }} test users{{ ", %d ratings"|format(t.n_ratings) if t.n_ratin
 <p>On {{ t.domain }}: {{ verdicts(t)|join("; ") or "there is no other model to compare with" }}.</p>
 {% endfor %}
 {% if not f.transfer %}<dl><dt>network, stack, stack-mean, no-inner-loop</dt>
-<dd>The best trial's network alone; the same convex combination without networks; the plain mean of ridge, fwls and gbm;
-and the same combination of networks that are trained without inner steps.</dd></dl>{% endif %}
+<dd>The best trial's network alone; the same combination without networks; the plain mean of
+{{ averaged|join(", ") }}; and the same combination of networks that are trained without inner steps.</dd>
+</dl>{% endif %}
 <p class="quiet">Intervals: paired bootstrap over users, 2000 resamples. Each 95 % interval holds by itself; none
 is corrected for multiple comparisons.</p>
 {{ pictures("test_", "gains_") }}
@@ -170,6 +172,7 @@ def report_page(findings: Findings, folder: Path) -> str:
     return page.render(
         f=findings,
         measure=measure_in(findings),
+        averaged=AVERAGED[measure_in(findings).task],
         pictures=pictures,
         largest=_largest_weights,
         measures=MEASURES,

@@ -14,7 +14,10 @@ import torch
 __all__ = ["STEPS", "UserList", "make_list", "standard_scores", "top_items"]
 
 STEPS = 12.0
-"""Standard deviations across the unit scale: a standard score z is 0.5 + z / 12 there, and clipped beyond 6."""
+"""Standard deviations across the unit scale: a standard score z is 0.5 + z / 12 there.
+
+It is not clipped: a popular item may have a z of 15, and a clip would tie the top of such a base's list.
+"""
 
 
 class UserList(NamedTuple):
@@ -59,7 +62,7 @@ def standard_scores(values: np.ndarray) -> np.ndarray:
     centred = values - values.mean(0)
     spread = centred.std(0)
     z = np.where(spread > 1e-9, centred / np.where(spread > 1e-9, spread, 1.0), centred * 0.0)
-    return np.asarray(np.clip(0.5 + z / STEPS, 0.0, 1.0))
+    return np.asarray(0.5 + z / STEPS)
 
 
 def make_list(

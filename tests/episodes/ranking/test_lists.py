@@ -70,3 +70,9 @@ def test_a_catalogue_that_is_smaller_than_the_lists():
 def test_more_candidates_are_added(scores):
     found = lists_of(scores, [np.array([], dtype=int)] * 2, more=np.array([39, 38]))[0]
     assert {38, 39} <= set(found.items.tolist())
+
+
+def test_the_top_of_a_list_with_a_long_tail_is_not_tied():
+    scores = np.concatenate([np.zeros(200), [900.0, 1000.0]])[:, None]
+    first, second = standard_scores(scores)[-2:, 0]
+    assert 1 < first < second
