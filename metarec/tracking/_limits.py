@@ -60,11 +60,12 @@ def batches(metrics: Sequence[Any] = (), params: Sequence[Any] = (), tags: Seque
 def clean_key(key: str) -> str:
     """A name that the store accepts: a character that it refuses becomes its code, so names stay different.
 
-    The end of a long name becomes a hash.
+    "@" becomes "_at_", as in MLflow's own names of metrics of lists. The end of a long name becomes a hash.
 
-    >>> clean_key("test/movies/rmse"), clean_key("top@10"), clean_key("../rmse")
-    ('test/movies/rmse', 'top_40_10', '_2e__2e_/rmse')
+    >>> clean_key("test/movies/rmse"), clean_key("ndcg@10"), clean_key("top#10"), clean_key("../rmse")
+    ('test/movies/rmse', 'ndcg_at_10', 'top_23_10', '_2e__2e_/rmse')
     """
+    key = key.replace("@", "_at_")
     key = re.sub(r"[^\w./ :-]", lambda match: f"_{ord(match[0]):x}_", key)
     # The store reads a name as a path and refuses one with empty, "." or ".." steps.
     steps = [step.replace(".", "_2e_") if step in {".", ".."} else step for step in key.split("/")]

@@ -156,9 +156,9 @@ def test_a_study_shows_ndcg_everywhere(new_folder, caplog):
     assert shown["best"]["value"] == max(values)
     assert "raises the nDCG@10 of stack" in shown["adds"]["shop"]["text"]
     client, (parent,), children = runs_of(folder)
-    assert parent.data.metrics["best_validation_ndcg_40_10"] == max(values)
+    assert parent.data.metrics["best_validation_ndcg_at_10"] == max(values)
     for run, value in zip(children, values, strict=True):
-        assert run.data.metrics["validation_ndcg_40_10"] == value
+        assert run.data.metrics["validation_ndcg_at_10"] == value
         curve = [point.value for point in client.get_metric_history(run.info.run_id, "val_ndcg")]
         assert max(curve) == pytest.approx(value)
     findings = json.loads((folder / "artifacts/ranked/report/findings.json").read_text())
