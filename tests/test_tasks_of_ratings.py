@@ -24,7 +24,7 @@ EXPLICIT = make_domain("films", prefix="f")
 IMPLICIT = replace(make_domain().as_implicit(), name="shop")
 
 ENTRANCES = {
-    "study": lambda shop, folder: run_study(tiny_spec(), {"shop": shop}, Job(folder, "a")),
+    "study": lambda shop, folder: run_study(tiny_spec(task="rating"), {"shop": shop}, Job(folder, "a")),
     "study of transfer": lambda shop, folder: run_study(
         tiny_spec(target="films", transfer={"target_users": 6}), {"shop": shop, "films": EXPLICIT}, Job(folder, "a")
     ),

@@ -93,8 +93,8 @@ TARGETS: Mapping[str, Mapping[str, Label]] = {
     "metarec.search.trials": {"open_study": "Optuna", "run_trials": "Optuna", "counted_trials": "Optuna"},
     "metarec.search.space": {"suggest_parameters": "Optuna"},
     "optuna.trial._trial": {"Trial.report": "Optuna", "Trial.should_prune": "Optuna"},
-    "metarec.fusion.stackers._base": {"Stacker.fit": _baseline, "Stacker.predict": _baseline},
-    "metarec.evaluation.metrics": {"gains": "bootstrap"},
+    "metarec.fusion._combiner": {"Combiner.fit": _baseline, "Combiner.predict": _baseline},
+    "metarec.evaluation.measures": {"Measure.gains": "bootstrap"},
     "metarec.evaluation.engine_check": {"check_engines": "comparing the engines"},
     "metarec.report.figures.figures": dict.fromkeys(
         ("learning_curve", "base_weights", "model_comparison", "search_history", "save"), "figures"

@@ -43,7 +43,14 @@ def settled(spec: StudySpec, domains: Mapping[str, Domain]) -> StudySpec:
     """
     target = choose_target(spec, domains)
     task = spec.task or ("ranking" if domains[target].feedback == "implicit" else "rating")
-    return spec.for_task(task).model_copy(update={"target": target})
+    try:
+        return spec.for_task(task).model_copy(update={"target": target})
+    except InputError as error:
+        if spec.task is not None or task == "rating":
+            raise
+        raise InputError(
+            f'domain "{target}" has only events, so that the task is ranking, but {error}; use the spec ranking'
+        ) from None
 
 
 def domains_of(spec: StudySpec, domains: Mapping[str, Domain]) -> dict[str, Domain]:

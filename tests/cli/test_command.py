@@ -83,7 +83,6 @@ def test_the_good_file_is_good(here, monkeypatch):
         ("a.csv", GOOD.replace(",", " "), ["line 1", "one column only", "separated by a comma"]),
         ("a.csv", GOOD.replace(",", ":"), ["line 1", "one column only"]),
         ("a.csv", GOOD.replace("item", "thing"), ["no column for the item", "columns.item=NAME"]),
-        ("a.csv", GOOD.replace("rating", "weight"), ["has no ratings, only events", "use --task ranking"]),
         ("a.csv", GOOD + "u1,x1,five\n", ["line 302", 'column "rating"', 'is "five"', "correct it"]),
         ("a.csv", GOOD + "u1,x1,NaN\n", ["line 302", "must be a finite number", "NaN"]),
         ("a.csv", GOOD + "u1,x1,inf\n", ["line 302", "must be a finite number", "inf"]),
@@ -105,6 +104,15 @@ def test_a_bad_file(here, refused, name, content, parts):
     # A file is named, or, where its content is sound but too little, the domain that it makes.
     assert name in line or 'domain "movies"' in line
     assert all(part in line for part in parts), line
+
+
+def test_events_are_no_ratings(here, refused):
+    (here / "a.csv").write_text(GOOD.replace("rating", "weight"))
+    line = refused("--data", "movies=a.csv", "--task", "rating")
+    assert 'domain "movies" has no ratings, only events; use --task ranking' in line
+    line = refused("cold-start", "--data", "movies=a.csv")
+    assert 'domain "movies" has only events, so that the task is ranking, but unknown ranking base "bias"' in line
+    assert "use the spec ranking" in line
 
 
 def test_a_rating_out_of_the_given_scale(here, refused):

@@ -10,6 +10,7 @@ from rich.console import Console
 
 from metarec.cli import study_tables
 from metarec.cli.terminal import ProgressLine, library_messages, show_data, terminal
+from metarec.evaluation.measures import RATING
 from metarec.ratings import Domain
 
 NAME = "[red]a[red] [link=x]b :smile: [bold] ☃"
@@ -60,8 +61,8 @@ def test_the_best_trial_is_that_of_the_whole_study():
         trial.number = number
     with library_messages(console) as messages:
         watcher = study_tables.TerminalWatcher(console, messages)
-        watcher.on_trial(worse, [earlier, worse], 4)
-        watcher.on_trial(better, [earlier, worse, better], 4)
+        watcher.on_trial(worse, [earlier, worse], 4, RATING)
+        watcher.on_trial(better, [earlier, worse, better], 4, RATING)
     first, second = console.file.getvalue().splitlines()
     assert "best so far" not in first
     assert "best so far" in second

@@ -65,7 +65,11 @@ def check(case, folder):
         assert domains
         for domain in domains.values():
             assert isinstance(domain, Domain)
-            assert domain.scale.to_unit(domain.ratings["rating"]).between(0, 1).all()
+            if domain.feedback != "explicit":
+                assert (domain.ratings["weight"] > 0).all()
+            if domain.feedback != "implicit":
+                unit = domain.scale.to_unit(domain.ratings["rating"].dropna())
+                assert unit.between(0, 1).all()
             assert len(domain.fingerprint()) == 64
 
 
