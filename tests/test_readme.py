@@ -53,6 +53,10 @@ def here(tmp_path, monkeypatch):
     books.assign(domain=books["item"].str[-1].map(lambda digit: "8" if digit < "8" else "9")).to_csv(
         "shops.csv", index=False
     )
+    events = movies[["user", "item"]]
+    events.to_csv("events.csv", index=False)
+    kinds = events["item"].str[-1].map(lambda digit: "view" if digit < "4" else "cart" if digit < "8" else "buy")
+    events.assign(event=kinds).to_csv("log.csv", index=False)
     # `scale=1,5` is for ratings that lie in it.
     movies.assign(rating=movies["rating"].clip(1, 5)).to_csv("ratings.csv", index=False)
     return tmp_path
@@ -81,8 +85,8 @@ def test_a_study_of_the_readme_finds_its_spec_and_reads_its_data(line, here, mon
 
     def begin(spec, domains, where):
         begun.update(domains)
-        assert spec.name in ("cold-start", "transfer")
-        assert choose_target(spec, domains) in ("movies", "books", "shopping")
+        assert spec.name in ("cold-start", "transfer", "ranking")
+        assert choose_target(spec, domains) in ("movies", "books", "shopping", "shop")
         raise BegunError
 
     monkeypatch.setattr(job, "run_study", begin)
@@ -90,8 +94,9 @@ def test_a_study_of_the_readme_finds_its_spec_and_reads_its_data(line, here, mon
     with pytest.raises(BegunError):
         command.main()
     wanted = dict(entry.split("=", 1) for entry in re.findall(r"--data (\S+)", line))
-    # Without --data it is the spec's own domains, the simulated world.
-    assert begun.keys() == (wanted.keys() or {"movies", "books", "music"})
+    # Without --data it is the spec's own domains, a simulated world.
+    simulated = {"shop"} if "ranking" in line else {"movies", "books", "music"}
+    assert begun.keys() == (wanted.keys() or simulated)
     assert all(domain.num_users > 30 for domain in begun.values())
     if "scale=1,5" in line:
         assert str(begun["movies"].scale) == "1..5"
