@@ -10,8 +10,7 @@ import numpy as np
 from benchmarks.cold.models import searched
 from benchmarks.common.folders import ROOT
 from metarec.episodes.ranking import RankingEpisodes
-from metarec.evaluation.metrics import METAREC
-from metarec.evaluation.ranking import base_scores
+from metarec.evaluation.metrics import METAREC, base_unit_predictions
 from metarec.study.spec import load_spec
 
 __all__ = ["ranking_predictions"]
@@ -25,7 +24,7 @@ def ranking_predictions(episodes: RankingEpisodes, seed: int) -> tuple[dict[str,
     predictions = {METAREC: fusion.combine(members)}
     predictions |= {name: one.predict(episodes.test) for name, one in contrasts.items()}
     predictions |= {name: members[name] for name in fusion.stackers}
-    predictions |= base_scores(episodes.test)
+    predictions |= base_unit_predictions(episodes.test)
     settings: dict[str, Mapping[str, Any]] = {
         **{name: one.weights for name, one in {METAREC: fusion, **contrasts}.items()},
         **{name: stacker.settings for name, stacker in fusion.stackers.items()},

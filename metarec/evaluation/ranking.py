@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -12,20 +11,16 @@ import pandas as pd
 
 from metarec.episodes import Episodes
 from metarec.errors import InputError
-from metarec.evaluation.metrics import METAREC, Gain, drawn_gains
+from metarec.evaluation.metrics import Gain, drawn_gains
 from metarec.fusion.ranks import RelevantRanks, hit, mrr, ndcg, recall
 
 __all__ = [
     "NDCG",
     "RANKING_METRICS",
     "RankingMetric",
-    "RankingScores",
-    "base_scores",
     "catalogue_coverage",
     "paired_ndcg_gains",
-    "ranking_gains",
     "ranking_rows",
-    "ranking_scores",
     "top_lists",
 ]
 
@@ -57,41 +52,6 @@ RANKING_METRICS: Mapping[str, RankingMetric] = {
 """Every metric of ranking, by its key in ``--json`` and in MLflow, in the order of the tables."""
 
 
-@dataclass(frozen=True)
-class RankingScores:
-    """A model's metrics, as means over test users.
-
-    Attributes:
-        values: the value of each of RANKING_METRICS, by its key.
-    """
-
-    values: Mapping[str, float]
-    n_users: int
-
-    @property
-    def ndcg(self) -> float:
-        """The nDCG@10, by which models are ranked."""
-        return self.values[NDCG]
-
-    def to_json(self) -> dict[str, Any]:
-        """All numbers in one mapping."""
-        return {**self.values, "n_users": self.n_users}
-
-    def printed(self) -> dict[str, float]:
-        """The metrics of the printed tables, by their keys."""
-        return {name: self.values[name] for name, metric in RANKING_METRICS.items() if metric.printed}
-
-
-def base_scores(episodes: Episodes) -> dict[str, np.ndarray]:
-    """base -> [T, N] its own scores of the candidates, with the fallback where it has none."""
-    predictions, fallback = episodes.batch.query.predictions.numpy(), episodes.query_fallback.numpy()
-    available = np.isfinite(predictions)
-    return {
-        name: np.where(available[..., base], predictions[..., base], fallback)
-        for base, name in enumerate(episodes.base_names)
-    }
-
-
 def ranking_rows(episodes: Episodes, scores: Mapping[str, np.ndarray]) -> pd.DataFrame:
     """One row for each model and user: domain, user, model, and a column for each of RANKING_METRICS.
 
@@ -116,22 +76,6 @@ def ranking_rows(episodes: Episodes, scores: Mapping[str, np.ndarray]) -> pd.Dat
         values = {name: metric.of(ranks) for name, metric in RANKING_METRICS.items()}
         parts.append(pd.DataFrame({"domain": episodes.domain, "user": episodes.users, "model": model, **values}))
     return pd.concat(parts, ignore_index=True)
-
-
-def ranking_scores(rows: pd.DataFrame) -> dict[str, RankingScores]:
-    """Each model's scores from the rows of one domain."""
-    table = rows.groupby("model", sort=False)
-    return {
-        str(model): RankingScores({name: float(own[name].mean()) for name in RANKING_METRICS}, len(own))
-        for model, own in table
-    }
-
-
-def ranking_gains(rows: pd.DataFrame, *, seed: int = 0) -> dict[str, Gain]:
-    """metarec's gain in nDCG@10 over every other model of one domain, see :func:`paired_ndcg_gains`."""
-    by_model = {str(model): own[NDCG].to_numpy() for model, own in rows.groupby("model", sort=False)}
-    ours = by_model.pop(METAREC)
-    return paired_ndcg_gains(ours, pd.DataFrame(by_model), seed=seed)
 
 
 def paired_ndcg_gains(ours: np.ndarray, theirs: pd.DataFrame, *, seed: int = 0) -> dict[str, Gain]:

@@ -11,15 +11,14 @@ from hypothesis import strategies as st
 from sklearn.metrics import ndcg_score
 
 from metarec.errors import InputError
+from metarec.evaluation.measures import RANKING
+from metarec.evaluation.metrics import base_unit_predictions
 from metarec.evaluation.ranking import (
     NDCG,
     RANKING_METRICS,
-    base_scores,
     catalogue_coverage,
     paired_ndcg_gains,
-    ranking_gains,
     ranking_rows,
-    ranking_scores,
     top_lists,
 )
 from metarec.fusion.ranks import RankingJudge, RelevantRanks, hit, mrr, ndcg, recall, standard_scores
@@ -104,20 +103,21 @@ def test_many_candidates_are_compared_in_parts(monkeypatch):
     np.testing.assert_array_equal(RelevantRanks.of(*arguments).rank, whole)
 
 
+def judged(episodes):
+    best = {"metarec": episodes.batch.query.targets.numpy()}
+    return RANKING.judge(episodes, best | base_unit_predictions(episodes))
+
+
 def test_the_table_has_the_means_over_users(episodes):
-    rows = ranking_rows(episodes, {"metarec": episodes.batch.query.targets.numpy(), **base_scores(episodes)})
-    table = ranking_scores(rows)
+    table = judged(episodes).scores
     assert list(table) == ["metarec", *episodes.base_names]
-    query = episodes.batch.query
-    expected = by_hand(base_scores(episodes)["base1"], query.targets.numpy(), query.mask.numpy(), episodes.relevant)
-    assert table["base1"].to_json() == {
-        **{name: pytest.approx(np.mean(values)) for name, values in expected.items()},
-        "n_users": len(episodes),
-    }
-    assert table["base1"].ndcg == table["base1"].values[NDCG]
-    assert list(table["base1"].printed()) == ["ndcg@10", "recall@20", "mrr", "hit@10"]
+    query, own = episodes.batch.query, base_unit_predictions(episodes)["base1"]
+    expected = by_hand(own, query.targets.numpy(), query.mask.numpy(), episodes.relevant)
+    printed = ["ndcg@10", "recall@20", "mrr", "hit@10"]
+    assert table["base1"].values == {name: pytest.approx(np.mean(expected[name])) for name in printed}
+    assert table["base1"].to_json()["n_users"] == len(episodes)
     # Even an order by relevance misses what no base proposed.
-    assert table["base0"].ndcg < table["metarec"].ndcg < 1
+    assert table["base0"].values[NDCG] < table["metarec"].values[NDCG] < 1
 
 
 def test_scores_that_are_not_finite_name_their_model(episodes):
@@ -126,10 +126,10 @@ def test_scores_that_are_not_finite_name_their_model(episodes):
 
 
 def test_a_gain_is_in_percent_of_the_opponent_and_paired_over_users(episodes):
-    rows = ranking_rows(episodes, {"metarec": episodes.batch.query.targets.numpy(), **base_scores(episodes)})
-    table, gains = ranking_scores(rows), ranking_gains(rows)
+    found = judged(episodes)
+    gains, means = RANKING.gains(found.by_user), {name: own.values[NDCG] for name, own in found.scores.items()}
     for name in episodes.base_names:
-        assert gains[name].percent == pytest.approx(100 * (table["metarec"].ndcg / table[name].ndcg - 1))
+        assert gains[name].percent == pytest.approx(100 * (means["metarec"] / means[name] - 1))
         assert gains[name].low < gains[name].percent < gains[name].high
     rng = np.random.default_rng(3)
     ours = rng.random(200)
@@ -146,7 +146,7 @@ def test_a_gain_over_a_model_that_helps_one_user_is_finite():
 
 
 def test_coverage_is_over_the_lists_of_all_users(episodes):
-    scores = base_scores(episodes)["base0"]
+    scores = base_unit_predictions(episodes)["base0"]
     lists = top_lists(episodes, scores, 10)
     order = np.argsort(-scores[3, : episodes.batch.query.mask[3].sum()])
     np.testing.assert_array_equal(lists[3], episodes.query_items[3][order[:10]])
