@@ -116,7 +116,7 @@ def test_weights_chosen_on_test_users_are_detected(episodes, fusion, monkeypatch
 
 
 def test_what_no_base_proposed_counts_for_the_weights(episodes, fusion):
-    """Users of whom more was missed count less; over candidates alone, these weights would be equal."""
+    """A user with more missed items counts less; over candidates alone, these weights would be equal."""
     given = {"networks": fusion.networks, "stackers": fusion.stackers}
     half = np.arange(len(episodes.validation)) % 2 * 20
     other = replace(episodes, validation=replace(episodes.validation, relevant=episodes.validation.relevant + half))
