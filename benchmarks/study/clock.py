@@ -93,7 +93,9 @@ TARGETS: Mapping[str, Mapping[str, Label]] = {
     "metarec.search.trials": {"open_study": "Optuna", "run_trials": "Optuna", "counted_trials": "Optuna"},
     "metarec.search.space": {"suggest_parameters": "Optuna"},
     "optuna.trial._trial": {"Trial.report": "Optuna", "Trial.should_prune": "Optuna"},
-    "metarec.fusion._combiner": {"Combiner.fit": _baseline, "Combiner.predict": _baseline},
+    "metarec.fusion._combiner": {"Combiner.fit": _baseline},
+    "metarec.fusion.stackers._base": {"Stacker.predict": _baseline},
+    "metarec.fusion.rankers._base": {"Ranker.predict": _baseline},
     "metarec.evaluation.measures": {"Measure.gains": "bootstrap"},
     "metarec.evaluation.engine_check": {"check_engines": "comparing the engines"},
     "metarec.report.figures.figures": dict.fromkeys(

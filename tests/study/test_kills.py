@@ -13,7 +13,7 @@ def test_whatever_is_killed_the_same_command_completes_the_study(storage, tmp_pa
         pytest.importorskip("psycopg", reason="the driver psycopg is not installed")
         if reason := postgres_missing():
             pytest.skip(reason)
-    found = run(storage, kills=4, phase_kills=1, trials=6, workers=2, seed=0, folder=tmp_path / "killed")
+    found = run(storage, kills=2, phase_kills=1, trials=6, workers=2, seed=0, folder=tmp_path / "killed")
     assert found["wrong"] == []
     assert found["counted"] >= 6
     assert {phase.name for phase in (*FIRST, *LAST)} <= found["killed"].keys()

@@ -82,6 +82,8 @@ def test_every_target_exists(name):
         for parent in parents:
             owner = getattr(owner, parent)
         assert callable(vars(owner)[last])
+        # An abstract method is never called: its overrides are.
+        assert not getattr(vars(owner)[last], "__isabstractmethod__", False)
 
 
 @pytest.mark.slow
