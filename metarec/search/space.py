@@ -39,8 +39,16 @@ COMMON_PARAMETERS: Mapping[str, Parameter] = {
 }
 """The parameters of every trial, whatever its network."""
 
-RANKING_LOSS = COMMON_PARAMETERS["loss"]._replace(allowed=None)
-"""In ranking only the network's own loss is there: errors of single rows do not judge the order of a list."""
+RANKING_PARAMETERS: Mapping[str, Parameter] = {
+    **COMMON_PARAMETERS,
+    "inner_lr": COMMON_PARAMETERS["inner_lr"]._replace(default=1e-5, range=RealRange(low=1e-7, high=1e-3, log=True)),
+    "loss": COMMON_PARAMETERS["loss"]._replace(allowed=None),
+}
+"""The parameters of every trial of a ranking study.
+
+The gradients of list-wise losses grow as the temperature falls; one inner step of 1e-3 forgets what train users taught.
+Only the network's own loss is there: errors of single rows do not judge the order of a list.
+"""
 
 
 def own_parameters(network: str, task: Task = "rating") -> Mapping[str, Parameter]:
@@ -80,7 +88,7 @@ def parameters_of(networks: Sequence[str], task: Task = "rating") -> dict[str, P
         for network, names in named_parameters(networks, task).items()
         for option, name in names.items()
     }
-    common = {**COMMON_PARAMETERS, "loss": RANKING_LOSS} if task == "ranking" else COMMON_PARAMETERS
+    common = RANKING_PARAMETERS if task == "ranking" else COMMON_PARAMETERS
     return {**which, **common, **own}
 
 

@@ -76,10 +76,16 @@ def test_a_ranking_study_searches_a_list_wise_loss_and_its_temperature():
         assert sorted(lists["prediction_loss"].range.choices) == sorted(LIST_LOSSES)
         assert lists["temperature"].range == RealRange(low=0.01, high=0.5, log=True)
         assert lists["loss"].allowed is None
-        own = {"prediction_loss", "temperature", "loss", "confidence_weight"}
+        own = {"prediction_loss", "temperature", "loss", "confidence_weight", "inner_lr"}
         assert {n: p for n, p in lists.items() if n not in own} == {n: p for n, p in ratings.items() if n not in own}
         assert "confidence_weight" not in lists
         assert "temperature" not in ratings
+
+
+def test_inner_rates_of_a_ranking_study_are_far_smaller():
+    ratings, lists = (parameters_of(["gated"], task)["inner_lr"] for task in ("rating", "ranking"))
+    assert lists.default < lists.range.high <= 0.1 * ratings.range.high
+    assert lists.range.low < ratings.range.low
 
 
 def test_a_plug_in_without_a_loss_of_its_own_has_no_more_parameters_in_ranking(plugged_in):
