@@ -170,7 +170,7 @@ def test_a_killed_search_goes_on_without_repeating_trials(given, tmp_path, monke
     search = search_of(given, tmp_path, trials=4)
     with pytest.raises(Killed):
         tune_bases(search)
-    with pytest.raises(InputError, match="has 2 of 4 trials: the process that began the study is still tuning"):
+    with pytest.raises(InputError, match=r"has . of 4 trials: the process that began the study is still tuning"):
         tuned_bases(search)
     assert all(len(own.trials) == 4 for own in tune_bases(search).values())
     # The killed trial is the only one that is run again, and with the same settings.
