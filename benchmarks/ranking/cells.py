@@ -12,11 +12,12 @@ from benchmarks.common.folders import ROOT
 from benchmarks.ranking.sets import RANKING_SETS
 from metarec.bases.ranking import RANKING_BASES, applicable_ranking_bases
 from metarec.cells import Cell, CellResult, CellStore
-from metarec.episodes import EpisodeSettings, fold_roles
+from metarec.episodes import EpisodeSettings, UserRoles, fold_roles
 from metarec.episodes.ranking import RankingEpisodes, RankingSettings, build_ranking_episodes
 from metarec.evaluation.ranking import catalogue_coverage, ranking_rows, top_lists
 from metarec.files import code_facts
 from metarec.ratings import Domain
+from metarec.study.bases import BaseSearch, tune_bases
 
 __all__ = ["LIBRARIES", "RankingPlan", "bases_of", "cells_of", "predict_cell"]
 
@@ -44,6 +45,7 @@ class RankingPlan:
         sets: names. shots: sizes of the support sets. folds: of the users. seeds: of metarec's training and search; all
             else is drawn from seed 0.
         data: the folder of the sets. work: the folder of finished cells and of the lists.
+        tune_bases: trials for the settings of each base, on the validation users of the fold; 0 leaves the defaults.
         models: (episodes, seed) -> model -> [T, N] scores of the test users' candidates, and settings.
     """
 
@@ -54,6 +56,7 @@ class RankingPlan:
     data: Path
     work: Path
     models: Predict
+    tune_bases: int = 0
 
     @property
     def store(self) -> CellStore:
@@ -72,6 +75,7 @@ def cells_of(plan: RankingPlan, domain: Domain) -> list[Cell]:
         "data": domain.fingerprint(),
         "folds": plan.folds,
         "bases": bases_of(domain),
+        "tune_bases": plan.tune_bases,
         "spec": (ROOT / "studies" / "ranking.yaml").read_text(encoding="utf-8"),
         **code_facts(CODE, LIBRARIES, ROOT),
     }
@@ -93,17 +97,20 @@ def predict_cell(plan: RankingPlan, cell: Cell) -> CellResult:
     domain = _domain(plan, key["set"])
     settings = EpisodeSettings(shots=key["shots"])
     roles = fold_roles(domain, settings, fold=key["fold"], folds=plan.folds, seed=0)
+    bases = bases_of(domain)
+    tuned = tune_bases(_search(plan, cell, domain, roles, settings)) if plan.tune_bases else {}
     episodes = build_ranking_episodes(
         {domain.name: domain},
         domain.name,
         settings,
         RankingSettings(),
-        bases_of(domain),
+        bases | {name: dict(own.options) for name, own in tuned.items()},
         cache=plan.work / "lists",
         roles=roles,
     )[domain.name]
     predictions, chosen = plan.models(episodes, key["seed"])
     test = episodes.test
+    chosen = {**chosen, **{name: dict(own.options) for name, own in tuned.items()}}
     lists = {name: top_lists(test, scores, TOP) for name, scores in predictions.items()}
     coverage = {name: catalogue_coverage(own, episodes.num_items) for name, own in lists.items()}
     users = ranking_rows(test, predictions).drop(columns="domain")
@@ -117,6 +124,14 @@ def predict_cell(plan: RankingPlan, cell: Cell) -> CellResult:
         "bases": list(test.base_names),
     }
     return CellResult({"users": users}, notes)
+
+
+def _search(plan: RankingPlan, cell: Cell, domain: Domain, roles: UserRoles, settings: EpisodeSettings) -> BaseSearch:
+    """The search of the bases' settings for one fold, which the cells of all seeds share."""
+    shared = Cell({**cell.key, "seed": 0}, cell.facts)
+    name = f"{domain.name}.{cell.key['shots']}.{cell.key['fold']}.{shared.digest}"
+    storage = str(plan.work / "bases.journal")
+    return BaseSearch(name, storage, domain, roles, "ranking", settings, bases_of(domain), plan.tune_bases, seed=0)
 
 
 # Cells come set by set.

@@ -30,7 +30,7 @@ _HOW = """\
 - p: Wilcoxon signed-rank test, two-sided, over users; Holm-corrected over all opponents, sets and shots of this report.
 - Verdict: **better** takes a corrected p below 0.05, **worse** an uncorrected one; both take a gain and a rank
   difference of the same sign, otherwise the verdict is **mixed**.
-- `best-single` is the base with the highest nDCG@10 on validation users. The bases have their default settings. The
+- `best-single` is the base with the highest nDCG@10 on validation users. {bases} The
   best opponent is the ranker or combination without networks with the highest nDCG@10 on these test users, in
   hindsight.
 - `stack` is the same combination without networks: what meta-learning adds is the gain on it.
@@ -116,9 +116,15 @@ def markdown(sections: Mapping[tuple[str, int], RankingSection], run: Mapping[st
     """A summary over sets and shots, and the table of each.
 
     Args:
-        run: where the numbers come from, see :func:`benchmarks.cold.report.describe`, with `seeds`.
+        run: where the numbers come from, see :func:`benchmarks.cold.report.describe`, with `seeds` and
+            `tune_bases`.
     """
-    parts = ["# Lists for cold users", _HOW.format(seeds=run["seeds"]), "## Summary", _summary(sections)]
+    parts = [
+        "# Lists for cold users",
+        _HOW.format(seeds=run["seeds"], bases=_bases(run["tune_bases"])),
+        "## Summary",
+        _summary(sections),
+    ]
     for (name, shots), section in sections.items():
         chosen = " (defaults of the bases were chosen on its validation users)" if RANKING_SETS[name].chosen_on else ""
         parts.append(f"## {name}, {shots} events{chosen}")
@@ -128,6 +134,13 @@ def markdown(sections: Mapping[tuple[str, int], RankingSection], run: Mapping[st
         parts.append(_models(section))
     parts += ["## The run", describe(run)]
     return "\n\n".join(part.strip() for part in parts) + "\n"
+
+
+def _bases(trials: int) -> str:
+    """How the settings of the bases were chosen."""
+    if not trials:
+        return "The bases have their default settings."
+    return f"The settings of each base are the best of {trials} trials on validation users, the defaults among them."
 
 
 def _summary(sections: Mapping[tuple[str, int], RankingSection]) -> str:

@@ -24,12 +24,16 @@ from metarec.errors import InputError
 
 __all__ = ["main"]
 
+TUNED = 10
+"""Trials for each base: a tuned single base is the fair opponent of a fusion."""
+
 
 def run(
     sets: Sequence[str],
     shots: Sequence[int],
     folds: int,
     seeds: int,
+    tune_bases: int,
     jobs: int,
     work: Path,
     out: Path,
@@ -61,7 +65,7 @@ def run(
     make_folders(work, out)
     target = json_file or out / "ranking.json"
     check_json(target, out)
-    plan = RankingPlan(tuple(sets), tuple(shots), folds, seeds, Path(data), work, ranking_predictions)
+    plan = RankingPlan(tuple(sets), tuple(shots), folds, seeds, Path(data), work, ranking_predictions, tune_bases)
     results: dict[tuple[str, int], list[Any]] = {}
     described_data, records = {}, []
     with Board() as board:
@@ -99,6 +103,7 @@ def run(
         described = {
             **describe_run("benchmarks.ranking", sys.argv[1:], LIBRARIES, ROOT),
             "seeds": seeds,
+            "tune_bases": tune_bases,
             "cells_s": sum(result.seconds for _, result in records),
             "duration_s": time.perf_counter() - start,
         }
@@ -108,7 +113,13 @@ def run(
         report = {
             "benchmark": "ranking",
             "run": described,
-            "settings": {"shots": list(shots), "folds": folds, "metarec_seeds": list(range(seeds)), "seed": 0},
+            "settings": {
+                "shots": list(shots),
+                "folds": folds,
+                "tune_bases": tune_bases,
+                "metarec_seeds": list(range(seeds)),
+                "seed": 0,
+            },
             "data": described_data,
             "sets": nested,
             "cells": [
@@ -132,6 +143,9 @@ def _command() -> typer.Typer:
         shots: Annotated[str, typer.Option(metavar="A,B", help="Sizes of the support sets.")] = "5,10",
         folds: Annotated[int, typer.Option(metavar="N", help="Folds of users.")] = 5,
         seeds: Annotated[int, typer.Option(metavar="N", help="Training seeds of metarec.")] = 1,
+        tune_bases: Annotated[
+            int, typer.Option(metavar="N", min=0, help="Trials for the settings of each base; 0 leaves the defaults.")
+        ] = TUNED,
         jobs: Annotated[int, typer.Option(metavar="N", help="Processes, each on one thread.")] = 2,
         work: Annotated[Path, typer.Option(metavar="DIR", help="Where finished cells are kept.")] = WORK,
         out: Annotated[Path, typer.Option(metavar="DIR", help="Where the report goes.")] = RESULTS,
@@ -145,7 +159,17 @@ def _command() -> typer.Typer:
         """
         from benchmarks.cold.run import numbers
 
-        run([name for name in sets.split(",") if name], numbers(shots), folds, seeds, jobs, work, out, json_file)
+        run(
+            [name for name in sets.split(",") if name],
+            numbers(shots),
+            folds,
+            seeds,
+            tune_bases,
+            jobs,
+            work,
+            out,
+            json_file,
+        )
 
     return app
 

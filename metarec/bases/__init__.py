@@ -5,15 +5,20 @@ from metarec.bases._catalogue import BASES, applicable_bases, fit_base, make_bas
 from metarec.bases._learned import Learned, Stored, check_finite, check_stored
 from metarec.bases._offsets import item_offsets
 from metarec.bases._queries import QueryBatch, answer_queries
+from metarec.bases._searched import Choices, Limits, Range, Setting, searched_settings
 
 __all__ = [
     "BASES",
     "Answer",
     "BaseRecommender",
+    "Choices",
     "HistoryQuery",
     "Learned",
+    "Limits",
     "QueryBatch",
+    "Range",
     "Recommender",
+    "Setting",
     "Stored",
     "answer_queries",
     "applicable_bases",
@@ -24,4 +29,5 @@ __all__ = [
     "item_offsets",
     "make_base",
     "predict_queries",
+    "searched_settings",
 ]

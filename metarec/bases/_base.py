@@ -38,6 +38,9 @@ class BaseRecommender(Protocol):
     Optional: ``evidence(history, items)``, [n] finite numbers >= 0, the evidence of each prediction in the base's own
     unit; without it the evidence is 1.
 
+    Optional: ``searched``, a mapping of options with a default to :class:`~metarec.bases.Range` or
+    :class:`~metarec.bases.Choices`, which a study with `tune_bases` tunes; without it the options stay as they are.
+
     Optional: ``state()``, a mapping of names to :data:`~metarec.bases.Learned`, and ``restore(state)``, which makes the
     same recommender of it and checks what it takes. With them a model is loaded without a pickle and without a fit;
     without them the base is fitted again on the model's ratings at every load.

@@ -14,6 +14,7 @@ from metarec.bases._base import BaseConfig
 from metarec.bases._learned import Stored
 from metarec.bases._offsets import item_offsets
 from metarec.bases._queries import CodedQueries, FoldInRecommender
+from metarec.bases._searched import Choices, Range
 from metarec.errors import InputError
 from metarec.ratings import Domain
 
@@ -78,6 +79,13 @@ class AutoencoderRecommender(FoldInRecommender):
     name = "autoencoder"
     Config = AutoencoderConfig
     config: AutoencoderConfig
+    searched: ClassVar = {
+        "hidden": Choices((16, 32, 64, 128)),
+        "epochs": Range(10, 60),
+        "learning_rate": Range(0.0005, 0.01, log=True),
+        "weight_decay": Range(0.01, 3.0, log=True),
+        "damping": Range(0.5, 50.0, log=True),
+    }
     learned: ClassVar = {
         "expected": Stored("items"),
         "counts": Stored("items", low=0),

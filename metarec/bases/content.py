@@ -20,6 +20,7 @@ from metarec.bases._fold_in import ridge_vectors
 from metarec.bases._learned import Stored
 from metarec.bases._offsets import item_offsets
 from metarec.bases._queries import CodedQueries, FoldInRecommender
+from metarec.bases._searched import Choices, Range
 from metarec.ratings import Domain
 
 __all__ = ["ContentRecommender", "item_features"]
@@ -60,6 +61,13 @@ class ContentRecommender(FoldInRecommender):
     name = "content"
     Config = ContentConfig
     config: ContentConfig
+    searched: ClassVar = {
+        "components": Choices((8, 16, 32, 64)),
+        "damping": Range(0.5, 50.0, log=True),
+        "bias_variance": Range(0.02, 1.0, log=True),
+        "taste_variance": Range(0.02, 2.0, log=True),
+        "item_penalty": Range(1.0, 200.0, log=True),
+    }
     learned: ClassVar = {"axes": Stored("items axes"), "expected": Stored("items")}
 
     def fit(self, domain: Domain) -> Self:

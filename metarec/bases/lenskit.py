@@ -25,11 +25,15 @@ from metarec.bases._fold_in import BUDGET, blocks, nearest_means, padded, ridge_
 from metarec.bases._learned import Stored
 from metarec.bases._queries import CodedQueries, FoldInRecommender
 from metarec.bases._raters import Raters
+from metarec.bases._searched import Range
 from metarec.ratings import Domain
 
 __all__ = ["BiasRecommender", "BiasedMFRecommender", "ItemKNNRecommender", "UserKNNRecommender"]
 
 STARS = 4.0
+
+DAMPING = Range(0.5, 50.0, log=True)
+"""Usual values lie between 5 and 25 (Koren, Bell, Volinsky 2009; LensKit)."""
 
 
 class LensKitRecommender(FoldInRecommender):
@@ -98,6 +102,7 @@ class BiasRecommender(LensKitRecommender):
     name = "bias"
     Config = BiasConfig
     config: BiasConfig
+    searched: ClassVar = {"damping": DAMPING}
     learned: ClassVar = {"levels": Stored("items"), "counts": Stored("items", low=0)}
 
     def make_scorer(self) -> BiasScorer:
@@ -124,6 +129,8 @@ class KNNRecommender(LensKitRecommender):
     """A LensKit scorer of nearest neighbours."""
 
     config: KNNConfig
+    # Herlocker et al. (1999) and Sarwar et al. (2001) find the best sizes between 20 and 60.
+    searched: ClassVar = {"neighbours": Range(5, 200, log=True), "min_neighbours": Range(1, 5)}
     scorer: ClassVar[type[ItemKNNScorer | UserKNNScorer]]
 
     def make_scorer(self) -> ItemKNNScorer | UserKNNScorer:
@@ -279,6 +286,12 @@ class BiasedMFRecommender(LensKitRecommender):
     name = "biased-mf"
     Config = BiasedMFConfig
     config: BiasedMFConfig
+    searched: ClassVar = {
+        "features": Range(4, 64, log=True),
+        "epochs": Range(5, 30),
+        "regularization": Range(0.02, 1.0, log=True),
+        "damping": DAMPING,
+    }
     learned: ClassVar = {
         "levels": Stored("items"),
         "vectors": Stored("items factors"),

@@ -12,7 +12,7 @@ from metarec.cli.terminal import ProgressLine, as_text, show_runs
 from metarec.evaluation.engine_check import EngineCheck
 from metarec.evaluation.measures import Measure
 from metarec.evaluation.metrics import METAREC
-from metarec.report.description import members_text
+from metarec.report.description import members_text, settings_text
 from metarec.search import ranked
 from metarec.study.job import Watcher
 from metarec.study.results import (
@@ -54,11 +54,13 @@ class TerminalWatcher(ProgressLine, Watcher):
 
 
 def show_result(console: Console, result: StudyResult) -> None:
-    """Print the test table of every domain, the engines, the strategies and the Pareto front."""
+    """Print the test table of every domain, the tuned bases, the engines, the strategies and the Pareto front."""
     for domain, outcome in result.test.items():
         console.print(_test_table(domain, outcome, result.target))
         if outcome.adds:
             console.print(as_text(outcome.adds))
+    if result.bases:
+        console.print(_base_table(result))
     if result.engines:
         console.print(_engine_table(result.engines))
     if result.strategies:
@@ -107,6 +109,19 @@ def _test_table(domain: str, outcome: DomainResult, target: str) -> Table:
             str(outcome.gains.get(model, "")),
             style="bold" if model == METAREC else None,
         )
+    return table
+
+
+def _base_table(result: StudyResult) -> Table:
+    number = max(len(own.trials) for own in result.bases.values())
+    table = Table(title=f"base recommenders, {number} trials each, on validation users", title_justify="left")
+    table.add_column("base")
+    for column in (f"{result.measure.trial_label} of the defaults", "tuned"):
+        table.add_column(column, justify="right")
+    table.add_column("settings")
+    for name, own in result.tuned.items():
+        values = (f"{own[key]:.5f}" for key in ("default", "value"))
+        table.add_row(name, *values, as_text(settings_text(own["options"])))
     return table
 
 

@@ -2,6 +2,7 @@
 
 from metarec.episodes._assemble import DomainEpisodes, PredictedTasks
 from metarec.episodes._episodes import EpisodeBatch, Episodes, FusionInputs
+from metarec.episodes._predictions import QueryScores
 from metarec.episodes._split import MIN_USERS, Role, UserRoles, assign_roles, eligible_users, fold_roles, too_few
 from metarec.episodes._standards import Standards
 from metarec.episodes.builders import (
@@ -16,6 +17,7 @@ from metarec.episodes.builders import (
     draw_train_users,
     shared_folds,
     small_worlds,
+    validation_predictions,
 )
 from metarec.episodes.settings import EpisodeSettings, Progress
 
@@ -31,6 +33,7 @@ __all__ = [
     "NewUsers",
     "PredictedTasks",
     "Progress",
+    "QueryScores",
     "Role",
     "SmallWorld",
     "Standards",
@@ -46,4 +49,5 @@ __all__ = [
     "shared_folds",
     "small_worlds",
     "too_few",
+    "validation_predictions",
 ]

@@ -14,6 +14,7 @@ from metarec.threads import one_thread
 
 __all__ = [
     "BasePredictions",
+    "QueryScores",
     "base_predictions",
     "leave_one_out_queries",
     "padded",
@@ -21,6 +22,22 @@ __all__ = [
     "predict_tasks",
     "whole_query",
 ]
+
+
+class QueryScores(NamedTuple):
+    """The scores of one base alone for the query rows of T users.
+
+    Attributes:
+        scores: [T, N] predictions on the unit scale; in ranking the scores of the base's own candidates.
+        targets: [T, N] ratings on the unit scale; in ranking 1 for a relevant candidate, else 0.
+        mask: [T, N] false in padding.
+        relevant: in ranking, [T] the number of relevant items of each user in the whole catalogue.
+    """
+
+    scores: np.ndarray
+    targets: np.ndarray
+    mask: np.ndarray
+    relevant: np.ndarray | None = None
 
 
 class BasePredictions(NamedTuple):

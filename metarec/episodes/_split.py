@@ -29,6 +29,7 @@ __all__ = [
     "eligible_users",
     "fold_roles",
     "too_few",
+    "validation_cuts",
 ]
 
 Role = Literal["train", "validation", "test"]
@@ -194,6 +195,11 @@ def cut_tasks(domain: Domain, roles: UserRoles, settings: EpisodeSettings, seed:
                 Cut(task, values[query], times[support] if dated else None, times[query] if dated else None, draw)
             )
     return sorted(cuts, key=lambda cut: (cut.task.user, cut.draw))
+
+
+def validation_cuts(domain: Domain, roles: UserRoles, settings: EpisodeSettings, seed: int) -> list[Cut]:
+    """The episodes of the validation users alone."""
+    return [cut for cut in cut_tasks(domain, roles, settings, seed) if roles.roles[cut.task.user] == "validation"]
 
 
 def too_few(domain: Domain, settings: EpisodeSettings, found: int, needed: int = MIN_USERS) -> str:

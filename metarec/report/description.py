@@ -27,8 +27,10 @@ __all__ = [
     "members_text",
     "running_description",
     "segment_lines",
+    "settings_text",
     "short",
     "strategies_table",
+    "tuned_table",
     "verdicts",
 ]
 
@@ -63,6 +65,7 @@ def final_description(findings: Findings) -> str:
         _comparison(findings["tables"][0], measure),
         _importance(findings["importances"]),
         _cost(findings["cost"]),
+        _section("Base recommenders", tuned_table(findings)),
         _section("Strategies", strategies_table(findings)),
         _section("Pareto front", front_table(findings)),
         _segments(findings["segments"], measure),
@@ -182,6 +185,22 @@ def _cost(cost: Mapping[str, Any]) -> str:
         f"### Cost\n\n{duration(cost['wall_s'])} from the first trial's start to the last one's end "
         f"({cost['workers']} at a time); trials: {trials}; {cost['trial_s']:.1f} s a trial."
     )
+
+
+def tuned_table(findings: Findings) -> Table:
+    """The bases whose settings were tuned on validation users."""
+    label = measure_in(findings).trial_label
+    # Findings of an earlier version have no such key.
+    rows = [
+        [name, own["trials"], f"{own['default']:.5f}", f"{own['value']:.5f}", settings_text(own["options"])]
+        for name, own in findings.get("bases", {}).items()
+    ]
+    return Table(["base", "trials", f"validation {label} of the defaults", "tuned", "settings"], rows)
+
+
+def settings_text(options: Mapping[str, Any]) -> str:
+    """The settings of a base in a line."""
+    return ", ".join(f"{name} {short(value)}" for name, value in options.items())
 
 
 def strategies_table(findings: Findings) -> Table:

@@ -70,6 +70,7 @@ def findings_of(
         "best": {"number": result.best.number, "value": result.shown(result.best), "params": result.best.params},
         "members": dict(result.members),
         "tables": [_table(name, result.test[name]) for name in order],
+        "bases": result.tuned,
         "strategies": [line._asdict() for line in result.strategies],
         "front": [line._asdict() for line in result.front],
         "engines": [check._asdict() for check in result.engines],

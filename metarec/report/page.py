@@ -111,6 +111,7 @@ misses by chance.
 {{ pictures("segments", "weights", "calibration") }}
 
 <h2>Search and parameter importance</h2>
+{{ table("Base recommenders, tuned one by one on validation users", tuned_table(f)) }}
 {% if f.importances.reason %}<p>Parameter importance is not available: {{ f.importances.reason }}.</p>
 {% else %}<p>Shares of the variance of the error (fANOVA, {{ f.importances.trials }} complete trials: a rough guess):
 {% for name, share in f.importances.shares.items() %}{{ name }} <b>{{ "%.0f"|format(100 * share) }}&nbsp;%</b>

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -57,6 +57,7 @@ def open_study(
     identity: str,
     first_trials: Sequence[Mapping[str, Any]],
     spec: Mapping[str, Any] = MappingProxyType({}),
+    free: Collection[str] = (),
 ) -> optuna.Study:
     """A new study whose first trials are enqueued, or the existing study of this name.
 
@@ -64,7 +65,7 @@ def open_study(
         storage: the path of a journal file, or the URL of a database.
         identity: a hash of everything that trials depend on; a study is resumed only with the same.
         first_trials: the configurations that a new study tries before any is drawn.
-        spec: what a process that joins the study needs, as JSON values.
+        spec: what a process that joins the study needs, as JSON values. free: its keys that may change.
 
     Raises:
         InputError: a study of this name was made from other data or settings, or the storage does not answer.
@@ -81,8 +82,11 @@ def open_study(
         for params in first_trials:
             study.enqueue_trial(dict(params))
     elif stored != identity:
+        before = study.user_attrs.get(SPEC, {})
+        changed = [key for key in spec if key in before and key not in free and before[key] != spec[key]]
+        which = f" ({', '.join(changed)})" if changed else ""
         raise InputError(
-            f'study "{name}" was begun with other data or settings, so its trials cannot be compared; '
+            f'study "{name}" was begun with other data or settings{which}, so its trials cannot be compared; '
             "give another --study-name, or the spec and data that it was begun with"
         )
     study.set_user_attr(SPEC, dict(spec))

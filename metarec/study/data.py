@@ -12,7 +12,7 @@ from metarec.ratings import Domain, rated_domains, read_domain, simulate_domains
 from metarec.registry import suggest
 from metarec.study.spec import SIMULATED, SIMULATED_EVENTS, StudySpec
 
-__all__ = ["choose_target", "data_of", "domains_of", "identity_of", "read_data", "settled"]
+__all__ = ["FREE", "choose_target", "data_of", "domains_of", "identity_of", "read_data", "settled"]
 
 
 def read_data(spec: StudySpec) -> dict[str, Domain]:
@@ -94,9 +94,13 @@ def data_of(domains: Mapping[str, Domain]) -> list[dict[str, Any]]:
     ]
 
 
+FREE = frozenset({"name", "description", "trials", "workers", "timeout", "domains", "sampler", "warm_start"})
+"""Keys that may change when a study continues."""
+
+
 def identity_of(spec: StudySpec, domains: Mapping[str, Domain]) -> str:
     """A hash of everything that makes trials comparable, such as data and settings, but not their number."""
-    ignored = {"name", "description", "trials", "workers", "timeout", "domains", "sampler", "warm_start"}
+    ignored = set(FREE)
     # Studies that were begun before these keys existed can continue.
     if spec.transfer is None:
         ignored.add("transfer")
@@ -104,6 +108,8 @@ def identity_of(spec: StudySpec, domains: Mapping[str, Domain]) -> str:
         ignored.add("objectives")
     if spec.task != "ranking":
         ignored |= {"task", "ranking"}
+    if not spec.tune_bases:
+        ignored.add("tune_bases")
     if not spec.event_weights:
         ignored.add("event_weights")
     settings = spec.model_dump(mode="json", exclude=ignored)

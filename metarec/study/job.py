@@ -20,6 +20,7 @@ import torch
 import yaml
 from optuna.trial import FrozenTrial
 
+from metarec.episodes import assign_roles
 from metarec.errors import InputError, check_name
 from metarec.evaluation.measures import Measure
 from metarec.files import dotted, make_folders, write_whole
@@ -31,11 +32,12 @@ from metarec.search.runners import Work, run_in_processes, run_on_ray, stopping_
 from metarec.search.storage import end_stale_trials, open_storage
 from metarec.search.trials import counted_trials, open_study, run_trials, wanted_trials
 from metarec.search.warm_start import first_trials
-from metarec.study.data import data_of, domains_of, identity_of, settled
+from metarec.study.bases import BaseSearch, base_cells, tune_bases
+from metarec.study.data import FREE, data_of, domains_of, identity_of, settled
 from metarec.study.networks import NetworkInput
 from metarec.study.recorded_trial import EXPERIMENT_ID, RecordedObjective, facts_of, study_tags
 from metarec.study.reporter import Reporter
-from metarec.study.results import RUN_ID, StudyResult, complete_trials
+from metarec.study.results import RUN_ID, StudyResult, TunedBase, complete_trials
 from metarec.study.spec import StudySpec
 from metarec.study.stages import Keep, Outcome, StudyInput, Workspace
 from metarec.study.transfer import TransferInput
@@ -44,7 +46,17 @@ from metarec.threads import one_thread
 from metarec.tracking import Dataset, NullTracker, StudyRun, Tracker, champion_uri, model_name
 from metarec.workers import worker_pool
 
-__all__ = ["Job", "StudyFailed", "Watcher", "begin_search", "run_search", "run_study", "study_input"]
+__all__ = [
+    "Job",
+    "StudyFailed",
+    "Watcher",
+    "base_search",
+    "begin_search",
+    "run_search",
+    "run_study",
+    "study_input",
+    "with_tuned",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -143,7 +155,7 @@ def run_study(spec: StudySpec, domains: Mapping[str, Domain], job: Job) -> Study
     """
     spec = settled(spec, domains)
     domains = domains_of(spec, domains)
-    given = study_input(spec, domains, job.workspace)
+    given, tuning = study_input(spec, domains, job.workspace), base_search(spec, domains, job)
     if job.storage is not None:
         # This checks the connection before anything is written.
         open_storage(job.storage)
@@ -156,6 +168,10 @@ def run_study(spec: StudySpec, domains: Mapping[str, Domain], job: Job) -> Study
     # The block waits for the thread, so that the store is never half made.
     with ThreadPoolExecutor(1) as thread:
         ready = thread.submit(_get_ready, job)
+        tuned: Mapping[str, TunedBase] = {}
+        if tuning is not None:
+            tuned = tune_bases(tuning, jobs=job.jobs, on_progress=job.watcher.on_episodes)
+            given = study_input(with_tuned(spec, tuned), domains, job.workspace)
         prepared = given.prepare()
         job.watcher.on_stage("opening the store of runs")
         ready.result()
@@ -171,10 +187,14 @@ def run_study(spec: StudySpec, domains: Mapping[str, Domain], job: Job) -> Study
         FileKeeper(processes, reporter=job.reporter) as keeper,
     ):
         _record_input(run, spec, domains)
+        recorded = run.recorded_cells() if tuned else set()
+        for cell in base_cells(tuned, spec.measure):
+            if cell.key not in recorded:
+                run.record_cell(cell)
         searched = prepared.search(partial(_search, study, job, run), run=run, keeper=keeper, processes=processes)
         with one_thread():
             outcome = searched.score()
-        result = _result(spec, study, job, run, outcome)
+        result = _result(spec, study, job, run, outcome, tuned)
         run.log_metrics(_metrics(result))
         job.reporter.report(run, spec, result, domains)
         if outcome.keep is not None and run.run_id is not None:
@@ -205,6 +225,7 @@ def begin_search(
         identity=identity,
         first_trials=spec.first_trials if first is None else first,
         spec=spec.model_dump(mode="json"),
+        free=FREE,
     )
 
 
@@ -216,6 +237,36 @@ def study_input(spec: StudySpec, domains: Mapping[str, Domain], workspace: Works
     """
     check_name("the name of a domain", *domains)
     return (NetworkInput if spec.transfer is None else TransferInput)(spec, domains, workspace)
+
+
+def base_search(spec: StudySpec, domains: Mapping[str, Domain], job: Job) -> BaseSearch | None:
+    """The search of the bases' settings, on the users of the target; None if the spec has no `tune_bases`.
+
+    Raises:
+        InputError: a plug-in's `searched` breaks a rule.
+    """
+    if not spec.tune_bases:
+        return None
+    target = spec.target or ""
+    search = BaseSearch(
+        job.study_name,
+        job.optuna_storage,
+        domains[target],
+        assign_roles(domains, target, spec.episodes, spec.seed),
+        spec.task or "rating",
+        spec.episodes,
+        spec.bases,
+        spec.tune_bases,
+        spec.seed,
+    )
+    search.searched()
+    return search
+
+
+def with_tuned(spec: StudySpec, tuned: Mapping[str, TunedBase]) -> StudySpec:
+    """The spec with the settings of the bases that validation users chose."""
+    bases = {**spec.bases, **{name: dict(own.options) for name, own in tuned.items()}}
+    return spec.model_copy(update={"bases": bases})
 
 
 def run_search(study: optuna.Study, objective: RecordedObjective, job: Job) -> None:
@@ -288,7 +339,9 @@ def _dataset(spec: StudySpec, domain: str, **profile: Any) -> Dataset:
     return Dataset(domain, profile["fingerprint"], source, profile)
 
 
-def _result(spec: StudySpec, study: optuna.Study, job: Job, run: StudyRun, outcome: Outcome) -> StudyResult:
+def _result(
+    spec: StudySpec, study: optuna.Study, job: Job, run: StudyRun, outcome: Outcome, tuned: Mapping[str, TunedBase]
+) -> StudyResult:
     # A link there is replaced and not followed: the report is written beside this file.
     predictions = job.folder.resolve() / "predictions.parquet"
     write_whole(predictions, outcome.rows.to_parquet())
@@ -306,6 +359,7 @@ def _result(spec: StudySpec, study: optuna.Study, job: Job, run: StudyRun, outco
         run.run_id,
         run.run_ids(),
         outcome.insight,
+        bases=tuned,
     )
 
 

@@ -11,8 +11,9 @@ from metarec.errors import InputError
 from metarec.search import error_of
 from metarec.search.storage import end_stale_trials
 from metarec.search.trials import IDENTITY, SPEC, counted_trials, equip, join_study
+from metarec.study.bases import tuned_bases
 from metarec.study.data import domains_of, identity_of, read_data
-from metarec.study.job import Job, run_search, study_input
+from metarec.study.job import Job, base_search, run_search, study_input, with_tuned
 from metarec.study.recorded_trial import EXPERIMENT_ID, RecordedObjective, facts_of
 from metarec.study.results import RUN_ID
 from metarec.study.spec import StudySpec, stored_spec
@@ -132,6 +133,9 @@ def _objective_of(job: Job, study: optuna.Study, spec: StudySpec, data: Mapping[
             f'study "{job.study_name}" was begun with other data than {", ".join(domains)} here; '
             "give its own with --data NAME=PATH"
         )
+    tuning = base_search(spec, domains, job)
+    if tuning is not None:
+        spec = with_tuned(spec, tuned_bases(tuning))
     given = study_input(spec, domains, job.workspace)
     job.make_folders()
     job.watcher.on_begin(domains)

@@ -24,6 +24,7 @@ __all__ = [
     "FrontLine",
     "StrategyLine",
     "StudyResult",
+    "TunedBase",
     "complete_trials",
     "microseconds",
     "state_of",
@@ -85,6 +86,29 @@ class DomainResult:
         return self.measure.best_first(self.scores)
 
 
+class TunedBase(NamedTuple):
+    """The search of the settings of one base, alone, before that of the fusion.
+
+    Attributes:
+        trials: those that count. usual: the one with the defaults. best: the one with the smallest validation error.
+        options: all options of the best one, those that the spec fixes among them.
+    """
+
+    trials: Sequence[FrozenTrial]
+    usual: FrozenTrial
+    best: FrozenTrial
+    options: Mapping[str, Any]
+
+    def to_json(self, measure: Measure) -> dict[str, Any]:
+        """The numbers of trials, the values on validation users, and the chosen options."""
+        return {
+            "trials": len(self.trials),
+            "default": measure.shown(error_of(self.usual)),
+            "value": measure.shown(error_of(self.best)),
+            "options": dict(self.options),
+        }
+
+
 class StrategyLine(NamedTuple):
     """A transfer strategy in a search: its complete trials, and the number and value of the best one."""
 
@@ -117,6 +141,7 @@ class StudyResult:
         engines: their comparison; empty for a study of transfer.
         model: the URI of the proposed model; None where no model is kept.
         insight: about the target's test users and the best network.
+        bases: the bases whose settings were tuned.
     """
 
     name: str
@@ -132,6 +157,7 @@ class StudyResult:
     run_ids: Mapping[int, str] = field(default_factory=dict)
     insight: Insight | None = None
     model: str | None = None
+    bases: Mapping[str, TunedBase] = field(default_factory=dict)
 
     @property
     def measure(self) -> Measure:
@@ -146,6 +172,11 @@ class StudyResult:
     def members(self) -> Mapping[str, float]:
         """The weights of the members on the target: networks of trials, and stackers."""
         return self.settings[self.target][METAREC]
+
+    @property
+    def tuned(self) -> dict[str, dict[str, Any]]:
+        """The tuned bases, as JSON values."""
+        return {name: own.to_json(self.measure) for name, own in self.bases.items()}
 
     @property
     def strategies(self) -> list[StrategyLine]:
@@ -209,6 +240,7 @@ class StudyResult:
                 if self.timed
                 else {}
             ),
+            **({"bases": self.tuned} if self.bases else {}),
             "target": self.target,
             "test": {
                 domain: {model: row.to_json() for model, row in result.scores.items()}

@@ -94,6 +94,8 @@ class StudySpec(_Part):
         default_factory=lambda data: _without_options(_bases(data.get("task")).builtins())
     )
     "Base recommenders: a list of names, or name: options. By default all of metarec's own."
+    tune_bases: int = Field(0, ge=0, le=10_000)
+    "Trials for the settings of each base, on validation users; 0 leaves the settings as they are."
     baselines: list[str] = Field(default_factory=lambda data: _baselines(data.get("task")).builtins())
     "Stackers, in ranking rankers, to compare with, which are also members of the fusion."
     fusion: FusionSpec = FusionSpec()
@@ -165,6 +167,11 @@ class StudySpec(_Part):
             raise InputError(
                 "a study of transfer strategies needs engine: batched and training.first_order: false but got "
                 f"{self.engine} and {str(self.training.first_order).lower()}; remove these keys"
+            )
+        if self.transfer is not None and self.tune_bases:
+            raise InputError(
+                f"a study of transfer strategies needs tune_bases: 0 but got {self.tune_bases}: its few target users "
+                "do not suffice to tune bases; remove the key"
             )
         if self.task == "ranking":
             self._check_ranking()

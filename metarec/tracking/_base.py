@@ -157,12 +157,13 @@ class Dataset(NamedTuple):
 
 
 class CellRecord(NamedTuple):
-    """One finished cell of a comparison.
+    """One finished cell: of a comparison, or a trial of a base's settings in a study.
 
     Attributes:
-        key: identifies it when the comparison goes on. label: the name of its run.
+        key: identifies it when the study or comparison goes on. label: the name of its run.
         began: when its work began, in seconds since 1970. seconds: how long that took.
         files: name -> text of each file that is kept with it.
+        reason: why it failed; None for a cell that has its metrics.
     """
 
     key: str
@@ -172,6 +173,7 @@ class CellRecord(NamedTuple):
     began: float
     seconds: float
     files: Mapping[str, str]
+    reason: str | None = None
 
 
 class ParentRun(Run):
@@ -192,6 +194,13 @@ class ParentRun(Run):
 
     def close(self) -> None:
         """Wait a while until the store has every record, and let go of it."""
+
+    def recorded_cells(self) -> set[str]:
+        """The keys of the cells that are recorded, by this session or an earlier one."""
+        return set()
+
+    def record_cell(self, cell: CellRecord) -> None:
+        """Record a cell. One that was left half recorded gets the rest."""
 
 
 class StudyRun(ParentRun):
@@ -240,13 +249,6 @@ class StudyRun(ParentRun):
 
 class ComparisonRun(ParentRun):
     """The record of one comparison and of its cells."""
-
-    def recorded_cells(self) -> set[str]:
-        """The keys of the cells that are recorded, by this session or an earlier one."""
-        return set()
-
-    def record_cell(self, cell: CellRecord) -> None:
-        """Record a cell. One that was left half recorded gets the rest."""
 
 
 class Tracker:

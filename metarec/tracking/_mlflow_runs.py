@@ -42,7 +42,6 @@ class Tag:
     TRIAL = "metarec.trial"
     STATE = "state"
     REASON = "metarec.reason"
-    CELL = "metarec.cell"
 
 
 def trial_name(number: int, label: str = "") -> str:
@@ -123,19 +122,33 @@ class Parent(NamedTuple):
     experiment_id: str
 
     @property
-    def child_role(self) -> str:
-        """The role of its child runs."""
-        return "trial" if self.role == "study" else "cell"
+    def cell_role(self) -> str:
+        """The role of the child runs of its cells; in a study these are trials of bases' settings."""
+        return "base-trial" if self.role == "study" else "cell"
+
+    def child_role(self, key: int | str) -> str:
+        """The role of the child run of a trial's number or a cell's key."""
+        return "trial" if isinstance(key, int) else self.cell_role
 
     def child_tags(self, key: int | str) -> dict[str, str]:
         """The tags that identify the child run of a trial's number or a cell's key."""
-        role = self.child_role
+        role = self.child_role(key)
         own = {Tag.PARENT: self.run_id, Tag.STUDY: self.name, Tag.ROLE: role, Tag.SOURCE: "metarec"}
         return {**own, f"metarec.{role}": str(key)}
 
-    def children(self, key: int | str | None = None) -> list[Any]:
-        """All child runs, or those of one key, whatever their state."""
-        query = f"tags.`{Tag.PARENT}` = '{self.run_id}' and tags.`{Tag.ROLE}` = '{self.child_role}'"
-        if key is not None:
-            query += f" and tags.`metarec.{self.child_role}` = '{key}'"
+    def trials(self) -> list[Any]:
+        """The runs of all trials of a study, whatever their state."""
+        return self._runs("trial")
+
+    def cells(self) -> list[Any]:
+        """The runs of all cells, whatever their state."""
+        return self._runs(self.cell_role)
+
+    def children(self, key: int | str) -> list[Any]:
+        """The child runs of a trial's number or a cell's key, whatever their state."""
+        role = self.child_role(key)
+        return self._runs(role, f" and tags.`metarec.{role}` = '{key}'")
+
+    def _runs(self, role: str, more: str = "") -> list[Any]:
+        query = f"tags.`{Tag.PARENT}` = '{self.run_id}' and tags.`{Tag.ROLE}` = '{role}'{more}"
         return list(found_runs(self.client, self.experiment_id, query))

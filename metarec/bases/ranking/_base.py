@@ -4,36 +4,19 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal, NamedTuple, Self, TypeAlias
+from typing import ClassVar, Literal, NamedTuple, Self, TypeAlias
 
 import numpy as np
 from scipy import sparse
 
 from metarec.bases._base import BaseConfig, Configured
 from metarec.bases._learned import Learned, Stored, check_stored
+from metarec.bases._searched import Limits
 from metarec.ratings import Domain
 
-__all__ = ["Choices", "Histories", "Limits", "Range", "RankingBase", "WeightedConfig", "strengths", "user_rows"]
+__all__ = ["Histories", "RankingBase", "WeightedConfig", "strengths", "user_rows"]
 
 Weights: TypeAlias = Literal["log", "binary"]
-
-
-class Range(NamedTuple):
-    """A setting's range for a search, on a logarithmic scale with `log`; whole numbers where both bounds are whole."""
-
-    low: float
-    high: float
-    log: bool = False
-
-
-class Choices(NamedTuple):
-    """The values of a setting that a search chooses from."""
-
-    values: tuple[Any, ...]
-
-
-Limits: TypeAlias = Range | Choices
-"""The values that a search may give to a setting."""
 
 
 class Histories(NamedTuple):
@@ -95,7 +78,7 @@ class RankingBase(Configured, ABC):
 
     Attributes:
         needs: the part of a domain without which the base has nothing to learn from.
-        searched: the settings that a search may vary, with their values.
+        searched: the settings that a search may vary, with their values. The default of each is among them.
         is_personal: whether the scores depend on the history. A personal base says nothing of an empty history.
         learned: the values that `fit` sets, and the rule of each: ``"vectors"`` for the attribute ``_vectors``. At
             least one has an axis "items".

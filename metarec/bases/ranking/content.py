@@ -9,8 +9,9 @@ from scipy import sparse
 from sklearn.preprocessing import normalize
 
 from metarec.bases._learned import Stored
+from metarec.bases._searched import Choices
 from metarec.bases.content import item_features
-from metarec.bases.ranking._base import Choices, Histories, RankingBase, WeightedConfig, strengths
+from metarec.bases.ranking._base import Histories, RankingBase, WeightedConfig, strengths
 from metarec.ratings import Domain
 
 __all__ = ["Content"]

@@ -9,7 +9,8 @@ from pydantic import PositiveFloat, PositiveInt
 from scipy import linalg, sparse
 
 from metarec.bases._learned import Stored
-from metarec.bases.ranking._base import Choices, Histories, Range, RankingBase, WeightedConfig, strengths, user_rows
+from metarec.bases._searched import Choices, Range
+from metarec.bases.ranking._base import Histories, RankingBase, WeightedConfig, strengths, user_rows
 from metarec.errors import InputError
 from metarec.ratings import Domain
 

@@ -13,7 +13,8 @@ from pydantic import PositiveFloat, PositiveInt
 
 from metarec.bases._fold_in import ridge_vectors
 from metarec.bases._learned import Stored
-from metarec.bases.ranking._base import Choices, Histories, Range, RankingBase, WeightedConfig, strengths, user_rows
+from metarec.bases._searched import Choices, Range
+from metarec.bases.ranking._base import Histories, RankingBase, WeightedConfig, strengths, user_rows
 from metarec.ratings import Domain
 
 __all__ = ["ImplicitALS"]

@@ -11,7 +11,8 @@ from scipy import sparse
 
 from metarec.bases._base import BaseConfig
 from metarec.bases._learned import Stored
-from metarec.bases.ranking._base import Histories, Range, RankingBase
+from metarec.bases._searched import Range
+from metarec.bases.ranking._base import Histories, RankingBase
 from metarec.bases.ranking._neighbours import strongest
 from metarec.ratings import Domain
 

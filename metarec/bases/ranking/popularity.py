@@ -9,7 +9,8 @@ from pydantic import PositiveFloat
 
 from metarec.bases._base import BaseConfig
 from metarec.bases._learned import Stored
-from metarec.bases.ranking._base import Histories, Range, RankingBase
+from metarec.bases._searched import Choices
+from metarec.bases.ranking._base import Histories, RankingBase
 from metarec.ratings import Domain
 
 __all__ = ["Popularity"]
@@ -34,7 +35,7 @@ class Popularity(RankingBase):
     name = "popularity"
     Config = PopularityConfig
     config: PopularityConfig
-    searched: ClassVar = {"half_life": Range(7.0, 2000.0, log=True)}
+    searched: ClassVar = {"half_life": Choices((None, 7.0, 30.0, 90.0, 365.0, 1000.0))}
     is_personal = False
     learned: ClassVar = {"popularity": Stored("items", low=0)}
 

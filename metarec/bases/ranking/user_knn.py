@@ -9,7 +9,8 @@ from pydantic import NonNegativeFloat, PositiveInt
 from scipy import sparse
 
 from metarec.bases._learned import Stored
-from metarec.bases.ranking._base import Choices, Histories, Range, RankingBase, WeightedConfig, strengths, user_rows
+from metarec.bases._searched import Choices, Range
+from metarec.bases.ranking._base import Histories, RankingBase, WeightedConfig, strengths, user_rows
 from metarec.bases.ranking._neighbours import row_norms, strongest_shared
 from metarec.ratings import Domain
 

@@ -13,8 +13,9 @@ from torch.nn import functional
 
 from metarec.bases._fold_in import flat
 from metarec.bases._learned import Stored
+from metarec.bases._searched import Choices, Range
 from metarec.bases.autoencoder import draw_histories
-from metarec.bases.ranking._base import Choices, Histories, Range, RankingBase, WeightedConfig, strengths, user_rows
+from metarec.bases.ranking._base import Histories, RankingBase, WeightedConfig, strengths, user_rows
 from metarec.errors import InputError
 from metarec.ratings import Domain
 from metarec.threads import one_thread

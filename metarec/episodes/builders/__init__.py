@@ -1,6 +1,6 @@
 """From domains to episodes: by a split of the users, by cross-validation, in small worlds, and for new users."""
 
-from metarec.episodes.builders._build import build_episodes
+from metarec.episodes.builders._build import build_episodes, validation_predictions
 from metarec.episodes.builders._cross_validation import CrossValidation, cross_validate, shared_folds
 from metarec.episodes.builders._new_users import History, NewUsers, TaskMaker
 from metarec.episodes.builders._small_worlds import SmallWorld, able_users, draw_train_users, small_worlds
@@ -17,4 +17,5 @@ __all__ = [
     "draw_train_users",
     "shared_folds",
     "small_worlds",
+    "validation_predictions",
 ]

@@ -11,16 +11,17 @@ import numpy as np
 from metarec.bases import BASES
 from metarec.episodes._assemble import DomainEpisodes, PredictedTasks
 from metarec.episodes._cache import cache_key, load_arrays, save_arrays
-from metarec.episodes._features import ItemFacts
+from metarec.episodes._features import ItemFacts, Priors
 from metarec.episodes._item_facts import item_facts, task_facts
-from metarec.episodes._predictions import base_predictions
-from metarec.episodes._split import Cut, UserRoles, assign_roles, cut_tasks
+from metarec.episodes._predictions import QueryScores, base_predictions
+from metarec.episodes._split import Cut, UserRoles, assign_roles, cut_tasks, validation_cuts
+from metarec.episodes._standards import Moments, Standards
 from metarec.episodes.settings import EpisodeSettings, Progress
 from metarec.errors import check_name
 from metarec.ratings import Domain, rated_domains
 from metarec.workers import Map, worker_map
 
-__all__ = ["build_episodes"]
+__all__ = ["build_episodes", "validation_predictions"]
 
 
 def build_episodes(
@@ -83,6 +84,26 @@ def build_episodes(
         name: PredictedTasks(domain, settings, tuple(bases), roles.roles, cuts[name], arrays[name]).episodes()
         for name, domain in domains.items()
     }
+
+
+def validation_predictions(
+    domain: Domain, roles: UserRoles, settings: EpisodeSettings, name: str, options: Mapping[str, Any], *, seed: int
+) -> QueryScores:
+    """Fit one base on the train users, and predict the query rows of the validation users, as in episodes.
+
+    A row without a prediction has the fallback, see :attr:`Episodes.query_fallback`.
+
+    Raises:
+        InputError: the base raised an error.
+    """
+    cuts = validation_cuts(domain, roles, settings, seed)
+    arrays = _predict(domain, roles, cuts, settings, {name: options}, seed=seed, run=map, on_progress=None)
+    # The features are not used, so their standards do not matter.
+    nothing = Moments(np.zeros(1), np.zeros(1))
+    standards = Standards(Priors(np.zeros(1), 0.0), nothing, nothing, settings.damping)
+    tasks = PredictedTasks(domain, settings, (name,), roles.roles, cuts, arrays)
+    query = tasks.episodes(standards).validation.batch.query
+    return QueryScores(query.predictions[..., 0].numpy(), query.targets.numpy(), query.mask.numpy())
 
 
 def _predict(

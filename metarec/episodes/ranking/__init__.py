@@ -3,6 +3,7 @@
 from metarec.episodes.ranking._build import RankingEpisodes, build_ranking_episodes
 from metarec.episodes.ranking._features import RANKING_CONTEXT_NAMES, RANKING_FEATURE_NAMES, RankingStandards
 from metarec.episodes.ranking._new_users import RankingTaskMaker
+from metarec.episodes.ranking._validation import validation_lists
 from metarec.episodes.ranking.settings import RankingSettings
 
 __all__ = [
@@ -13,4 +14,5 @@ __all__ = [
     "RankingStandards",
     "RankingTaskMaker",
     "build_ranking_episodes",
+    "validation_lists",
 ]

@@ -59,16 +59,16 @@ class NetworkInput(StudyInput):
     def __init__(self, spec: StudySpec, domains: Mapping[str, Domain], workspace: Workspace) -> None:
         applicable = applicable_ranking_bases if spec.task == "ranking" else applicable_bases
         names = applicable(list(spec.bases), list(domains.values()))
-        for left_out in sorted(set(spec.bases) - set(names)):
-            needs = RANKING_BASES.get(left_out).needs if spec.task == "ranking" else "items"
-            what = "timestamps" if needs == "timestamps" else "item features"
-            logger.warning("the base %s is left out: no domain has %s", left_out, what)
         self._bases = {name: spec.bases[name] for name in names}
         assign_roles(domains, spec.target or "", spec.episodes, spec.seed)
         self._spec, self._domains, self._workspace = spec, domains, workspace
 
     def prepare(self) -> PreparedNetworks:
         spec, workspace = self._spec, self._workspace
+        for left_out in sorted(set(spec.bases) - set(self._bases)):
+            needs = RANKING_BASES.get(left_out).needs if spec.task == "ranking" else "items"
+            what = "timestamps" if needs == "timestamps" else "item features"
+            logger.warning("the base %s is left out: no domain has %s", left_out, what)
         build = partial(build_ranking_episodes, ranking=spec.ranking) if spec.task == "ranking" else build_episodes
         episodes = build(
             self._domains,

@@ -24,7 +24,7 @@ def reconciled(study: Parent, trials: Iterable[TrialFacts]) -> list[str]:
     """
     facts = {trial.number: trial for trial in trials}
     runs: dict[int | None, list[Any]] = {}
-    for run in study.children():
+    for run in study.trials():
         number = run.data.tags.get(Tag.TRIAL)
         runs.setdefault(None if number is None else int(number), []).append(run)
     done: list[str] = []

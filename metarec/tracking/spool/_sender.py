@@ -167,8 +167,9 @@ class Sender:
         if isinstance(error, UnfitRecord):
             logger.error("%s: a record is not sent but kept in %s: %s", spool.folder, REFUSED, error)
             return
-        whose = self._parent.role if operation["child"] is None else self._parent.child_role
-        name = self._parent.name if operation["child"] is None else operation["child"]
+        child = operation["child"]
+        whose = self._parent.role if child is None else self._parent.child_role(child)
+        name = self._parent.name if child is None else child
         logger.error("%s refuses a record of %s %s: %s", self._parent.store, whose, name, first_line(error))
 
     def _check(self, operation: Operation) -> None:
@@ -176,8 +177,8 @@ class Sender:
         what, child = operation["what"], operation["child"]
         if what == UNFIT:
             raise UnfitRecord(operation["problem"])
-        if child is not None and isinstance(child, int) != (self._parent.role == "study"):
-            raise UnfitRecord(f"a {self._parent.role} has no {self._parent.child_role} {child}")
+        if isinstance(child, int) and self._parent.role != "study":
+            raise UnfitRecord(f"a {self._parent.role} has no {self._parent.child_role(child)} {child}")
         own = model_name(self._parent.name)
         if what == "register" and operation["model"] != own:
             raise UnfitRecord(f"the model of this study is {own} but another one was to be registered")

@@ -26,7 +26,7 @@ from metarec.tracking._base import (
     TrialFacts,
     TrialRun,
 )
-from metarec.tracking._mlflow_runs import STATUS, Parent, Point, Tag, final_name, trial_name
+from metarec.tracking._mlflow_runs import Parent, Point, Tag, final_name, trial_name
 from metarec.tracking._notes import markdown_text
 from metarec.tracking.spool._reconcile import reconciled
 from metarec.tracking.spool._records import Operation
@@ -185,11 +185,27 @@ class _SpooledParentRun(_SpooledRun, ParentRun):
     def _spools_held(self) -> list[Spool]:
         return [*self._adopted, self._sender.spool]
 
-    def _children(self) -> list[Any]:
-        """The child runs; none if the store does not answer."""
+    def recorded_cells(self) -> set[str]:
+        # First the spools: what is sent meanwhile is in the store.
+        waiting = [one for spool in self._spools_held() for one in spool.waiting()]
+        ended = {str(one["child"]) for one in waiting if one["what"] == "end"}
+        tag = f"metarec.{self._parent.cell_role}"
         with unless_away():
-            return self._parent.children()
-        return []
+            ended |= {run.data.tags[tag] for run in self._parent.cells() if run.info.status != "RUNNING"}
+        return ended
+
+    def record_cell(self, cell: CellRecord) -> None:
+        began, ended = int(1000 * cell.began), int(1000 * (cell.began + cell.seconds))
+        self._sender.record("begin", cell.key, name=cell.label, time=began)
+        run = _SpooledRun(self._sender, cell.key)
+        if cell.files:
+            with run.artifacts() as folder:
+                for name, text in cell.files.items():
+                    (folder / name).write_text(text, encoding="utf-8")
+        run.log_metrics(cell.metrics)
+        values = {key: str(value) for key, value in cell.params.items()}
+        # The last operation alone ends it, so that a half-recorded one is not complete.
+        run._end("complete" if cell.reason is None else "failed", cell.reason, params=values, time=ended)
 
 
 class SpooledStudyRun(_SpooledParentRun, StudyRun):
@@ -213,8 +229,10 @@ class SpooledStudyRun(_SpooledParentRun, StudyRun):
         self._sender.record("register", None, path=path, model=name, tags=dict(tags))
 
     def run_ids(self) -> dict[int, str]:
-        runs = self._children()
-        return {int(run.data.tags[Tag.TRIAL]): run.info.run_id for run in runs if Tag.TRIAL in run.data.tags}
+        with unless_away():
+            runs = self._parent.trials()
+            return {int(run.data.tags[Tag.TRIAL]): run.info.run_id for run in runs if Tag.TRIAL in run.data.tags}
+        return {}
 
     def reconcile(self, trials: Iterable[TrialFacts]) -> list[str]:
         self.adopt()
@@ -238,22 +256,3 @@ class SpooledStudyRun(_SpooledParentRun, StudyRun):
 
 class SpooledComparisonRun(_SpooledParentRun, ComparisonRun):
     """The parent run of a comparison."""
-
-    def recorded_cells(self) -> set[str]:
-        # First the spools: what is sent meanwhile is in the store.
-        waiting = [one for spool in self._spools_held() for one in spool.waiting()]
-        ended = {str(one["child"]) for one in waiting if one["what"] == "end"}
-        return ended | {run.data.tags[Tag.CELL] for run in self._children() if run.info.status == STATUS["complete"]}
-
-    def record_cell(self, cell: CellRecord) -> None:
-        began, ended = int(1000 * cell.began), int(1000 * (cell.began + cell.seconds))
-        self._sender.record("begin", cell.key, name=cell.label, time=began)
-        run = _SpooledRun(self._sender, cell.key)
-        if cell.files:
-            with run.artifacts() as folder:
-                for name, text in cell.files.items():
-                    (folder / name).write_text(text, encoding="utf-8")
-        run.log_metrics(cell.metrics)
-        values = {key: str(value) for key, value in cell.params.items()}
-        # The last operation alone ends it, so that a half-recorded one is not complete.
-        run._end("complete", params=values, time=ended)
