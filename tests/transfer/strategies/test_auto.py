@@ -31,9 +31,9 @@ def whole(domains):
 
 
 @pytest.fixture(scope="module")
-def labels(whole):
-    """A round from books alone."""
-    return round_of(whole, sources=["books"])
+def labels(domains):
+    """A round of movies and books alone."""
+    return round_of(TransferRounds({name: domains[name] for name in ("movies", "books")}, (5,), SETTINGS, bases=BASES))
 
 
 def round_of(rounds, **options):
@@ -121,7 +121,7 @@ def test_one_source_gives_no_experience(labels):
 def test_an_inverted_source_table_hardly_increases_errors(domains):
     """Bases fitted on inverted ratings predict inverted ratings: their combination may still transfer."""
     worse = {"movies": domains["movies"], "books": inverted(domains["books"])}
-    given = round_of(TransferRounds(worse, (5,), SETTINGS, bases=BASES), sources=["books"])
+    given = round_of(TransferRounds(worse, (5,), SETTINGS, bases=BASES))
     auto = predict_round("auto", given, SHORT, 0)
     best = min(error(given, predict_round(name, given, SHORT, 0).predictions) for name in ("mean", "best-single"))
     assert error(given, auto.predictions) < 1.03 * best
