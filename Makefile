@@ -7,6 +7,9 @@ STAMP := $(VENV)/.installed
 
 .PHONY: study test test-slow lint docs clean
 
+# Tests start some two hundred processes. Without bytecode, each would compile the package again, for most of a second.
+unexport PYTHONDONTWRITEBYTECODE
+
 # The quickstart: a search on the simulated world, a table, and the runs in mlruns/.
 study: $(STAMP)
 	$(BIN)/python -m metarec.study

@@ -153,7 +153,8 @@ class MlflowServer:
             self._process = subprocess.Popen(
                 [*command, *store, *self._options],
                 cwd=self._folder,
-                env=os.environ | self._environment,
+                # Jobs are for MLflow's GenAI features. They are eight more processes, which import MLflow for seconds.
+                env=os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"} | self._environment,
                 stdout=log,
                 stderr=log,
                 start_new_session=True,

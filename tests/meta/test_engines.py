@@ -351,7 +351,7 @@ def test_dropout_is_on_in_the_query_of_a_training_network_only(engine, make_batc
 @pytest.mark.parametrize(
     ("engine", "path"), [("batched", "low-rank"), ("batched", "vmap"), ("learn2learn", None), ("higher", None)]
 )
-def test_a_thousand_steps_do_not_grow_the_process(engine, path, make_batch, make_network):
+def test_steps_do_not_grow_the_process(engine, path, make_batch, make_network):
     batch = make_batch(shots=(3, 2), queries=(2, 3))
     learner = make_engine(engine, make_network(batch), inner_lr=0.1, inner_steps=2)
     if path:
@@ -369,4 +369,5 @@ def test_a_thousand_steps_do_not_grow_the_process(engine, path, make_batch, make
         return process.memory_info().rss
 
     before = steps(100)
-    assert steps(1000) - before < 20 * 2**20
+    # 20 kB a step, which is less than one graph of a batch.
+    assert steps(300) - before < 6 * 2**20

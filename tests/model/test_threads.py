@@ -53,7 +53,7 @@ def calls(recommender):
     return lambda number: np.asarray(kinds[number % len(kinds)](number))
 
 
-@pytest.mark.parametrize("count", [150, pytest.param(1000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [150, pytest.param(500, marks=pytest.mark.slow)])
 def test_eight_threads_have_the_answers_of_one(calls, count):
     assert_same_bits(calls, list(range(count)))
 

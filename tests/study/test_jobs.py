@@ -5,6 +5,7 @@ import re
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 from mlflow import MlflowClient
 
 from benchmarks.study.audit import audit
+from metarec.cli import study as cli
 from metarec.ratings import simulate_domains
 from metarec.search.trials import join_study
 from metarec.study.data import read_data
@@ -37,6 +39,24 @@ def job_in(out):
     return reported(out, "s")
 
 
+@pytest.fixture
+def refused(place, monkeypatch, capfd):
+    """Runs the command in this process; the line with which it refuses."""
+    monkeypatch.chdir(place)
+    monkeypatch.setattr(cli, "cores", lambda: 1)
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["study", *arguments])
+        with pytest.raises(SystemExit) as stopped:
+            cli.main()
+        printed = capfd.readouterr().err
+        assert stopped.value.code == 2, printed
+        assert "Traceback" not in printed
+        return printed.splitlines()[-1]
+
+    return run
+
+
 def test_two_workers_leave_both_stores_in_agreement(study):
     found = audit("s", str(study / "optuna.journal"), sqlite_uri(study / "mlflow.db"))
     assert found["wrong"] == []
@@ -56,11 +76,13 @@ def test_every_trial_of_several_processes_has_its_value_again(study, place, monk
 def test_the_command_prints_whether_a_trial_is_equal(study, place):
     output = ended(begun(place, "replay", "--study-name", "s", "--trial", "0", "--out", str(study)))
     assert output.splitlines()[-1].endswith(": equal")
-    # With other ratings it is not the same study.
+
+
+def test_with_other_ratings_it_is_not_the_same_study(study, refused, tmp_path):
     other = simulate_domains(1, num_users=60, num_items=40, ratings_per_user=20)["movies"]
-    other.ratings.to_csv(place / "other.csv", index=False)
-    options = ["--study-name", "s", "--trial", "0", "--out", str(study), "--data", "movies=other.csv"]
-    assert "was begun with other data" in ended(begun(place, "replay", *options), 2)
+    other.ratings.to_csv(tmp_path / "other.csv", index=False)
+    named = ["--study-name", "s", "--trial", "0", "--out", str(study)]
+    assert "was begun with other data" in refused("replay", *named, "--data", f"movies={tmp_path}/other.csv")
 
 
 def test_a_worker_elsewhere_needs_the_urls_and_the_data_alone(study, place, tmp_path, monkeypatch):
@@ -118,7 +140,6 @@ def test_sigterm_ends_a_study_cleanly_whatever_it_does(place, tmp_path, moment, 
     assert (found["counted"], found["wrong"]) == (3, [])
 
 
-RUDE = ["job.yaml", "--study-name", "s", "--set"]
 FAILURES = {
     "fit": r"ZeroDivisionError: no ratings \(rude.py, line 13\)",
     "exit": r"SystemExit: 0 \(rude.py, line 15\)",
@@ -127,39 +148,45 @@ FAILURES = {
 }
 
 
-def refuses_a_rude_base(place, rude, out, where, *options):
-    """The command ends by itself, with one line about the base; all its processes end with it."""
+def rude_study(where, data, out):
+    """The arguments of a study with a base that raises."""
     bases = f"bases={{bias: {{}}, rude: {{where: {where}}}, item-knn: {{}}}}"
-    path = os.pathsep.join([str(ROOT), str(rude)])
-    command = begun(place, *RUDE, bases, *options, "--out", str(out), PYTHONPATH=path)
-    last = ended(command, 2).splitlines()[-1]
-    assert re.match(f'error: base recommender "rude" fails on domain "movies": {FAILURES[where]}; correct it', last), (
-        last
-    )
-    assert soon(lambda: no_process_of(command))
+    return ["job.yaml", "--study-name", "s", "--set", bases, "--data", f"movies={data}", "--out", str(out)]
 
 
-def test_a_base_that_raises_ends_the_command_with_one_line(place, rude, tmp_path):
-    refuses_a_rude_base(place, rude, tmp_path, "fit", "--data", "movies=movies.csv")
+def line_about(where):
+    return f'error: base recommender "rude" fails on domain "movies": {FAILURES[where]}; correct it'
+
+
+@pytest.mark.parametrize("where", FAILURES)
+def test_a_base_that_raises_ends_the_command_with_one_line(refused, rude, tmp_path, monkeypatch, where):
+    """Few ratings are fitted in the process of the command."""
+    monkeypatch.syspath_prepend(str(rude))
+    line = refused(*rude_study(where, "movies.csv", tmp_path))
+    assert re.match(line_about(where), line), line
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("where", "workers"), zip(FAILURES, "2121", strict=True))
 def test_a_base_that_raises_always_ends_the_command(place, rude, tmp_path, where, workers):
+    """Many ratings are fitted in processes of their own; all of them end with the command."""
     big = simulate_domains(0, num_users=600, num_items=300, ratings_per_user=60)["movies"]
     big.ratings.to_csv(tmp_path / "big.csv", index=False)
-    for data in (place / "movies.csv", tmp_path / "big.csv"):
-        out = tmp_path / data.stem
-        refuses_a_rude_base(place, rude, out, where, "--workers", workers, "--data", f"movies={data}")
+    path = os.pathsep.join([str(ROOT), str(rude)])
+    options = [*rude_study(where, tmp_path / "big.csv", tmp_path), "--workers", workers]
+    command = begun(place, *options, PYTHONPATH=path)
+    last = ended(command, 2).splitlines()[-1]
+    assert re.match(line_about(where), last), last
+    assert soon(lambda: no_process_of(command))
 
 
 @pytest.mark.slow
 def test_a_killed_command_is_repaired_and_goes_on(place, tmp_path):
     options = ["job.yaml", "--data", "movies=movies.csv", "--trials", "6", "--workers", "2", "--study-name", "s"]
-    slow = ["--set", "training.epochs=400", "--set", "training.patience=400", "--set", "pruner=none"]
+    slow = ["--set", "training.epochs=200", "--set", "training.patience=200", "--set", "pruner=none"]
     command = begun(place, *options, *slow, "--out", str(tmp_path))
     assert soon(lambda: list(tmp_path.glob("optuna.journal.running/*")))
-    time.sleep(1.5)
+    time.sleep(0.5)
     os.killpg(command.pid, signal.SIGKILL)
     command.wait()
     output = ended(begun(place, "repair", "--study-name", "s", "--out", str(tmp_path)))
@@ -219,8 +246,8 @@ def test_a_read_only_disk_is_reported_at_once(place, small_disk):
     assert "cannot be written: Read-only file system; give another folder" in output
 
 
-def test_an_unwritable_folder_is_reported_at_once(place, tmp_path):
+def test_an_unwritable_folder_is_reported_at_once(refused, tmp_path):
     (tmp_path / "file").write_text("")
     options = ["job.yaml", "--data", "movies=movies.csv", "--study-name", "s"]
-    output = ended(begun(place, *options, "--out", str(tmp_path / "file" / "runs")), 2)
+    output = refused(*options, "--out", str(tmp_path / "file" / "runs"))
     assert "cannot be written: Not a directory; give another folder" in output

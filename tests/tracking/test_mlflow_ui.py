@@ -1,20 +1,15 @@
 """What somebody sees who opens the runs of a study with MLflow's own user interface."""
 
 import json
-import os
 import shutil
-import signal
-import socket
 import subprocess
-import sys
-import time
-import urllib.error
 import urllib.request
 from pathlib import Path
 
 import pytest
 
-from metarec.tracking import MlflowTracker, runs_address, sqlite_uri
+from benchmarks.study.servers import MlflowServer
+from metarec.tracking import MlflowTracker, runs_address
 
 pytestmark = pytest.mark.slow
 
@@ -43,45 +38,8 @@ def recorded(tmp_path_factory):
 def server(recorded):
     """The address of a server on the recorded store."""
     folder, _ = recorded
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [sys.executable, "-m", "mlflow", "server", "--workers", "1", "--host", "127.0.0.1", "--port", str(port)]
-    command += ["--backend-store-uri", sqlite_uri(folder / "mlflow.db")]
-    command += ["--artifacts-destination", str(folder / "served")]
-    log = folder / "server.log"
-    with log.open("w") as output:
-        process = subprocess.Popen(
-            command,
-            cwd=folder,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            env={**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true"},
-            start_new_session=True,
-        )
-        try:
-            address = f"http://127.0.0.1:{port}"
-            deadline = time.monotonic() + 90
-            while not answers(address):
-                assert process.poll() is None, log.read_text()
-                assert time.monotonic() < deadline, f"no answer in 90 s: {log.read_text()}"
-                time.sleep(0.3)
-            yield address
-        finally:
-            # The server has workers of its own: the whole group has to go.
-            os.killpg(process.pid, signal.SIGTERM)
-            try:
-                process.wait(10)
-            except subprocess.TimeoutExpired:
-                os.killpg(process.pid, signal.SIGKILL)
-                process.wait()
-
-
-def answers(address):
-    try:
-        return urllib.request.urlopen(f"{address}/health", timeout=5).status == 200
-    except (urllib.error.URLError, OSError):
-        return False
+    with MlflowServer(folder, MLFLOW_DISABLE_TELEMETRY="true") as started:
+        yield started.url
 
 
 def ask(address, path, body=None):

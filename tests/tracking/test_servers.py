@@ -63,17 +63,6 @@ RAY = ["job.yaml", "--data", "movies=movies.csv", "--study-name", "s", "--ray"]
 
 
 @pytest.mark.slow
-def test_workers_on_ray_do_what_processes_do(place, tmp_path):
-    pytest.importorskip("ray", reason="Ray is not installed")
-    options = ["--trials", "6", "--workers", "2", "--out", str(tmp_path)]
-    told = ended(begun(place, *RAY, "local", *options))
-    assert len(re.findall(r"^trial ", told, re.MULTILINE)) == 6
-    found = audit("s", str(tmp_path / "optuna.journal"), sqlite_uri(tmp_path / "mlflow.db"))
-    assert (found["counted"], found["wrong"]) == (6, [])
-    assert not (tmp_path / "spool").exists()
-
-
-@pytest.mark.slow
 def test_a_study_on_ray_is_interrupted_and_goes_on(place, tmp_path):
     pytest.importorskip("ray", reason="Ray is not installed")
     slow = ["--set", "training.epochs=100", "--set", "training.patience=100", "--set", "pruner=none"]
@@ -109,11 +98,11 @@ def test_a_cluster_that_is_not_there_is_said_at_once(address, problem):
 
 
 @pytest.mark.slow
-def test_a_local_cluster_listens_on_loopback_alone(place, tmp_path):
+def test_workers_on_ray_do_what_processes_do_and_listen_on_loopback_alone(place, tmp_path):
     """With an empty home: no token of an earlier cluster is there, and none is written."""
     pytest.importorskip("ray", reason="Ray is not installed")
     (tmp_path / "home").mkdir()
-    options = ["--trials", "3", "--workers", "2", "--out", str(tmp_path / "runs")]
+    options = ["--trials", "6", "--workers", "2", "--out", str(tmp_path / "runs")]
     command = begun(place, *RAY, "local", *options, HOME=str(tmp_path / "home"))
     journal = str(tmp_path / "runs" / "optuna.journal")
     assert soon(lambda: begun_trials(journal) >= 1)
@@ -130,7 +119,11 @@ def test_a_local_cluster_listens_on_loopback_alone(place, tmp_path):
         Path(word) for process in family for word in re.findall(r"/\S*?/ray-[^/\s]+", " ".join(process.cmdline()))
     }
     modes = {path.stat().st_mode & 0o777 for path in folders}
-    ended(command)
+    printed = ended(command)
+    assert len(re.findall(r"^trial ", printed, re.MULTILINE)) == 6
+    found = audit("s", journal, sqlite_uri(tmp_path / "runs" / "mlflow.db"))
+    assert (found["counted"], found["wrong"]) == (6, [])
+    assert not (tmp_path / "runs" / "spool").exists()
     assert {"gcs_server", "raylet"} <= names
     assert len(listening) >= 5
     assert {ip for _, ip in listening} <= {"127.0.0.1", "::ffff:127.0.0.1"}, listening

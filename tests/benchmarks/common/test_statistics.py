@@ -17,15 +17,12 @@ OURS = ["metarec 0", "metarec 1"]
 def outcome(errors, *, users=200, rows=10, seed=0, ndcg=None):
     """Rows with truth 3; `errors(rng, user, n)` -> model: [n] errors."""
     rng = np.random.default_rng(seed)
-    frames = []
-    for user in range(users):
-        frame = pd.DataFrame({"domain": "d", "user": f"u{user}", "item": [f"i{i}" for i in range(rows)], "rating": 3.0})
-        for model, values in errors(rng, user, rows).items():
-            frame[model] = 3.0 + values
-        frames.append(frame)
-    whole = pd.concat(frames, ignore_index=True)
-    models = list(whole.columns[4:])
+    drawn = [errors(rng, user, rows) for user in range(users)]
+    models = list(drawn[0])
     names = [f"u{user}" for user in range(users)]
+    keys = {"domain": "d", "user": np.repeat(names, rows), "item": np.tile([f"i{i}" for i in range(rows)], users)}
+    values = {model: 3.0 + np.concatenate([own[model] for own in drawn]) for model in models}
+    whole = pd.DataFrame({**keys, "rating": 3.0, **values})
     table = pd.DataFrame(0.9, index=pd.Index(names, name="user"), columns=models) if ndcg is None else ndcg
     ours = [model for model in models if model.startswith("metarec")]
     return SetPredictions(whole, table, 4.0, ours, [model for model in models if model not in ours])

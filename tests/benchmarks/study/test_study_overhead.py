@@ -6,6 +6,7 @@ import pytest
 from typer.testing import CliRunner
 
 from benchmarks.study import overhead as study_overhead
+from metarec.study.spec import load_spec
 
 
 @pytest.fixture
@@ -21,6 +22,8 @@ def app():
 def test_every_trial_and_every_second_is_counted(app, tmp_path, monkeypatch):
     # Wrapped functions stay wrapped in this process, which would affect other tests.
     monkeypatch.setattr("benchmarks.study.clock.Clock.wrap_targets", lambda clock, module: None)
+    small = load_spec("quickstart", {"trials": 2, "bases": ["bias", "item-knn"], "baselines": ["mean"]})
+    monkeypatch.setattr("metarec.study.spec.load_spec", lambda name, changes: small)
     options = ["--rounds", "1", "--trials", "100", "--work", str(tmp_path / "work"), "--out", str(tmp_path)]
     found = CliRunner().invoke(app, options, catch_exceptions=False)
     assert found.exit_code == 0, found.output

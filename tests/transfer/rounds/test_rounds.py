@@ -26,7 +26,13 @@ def domains():
 
 @pytest.fixture(scope="module")
 def rounds(domains):
-    return TransferRounds(domains, (0, 4), SETTINGS, bases=BASES)
+    return TransferRounds(domains, (4,), SETTINGS, bases=BASES)
+
+
+@pytest.fixture(scope="module")
+def light(domains):
+    """Rounds for questions about users alone, in a fraction of the time."""
+    return TransferRounds({name: domains[name] for name in ("movies", "books")}, (4,), SETTINGS, bases={"bias": {}})
 
 
 def given(rounds, regime, **options):
@@ -54,8 +60,9 @@ def same(one, other):
 
 
 @regimes
-def test_roles_of_users_do_not_overlap(rounds, regime):
-    made = given(rounds, regime)
+@pytest.mark.parametrize("make", ["rounds", "light"])
+def test_roles_of_users_do_not_overlap(make, regime, request):
+    made = given(request.getfixturevalue(make), regime)
     assert len(made.few) == 6
     tested = set(made.test.users)
     assert tested
@@ -66,9 +73,15 @@ def test_roles_of_users_do_not_overlap(rounds, regime):
     for source in made.sources.values():
         assert not tested & {*source.train.users, *source.validation.users}
         assert not len(source.test)
-    others = [set(given(rounds, regime, number=number).test.users) for number in (1, 2, 3, 4)]
-    assert not any(tested & other for other in others)
-    assert set(given(rounds, regime, target_users=4).few.users) < set(made.few.users)
+
+
+@regimes
+def test_each_round_has_other_test_users_and_more_target_users_are_added(light, regime):
+    made = given(light, regime)
+    others = [set(given(light, regime, number=number).test.users) for number in (1, 2, 3, 4)]
+    assert all(others)
+    assert not any({*made.test.users} & other for other in others)
+    assert set(given(light, regime, target_users=4).few.users) < set(made.few.users)
 
 
 @regimes
@@ -78,7 +91,7 @@ def test_test_users_query_ratings_move_no_prediction(domains, rounds, regime):
         (user, item) for user, items in zip(made.test.users, made.test.query_items, strict=True) for item in items
     }
     other = turned(domains["movies"], lambda user, item: (user, item) in queries)
-    again = given(TransferRounds({**domains, "movies": other}, (0, 4), SETTINGS, bases=BASES), regime)
+    again = given(TransferRounds({**domains, "movies": other}, (4,), SETTINGS, bases=BASES), regime)
     for name in competitors():
         before, after = (predict_round(name, one, SHORT, 0).predictions for one in (made, again))
         np.testing.assert_array_equal(after, before, err_msg=name)
@@ -90,7 +103,7 @@ def test_in_the_regime_everything_other_users_of_the_target_do_not_count(domains
     made = given(rounds, "everything")
     kept = {*made.few.users, *made.test.users}
     other = turned(domains["movies"], lambda user, _: user not in kept)
-    again = given(TransferRounds({**domains, "movies": other}, (0, 4), SETTINGS, bases=BASES), "everything")
+    again = given(TransferRounds({**domains, "movies": other}, (4,), SETTINGS, bases=BASES), "everything")
     for side in ("few", "test", "plain_few", "plain_test"):
         assert same(getattr(made, side), getattr(again, side)), side
     assert made.test.scale == again.test.scale
@@ -137,7 +150,8 @@ def test_a_baseline_is_the_stacker_on_the_few_users(rounds, regime):
         ({"sources": []}, "at least one domain .* but got none"),
     ],
 )
-def test_wrong_rounds_are_errors(rounds, options, message):
+def test_wrong_rounds_are_errors(domains, options, message):
+    rounds = TransferRounds(domains, (0, 4), SETTINGS, bases=BASES)
     with pytest.raises(InputError, match=message):
         given(rounds, "everything", **options)
 

@@ -24,10 +24,20 @@ def domains():
     return simulate_domains(seed=0, num_users=160, num_items=100, ratings_per_user=25)
 
 
-def auto_round(domains, names=("movies", "books", "music"), **options):
-    rounds = TransferRounds({name: domains[name] for name in names}, (5,), SETTINGS, bases=BASES)
-    given = rounds.round("movies", **{"shots": 5, "target_users": 20, "regime": "labels", **options})
-    return given, predict_round("auto", given, SHORT, 0)
+@pytest.fixture(scope="module")
+def whole(domains):
+    """Rounds of all domains; what they fit is fitted once."""
+    return TransferRounds(domains, (5,), SETTINGS, bases=BASES)
+
+
+@pytest.fixture(scope="module")
+def labels(domains):
+    """A round of movies and books alone."""
+    return round_of(TransferRounds({name: domains[name] for name in ("movies", "books")}, (5,), SETTINGS, bases=BASES))
+
+
+def round_of(rounds, **options):
+    return rounds.round("movies", **{"shots": 5, "target_users": 20, "regime": "labels", **options})
 
 
 def inverted(domain):
@@ -61,8 +71,9 @@ def error(given, predictions):
     return float(np.square(predictions - given.scale.to_unit(given.test.query_ratings))[mask].mean())
 
 
-def test_it_transfers_from_helpful_domains_and_gives_reasons(domains):
-    given, auto = auto_round(domains, regime="everything", target_users=10)
+def test_it_transfers_from_helpful_domains_and_gives_reasons(whole):
+    given = round_of(whole, regime="everything", target_users=10)
+    auto = predict_round("auto", given, SHORT, 0)
     reasons = json.loads(json.dumps(auto.reasons))
     assert reasons["transfers"] is True
     assert 0.1 <= reasons["share"] <= 1
@@ -84,9 +95,9 @@ def test_it_transfers_from_helpful_domains_and_gives_reasons(domains):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("change", [inverted_targets, far_off])
-def test_it_declines_a_hostile_source(domains, change):
+def test_it_declines_a_hostile_source(labels, change):
     """The mixture without sources is used instead."""
-    given, _ = auto_round(domains, ("movies", "books"))
+    given = labels
     hostile = {"books": with_changed_targets(given.sources["books"], change)}
     model = STRATEGIES.get("auto")(SHORT, seed=0).fit(hostile, given.few)
     assert model.reasons()["transfers"] is False
@@ -100,8 +111,8 @@ def test_it_declines_a_hostile_source(domains, change):
     assert error(given, alone) < 1.02 * error(given, own)
 
 
-def test_one_source_gives_no_experience(domains):
-    _, auto = auto_round(domains, ("movies", "books"))
+def test_one_source_gives_no_experience(labels):
+    auto = predict_round("auto", labels, SHORT, 0)
     assert auto.reasons["share"] > 0
     assert auto.reasons["sources"]["books"]["gains_from_the_others"] == []
 
@@ -109,16 +120,17 @@ def test_one_source_gives_no_experience(domains):
 @pytest.mark.slow
 def test_an_inverted_source_table_hardly_increases_errors(domains):
     """Bases fitted on inverted ratings predict inverted ratings: their combination may still transfer."""
-    worse = {**domains, "books": inverted(domains["books"])}
-    given, auto = auto_round(worse, ("movies", "books"))
+    worse = {"movies": domains["movies"], "books": inverted(domains["books"])}
+    given = round_of(TransferRounds(worse, (5,), SETTINGS, bases=BASES))
+    auto = predict_round("auto", given, SHORT, 0)
     best = min(error(given, predict_round(name, given, SHORT, 0).predictions) for name in ("mean", "best-single"))
     assert error(given, auto.predictions) < 1.03 * best
 
 
 @pytest.mark.slow
-def test_out_of_fold_predictions_of_a_user_do_not_depend_on_their_ratings(domains):
+def test_out_of_fold_predictions_of_a_user_do_not_depend_on_their_ratings(labels):
     """Inverting one user's ratings changes the predictions for other users only."""
-    given, _ = auto_round(domains, ("movies", "books"))
+    given = labels
     members = given.sources.model(SHORT, 0).members(given.few)
     query = given.few.batch.query
     targets = query.targets.clone()
@@ -131,8 +143,8 @@ def test_out_of_fold_predictions_of_a_user_do_not_depend_on_their_ratings(domain
     assert np.abs(before - after).max() > 1e-4
 
 
-def test_a_single_target_user_is_enough(domains):
-    given, _ = auto_round(domains)
+def test_a_single_target_user_is_enough(whole):
+    given = round_of(whole)
     model = STRATEGIES.get("auto")(SHORT, seed=0).fit(given.sources, given.few.select(torch.tensor([0])))
     assert sum(model.reasons()["shares"].values()) == pytest.approx(1)
     own = predict_round("mean", given, SHORT, 0).predictions
