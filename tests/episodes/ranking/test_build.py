@@ -161,7 +161,7 @@ def test_items_outside_of_the_catalogue_count_nowhere(table):
     ("settings", "problem"),
     [
         ({"draws": 2}, "episodes.draws must be 1 for ranking but got 2"),
-        ({"shots": 100}, "users have the 102 ratings"),
+        ({"shots": 100}, "users have the 102 items"),
     ],
 )
 def test_wrong_settings_are_one_line(table, settings, problem):
