@@ -205,8 +205,9 @@ def validation_cuts(domain: Domain, roles: UserRoles, settings: EpisodeSettings,
 def too_few(domain: Domain, settings: EpisodeSettings, found: int, needed: int = MIN_USERS) -> str:
     """The error message for a domain with too few users."""
     most = int(domain.ratings["user"].value_counts().max())
+    rows = "items" if domain.feedback == "implicit" else "ratings"
     return (
-        f'domain "{domain.name}": {found} of {domain.num_users} users have the {settings.needed_ratings} ratings that '
+        f'domain "{domain.name}": {found} of {domain.num_users} users have the {settings.needed_ratings} {rows} that '
         f"an episode needs ({settings.shots} shots + {settings.min_query} queries; the most active has {most}), but at "
-        f"least {needed} such users are needed; give more ratings, or lower episodes.shots or episodes.min_query"
+        f"least {needed} such users are needed; give more {rows}, or lower episodes.shots or episodes.min_query"
     )

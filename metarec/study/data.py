@@ -7,6 +7,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from metarec.episodes.ranking import check_choice
 from metarec.errors import InputError
 from metarec.ratings import Domain, rated_domains, read_domain, simulate_domains, simulate_implicit_domains
 from metarec.registry import suggest
@@ -57,11 +58,15 @@ def domains_of(spec: StudySpec, domains: Mapping[str, Domain]) -> dict[str, Doma
     """The domains as the task of the spec reads them: their ratings, or their events.
 
     Raises:
-        InputError: a domain without ratings, or `ranking.positive` does not fit its scale.
+        InputError: a domain without ratings, `ranking.positive` does not fit its scale, or there is nothing to rank
+            (:func:`~metarec.episodes.ranking.check_choice`).
     """
     if spec.task != "ranking":
         return rated_domains(domains)
-    return {name: domain.as_implicit(spec.ranking.positive) for name, domain in domains.items()}
+    events = {name: domain.as_implicit(spec.ranking.positive) for name, domain in domains.items()}
+    for domain in events.values():
+        check_choice(domain, spec.episodes)
+    return events
 
 
 def choose_target(spec: StudySpec, domains: Mapping[str, Domain]) -> str:

@@ -115,6 +115,71 @@ def test_events_are_no_ratings(here, refused):
     assert "use the spec ranking" in line
 
 
+def events(*, users=15, items=20, less=0, weight="1"):
+    """Every user chooses all items but `less` of them, each user others."""
+    rows = ["user,item,weight"]
+    for user in range(users):
+        rows += [f"u{user},i{(user + place) % items},{weight}" for place in range(items - less)]
+    return "\n".join(rows) + "\n"
+
+
+LOG = events(less=3, weight="view").replace("weight", "event")
+
+
+@pytest.mark.parametrize(
+    ("content", "arguments", "parts"),
+    [
+        (events(less=3), ["--task", "rating"], ["has no ratings, only events; use --task ranking"]),
+        *(
+            (events(less=3) + f"u1,x1,{weight}\n", [], ["line 257", "the weight", rule, "correct it"])
+            for weight, rule in [
+                ("-1", "must be positive but is -1"),
+                ("0", "must be positive but is 0"),
+                ("NaN", 'must be a finite number but is "NaN"'),
+                ("inf", 'must be a finite number but is "inf"'),
+                ("many", 'must be a finite number but is "many"'),
+            ]
+        ),
+        (events(items=1), [], ['domain "shop": a ranking needs at least two items but has 1']),
+        (events(items=6), [], ["0 of 15 users have the 15 items", "10 shots + 5 queries", "the most active has 6"]),
+        (events(less=3), ["episodes.shots=17"], ["0 of 15 users have the 22 items", "lower episodes.shots"]),
+        (events(), [], ["each of the 15 users with an episode has all 20 items", "give the events of more items"]),
+        (events() + "u99,i0,1\n", [], ["items that some users do not have", "each of the 15 users with an episode"]),
+        (LOG, [], ['"event" names events, which need weights', "set event_weights, as in {view: 1}"]),
+        (
+            LOG + "u1,x1,buy\n",
+            ["event_weights={view: 1}"],
+            ['the event "buy" has no weight', "add it to event_weights"],
+        ),
+        (LOG, ["event_weights={view: -1}"], ["event_weights.view must be a finite number > 0"]),
+        (GOOD, ["ranking.positive=9"], ["positive must lie in the scale 1..5 but is 9"]),
+        (GOOD, ["ranking.positive=9", "scale=1,10"], ["no rating is 9 or more, the highest is 5", "a lower positive"]),
+        (GOOD, ["ranking.positive=.nan"], ["ranking.positive", "finite"]),
+        (GOOD, [], ["each of the 15 users with an episode has all 20 items"]),
+        (events(less=3), ["ranking.candidates=0"], ["ranking.candidates", "greater than or equal to 10, but got 0"]),
+        (events(less=3), ["ranking.negatives=0"], ["ranking.negatives", "greater than or equal to 1, but got 0"]),
+        (events(less=3), ["episodes.draws=2"], ["episodes.draws must be 1 for ranking but got 2"]),
+        (events(less=3).replace("item,", "item,weight,"), [], ['two columns are named "weight"', "rename or remove"]),
+        (events(less=3, weight="1,2").replace("weight", "time,time"), [], ['two columns are named "time"']),
+        (
+            events(less=3, weight="9").replace("weight", "time") + "u1,x1,2001-01-01\n",
+            [],
+            ["line 257", "the timestamp"],
+        ),
+        (events(less=3, weight="2500-01-01").replace("weight", "time"), [], ["line 2", "before 2262"]),
+        (events(less=3, users=9), [], ["9 of 9 users have the 15 items", "at least 10 such users"]),
+        (events(users=1), [], ["only one user"]),
+        ("", [], ["the file is empty", "is needed"]),
+        ("user,item,weight\n", [], ["has a header but no rows"]),
+    ],
+)
+def test_bad_events(here, refused, content, arguments, parts):
+    (here / "a.csv").write_text(content)
+    options = [part for one in arguments if "=" in one for part in ("--set", one)] or arguments
+    line = refused("ranking", "--data", "shop=a.csv", *options)
+    assert all(part in line for part in parts), line
+
+
 def test_a_rating_out_of_the_given_scale(here, refused):
     (here / "a.csv").write_text(GOOD + "u1,x1,5.5\n")
     line = refused("--data", "m=a.csv", "--set", "scale=1,5")

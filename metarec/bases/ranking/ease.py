@@ -16,7 +16,8 @@ from metarec.ratings import Domain
 
 __all__ = ["Ease"]
 
-COLUMNS_AT_ONCE = 1000
+AT_ONCE = 1000
+"""Rows or columns of a table that are worked on together."""
 
 
 class EaseConfig(WeightedConfig):
@@ -25,7 +26,7 @@ class EaseConfig(WeightedConfig):
     penalty: PositiveFloat = 400.0
     "L2 penalty of the item-item weights."
     max_items: PositiveInt = 8000
-    "With more items and more users than this, only so many items, the most popular, are modelled."
+    "With more items and more users than this, only so many items, the most popular, are modelled: 256 MB for 8,000."
 
 
 class Ease(RankingBase):
@@ -58,16 +59,16 @@ class Ease(RankingBase):
             events = events[:, self._modelled]
         if users < events.shape[1]:
             self._events = events
-            self._inverse = _inverse((events @ events.T).toarray(), self.config.penalty)
+            self._inverse = _inverse(_gram(events), self.config.penalty)
             self._diagonal = np.concatenate(
                 [
-                    1 - _quadratic(events[:, first : first + COLUMNS_AT_ONCE], self._inverse)
-                    for first in range(0, events.shape[1], COLUMNS_AT_ONCE)
+                    1 - _quadratic(events[:, first : first + AT_ONCE], self._inverse)
+                    for first in range(0, events.shape[1], AT_ONCE)
                 ]
             )
         else:
             self._events = sparse.csr_array((0, events.shape[1]), dtype=np.float32)
-            self._inverse = _inverse((events.T @ events).toarray(), self.config.penalty)
+            self._inverse = _inverse(_gram(events.T.tocsr()), self.config.penalty)
             self._diagonal = self._inverse.diagonal().copy()
         return self
 
@@ -92,14 +93,32 @@ class Ease(RankingBase):
         return whole
 
 
+def _gram(rows: sparse.csr_array) -> np.ndarray:
+    """The products of all pairs of rows, float32. They are computed in blocks, because sparse ones take more memory."""
+    gram = np.empty((rows.shape[0], rows.shape[0]), dtype=np.float32)
+    columns = rows.T.tocsr()
+    for first in range(0, len(gram), AT_ONCE):
+        gram[first : first + AT_ONCE] = (rows[first : first + AT_ONCE] @ columns).toarray()
+    return gram
+
+
 def _inverse(gram: np.ndarray, penalty: float) -> np.ndarray:
-    """The inverse of a positive semidefinite table plus a penalty, float32, in the table's own memory."""
-    gram = np.asfortranarray(gram, dtype=np.float32)
+    """The inverse of a positive semidefinite table plus a penalty, in the memory of the table, which is float32.
+
+    With 8,000 rows the table takes 256 MB, and folds are fitted in processes at the same time.
+    """
     gram[np.diag_indices(len(gram))] += penalty
-    factor, _ = linalg.lapack.spotrf(gram, lower=1, overwrite_a=1)
-    inverse, _ = linalg.lapack.spotri(factor, lower=1, overwrite_c=1)
-    # Only the lower half is computed.
-    return np.tril(inverse) + np.tril(inverse, -1).T
+    # The transposed table is the same one, in the order of LAPACK, which would copy it otherwise.
+    factor, _ = linalg.lapack.spotrf(gram.T, lower=1, overwrite_a=1)
+    half, _ = linalg.lapack.spotri(factor, lower=1, overwrite_c=1)
+    # Only one half is computed: the upper one of the table in its own order.
+    inverse: np.ndarray = half.T
+    for first in range(0, len(inverse), AT_ONCE):
+        last = first + AT_ONCE
+        square = inverse[first:last, first:last]
+        square[:] = np.triu(square) + np.triu(square, 1).T
+        inverse[last:, first:last] = inverse[first:last, last:].T
+    return inverse
 
 
 def _quadratic(columns: sparse.csr_array, table: np.ndarray) -> np.ndarray:

@@ -1,6 +1,7 @@
 """Ranking episodes: candidates from the bases, leave-one-out lists of the support items, features, tensors."""
 
 from metarec.episodes.ranking._build import RankingEpisodes, build_ranking_episodes
+from metarec.episodes.ranking._checks import check_choice
 from metarec.episodes.ranking._features import RANKING_CONTEXT_NAMES, RANKING_FEATURE_NAMES, RankingStandards
 from metarec.episodes.ranking._new_users import RankingTaskMaker
 from metarec.episodes.ranking._validation import validation_lists
@@ -14,5 +15,6 @@ __all__ = [
     "RankingStandards",
     "RankingTaskMaker",
     "build_ranking_episodes",
+    "check_choice",
     "validation_lists",
 ]

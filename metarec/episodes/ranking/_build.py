@@ -17,6 +17,7 @@ from metarec.episodes._episodes import EpisodeBatch, Episodes
 from metarec.episodes._features import Features
 from metarec.episodes._split import ROLES, Cut, Role, UserRoles, assign_roles, cut_tasks
 from metarec.episodes._standards import Moments, standard_inputs
+from metarec.episodes.ranking._checks import check_choice
 from metarec.episodes.ranking._evidence import user_evidence
 from metarec.episodes.ranking._features import (
     RANKING_CONTEXT_NAMES,
@@ -85,8 +86,9 @@ def build_ranking_episodes(
         roles: the roles of the users; by default the users are split here.
 
     Raises:
-        InputError: a domain with ratings in place of events, a catalogue of one item, a domain with too few users who
-            have enough events, several draws of a user, or a name that breaks the rule of names.
+        InputError: a domain with ratings in place of events, a catalogue of one item, users who all have every item, a
+            domain with too few users who have enough events, several draws of a user, or a name that breaks the rule of
+            names.
     """
     check_name("the name of a domain", *domains)
     if settings.draws != 1:
@@ -100,8 +102,7 @@ def build_ranking_episodes(
                 f'domain "{domain.name}": ranking episodes need events but the feedback is {domain.feedback}; '
                 "use as_implicit()"
             )
-        if domain.num_items < 2:
-            raise InputError(f'domain "{domain.name}": a ranking needs at least two items but has {domain.num_items}')
+        check_choice(domain, settings)
     settings = settings.model_copy(update={"max_query": ALL})
     given, roles = roles, roles or assign_roles(domains, target, settings, seed)
     facts = {

@@ -1,11 +1,13 @@
 """Each ranking base against its formula."""
 
+import tracemalloc
+
 import numpy as np
 import pandas as pd
 import pytest
 from scipy import sparse
 
-from metarec.bases.ranking import Histories, fit_ranking_base
+from metarec.bases.ranking import Histories, ease, fit_ranking_base
 from metarec.bases.ranking._neighbours import strongest, strongest_shared
 from tests.support.events import EventDomain, events_of_groups, histories_of
 
@@ -61,7 +63,9 @@ def test_user_knn_adds_up_the_events_of_similar_users(world, some):
 
 
 @pytest.mark.parametrize("num_users", [12, 40])
-def test_ease_is_the_closed_form_with_fewer_users_or_fewer_items(world, some, num_users):
+def test_ease_is_the_closed_form_with_fewer_users_or_fewer_items(world, some, num_users, monkeypatch):
+    # Several blocks, and the last one is smaller.
+    monkeypatch.setattr(ease, "AT_ONCE", 7)
     users = sorted(world.ratings["user"].unique())[-num_users:]
     few = EventDomain(world.ratings[world.ratings["user"].isin(users)])
     histories = histories_of(few, world.ratings[world.ratings["user"] < "u006"], shots=4)
@@ -80,6 +84,20 @@ def test_ease_models_the_most_popular_items_where_there_are_too_many(world, some
     rest = np.argsort(-counts, kind="stable")[20:]
     assert (scores[:, rest] == scores.min(axis=1, keepdims=True)).all()
     assert len(np.unique(scores[0])) > 15
+
+
+def test_ease_needs_the_memory_of_one_table(monkeypatch):
+    monkeypatch.setattr(ease, "AT_ONCE", 100)
+    domain = events_of_groups(2, num_users=1000, num_items=800, length=8)
+    tracemalloc.start()
+    try:
+        inverse = fit_ranking_base("ease", domain, {}).state()["inverse"]
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert inverse.shape == (800, 800)
+    # The rest are blocks, and the events.
+    assert peak < 1.9 * inverse.nbytes
 
 
 def test_ials_folds_in_as_lenskit_does(world, some):

@@ -6,6 +6,7 @@ import pytest
 
 from metarec.bases.ranking import Histories, fit_ranking_base
 from metarec.episodes import EpisodeSettings, assign_roles, fold_roles
+from metarec.episodes._split import cut_tasks
 from metarec.episodes.ranking import RankingSettings, RankingTaskMaker, _build, build_ranking_episodes
 from metarec.errors import InputError
 from metarec.ratings import Domain
@@ -30,8 +31,33 @@ def domain_of(table):
     return Domain("shop", table, feedback="implicit")
 
 
-def build(table, **options):
-    return build_ranking_episodes({"shop": domain_of(table)}, "shop", SETTINGS, RANKING, BASES, **options)["shop"]
+def build(table, bases=BASES, **options):
+    return build_ranking_episodes({"shop": domain_of(table)}, "shop", SETTINGS, RANKING, bases, **options)["shop"]
+
+
+def with_other_queries(table, users, seed=5):
+    """The table in which these users have other items after the support, as many as before."""
+    rng = np.random.default_rng(seed)
+    changed = table.copy()
+    for user in users:
+        rows = changed.index[changed["user"] == user]
+        rows = rows[np.argsort(changed.loc[rows, "timestamp"].to_numpy())]
+        taken = set(changed.loc[rows[:3], "item"])
+        free = [item for item in sorted(set(table["item"])) if item not in taken]
+        changed.loc[rows[3:], "item"] = rng.permutation(free)[: len(rows) - 3]
+    return changed
+
+
+def assert_same_lists(old, new):
+    """Every item and every feature; targets of the query may differ."""
+    assert list(old.users) == list(new.users)
+    assert (old.query_items == new.query_items).all()
+    assert (old.support_items == new.support_items).all()
+    for side in ("support", "query"):
+        before, after = getattr(old.batch, side), getattr(new.batch, side)
+        for name in ("predictions", "algorithm_features", "context", "mask"):
+            own, other = (getattr(batch, name).numpy() for batch in (before, after))
+            np.testing.assert_array_equal(own, other, err_msg=f"{side} {name}")
 
 
 @pytest.fixture(scope="module")
@@ -83,25 +109,45 @@ def test_targets_are_the_users_later_items(table, episodes):
         assert marked == later & {item for item in one.query_items[row] if item}
 
 
-def test_a_test_users_later_items_move_no_list(table, episodes):
-    """Also a draw of candidates beside the support from the query, and a statistic of the query, would turn it red."""
-    rng = np.random.default_rng(5)
-    changed = table.copy()
-    for user in episodes.test.users:
-        rows = changed.index[changed["user"] == user]
-        rows = rows[np.argsort(changed.loc[rows, "timestamp"].to_numpy())]
-        taken = set(changed.loc[rows[:3], "item"])
-        free = [item for item in sorted(set(table["item"])) if item not in taken]
-        changed.loc[rows[3:], "item"] = rng.permutation(free)[: len(rows) - 3]
-    again = build(changed)
-    assert not np.array_equal(again.test.query_ratings, episodes.test.query_ratings)
-    for role in ("train", "validation", "test"):
-        before, after = getattr(episodes, role), getattr(again, role)
-        assert (before.query_items == after.query_items).all()
-        for side in ("support", "query"):
-            old, new = getattr(before.batch, side), getattr(after.batch, side)
-            for name in ("predictions", "algorithm_features", "context", "mask"):
-                assert np.array_equal(getattr(old, name).numpy(), getattr(new, name).numpy(), equal_nan=True), name
+LEARNERS = {"popularity": {}, "item-knn": {}, "next-item": {}, "ease": {}, "ials": {"features": 4, "epochs": 2}}
+
+
+@pytest.fixture(scope="module")
+def of_learners(table):
+    return build(table, LEARNERS)
+
+
+@pytest.mark.parametrize("role", ["test", "validation"])
+def test_later_items_of_held_out_users_move_no_list(table, of_learners, role):
+    """Planted, one by one: candidates that hold the query; bases of train users' folds that are fitted on test users,
+    so that co-occurrences (item-knn, next-item, EASE, iALS) have their rows; the popularity and the age of items from
+    all rows; candidates beside a support item that are drawn from the query, or never from it.
+    """
+    again = build(with_other_queries(table, getattr(of_learners, role).users), LEARNERS)
+    before, after = getattr(of_learners, role), getattr(again, role)
+    assert not np.array_equal(before.query_ratings, after.query_ratings)
+    for each in ("train", "validation", "test"):
+        assert_same_lists(getattr(of_learners, each), getattr(again, each))
+
+
+def test_later_items_of_train_users_do_not_move_their_own_lists(table):
+    """Planted, one by one: candidates that hold the query; candidates beside a support item that are drawn from the
+    query, or never from it; bases, and the popularity of items, from the rows of the users' own fold. A network learns
+    from these lists, and would learn to find what is relevant by such a trace.
+    """
+    domain = domain_of(table)
+    roles = assign_roles({"shop": domain}, "shop", SETTINGS, 0)
+    own = {user for user, fold in roles.folds.items() if fold == 0}
+    found = []
+    for changed in (domain, domain_of(with_other_queries(table, own))):
+        cuts = cut_tasks(changed, roles, SETTINGS, 0)
+        lists = _build._lists(changed, roles, cuts, RANKING, LEARNERS, seed=0, jobs=1, on_progress=None)
+        rows = [row for row, cut in enumerate(cuts) if cut.task.user in own]
+        found.append({name: values[rows] for name, values in lists.items() if values.ndim and name != "relevant"})
+    before, after = found
+    assert before["query-items"].shape[0] == len(own) > 5
+    for name, values in before.items():
+        np.testing.assert_array_equal(values, after[name], err_msg=name)
 
 
 def test_support_rows_are_scored_without_the_item(table, episodes):
@@ -161,7 +207,7 @@ def test_items_outside_of_the_catalogue_count_nowhere(table):
     ("settings", "problem"),
     [
         ({"draws": 2}, "episodes.draws must be 1 for ranking but got 2"),
-        ({"shots": 100}, "users have the 102 ratings"),
+        ({"shots": 100}, "users have the 102 items"),
     ],
 )
 def test_wrong_settings_are_one_line(table, settings, problem):
