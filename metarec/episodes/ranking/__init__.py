@@ -1,6 +1,7 @@
 """Ranking episodes: candidates from the bases, leave-one-out lists of the support items, features, tensors."""
 
 from metarec.episodes.ranking._build import RankingEpisodes, build_ranking_episodes
+from metarec.episodes.ranking._by_time import TimedEpisodes, build_timed_episodes
 from metarec.episodes.ranking._features import (
     RANKING_CONTEXT_NAMES,
     RANKING_FEATURE_NAMES,
@@ -18,5 +19,7 @@ __all__ = [
     "RankingSettings",
     "RankingStandards",
     "RankingTaskMaker",
+    "TimedEpisodes",
     "build_ranking_episodes",
+    "build_timed_episodes",
 ]

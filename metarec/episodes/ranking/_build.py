@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple, Self, TypeAlias
 
 import numpy as np
 import torch
@@ -35,7 +35,20 @@ from metarec.ratings import Domain, RatingScale
 from metarec.threads import one_thread
 from metarec.workers import worker_map
 
-__all__ = ["RankingEpisodes", "build_ranking_episodes"]
+__all__ = [
+    "ALL",
+    "Group",
+    "RankingEpisodes",
+    "build_ranking_episodes",
+    "check_domain",
+    "check_draws",
+    "episodes_of",
+    "lists_of_groups",
+    "with_relevant",
+]
+
+Group: TypeAlias = tuple[Domain, list[int]]
+"""What bases are fitted on, and the places of the tasks that they make lists for."""
 
 ALL = 1_000_000_000
 """Query items of a user at most: in ranking everything that follows the support is relevant."""
@@ -93,21 +106,9 @@ def build_ranking_episodes(
             breaks the rule of names.
     """
     check_name("the name of a domain", *domains)
-    if settings.draws != 1:
-        raise InputError(
-            f"episodes.draws must be 1 for ranking but got {settings.draws}: what a user chose before a later draw "
-            "would count as not relevant"
-        )
+    check_draws(settings)
     for domain in domains.values():
-        if domain.feedback != "implicit":
-            raise InputError(
-                f'domain "{domain.name}": ranking episodes need events but the feedback is {domain.feedback}; '
-                "use as_implicit()"
-            )
-        if domain.num_items < 2:
-            raise InputError(f'domain "{domain.name}": a ranking needs at least two items but has {domain.num_items}')
-        if ranking.repeats == "include":
-            check_repeats(domain)
+        check_domain(domain, ranking)
     settings = settings.model_copy(update={"max_query": ALL})
     given, roles = roles, roles or assign_roles(domains, target, settings, seed)
     facts = {
@@ -129,34 +130,77 @@ def build_ranking_episodes(
         path = cache / f"{name}-ranking-{key}.npz" if cache else None
         arrays = load_arrays(path) if path else None
         if arrays is None:
-            arrays = _lists(domain, roles, tasks, ranking, bases, seed=seed, jobs=jobs, on_progress=on_progress)
+            groups = _groups(domain, roles, tasks)
+            arrays = lists_of_groups(
+                domain, groups, tasks, ranking, bases, seed=seed, jobs=jobs, on_progress=on_progress
+            )
+            # The catalogue of validation and test users, which are the last group.
+            arrays["catalogue"] = np.array(groups[-1][0].num_items)
             if path:
                 save_arrays(path, arrays)
-        kept = np.flatnonzero(arrays["relevant"] > 0)
-        own = {key: values[kept] if values.ndim else values for key, values in arrays.items()}
-        built[name] = _episodes(
-            domain, roles, [tasks[row] for row in kept], own, ranking, tuple(bases), settings.damping
-        )
+        kept, own = with_relevant(arrays)
+        mine = [tasks[row] for row in kept]
+        role = np.array([roles.roles[task.user] for task in mine], dtype=object)
+        built[name] = episodes_of(domain, role, mine, own, ranking, tuple(bases), settings.damping)
     return built
 
 
-def _lists(
-    domain: Domain,
-    roles: UserRoles,
-    tasks: Sequence[RankingTask],
-    ranking: RankingSettings,
-    bases: Mapping[str, Mapping[str, Any]],
-    *,
-    seed: int,
-    jobs: int,
-    on_progress: Progress | None,
-) -> dict[str, np.ndarray]:
-    """The arrays of :func:`tables` for all tasks, with codes of the domain's own items, and what is relevant."""
-    groups: list[tuple[Domain, list[int]]] = []
+def check_draws(settings: EpisodeSettings) -> None:
+    """Raises :class:`InputError` for several draws of a user."""
+    if settings.draws != 1:
+        raise InputError(
+            f"episodes.draws must be 1 for ranking but got {settings.draws}: what a user chose before a later draw "
+            "would count as not relevant"
+        )
+
+
+def check_domain(domain: Domain, ranking: RankingSettings) -> None:
+    """Raises :class:`InputError` for a domain that makes no lists."""
+    if domain.feedback != "implicit":
+        raise InputError(
+            f'domain "{domain.name}": ranking episodes need events but the feedback is {domain.feedback}; '
+            "use as_implicit()"
+        )
+    if domain.num_items < 2:
+        raise InputError(f'domain "{domain.name}": a ranking needs at least two items but has {domain.num_items}')
+    if ranking.repeats == "include":
+        check_repeats(domain)
+
+
+def with_relevant(arrays: Mapping[str, np.ndarray]) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """The places of the tasks with a relevant item in the catalogue, and their rows of all arrays."""
+    kept = np.flatnonzero(arrays["relevant"] > 0)
+    return kept, {key: values[kept] if values.ndim else values for key, values in arrays.items()}
+
+
+def _groups(domain: Domain, roles: UserRoles, tasks: Sequence[RankingTask]) -> list[Group]:
+    """The tasks by the fold of their users; validation and test users are the last group."""
+    groups = []
     for fold in [*range(roles.num_folds), None]:
         own = [row for row, task in enumerate(tasks) if roles.folds.get(task.user) == fold]
         if own:
             groups.append((domain.without(roles.held_out(fold)), own))
+    return groups
+
+
+def lists_of_groups(
+    domain: Domain,
+    groups: Sequence[Group],
+    tasks: Sequence[RankingTask],
+    ranking: RankingSettings,
+    bases: Mapping[str, Mapping[str, Any]],
+    *,
+    left_out: int | None = None,
+    seed: int,
+    jobs: int,
+    on_progress: Progress | None,
+) -> dict[str, np.ndarray]:
+    """The arrays of :func:`make_tables` for all tasks, with codes of the domain's own items, and what is relevant.
+
+    Args:
+        groups: what the bases of some tasks are fitted on, and the places of these tasks. left_out: of the items of a
+            history, only so many of the latest are left out in turn; by default all.
+    """
     parts = []
     with worker_map(jobs) as run:
         answers = run(
@@ -168,6 +212,7 @@ def _lists(
             [{tasks[row].user for row in own} for _, own in groups],
             [ranking] * len(groups),
             [seed] * len(groups),
+            [left_out] * len(groups),
         )
         for done, ((fit_on, own), found) in enumerate(zip(groups, answers, strict=True), start=1):
             codes = domain.item_index.get_indexer(fit_on.item_index)
@@ -178,12 +223,7 @@ def _lists(
             parts.append((own, found))
             if on_progress:
                 on_progress(done, len(groups), f"{domain.name}: lists")
-    return {**_in_order(parts, len(tasks)), "most": np.array(ranking.candidates), "catalogue": np.array(_size(groups))}
-
-
-def _size(groups: Sequence[tuple[Domain, list[int]]]) -> int:
-    """Items of the catalogue of validation and test users, which is the last group."""
-    return groups[-1][0].num_items
+    return {**_in_order(parts, len(tasks)), "most": np.array(ranking.candidates)}
 
 
 def _fold_lists(
@@ -193,6 +233,7 @@ def _fold_lists(
     users: set[str],
     ranking: RankingSettings,
     seed: int,
+    left_out: int | None = None,
 ) -> dict[str, np.ndarray]:
     """Fit all bases on `fit_on`, which holds none of the users, and make the users' lists. Runs in a worker process."""
     held_out = users.intersection(fit_on.ratings["user"].unique())
@@ -200,7 +241,7 @@ def _fold_lists(
         raise AssertionError(f"ranking bases would be fitted on {len(held_out)} of the users that they predict")
     with one_thread():
         fitted = {name: fit_ranking_base(name, fit_on, options, seed=seed) for name, options in bases.items()}
-        return make_tables(fitted, Catalogue.of(fit_on), histories, ranking, seed=seed)
+        return make_tables(fitted, Catalogue.of(fit_on), histories, ranking, seed=seed, left_out=left_out)
 
 
 def _in_order(parts: Sequence[tuple[list[int], dict[str, np.ndarray]]], count: int) -> dict[str, np.ndarray]:
@@ -221,17 +262,17 @@ def _in_order(parts: Sequence[tuple[list[int], dict[str, np.ndarray]]], count: i
     return whole
 
 
-def _episodes(
+def episodes_of(
     domain: Domain,
-    roles: UserRoles,
+    role: np.ndarray,
     tasks: Sequence[RankingTask],
     arrays: Mapping[str, np.ndarray],
     ranking: RankingSettings,
     base_names: tuple[str, ...],
     damping: float,
 ) -> RankingEpisodes:
+    """The episodes of tasks with arrays of :func:`lists_of_groups`; role: [T] of each task."""
     ids = domain.item_index.to_numpy()
-    role = np.array([roles.roles[task.user] for task in tasks], dtype=object)
     priors = UserPriors.of(arrays["evidence"][role == "train"])
     of_role = {wanted: _of_role(arrays, role == wanted) for wanted in ROLES}
     sides = {wanted: _Sides.of(own, priors, damping) for wanted, own in of_role.items()}

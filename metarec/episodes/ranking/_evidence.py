@@ -46,21 +46,23 @@ def user_evidence(
     settings: RankingSettings,
     *,
     seed: int,
+    left_out: int | None = None,
 ) -> Iterator[UserEvidence]:
     """The lists of each user, in order.
 
     Args:
         histories: with item codes, for each user; items unknown to the bases are left out already.
         num_items: of the catalogue. settings: with included repeats, the items of a history are candidates, but not in
-            the list of the other items. seed: of the drawn candidates; a user's draw depends on the history only.
+            the list of the other items. left_out: only so many of the latest items of a history are left out in turn;
+            by default all. seed: of the drawn candidates; a user's draw depends on the history only.
     """
     first = 0
     while first < len(histories):
         last, size = first, 0
         while last < len(histories) and (last == first or size < BUDGET):
-            size += len(bases) * num_items * (1 + len(histories[last].items))
+            size += len(bases) * num_items * (1 + len(_places(histories[last], left_out)))
             last += 1
-        yield from _block(bases, histories[first:last], settings, seed)
+        yield from _block(bases, histories[first:last], settings, seed, left_out)
         first = last
 
 
@@ -69,12 +71,13 @@ def _block(
     histories: Sequence[UserHistory],
     settings: RankingSettings,
     seed: int,
+    most: int | None,
 ) -> Iterator[UserEvidence]:
     rows: list[UserHistory] = []
     excluded: list[np.ndarray] = []
     included = settings.repeats == "include"
     for history in histories:
-        others = [history.without(place) for place in range(len(history.items))]
+        others = [history.without(place) for place in _places(history, most)]
         rows += [history, *others]
         excluded += [history.items[: 0 if included else None], *(other.items for other in others)]
     given = Histories(
@@ -92,14 +95,19 @@ def _block(
         whole = make_list(scores[:, row], tops[:, row], proposed[:, row], settings.candidates, more=more)
         left_out = []
         rng = np.random.default_rng([seed, 3, *np.sort(items).tolist()])
-        for place, item in enumerate(items):
-            at = row + 1 + place
+        for at, place in enumerate(_places(history, most), start=row + 1):
             own = make_list(
                 scores[:, at], tops[:, at], proposed[:, at], settings.candidates, more=items[place : place + 1]
             )
-            left_out.append(_left_out(own, int(item), scores[:, at], np.delete(items, place), settings, rng))
+            left_out.append(_left_out(own, int(items[place]), scores[:, at], np.delete(items, place), settings, rng))
         yield UserEvidence(whole, left_out)
-        row += 1 + len(items)
+        row += 1 + len(left_out)
+
+
+def _places(history: UserHistory, most: int | None) -> range:
+    """The places of the items that are left out in turn, the latest ones."""
+    count = len(history.items)
+    return range(0 if most is None else max(0, count - most), count)
 
 
 def _left_out(

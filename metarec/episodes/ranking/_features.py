@@ -103,18 +103,19 @@ def make_tables(
     settings: RankingSettings,
     *,
     seed: int,
+    left_out: int | None = None,
 ) -> dict[str, np.ndarray]:
     """The lists of T users from fitted bases as padded arrays, see :func:`tables`.
 
     Args:
-        histories: with item ids, for each user. seed: of the drawn candidates.
+        histories: with item ids, for each user. seed: of the drawn candidates. left_out: see :func:`user_evidence`.
 
     Returns:
         the arrays; with included repeats also, for each side, "-repeats" [T, n], how many events of the history that
         makes the list are with the candidate.
     """
     known = [catalogue.known(history) for history in histories]
-    evidence = list(user_evidence(bases, known, len(catalogue.index), settings, seed=seed))
+    evidence = list(user_evidence(bases, known, len(catalogue.index), settings, seed=seed, left_out=left_out))
     arrays = tables(evidence, catalogue, settings.candidates)
     if settings.repeats == "include":
         for side in ("query", "support"):
