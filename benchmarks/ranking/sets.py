@@ -8,7 +8,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from metarec.errors import InputError
-from metarec.ratings import Domain, read_domains
+from metarec.ratings import Domain, read_domain
 from metarec.registry import suggest
 
 __all__ = ["RANKING_SETS", "RankingSet", "find_ranking_sets"]
@@ -34,10 +34,8 @@ class RankingSet:
         Raises:
             InputError: they cannot be read.
         """
-        found = read_domains(data / self.folder, self.name)
-        domain = found[f"{self.name}-{self.part}"] if self.part else next(iter(found.values()))
-        events = domain.as_implicit()
-        return Domain(self.name, events.ratings, items=events.items, users=events.users, feedback="implicit")
+        place = f"{self.folder}#{self.part}" if self.part else self.folder
+        return read_domain(data / place, self.name).as_implicit()
 
 
 _SETS = (

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from numbers import Real
 from typing import Any, Literal, TypeAlias, TypeVar, get_args
@@ -105,8 +105,8 @@ class Domain:
     Tables are copied when the domain is built; treat them as read-only.
 
     Explicit feedback has one rating of a user for an item. Events may repeat: their weights are added up, and the first
-    time is kept. In mixed feedback a pair with a rating keeps the rating and its time, so that no rating is older than
-    it is.
+    time is kept. `repeats` has the single events of such pairs, for implicit feedback with times. In mixed feedback a
+    pair with a rating keeps the rating and its time, so that no rating is older than it is.
 
     >>> ratings = pd.DataFrame({"user": ["a", "b"], "item": ["x", "x"], "rating": [4.0, 2.0]})
     >>> Domain("films", ratings, RatingScale(1, 5)).without({"b"}).num_users
@@ -114,6 +114,10 @@ class Domain:
     >>> plays = pd.DataFrame({"user": ["a", "b", "a"], "item": ["x", "x", "x"]})
     >>> Domain("songs", plays, feedback="implicit").ratings["weight"].tolist()
     [2.0, 1.0]
+
+    Attributes:
+        repeats: the events of all user-item pairs with events at several times, with the columns of `ratings`, one row
+            for each of these times, the first one too; None where there is no such pair, and for other feedback.
 
     Args:
         name: the domain's name in specs, tables and runs.
@@ -138,6 +142,7 @@ class Domain:
     items: pd.DataFrame | None = None
     users: pd.DataFrame | None = None
     feedback: Feedback = "explicit"
+    repeats: pd.DataFrame | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
         check_name("the name of a domain", self.name)
@@ -149,7 +154,9 @@ class Domain:
             raise InputError(
                 f'domain "{self.name}": {self.feedback} feedback {rule}; correct the scale or the feedback'
             )
-        object.__setattr__(self, "ratings", _checked_table(self.name, self.ratings, self.scale, self.feedback))
+        table = _checked_table(self.name, self.ratings, self.scale, self.feedback)
+        object.__setattr__(self, "repeats", _repeats_of(table, self.feedback))
+        object.__setattr__(self, "ratings", table if self.feedback == "explicit" else _added_up(table))
         for table, key in ((self.items, "item"), (self.users, "user")):
             if table is not None:
                 object.__setattr__(self, f"{key}s", _checked_features(self.name, table, key))
@@ -235,6 +242,9 @@ class Domain:
         digest = hashlib.sha256(f"{scale} {self.feedback}".encode())
         for table in (self.ratings, self.items, self.users):
             digest.update(b"none" if table is None else _table_bytes(table))
+        # A domain without repeats has the fingerprint that it had before there were any.
+        if self.repeats is not None:
+            digest.update(b"repeats" + _table_bytes(self.repeats))
         return digest.hexdigest()
 
     @cached_property
@@ -253,10 +263,14 @@ class Domain:
         table = self.ratings[rows].reset_index(drop=True)
         if feedback != self.feedback:
             table = _with_columns(table, feedback)
+        repeats = self.repeats
+        if repeats is not None:
+            repeats = repeats[repeats["user"].isin(table["user"].unique())].reset_index(drop=True)
         copy = object.__new__(Domain)
-        for field in ("name", "items", "users"):
-            object.__setattr__(copy, field, getattr(self, field))
+        for own in ("name", "items", "users"):
+            object.__setattr__(copy, own, getattr(self, own))
         object.__setattr__(copy, "ratings", table)
+        object.__setattr__(copy, "repeats", None if repeats is None or repeats.empty else repeats)
         object.__setattr__(copy, "scale", None if feedback == "implicit" else self.scale)
         object.__setattr__(copy, "feedback", feedback)
         return copy
@@ -311,7 +325,7 @@ def _checked_table(name: str, table: pd.DataFrame, scale: RatingScale | None, fe
     if feedback == "explicit":
         return table
     table["weight"] = _checked_weights(name, table["weight"])
-    return _added_up(table)
+    return table
 
 
 def _checked_ratings(name: str, table: pd.DataFrame, scale: RatingScale) -> pd.Series:
@@ -345,20 +359,29 @@ def _checked_weights(name: str, column: pd.Series) -> pd.Series:
     return weights
 
 
-def _added_up(table: pd.DataFrame) -> pd.DataFrame:
-    """One row for each user-item pair, with the sum of its weights: the rated row, else the first one in time."""
-    if not table.duplicated(["user", "item"]).any():
+def _added_up(table: pd.DataFrame, keys: Sequence[str] = ("user", "item")) -> pd.DataFrame:
+    """One row for each of these keys, with the sum of its weights: the rated row, else the first one in time."""
+    if not table.duplicated(list(keys)).any():
         return table
-    pairs = table.groupby(["user", "item"], sort=False).ngroup().to_numpy()
+    groups = table.groupby(list(keys), sort=False).ngroup().to_numpy()
     weights = table["weight"].to_numpy()
     # The sum of numbers in one order is the same for every order of the rows.
-    by_weight = np.lexsort((weights, pairs))
-    starts = np.flatnonzero(np.diff(pairs[by_weight], prepend=-1))
+    by_weight = np.lexsort((weights, groups))
+    starts = np.flatnonzero(np.diff(groups[by_weight], prepend=-1))
     sums = np.add.reduceat(weights[by_weight], starts)
     times = table["timestamp"].to_numpy() if "timestamp" in table else np.zeros(len(table))
     unrated = table["rating"].isna().to_numpy() if "rating" in table else np.zeros(len(table), dtype=bool)
-    kept = np.sort(np.lexsort((times, unrated, pairs))[starts])
-    return table.iloc[kept].assign(weight=sums[pairs[kept]]).reset_index(drop=True)
+    kept = np.sort(np.lexsort((times, unrated, groups))[starts])
+    return table.iloc[kept].assign(weight=sums[groups[kept]]).reset_index(drop=True)
+
+
+def _repeats_of(events: pd.DataFrame, feedback: Feedback) -> pd.DataFrame | None:
+    """:attr:`Domain.repeats` of a table before it is added up."""
+    if feedback != "implicit" or "timestamp" not in events:
+        return None
+    several = _added_up(events[events.duplicated(["user", "item"], keep=False)], ("user", "item", "timestamp"))
+    several = several[several.duplicated(["user", "item"], keep=False)].reset_index(drop=True)
+    return None if several.empty else several
 
 
 def _checked_numbers(name: str, column: pd.Series, key: str, *, gaps: bool = False) -> pd.Series:

@@ -45,6 +45,47 @@ def test_repeated_events_are_added_up_and_the_first_time_is_kept():
     assert (domain.scale, domain.has_timestamps) == (None, True)
 
 
+def test_the_events_of_repeated_pairs_are_kept_one_for_each_time():
+    events = pd.DataFrame(
+        {
+            "user": ["a", "a", "b", "a", "b", "b", "a"],
+            "item": ["x", "y", "x", "x", "y", "y", "x"],
+            "weight": [2.0, 1.0, 1.0, 3.0, 1.0, 2.0, 4.0],
+            "timestamp": [9, 5, 7, 4, 3, 3, 9],
+        }
+    )
+    domain = Domain("shop", events, feedback="implicit")
+    assert domain.repeats.to_dict("list") == {
+        "user": ["a", "a"],
+        "item": ["x", "x"],
+        "weight": [6.0, 3.0],
+        "timestamp": [9, 4],
+    }
+    # Two rows of one time are one event, which has no order.
+    assert domain.restrict({"b"}).repeats is None
+    assert domain.without({"b"}).repeats.equals(domain.repeats)
+    assert domain.as_implicit() is domain
+    for other in (
+        Domain("shop", events.drop(columns="timestamp"), feedback="implicit"),
+        mixed(),
+        mixed().as_implicit(),
+    ):
+        assert other.repeats is None
+
+
+def test_fingerprints_cover_the_times_of_repeats():
+    events = table(timestamp=[9, 5, 7, 4])
+    later = events.assign(timestamp=[8, 5, 7, 4])
+    domains = [Domain("shop", one, feedback="implicit") for one in (events, later)]
+    assert domains[0].ratings.equals(domains[1].ratings)
+    assert domains[0].fingerprint() != domains[1].fingerprint()
+    assert Domain("shop", events.iloc[::-1], feedback="implicit").fingerprint() == domains[0].fingerprint()
+    # A table without repeats keeps the fingerprint of its rows alone.
+    added_up = Domain("shop", domains[0].ratings, feedback="implicit")
+    assert added_up.fingerprint() != domains[0].fingerprint()
+    assert added_up.fingerprint() == "11686a11f4deb5acdedebde6fd0f400f9029131c68fcc441bbc4bbefe6b15631"
+
+
 def test_a_table_without_weights_counts_events():
     domain = implicit(weight=None, timestamp=None)
     assert rows(domain) == {"user": ["a", "a", "b"], "item": ["x", "y", "x"], "weight": [2.0, 1.0, 1.0]}

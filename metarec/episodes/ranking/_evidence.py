@@ -9,6 +9,7 @@ import numpy as np
 
 from metarec.bases.ranking import Histories, RankingBase
 from metarec.episodes.ranking._lists import UserList, make_list, top_items
+from metarec.episodes.ranking._tasks import UserHistory
 from metarec.episodes.ranking.settings import RankingSettings
 
 __all__ = ["LeftOut", "UserEvidence", "user_evidence"]
@@ -40,62 +41,73 @@ class UserEvidence(NamedTuple):
 
 def user_evidence(
     bases: Mapping[str, RankingBase],
-    histories: Sequence[tuple[np.ndarray, np.ndarray]],
+    histories: Sequence[UserHistory],
     num_items: int,
     settings: RankingSettings,
     *,
     seed: int,
+    left_out: int | None = None,
 ) -> Iterator[UserEvidence]:
     """The lists of each user, in order.
 
     Args:
-        histories: [k] item codes in the order of time, and [k] weights, for each user; items unknown to the bases are
-            left out already.
-        num_items: of the catalogue. seed: of the drawn candidates; a user's draw depends on the history only.
+        histories: with item codes, for each user; items unknown to the bases are left out already.
+        num_items: of the catalogue. settings: with included repeats, the items of a history are candidates, but not in
+            the list of the other items. left_out: only so many of the latest items of a history are left out in turn;
+            by default all. seed: of the drawn candidates; a user's draw depends on the history only.
     """
     first = 0
     while first < len(histories):
         last, size = first, 0
         while last < len(histories) and (last == first or size < BUDGET):
-            size += len(bases) * num_items * (1 + len(histories[last][0]))
+            size += len(bases) * num_items * (1 + len(_places(histories[last], left_out)))
             last += 1
-        yield from _block(bases, histories[first:last], settings, seed)
+        yield from _block(bases, histories[first:last], settings, seed, left_out)
         first = last
 
 
 def _block(
     bases: Mapping[str, RankingBase],
-    histories: Sequence[tuple[np.ndarray, np.ndarray]],
+    histories: Sequence[UserHistory],
     settings: RankingSettings,
     seed: int,
+    most: int | None,
 ) -> Iterator[UserEvidence]:
-    rows: list[tuple[np.ndarray, np.ndarray]] = []
-    for items, weights in histories:
-        rows.append((items, weights))
-        for place in range(len(items)):
-            others = np.arange(len(items)) != place
-            rows.append((items[others], weights[others]))
+    rows: list[UserHistory] = []
+    excluded: list[np.ndarray] = []
+    included = settings.repeats == "include"
+    for history in histories:
+        others = [history.without(place) for place in _places(history, most)]
+        rows += [history, *others]
+        excluded += [history.items[: 0 if included else None], *(other.items for other in others)]
     given = Histories(
-        np.array([len(items) for items, _ in rows]),
-        np.concatenate([items for items, _ in rows]).astype(np.int64),
-        np.concatenate([weights for _, weights in rows]).astype(np.float32),
+        np.array([len(row.items) for row in rows]),
+        np.concatenate([row.items for row in rows]).astype(np.int64),
+        np.concatenate([row.weights for row in rows]).astype(np.float32),
     )
     scores = np.stack([_checked(name, base.score(given), len(rows)) for name, base in bases.items()])
-    found = [top_items(own, [items for items, _ in rows], settings.candidates) for own in scores]
+    found = [top_items(own, excluded, settings.candidates) for own in scores]
     tops, proposed = (np.stack(side) for side in zip(*found, strict=True))
     row = 0
-    for items, _ in histories:
-        whole = make_list(scores[:, row], tops[:, row], proposed[:, row], settings.candidates)
+    for history in histories:
+        items = history.items
+        more = items if included else None
+        whole = make_list(scores[:, row], tops[:, row], proposed[:, row], settings.candidates, more=more)
         left_out = []
         rng = np.random.default_rng([seed, 3, *np.sort(items).tolist()])
-        for place, item in enumerate(items):
-            at = row + 1 + place
+        for at, place in enumerate(_places(history, most), start=row + 1):
             own = make_list(
                 scores[:, at], tops[:, at], proposed[:, at], settings.candidates, more=items[place : place + 1]
             )
-            left_out.append(_left_out(own, int(item), scores[:, at], np.delete(items, place), settings, rng))
+            left_out.append(_left_out(own, int(items[place]), scores[:, at], np.delete(items, place), settings, rng))
         yield UserEvidence(whole, left_out)
-        row += 1 + len(items)
+        row += 1 + len(left_out)
+
+
+def _places(history: UserHistory, most: int | None) -> range:
+    """The places of the items that are left out in turn, the latest ones."""
+    count = len(history.items)
+    return range(0 if most is None else max(0, count - most), count)
 
 
 def _left_out(

@@ -12,22 +12,27 @@ from typing import NamedTuple, Self
 import numpy as np
 import pandas as pd
 
+from metarec.bases.ranking import RankingBase
 from metarec.episodes._features import Features
 from metarec.episodes._predictions import padded
 from metarec.episodes._standards import Moments
-from metarec.episodes.ranking._evidence import UserEvidence
+from metarec.episodes.ranking._evidence import UserEvidence, user_evidence
 from metarec.episodes.ranking._lists import UserList
+from metarec.episodes.ranking._tasks import UserHistory
+from metarec.episodes.ranking.settings import RankingSettings
 from metarec.ratings import Domain
 
 __all__ = [
     "RANKING_CONTEXT_NAMES",
     "RANKING_FEATURE_NAMES",
+    "REPEAT_CONTEXT_NAMES",
     "Catalogue",
     "RankingStandards",
     "UserPriors",
+    "context_names",
+    "make_tables",
     "query_side",
     "support_side",
-    "tables",
 ]
 
 RANKING_FEATURE_NAMES = ("score", "discount", "proposed", "percentile", "support_percentile", "support_discount")
@@ -43,6 +48,9 @@ RANKING_CONTEXT_NAMES = (
     "share_proposing",
     "mean_score",
 )
+
+REPEAT_CONTEXT_NAMES = ("in_history", "history_share")
+"""Where repeats are included: whether the user has the item, and the share of the user's events that are with it."""
 
 DAY = 86_400.0
 
@@ -76,10 +84,48 @@ class Catalogue:
             ages = np.log1p((times.max() - first) / DAY)
         return cls(domain.item_index, np.stack([np.log1p(counts), below / max(len(counts) - 1, 1), ages], axis=1))
 
-    def known(self, items: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """[k] codes and weights of the items that are in the catalogue, in the given order."""
-        codes = self.index.get_indexer(items)
-        return codes[codes >= 0], weights[codes >= 0]
+    def known(self, history: UserHistory) -> UserHistory:
+        """The history with codes in place of ids, without the items that are not in the catalogue."""
+        codes = self.index.get_indexer(history.items)
+        inside = codes >= 0
+        return UserHistory(codes[inside], history.weights[inside], history.counts[inside])
+
+
+def context_names(settings: RankingSettings) -> tuple[str, ...]:
+    """The names of the C context features."""
+    return (*RANKING_CONTEXT_NAMES, *(REPEAT_CONTEXT_NAMES if settings.repeats == "include" else ()))
+
+
+def make_tables(
+    bases: Mapping[str, RankingBase],
+    catalogue: Catalogue,
+    histories: Sequence[UserHistory],
+    settings: RankingSettings,
+    *,
+    seed: int,
+    left_out: int | None = None,
+) -> dict[str, np.ndarray]:
+    """The lists of T users from fitted bases as padded arrays, see :func:`tables`.
+
+    Args:
+        histories: with item ids, for each user. seed: of the drawn candidates. left_out: see :func:`user_evidence`.
+
+    Returns:
+        the arrays; with included repeats also, for each side, "-repeats" [T, n], how many events of the history that
+        makes the list are with the candidate.
+    """
+    known = [catalogue.known(history) for history in histories]
+    evidence = list(user_evidence(bases, known, len(catalogue.index), settings, seed=seed, left_out=left_out))
+    arrays = tables(evidence, catalogue, settings.candidates)
+    if settings.repeats == "include":
+        for side in ("query", "support"):
+            arrays[f"{side}-repeats"] = np.zeros(arrays[f"{side}-items"].shape, dtype=np.int32)
+        for row, history in enumerate(known):
+            # All items of the history are candidates, in the order of their codes. In a list without a support item,
+            # no item of the history is a candidate.
+            codes = evidence[row].candidates.items
+            arrays["query-repeats"][row, np.searchsorted(codes, history.items)] = history.counts
+    return arrays
 
 
 def tables(users: Sequence[UserEvidence], catalogue: Catalogue, most: int) -> dict[str, np.ndarray]:
@@ -224,6 +270,9 @@ def _features(
         proposed.mean(-1),
         mean,
     ]
+    if f"{side}-repeats" in arrays:
+        events = arrays[f"{side}-repeats"]
+        context += [events > 0, events / np.maximum(events.sum(1, keepdims=True), 1)]
     predictions = np.where((counts == 0)[..., None], 0.5, scores)
     return Features(
         predictions,

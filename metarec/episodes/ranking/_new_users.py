@@ -12,16 +12,16 @@ import torch
 from metarec.bases.ranking import RankingBase, fit_ranking_base
 from metarec.episodes._episodes import EpisodeBatch, Episodes
 from metarec.episodes._standards import standard_inputs
-from metarec.episodes.ranking._evidence import user_evidence
 from metarec.episodes.ranking._features import (
-    RANKING_CONTEXT_NAMES,
     RANKING_FEATURE_NAMES,
     Catalogue,
     RankingStandards,
+    context_names,
+    make_tables,
     query_side,
     support_side,
-    tables,
 )
+from metarec.episodes.ranking._tasks import UserHistory
 from metarec.episodes.ranking.settings import RankingSettings
 from metarec.errors import InputError
 from metarec.ratings import Domain, RatingScale
@@ -69,23 +69,24 @@ class RankingTaskMaker:
 
         Args:
             histories: [k] item ids in the order of time, and [k] weights > 0, for each user; may be empty. Items
-                outside of the catalogue are left out.
+                outside of the catalogue are left out. Where repeats are included, an item is there for each of its
+                events, which have different times; otherwise it is there once, with the sum of the weights.
 
         Raises:
-            InputError: no histories, an item that is there twice, or a weight that is not finite and > 0.
+            InputError: no histories, an item that is there twice where repeats are excluded, or a weight that is not
+                finite and > 0.
         """
         if not histories:
             raise InputError("histories must hold at least one user's but is empty")
         for items, weights in histories:
-            if len(set(items.tolist())) < len(items):
+            if self.settings.repeats == "exclude" and len(set(items.tolist())) < len(items):
                 raise InputError("a history must hold each item once, with the sum of its weights")
             if not (np.isfinite(weights) & (weights > 0)).all():
                 wrong = weights[~(np.isfinite(weights) & (weights > 0))][0]
                 raise InputError(f"every weight of a history must be finite and > 0 but got {wrong}")
-        known = [self.catalogue.known(items, weights) for items, weights in histories]
-        evidence = list(user_evidence(self.bases, known, len(self.catalogue.index), self.settings, seed=self.seed))
-        most = self.settings.candidates
-        arrays = {**tables(evidence, self.catalogue, most), "most": np.array(most)}
+        known = [UserHistory.of_events(items, weights) for items, weights in histories]
+        arrays = make_tables(self.bases, self.catalogue, known, self.settings, seed=self.seed)
+        arrays["most"] = np.array(self.settings.candidates)
         standards = self.standards
         support = support_side(arrays, standards.priors)
         query = query_side(arrays, standards.priors, damping=standards.damping)
@@ -98,7 +99,7 @@ class RankingTaskMaker:
             scale=RatingScale(0, 1),
             base_names=tuple(self.bases),
             feature_names=RANKING_FEATURE_NAMES,
-            context_names=RANKING_CONTEXT_NAMES,
+            context_names=context_names(self.settings),
             batch=EpisodeBatch(
                 standard_inputs(support, *moments, arrays["support-targets"], masks["support"]),
                 standard_inputs(query, *moments, nothing, masks["query"]),
