@@ -78,7 +78,7 @@ def predict(
         rows = _read(table, ("user",))
         given = _read(histories, ("user", "item"), ("weight", "timestamp")) if histories is not None else None
         made, counts = recommend_table(recommender, rows, given, top=top or TOP)
-        what = f"lists of {len(made):,} items"
+        what = f"{made['user'].nunique():,} lists with {len(made):,} items"
     else:
         if top is not None:
             raise InputError(f"--top {top}: {model} predicts ratings and makes no lists; leave out --top")

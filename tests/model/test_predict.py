@@ -123,6 +123,14 @@ def test_a_wrong_history_is_one_line(tmp_path, changes, rule):
     assert rule in str(caught.value)
 
 
+def test_ratings_make_no_lists(kept, rows, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    rows.to_parquet("rows.parquet")
+    words = [kept.name, "rows.parquet", "out.parquet", "--top", "3", "--tracking-uri", kept.uri]
+    ran = CliRunner().invoke(app, words)
+    assert "predicts ratings and makes no lists; leave out --top" in str(ran.exception)
+
+
 def test_ids_are_written_as_in_the_table_of_ratings(tmp_path):
     table = pd.DataFrame({"user": [1.0, 2.0, 1.0], "item": [b"x", b" y", b"y"], "note": [1, 2, 3]})
     table.to_parquet(tmp_path / "rows.parquet")

@@ -10,30 +10,13 @@ import metarec
 from metarec.errors import InputError
 from metarec.evaluation.measures import LISTED
 from metarec.fusion.rankers import RANKERS
-from metarec.model import Events, RankingRecommender, load_model, save_model
+from metarec.model import Events, RankingRecommender, load_model
 from metarec.ratings import simulate_implicit_domains
 from metarec.study.job import Job, run_study
 from metarec.tracking import MlflowTracker, sqlite_uri
-from tests.support.ranking_model import BASES, small_shop, supports_of
+from tests.support.ranking_model import BASES, supports_of
 from tests.support.studies import tiny_spec
 from tests.support.threads import at_once
-
-
-@pytest.fixture(scope="module")
-def shop():
-    return small_shop()
-
-
-@pytest.fixture(scope="module")
-def folder(shop, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("model")
-    save_model(shop.recommender, folder, BASES, seed=0)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def recommender(folder):
-    return load_model(folder)
 
 
 def assert_is_measured(rows, user, items, scores):
@@ -51,35 +34,35 @@ def alone(recommender, supports, user):
 # --- what is kept is what was measured -------------------------------------------------------------------------------
 
 
-def test_each_test_user_has_the_list_that_was_measured(shop, recommender):
-    assert set(recommender.fusion.weights) == {"network", *RANKERS.builtins()}
+def test_each_test_user_has_the_list_that_was_measured(shop, lists):
+    assert set(lists.fusion.weights) == {"network", *RANKERS.builtins()}
     users = shop.rows["user"].unique()
     assert len(users) > 10
     for user in users:
-        assert_is_measured(shop.rows, user, *alone(recommender, shop.supports, user))
+        assert_is_measured(shop.rows, user, *alone(lists, shop.supports, user))
 
 
 @pytest.mark.parametrize("size", [2, 7, 1000])
-def test_together_they_have_the_same_lists(shop, recommender, size):
+def test_together_they_have_the_same_lists(shop, lists, size):
     users = shop.rows["user"].unique().tolist()[::-1]
     for first in range(0, len(users), size):
         some = users[first : first + size]
-        for user, found in zip(some, recommender.lists([shop.supports[user] for user in some]), strict=True):
+        for user, found in zip(some, lists.lists([shop.supports[user] for user in some]), strict=True):
             assert_is_measured(shop.rows, user, *found)
 
 
-def test_from_several_threads_they_have_the_same_lists(shop, folder):
+def test_from_several_threads_they_have_the_same_lists(shop, lists_folder):
     users = shop.rows["user"].unique().tolist() * 3
-    found = at_once(partial(alone, load_model(folder), shop.supports), users)
+    found = at_once(partial(alone, load_model(lists_folder), shop.supports), users)
     for user, own in zip(users, found, strict=True):
         assert_is_measured(shop.rows, user, *own)
 
 
-def test_bases_are_fitted_without_test_users(shop, recommender):
+def test_bases_are_fitted_without_test_users(shop, lists):
     tested = set(shop.supports)
     assert tested
-    assert not tested & recommender.fitted_on
-    assert tested <= set(recommender.users)
+    assert not tested & lists.fitted_on
+    assert tested <= set(lists.users)
 
 
 @pytest.mark.slow
@@ -109,21 +92,21 @@ def test_a_study_keeps_the_model_that_it_has_measured(new_folder):
 # --- use -------------------------------------------------------------------------------------------------------------
 
 
-def test_new_items_only(shop, recommender):
-    history = pd.DataFrame({"item": recommender.items[:30], "timestamp": np.arange(30.0)[::-1]})
-    assert recommender.max_history == 20
-    found = recommender.recommend(1000, history)
+def test_new_items_only(shop, lists):
+    history = pd.DataFrame({"item": lists.items[:30], "timestamp": np.arange(30.0)[::-1]})
+    assert lists.max_history == 20
+    found = lists.recommend(1000, history)
     assert len(found) >= 10
     assert not set(found["item"]) & set(history["item"])
     assert found["score"].is_monotonic_decreasing
     # Bases and fusion see the latest ones: the rows are in the reverse order of time.
-    latest = recommender.recommend(1000, history.iloc[:20])
+    latest = lists.recommend(1000, history.iloc[:20])
     kept = latest[~latest["item"].isin(history["item"])].reset_index(drop=True)
     pd.testing.assert_frame_equal(found, kept)
 
 
-def test_what_is_excluded_is_not_recommended_and_the_others_keep_their_order(shop, recommender):
-    user = recommender.user(recommender.users[0])
+def test_what_is_excluded_is_not_recommended_and_the_others_keep_their_order(shop, lists):
+    user = lists.user(lists.users[0])
     whole = user.recommend(6)
     found = user.recommend(4, exclude=whole["item"][[0, 2]])
     assert found["item"].tolist() == whole["item"][[1, 3, 4, 5]].tolist()
@@ -138,19 +121,19 @@ def test_events_of_one_item_are_added_up_at_the_first_time():
     assert Events.of(table[["item"]]).weights.tolist() == [2.0, 2.0, 1.0]
 
 
-def test_a_user_without_events_and_one_with_unknown_items_have_the_same_list(recommender):
-    empty = recommender.recommend(10, pd.DataFrame({"item": []}))
+def test_a_user_without_events_and_one_with_unknown_items_have_the_same_list(lists):
+    empty = lists.recommend(10, pd.DataFrame({"item": []}))
     assert len(empty) == 10
-    pd.testing.assert_frame_equal(recommender.recommend(10, pd.DataFrame({"item": ["never seen"]})), empty)
+    pd.testing.assert_frame_equal(lists.recommend(10, pd.DataFrame({"item": ["never seen"]})), empty)
 
 
-def test_a_user_of_the_model_is_served_from_the_kept_events(shop, recommender):
-    user = recommender.users[3]
+def test_a_user_of_the_model_is_served_from_the_kept_events(shop, lists):
+    user = lists.users[3]
     events = shop.domain.ratings[shop.domain.ratings["user"] == user]
-    by_hand = recommender.recommend(5, events.drop(columns="user"))
-    pd.testing.assert_frame_equal(recommender.user(user).recommend(5), by_hand)
+    by_hand = lists.recommend(5, events.drop(columns="user"))
+    pd.testing.assert_frame_equal(lists.user(user).recommend(5), by_hand)
     with pytest.raises(InputError, match='unknown user "nobody"; the model has 70 users'):
-        recommender.user("nobody")
+        lists.user("nobody")
 
 
 @pytest.mark.parametrize(
@@ -165,17 +148,17 @@ def test_a_user_of_the_model_is_served_from_the_kept_events(shop, recommender):
         ({"item": ["i001"], "timestamp": [np.inf]}, "every time of a history must be finite"),
     ],
 )
-def test_a_wrong_history_is_one_line(recommender, history, rule):
+def test_a_wrong_history_is_one_line(lists, history, rule):
     with pytest.raises(InputError) as caught:
-        recommender.adapt(pd.DataFrame(history))
+        lists.adapt(pd.DataFrame(history))
     assert rule in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
-def test_a_list_of_no_items_is_refused(recommender):
+def test_a_list_of_no_items_is_refused(lists):
     with pytest.raises(InputError, match="n must be at least 1 but got 0"):
-        recommender.user(recommender.users[0]).recommend(0)
+        lists.user(lists.users[0]).recommend(0)
 
 
-def test_the_kind_of_the_model_is_loaded(recommender):
-    assert isinstance(recommender, RankingRecommender)
+def test_the_kind_of_the_model_is_loaded(lists):
+    assert isinstance(lists, RankingRecommender)
