@@ -58,8 +58,9 @@ class Requests(ABC, Generic[HistoryT]):
             InputError: a row breaks a rule, or there are too many; the row is named.
         """
 
+    @staticmethod
     @abstractmethod
-    def signature(self) -> ModelSignature:
+    def signature() -> ModelSignature:
         """The input and output columns of the served model."""
 
     @abstractmethod

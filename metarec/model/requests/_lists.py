@@ -61,7 +61,8 @@ class ListRequests(Requests[Events]):
         table = pd.DataFrame({"items": items, "scores": scores})
         return table.assign(unknown_in_history=unknown) if unknown.any() else table
 
-    def signature(self) -> ModelSignature:
+    @staticmethod
+    def signature() -> ModelSignature:
         from mlflow.models import ModelSignature
         from mlflow.types.schema import Array, ColSpec, DataType, Object, Property, Schema
 

@@ -64,7 +64,8 @@ class RatingRequests(Requests[History]):
         table = pd.DataFrame({"prediction": predicted})
         return table.assign(unknown_in_history=unknown) if unknown.any() else table
 
-    def signature(self) -> ModelSignature:
+    @staticmethod
+    def signature() -> ModelSignature:
         from mlflow.models import ModelSignature
         from mlflow.types.schema import Array, ColSpec, DataType, Object, Property, Schema
 
