@@ -9,14 +9,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from metarec.model import FusedRecommender
+    from metarec.model import FusedRecommender, RankingRecommender
 
 __all__ = ["__version__", "load"]
 
 __version__ = "0.1.0"
 
 
-def load(path_or_mlflow_uri: str, *, tracking_uri: str | None = None) -> FusedRecommender:
+def load(path_or_mlflow_uri: str, *, tracking_uri: str | None = None) -> FusedRecommender | RankingRecommender:
     """Load the recommender that a study has registered.
 
     No file is unpickled, and every file is compared with its digest.

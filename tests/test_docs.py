@@ -17,6 +17,7 @@ from metarec.study.spec import load_spec
 from tests.support.numbers import claims, number_digits, objections
 from tests.support.pages import (
     FIRST_HOUR,
+    LISTS,
     MODEL,
     PAGES,
     README,
@@ -30,7 +31,7 @@ from tests.support.pages import (
 from tests.test_readme import OPEN_RUNS, RUN_BY_CI
 
 EXAMPLE = ROOT / "examples" / "metarec-example"
-PYTHON_PAGES = sorted({block.page for block in blocks("python")} - {README, FIRST_HOUR, MODEL})
+PYTHON_PAGES = sorted({block.page for block in blocks("python")} - {README, FIRST_HOUR, MODEL, LISTS})
 SLOW_PAGES = ("docs/engines.md", "docs/networks.md", "docs/reading.md", "docs/transfer.md")
 RESULTS = [README, *(page for page in PAGES if page.startswith("docs/results/"))]
 
@@ -88,6 +89,12 @@ def test_the_first_hour_can_be_followed_and_its_model_used(tmp_path):
     for page in (FIRST_HOUR, MODEL):
         follow(page, tmp_path)
     assert OPEN_RUNS in PAGES[FIRST_HOUR]
+
+
+@pytest.mark.slow
+def test_the_page_of_lists_can_be_followed(tmp_path):
+    (tmp_path / ".venv").symlink_to(sys.prefix)
+    follow(LISTS, tmp_path)
 
 
 def follow(page, folder):

@@ -20,7 +20,19 @@ from metarec.cli import study as command
 from metarec.cli.study_jobs import app as further
 from metarec.ratings import simulate_domains
 from metarec.tracking import sqlite_uri, ui_command
-from tests.support.pages import FIRST_HOUR, JOBS, LEARN2LEARN, MODEL, PAGES, README, ROOT, blocks, blocks_of, commands
+from tests.support.pages import (
+    FIRST_HOUR,
+    JOBS,
+    LEARN2LEARN,
+    LISTS,
+    MODEL,
+    PAGES,
+    README,
+    ROOT,
+    blocks,
+    blocks_of,
+    commands,
+)
 
 OPEN_RUNS = ".venv/bin/mlflow ui --backend-store-uri sqlite:///mlruns/mlflow.db"
 RUN_BY_CI = ("make study", "make test", "make docs", OPEN_RUNS)
@@ -28,7 +40,7 @@ STUDY = [".venv/bin/python", "-m", "metarec.study"]
 COMPARISON = [".venv/bin/python", "-m", "metarec.compare"]
 
 
-FOLLOWED = (FIRST_HOUR, MODEL)
+FOLLOWED = (FIRST_HOUR, MODEL, LISTS)
 """The pages that `test_docs.py` follows command by command."""
 
 MOST_BYTES = 10 * 1024
@@ -189,18 +201,20 @@ def test_an_mlflow_server_has_the_options_that_the_docs_name():
     assert not rest
 
 
-def test_a_model_is_served_with_existing_options():
-    (line,) = (line for line in commands("bash") if line.startswith(MODEL_SERVER))
+@pytest.mark.parametrize("page", [MODEL, LISTS])
+def test_a_model_is_served_with_existing_options(page):
+    (line,) = (line for line in commands("bash", page) if line.startswith(MODEL_SERVER))
     parsed = get_command(serving.app).make_context("serve", shlex.split(line)[2:]).params
     assert (parsed["host"], parsed["port"]) == ("127.0.0.1", 5001)
 
 
 @pytest.mark.parametrize("line", [line for line in commands("bash") if line.startswith("curl ")])
 def test_requests_in_the_docs_match_the_signature(line):
-    from metarec.model.mlflow_model import signature
+    from metarec.model.requests import ListRequests, RatingRequests
 
     (row,) = json.loads(shlex.split(line)[-1])["dataframe_records"]
-    names = {column.name: column.required for column in signature().inputs.inputs}
+    requests = RatingRequests if "item" in row else ListRequests
+    names = {column.name: column.required for column in requests.signature().inputs.inputs}
     assert set(row) <= set(names)
     assert {name for name, required in names.items() if required} <= set(row)
 

@@ -63,8 +63,11 @@ def measure(
 ) -> dict[str, Any]:
     """The model's size, and for each number of clients what they saw and the server's memory."""
     import metarec
+    from metarec.model import FusedRecommender
 
     recommender = metarec.load(model, tracking_uri=tracking_uri)
+    if not isinstance(recommender, FusedRecommender):
+        raise InputError(f"{model}: a model of lists; the measurement asks for ratings, so name a model of ratings")
     asked = questions(recommender, QUESTIONS)
     rounds = []
     with _server(model, tracking_uri, workers) as (port, process):

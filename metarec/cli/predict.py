@@ -6,7 +6,7 @@ Only typer is imported at the top, so that ``--help`` answers at once.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -14,39 +14,58 @@ from metarec.cli.command import run_command
 from metarec.errors import InputError, shown
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from typing import TypeVar
+
     import pandas as pd
 
-    from metarec.model import FusedRecommender
+    from metarec.model import FusedRecommender, KeptRecommender, RankingRecommender
 
-__all__ = ["main", "predict_table"]
+    HistoryT = TypeVar("HistoryT")
+
+__all__ = ["main", "predict_table", "recommend_table"]
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+
+TOP = 10
+"""Items of a list, by default."""
 
 
 @app.command()
 def predict(
     model: Annotated[str, typer.Argument(help="A folder with a model, or models:/metarec-STUDY@champion.")],
-    table: Annotated[Path, typer.Argument(help="A parquet file with the columns user and item.")],
-    out: Annotated[Path, typer.Argument(help="The parquet file to write: the same rows, and a column prediction.")],
+    table: Annotated[Path, typer.Argument(help="A parquet file with the columns user and item; for lists, user.")],
+    out: Annotated[
+        Path,
+        typer.Argument(help="The parquet file to write: the same rows, and a column prediction; or lists of items."),
+    ],
     histories: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Ratings of new users: a parquet file with user, item and rating."),
+        typer.Option(
+            metavar="FILE",
+            help="Histories of new users: a parquet file with user, item and rating; for lists, user, item and "
+            "perhaps weight and timestamp.",
+        ),
+    ] = None,
+    top: Annotated[
+        int | None, typer.Option(metavar="N", help=f"Items of a list; {TOP} by default. Only for lists.", min=1)
     ] = None,
     tracking_uri: Annotated[
         str | None,
         typer.Option(metavar="URI", envvar="METAREC_TRACKING_URI", help="MLflow's store; by default mlruns/mlflow.db."),
     ] = None,
 ) -> None:
-    """Predict the rating of each row's item by each row's user.
+    """Predict the rating of each row's item by each row's user; a model of lists recommends items to each user.
 
-    A user's history is taken from --histories, else from the ratings in the model, else it is empty. The last line
-    counts these users.
+    A user's history is taken from --histories, else from the ratings or events in the model, else it is empty. The last
+    line counts these users. The lists have the columns user, item, rank and score.
 
     Exit codes: 0 done; 2 bad input.
     """
     if not out.absolute().parent.is_dir():
         raise InputError(f"{out}: cannot be written there; name a file in a folder that exists")
     from metarec.files import keep_private
+    from metarec.model import RankingRecommender
     from metarec.model.mlflow_model import load_from
     from metarec.tracking import check_uri, leave_waiting_to_us
 
@@ -54,13 +73,23 @@ def predict(
     keep_private(out.parent)
     if tracking_uri is not None:
         check_uri(tracking_uri)
-    rows = _read(table, ("user", "item"))
-    given = _read(histories, ("user", "item", "rating")) if histories is not None else None
     recommender = load_from(model, tracking_uri=tracking_uri)
-    predicted, counts = predict_table(recommender, rows, given)
-    predicted.to_parquet(out, index=False)
-    numbers = ", ".join(f"{count:,} {what}" for what, count in counts.items())
-    typer.echo(f"{len(predicted):,} predictions in {out}: {numbers}", err=True)
+    if isinstance(recommender, RankingRecommender):
+        rows = _read(table, ("user",))
+        given = _read(histories, ("user", "item"), ("weight", "timestamp")) if histories is not None else None
+        made, counts = recommend_table(recommender, rows, given, top=top or TOP)
+        what = f"{made['user'].nunique():,} lists with {len(made):,} items"
+    else:
+        if top is not None:
+            raise InputError(f"--top {top}: {model} predicts ratings and makes no lists; leave out --top")
+        rows = _read(table, ("user", "item"))
+        columns = ("user", "item", "rating"), ("rating", "timestamp")
+        given = _read(histories, *columns) if histories is not None else None
+        made, counts = predict_table(recommender, rows, given)
+        what = f"{len(made):,} predictions"
+    made.to_parquet(out, index=False)
+    numbers = ", ".join(f"{count:,} {kind}" for kind, count in counts.items())
+    typer.echo(f"{what} in {out}: {numbers}", err=True)
 
 
 def predict_table(
@@ -80,23 +109,15 @@ def predict_table(
     from metarec.episodes import History
     from metarec.model.recommender import NO_HISTORY
 
-    given = {} if histories is None else {user: own for user, own in histories.groupby("user", sort=False)}
-    counts = {"users with a history given": 0, "users with ratings in the model": 0, "users without ratings": 0}
+    def history(table: pd.DataFrame) -> History:
+        own = History.of(table)
+        recommender.maker.check(own)
+        return own
+
     items = rows["item"].to_numpy(dtype=object)
     predictions = np.empty(len(rows))
     rows_of = rows.groupby("user", sort=False).indices
-    found = []
-    for user in rows_of:
-        kind = 0 if user in given else 1 if recommender.knows(str(user)) else 2
-        counts[list(counts)[kind]] += 1
-        if kind == 0:
-            found.append(History.of(given[user]))
-            try:
-                recommender.maker.check(found[-1])
-            except InputError as error:
-                raise InputError(f'user "{shown(user)}": {error}') from None
-        else:
-            found.append(recommender.history_of(str(user)) if kind == 1 else NO_HISTORY)
+    found, counts = _histories(recommender, map(str, rows_of), histories, history, NO_HISTORY, "ratings")
     predicted = recommender.predict(found, [items[own] for own in rows_of.values()])
     for own, values in zip(rows_of.values(), predicted, strict=True):
         predictions[own] = values
@@ -104,15 +125,81 @@ def predict_table(
     return rows.assign(prediction=predictions), {**counts, "rows with an unrated item": unrated}
 
 
-def _read(path: Path, needed: tuple[str, ...]) -> pd.DataFrame:
-    """A parquet file with at least these columns; users and items as text, a rating and a time as finite numbers."""
+def recommend_table(
+    recommender: RankingRecommender, rows: pd.DataFrame, histories: pd.DataFrame | None = None, *, top: int = TOP
+) -> tuple[pd.DataFrame, dict[str, int]]:
+    """The best `top` new items of each user, and the number of users of each kind.
+
+    Args:
+        rows: a column ``user``, as text; a user who is there twice has one list. histories: ``user``, ``item`` and
+            optionally ``weight`` and ``timestamp`` of users; they replace the events in the model.
+
+    Returns:
+        Columns ``user``, ``item``, ``rank`` from 1, and ``score``, which has a meaning within a user's list only.
+
+    Raises:
+        InputError: a history breaks a rule; the user is named.
+    """
+    import numpy as np
+    import pandas as pd
+
+    from metarec.model.ranking_recommender import NO_EVENTS, Events
+
+    users = rows["user"].unique()
+    found, counts = _histories(recommender, map(str, users), histories, Events.of, NO_EVENTS, "events")
+    lists = recommender.lists(found, top)
+    lengths = np.array([len(one.items) for one in lists], dtype=int)
+    made = {
+        "user": np.repeat(users, lengths),
+        "item": np.concatenate([np.array([], dtype=object), *(one.items for one in lists)]),
+        "rank": np.concatenate([np.array([], dtype=int), *(1 + np.arange(length) for length in lengths)]),
+        "score": np.concatenate([np.zeros(0), *(one.scores for one in lists)]),
+    }
+    return pd.DataFrame(made), counts
+
+
+def _histories(
+    recommender: KeptRecommender[Any, HistoryT],
+    users: Iterable[str],
+    histories: pd.DataFrame | None,
+    history: Callable[[pd.DataFrame], HistoryT],
+    nothing: HistoryT,
+    noun: str,
+) -> tuple[list[HistoryT], dict[str, int]]:
+    """The history of each user, and the number of users of each kind.
+
+    Args:
+        history: makes one of the rows of a user.
+    """
+    given = {} if histories is None else {str(user): own for user, own in histories.groupby("user", sort=False)}
+    counts = {"users with a history given": 0, f"users with {noun} in the model": 0, f"users without {noun}": 0}
+    found = []
+    for user in users:
+        kind = 0 if user in given else 1 if recommender.knows(user) else 2
+        counts[list(counts)[kind]] += 1
+        if kind == 0:
+            try:
+                found.append(history(given[user]))
+            except InputError as error:
+                raise InputError(f'user "{shown(user)}": {error}') from None
+        else:
+            found.append(recommender.history_of(user) if kind == 1 else nothing)
+    return found, counts
+
+
+def _read(path: Path, needed: tuple[str, ...], numbers: tuple[str, ...] = ()) -> pd.DataFrame:
+    """A parquet file with at least the columns `needed`; users and items as text.
+
+    Args:
+        numbers: columns that hold finite numbers, as far as they are there.
+    """
     import numpy as np
     import pandas as pd
 
     from metarec.ratings import read_rows
 
-    table = read_rows(path, ("user", "item"), needed[2:])
-    for column in ("rating", "timestamp") if "rating" in needed else ():
+    table = read_rows(path, needed[:2], needed[2:])
+    for column in numbers:
         if column in table.columns:
             kind = table[column].dtype
             if not pd.api.types.is_numeric_dtype(kind) or pd.api.types.is_bool_dtype(kind):

@@ -7,7 +7,7 @@ import json
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -15,12 +15,15 @@ from pydantic import ConfigDict, Field, NonNegativeInt, PositiveInt, ValidationE
 
 import metarec
 from metarec.bases import BaseRecommender, HistoryQuery, Learned, base_errors, fit_base, make_base, predict_queries
+from metarec.bases.ranking import RankingBase, make_ranking_base
 from metarec.config import Config
 from metarec.episodes import History, TaskMaker
+from metarec.episodes.ranking import RankingSettings, RankingTaskMaker
 from metarec.errors import InputError, shown
 from metarec.files import make_folder, open_regular
 from metarec.model._arrays import MODEL, read_arrays, write_arrays
 from metarec.model.fusion import Fusion, FusionConfig
+from metarec.model.ranking_recommender import NO_EVENTS, Events, RankingRecommender
 from metarec.model.recommender import NO_HISTORY, FusedRecommender
 from metarec.ratings import Domain, RatingScale, read_parquet
 
@@ -33,6 +36,8 @@ _MODEL, _FACTS, _RATINGS, _ITEMS = "model.json", "facts.npz", "ratings.parquet",
 
 _FORMAT = 3
 
+Recommender: TypeAlias = FusedRecommender | RankingRecommender
+
 _MEMBERS = ("networks", "stackers")
 
 _PROBES = 20
@@ -40,12 +45,12 @@ _PROBES = 20
 
 
 def save_model(
-    recommender: FusedRecommender, folder: Path, bases: Mapping[str, Mapping[str, Any]], *, seed: int, items: Any = None
+    recommender: Recommender, folder: Path, bases: Mapping[str, Mapping[str, Any]], *, seed: int, items: Any = None
 ) -> str:
     """Write a recommender to an empty folder, and return its digest.
 
-    The state of each base is kept as arrays. A plug-in's base without ``state`` and ``restore`` is fitted again on the
-    kept ratings whenever the model is loaded, and must then repeat its present predictions.
+    The state of each base is kept as arrays. A plug-in's base of ratings without ``state`` and ``restore`` is fitted
+    again on the kept ratings whenever the model is loaded, and must then repeat its present predictions.
 
     Args:
         bases: name -> the options of each base. seed: of the bases.
@@ -61,8 +66,7 @@ def save_model(
     again = [name for name, base in maker.bases.items() if not _keeps(base)]
     for name, base in maker.bases.items():
         with base_errors(name, "the saving of its state"):
-            state = _predictions(base, _probes(recommender)) if name in again else base.state()  # type: ignore[attr-defined]
-        write_arrays(folder / f"base-{_plain(name)}.npz", state)
+            write_arrays(folder / f"base-{_plain(name)}.npz", _state_of(base, recommender))
     for kind in _MEMBERS:
         for name, arrays in fusion[kind].items():
             write_arrays(folder / _member_file(kind, name), arrays)
@@ -76,8 +80,7 @@ def save_model(
         "format": _FORMAT,
         "metarec": metarec.__version__,
         "domain": recommender.domain,
-        "scale": [maker.scale.low, maker.scale.high],
-        "now": maker.now,
+        **_of_task(maker),
         "seed": seed,
         "longest": recommender.max_history,
         "bases": [{"name": name, "options": dict(bases[name]), "fitted_again": name in again} for name in maker.bases],
@@ -94,7 +97,7 @@ def digest_of(folder: Path) -> str:
     return _sha256(folder / DIGESTS)
 
 
-def load_model(folder: Path, digest: str | None = None) -> FusedRecommender:
+def load_model(folder: Path, digest: str | None = None) -> Recommender:
     """Read a recommender. Every file is compared with its digest, and every value with its rule, before it is used.
 
     Args:
@@ -106,7 +109,7 @@ def load_model(folder: Path, digest: str | None = None) -> FusedRecommender:
     """
     files = _read(folder, digest)
     try:
-        return _assembled(folder, files)
+        return _assembled(_Files(folder, files))
     except (ValidationError, ValueError, TypeError, LookupError, RuntimeError, ArithmeticError) as error:
         if isinstance(error, InputError):
             raise
@@ -135,92 +138,145 @@ class _ModelEntry(Config):
     format: int
     metarec: str
     domain: str
-    scale: tuple[float, float]
-    now: float | None
     seed: NonNegativeInt
     longest: PositiveInt
     bases: tuple[_BaseEntry, ...] = Field(min_length=1)
     fusion: _FusionEntry
 
 
-def _assembled(folder: Path, files: Mapping[str, bytes]) -> FusedRecommender:
-    """The recommender that these files describe. They must be read already, so that no one can exchange them."""
-    content = json.loads(files[_MODEL])
+class _RatingEntry(_ModelEntry):
+    scale: tuple[float, float]
+    now: float | None
+
+
+class _RankingEntry(_ModelEntry):
+    lists: RankingSettings
+
+
+def _of_task(maker: TaskMaker | RankingTaskMaker) -> dict[str, Any]:
+    """The entries of ``model.json`` that a model of the other task does not have."""
+    if isinstance(maker, RankingTaskMaker):
+        return {"lists": maker.settings.model_dump(mode="json")}
+    return {"scale": [maker.scale.low, maker.scale.high], "now": maker.now}
+
+
+class _Files:
+    """The files of a model, which are read already, so that no one can exchange them."""
+
+    def __init__(self, folder: Path, content: Mapping[str, bytes]) -> None:
+        self.folder, self._content = folder, content
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._content
+
+    def bytes_of(self, name: str) -> bytes:
+        if name not in self._content:
+            raise InputError(f"{self.folder / name}: missing; the model is not loaded")
+        return self._content[name]
+
+    def arrays(self, name: str) -> dict[str, Learned]:
+        return read_arrays(self.bytes_of(name), str(self.folder / name))
+
+    def table(self, name: str) -> pd.DataFrame:
+        return read_parquet(self.folder / name, self.bytes_of(name))
+
+
+def _assembled(files: _Files) -> Recommender:
+    """The recommender that these files describe."""
+    content = json.loads(files.bytes_of(_MODEL))
     if not isinstance(content, dict) or content.get("format") != _FORMAT:
         found = content.get("format") if isinstance(content, dict) else None
         raise InputError(
-            f"{folder}: the model has format {shown(found)} but this version of metarec reads {_FORMAT}; "
+            f"{files.folder}: the model has format {shown(found)} but this version of metarec reads {_FORMAT}; "
             "run its study again to make a new one"
         )
-    model = _ModelEntry(**content)
+    ranks = content["fusion"]["config"].get("task") == "ranking"
+    model = (_RankingEntry if ranks else _RatingEntry)(**content)
+    members = {
+        kind: {name: files.arrays(_member_file(kind, name)) for name in getattr(model.fusion.config, kind)}
+        for kind in _MEMBERS
+    }
+    fusion = Fusion.restore({**dict(model.fusion), **members})
+    if isinstance(model, _RankingEntry):
+        return _ranking_recommender(files, model, fusion)
+    return _rating_recommender(files, model, fusion)
 
-    def arrays(name: str) -> dict[str, Learned]:
-        if name not in files:
-            raise InputError(f"{folder / name}: missing; the model is not loaded")
-        return read_arrays(files[name], str(folder / name))
 
-    scale = RatingScale(*model.scale)
-    ratings, fitted_on = _ratings(folder, files, scale)
+def _rating_recommender(files: _Files, model: _RatingEntry, fusion: Fusion) -> FusedRecommender:
+    folder, scale = files.folder, RatingScale(*model.scale)
+    ratings, fitted_on = _kept_table(files, "rating")
+    if not ratings["rating"].between(scale.low, scale.high).all():
+        raise InputError(f"{folder / _RATINGS}: ratings must lie in {scale}")
     again = [one.name for one in model.bases if one.fitted_again]
     bases: dict[str, BaseRecommender] = {}
     for one in model.bases:
         if one.fitted_again:
             if _keeps(make_base(one.name, seed=model.seed, **one.options)):
                 raise InputError(f"{folder}: the base {one.name} has a state and must not be fitted again")
-            items = _table(folder, files, _ITEMS) if _ITEMS in files else None
+            items = files.table(_ITEMS) if _ITEMS in files else None
             fit_on = Domain(model.domain, ratings[fitted_on], scale, items)
             bases[one.name] = fit_base(one.name, fit_on, one.options, seed=model.seed)
         else:
-            state = arrays(f"base-{_plain(one.name)}.npz")
+            state = files.arrays(f"base-{_plain(one.name)}.npz")
             base = make_base(one.name, seed=model.seed, **one.options)
             with base_errors(one.name, "the loading of its state"):
                 bases[one.name] = base.restore(state)  # type: ignore[attr-defined]  # its state was kept
-    members = {
-        kind: {name: arrays(_member_file(kind, name)) for name in getattr(model.fusion.config, kind)}
-        for kind in _MEMBERS
-    }
     recommender = FusedRecommender(
-        TaskMaker.from_arrays(arrays(_FACTS), scale, bases, model.now),
-        Fusion.restore({**dict(model.fusion), **members}),
+        TaskMaker.from_arrays(files.arrays(_FACTS), scale, bases, model.now),
+        fusion,
         model.domain,
         ratings,
         frozenset(ratings["user"][fitted_on]),
         model.longest,
     )
     for name in again:
-        _compare(folder, name, arrays(f"base-{_plain(name)}.npz"), recommender)
-    _try(recommender)
+        _compare(folder, name, files.arrays(f"base-{_plain(name)}.npz"), recommender)
+    # For a user without ratings and for one with some: the parts must fit each other.
+    some = recommender.items[:3]
+    history = History(some, np.full(len(some), (scale.low + scale.high) / 2))
+    recommender.predict([NO_HISTORY, history], [some, some])
     return recommender
 
 
-def _try(recommender: FusedRecommender) -> None:
-    """Predict for a user without ratings and for one with some: the parts must fit each other."""
-    items = recommender.items[:3]
-    middle = (recommender.maker.scale.low + recommender.maker.scale.high) / 2
-    recommender.predict([NO_HISTORY, History(items, np.full(len(items), middle))], [items, items])
+def _ranking_recommender(files: _Files, model: _RankingEntry, fusion: Fusion) -> RankingRecommender:
+    events, fitted_on = _kept_table(files, "weight")
+    if not (events["weight"] > 0).all():
+        raise InputError(f"{files.folder / _RATINGS}: every weight must be > 0")
+    bases: dict[str, RankingBase] = {}
+    for one in model.bases:
+        if one.fitted_again:
+            raise InputError(f"{files.folder}: the base {one.name} has a state and must not be fitted again")
+        state = files.arrays(f"base-{_plain(one.name)}.npz")
+        with base_errors(one.name, "the loading of its state"):
+            bases[one.name] = make_ranking_base(one.name, seed=model.seed, **one.options).restore(state)
+    recommender = RankingRecommender(
+        RankingTaskMaker.from_arrays(files.arrays(_FACTS), bases, model.lists, seed=model.seed),
+        fusion,
+        model.domain,
+        events,
+        frozenset(events["user"][fitted_on]),
+        model.longest,
+    )
+    # For a user without events and for one with some: the parts must fit each other.
+    some = recommender.items[:3]
+    recommender.lists([NO_EVENTS, Events(some, np.ones(len(some)))])
+    return recommender
 
 
-def _ratings(folder: Path, files: Mapping[str, bytes], scale: RatingScale) -> tuple[pd.DataFrame, np.ndarray]:
-    """The ratings of the users, and [n] whether the bases were fitted on each."""
-    table = _table(folder, files, _RATINGS)
-    columns = ["user", "item", "rating", *(["timestamp"] if "timestamp" in table else []), "fitted_on"]
+def _kept_table(files: _Files, value: Literal["rating", "weight"]) -> tuple[pd.DataFrame, np.ndarray]:
+    """The ratings or events of the users, and [n] whether the bases were fitted on each."""
+    path, table = files.folder / _RATINGS, files.table(_RATINGS)
+    columns = ["user", "item", value, *(["timestamp"] if "timestamp" in table else []), "fitted_on"]
     if sorted(table.columns) != sorted(columns):
-        raise InputError(f"{folder / _RATINGS}: the columns must be {columns} but are {shown(list(table.columns))}")
+        raise InputError(f"{path}: the columns must be {columns} but are {shown(list(table.columns))}")
     texts = table[["user", "item"]]
     if texts.isna().to_numpy().any() or not texts.map(lambda one: isinstance(one, str)).to_numpy().all():
-        raise InputError(f"{folder / _RATINGS}: users and items must be texts")
+        raise InputError(f"{path}: users and items must be texts")
     if table["fitted_on"].dtype != bool:
-        raise InputError(f"{folder / _RATINGS}: fitted_on must be true or false in every row")
-    numbers = table[columns[2:-1]].to_numpy(dtype=np.float64)
-    if not np.isfinite(numbers).all() or not table["rating"].between(scale.low, scale.high).all():
-        raise InputError(f"{folder / _RATINGS}: ratings must lie in {scale}, and times be finite")
+        raise InputError(f"{path}: fitted_on must be true or false in every row")
+    if not np.isfinite(table[columns[2:-1]].to_numpy(dtype=np.float64)).all():
+        raise InputError(f"{path}: each {value} and each time must be finite")
     return table.drop(columns="fitted_on").astype({"user": object, "item": object}), table["fitted_on"].to_numpy()
-
-
-def _table(folder: Path, files: Mapping[str, bytes], name: str) -> pd.DataFrame:
-    if name not in files:
-        raise InputError(f"{folder / name}: missing; the model is not loaded")
-    return read_parquet(folder / name, files[name])
 
 
 def _read(folder: Path, digest: str | None) -> dict[str, bytes]:
@@ -276,8 +332,16 @@ def _check_files(bases: Iterable[str], fusion: Mapping[str, Any]) -> None:
         files[file] = name
 
 
-def _keeps(base: BaseRecommender) -> bool:
+def _keeps(base: BaseRecommender | RankingBase) -> bool:
     return hasattr(base, "state") and hasattr(base, "restore")
+
+
+def _state_of(base: BaseRecommender | RankingBase, recommender: Recommender) -> dict[str, Learned]:
+    """What is kept of a base: its state, or predictions that it must repeat."""
+    if not _keeps(base) and isinstance(recommender, FusedRecommender) and not isinstance(base, RankingBase):
+        return _predictions(base, _probes(recommender))
+    state: dict[str, Learned] = base.state()  # type: ignore[union-attr]  # a base of ratings that keeps
+    return state
 
 
 def _probes(recommender: FusedRecommender) -> list[HistoryQuery]:

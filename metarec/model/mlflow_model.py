@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
 
@@ -14,13 +14,11 @@ import metarec
 from metarec.errors import InputError, check_address, shown
 from metarec.files import Limit, open_regular
 from metarec.model.files import load_model
+from metarec.model.ranking_recommender import RankingRecommender
 from metarec.model.recommender import FusedRecommender
-from metarec.model.requests import COLUMNS, answer
+from metarec.model.requests import requests_of
 
-if TYPE_CHECKING:
-    from mlflow.models import ModelSignature
-
-__all__ = ["DIGEST", "ServedModel", "load_from", "signature", "write_mlflow_model"]
+__all__ = ["DIGEST", "ServedModel", "load_from", "write_mlflow_model"]
 
 DIGEST = "metarec.digest"
 """The key of the digest, in the metadata of the MLflow model and in a tag of its registered version."""
@@ -38,7 +36,9 @@ _MLMODEL = Limit("METAREC_MAX_MLMODEL_BYTES", 1 << 20)
 _LIBRARIES = ("mlflow", "numpy", "pandas", "pyarrow", "scipy", "torch", "lenskit", "scikit-learn", "lightgbm")
 
 
-def write_mlflow_model(folder: Path, recommender: FusedRecommender, save: Callable[[Path], str]) -> str:
+def write_mlflow_model(
+    folder: Path, recommender: FusedRecommender | RankingRecommender, save: Callable[[Path], str]
+) -> str:
     """Write an MLflow model (a pyfunc with signature, example and pinned requirements), and return its digest.
 
     Args:
@@ -50,19 +50,20 @@ def write_mlflow_model(folder: Path, recommender: FusedRecommender, save: Callab
 
     data = folder.parent / _DATA
     digest = save(data)
+    requests = requests_of(recommender)
     mlflow.pyfunc.save_model(
         str(folder),
         loader_module=__name__,
         data_path=str(data),
-        signature=signature(),
-        input_example=_example(recommender),
+        signature=requests.signature(),
+        input_example=requests.example(),
         pip_requirements=[f"metarec=={metarec.__version__}", *(f"{name}=={version(name)}" for name in _LIBRARIES)],
         metadata={DIGEST: digest},
     )
     return digest
 
 
-def load_from(uri: str, *, tracking_uri: str | None = None) -> FusedRecommender:
+def load_from(uri: str, *, tracking_uri: str | None = None) -> FusedRecommender | RankingRecommender:
     """The recommender in a folder, a run or the registry.
 
     Args:
@@ -145,35 +146,6 @@ def _registered(uri: str, tracking_uri: str | None) -> tuple[str, str]:
     return client.get_model_version_download_uri(found.name, found.version), digest
 
 
-def signature() -> ModelSignature:
-    """The input and output columns of a served model."""
-    from mlflow.models import ModelSignature
-    from mlflow.types.schema import Array, ColSpec, DataType, Object, Property, Schema
-
-    rated = Object(
-        [
-            Property("item", DataType.string),
-            Property("rating", DataType.double),
-            Property("timestamp", DataType.double, required=False),
-        ]
-    )
-    return ModelSignature(
-        inputs=Schema(
-            [
-                ColSpec(DataType.string, "item"),
-                ColSpec(DataType.string, "user", required=False),
-                ColSpec(Array(rated), "history", required=False),
-            ]
-        ),
-        outputs=Schema([ColSpec(DataType.double, "prediction")]),
-    )
-
-
-def _example(recommender: FusedRecommender) -> pd.DataFrame:
-    items = recommender.items[:2].tolist()
-    return pd.DataFrame({"item": items, "user": [str(recommender.users[0])] * len(items)})
-
-
 def _load_pyfunc(path: str) -> ServedModel:
     """Load a model from the path of its data; MLflow requires this name."""
     folder = Path(path)
@@ -182,28 +154,32 @@ def _load_pyfunc(path: str) -> ServedModel:
 
 
 class ServedModel:
-    """The model that MLflow serves. Each row has an item, and optionally a user or a history."""
+    """The model that MLflow serves. Each row asks for a prediction, or in ranking for a list."""
 
-    def __init__(self, recommender: FusedRecommender) -> None:
-        self._recommender = recommender
+    def __init__(self, recommender: FusedRecommender | RankingRecommender) -> None:
+        self._requests = requests_of(recommender)
 
     def predict(self, model_input: pd.DataFrame, params: Mapping[str, Any] | None = None) -> pd.DataFrame:
-        """A prediction for each row.
+        """An answer for each row.
 
         Args:
-            model_input: ``item`` in every row; ``user``, one of the model's; or ``history``, a list of ``item`` and
-                ``rating`` (and ``timestamp``), which replaces the user's. Rows with neither have an empty history.
+            model_input: ``user``, one of the model's; or ``history``, which replaces the user's. Rows with neither have
+                an empty history. A model of ratings: ``item`` in every row, and in a history ``item`` and ``rating``
+                (and ``timestamp``). A model of lists: ``n`` optionally, and in a history ``item`` (and ``weight`` and
+                ``timestamp``).
 
         Returns:
-            The column ``prediction``, in the domain's own units; and ``unknown_in_history``, the number of ratings of
-            unknown items in each row's history, where there is any.
+            A model of ratings: ``prediction``, in the domain's own units. A model of lists: ``items``, the best first,
+            and their ``scores``. And ``unknown_in_history``, the number of unknown items in each row's history, where
+            there is any.
 
         Raises:
             MlflowException: a row breaks a rule; a server answers it with 400 and the rule.
         """
-        columns = [model_input[name] if name in model_input else [None] * len(model_input) for name in COLUMNS]
+        names = self._requests.columns
+        columns = [model_input[name] if name in model_input else [None] * len(model_input) for name in names]
         try:
-            return answer(self._recommender, list(zip(*columns, strict=True))).table()
+            return self._requests.answer(list(zip(*columns, strict=True)))
         except InputError as error:
             from mlflow.exceptions import MlflowException
             from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE

@@ -3,29 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 import pandas as pd
 
 from metarec.episodes import History, NewUsers, TaskMaker
-from metarec.errors import InputError, shown
-from metarec.model.fusion import AdaptedFusion, Fusion
+from metarec.errors import InputError
+from metarec.model._kept import CHUNK, KeptRecommender
+from metarec.model.fusion import AdaptedFusion
 from metarec.threads import one_thread
 
 __all__ = ["NO_HISTORY", "FusedRecommender", "UserModel"]
-
-CHUNK = 500
-"""The most users, or items of one user, that are predicted together; it limits the memory."""
 
 NO_HISTORY = History(np.array([], dtype=object), np.zeros(0))
 """The history of a user without ratings."""
 
 
-@dataclass(frozen=True)
-class FusedRecommender:
-    """Base recommenders and their fusion, exactly as a study has scored them.
+class FusedRecommender(KeptRecommender[TaskMaker, History]):
+    """A recommender of ratings: base recommenders and their fusion, exactly as a study has scored them.
 
     The bases are fitted on the study's train users alone, so that the study's test scores hold for this model. Users
     of the study are served like new users, from their ratings.
@@ -39,44 +34,13 @@ class FusedRecommender:
             histories gets worse with long ones.
     """
 
-    maker: TaskMaker
-    fusion: Fusion
-    domain: str
-    ratings: pd.DataFrame
-    fitted_on: frozenset[str]
-    max_history: int
-
     @property
     def items(self) -> np.ndarray:
         """[I] the ids of the rated items, sorted."""
         return self.maker.item_table.items.to_numpy()
 
-    @property
-    def users(self) -> np.ndarray:
-        """[U] the ids of the users with kept ratings, sorted."""
-        return np.unique(self.ratings["user"].to_numpy(dtype=str)).astype(object)
-
-    @cached_property
-    def _rows_of(self) -> dict[str, np.ndarray]:
-        return {str(user): rows for user, rows in self.ratings.groupby("user").indices.items()}
-
-    def knows(self, user: str) -> bool:
-        """Whether the user has kept ratings."""
-        return user in self._rows_of
-
-    def history_of(self, user: str) -> History:
-        """The kept ratings of a user.
-
-        Raises:
-            InputError: the user has no kept ratings.
-        """
-        rows = self._rows_of.get(user)
-        if rows is None:
-            raise InputError(
-                f'unknown user "{shown(user)}"; the model has {len(self._rows_of):,} users. Adapt it to a history '
-                "instead"
-            )
-        return History.of(self.ratings.iloc[rows])
+    def _history(self, rows: pd.DataFrame) -> History:
+        return History.of(rows)
 
     def adapt(self, history: pd.DataFrame | History) -> UserModel:
         """Adapt to one user, new or not.

@@ -23,8 +23,9 @@ from starlette.routing import Route
 import metarec
 from metarec.errors import InputError, shown
 from metarec.files import Limit
+from metarec.model.ranking_recommender import RankingRecommender
 from metarec.model.recommender import FusedRecommender
-from metarec.model.requests import COLUMNS, ROWS, answer
+from metarec.model.requests import Requests, requests_of
 
 __all__ = ["BODY", "application"]
 
@@ -42,12 +43,13 @@ WAITING = 256
 _FORMS = ("dataframe_records", "dataframe_split", "instances", "inputs")
 
 
-def application(recommender: FusedRecommender, threads: int) -> Starlette:
+def application(recommender: FusedRecommender | RankingRecommender, threads: int) -> Starlette:
     """The server as an ASGI application: ``POST /invocations``, and ``GET`` of ``/ping``, ``/health``, ``/version``.
 
     Args:
         threads: how many requests are answered at once.
     """
+    requests = requests_of(recommender)
     executor = ThreadPoolExecutor(threads, thread_name_prefix="metarec-answer")
     waiting = 0
 
@@ -59,7 +61,7 @@ def application(recommender: FusedRecommender, threads: int) -> Starlette:
         try:
             kind = request.headers.get("content-type", "")
             content = await asyncio.wait_for(_body(request), BODY_S)
-            return await asyncio.get_running_loop().run_in_executor(executor, _answer, recommender, kind, content)
+            return await asyncio.get_running_loop().run_in_executor(executor, _answer, requests, kind, content)
         except TimeoutError:
             return _refusal(408, f"the body must arrive within {BODY_S:g} seconds")
         except ClientDisconnect:
@@ -100,7 +102,7 @@ async def _body(request: Request) -> bytes:
     return bytes(content)
 
 
-def _answer(recommender: FusedRecommender, kind: str, content: bytes) -> Response:
+def _answer(requests: Requests, kind: str, content: bytes) -> Response:
     try:
         media, _, options = kind.partition(";")
         charset = options.strip().lower().replace('"', "")
@@ -109,9 +111,9 @@ def _answer(recommender: FusedRecommender, kind: str, content: bytes) -> Respons
         reader = _READERS.get(media.strip().lower())
         if reader is None:
             return _refusal(415, f"the content type must be {' or '.join(_READERS)} but is {shown(kind)}")
-        answers = answer(recommender, reader(content))
+        answers = requests.answer(reader(requests, content))
         # The model's numbers are finite, so that this is JSON.
-        return JSONResponse({"predictions": answers.table().to_dict("records")})
+        return JSONResponse({"predictions": answers.to_dict("records")})
     except InputError as error:
         return _refusal(400, str(error))
     except Exception:
@@ -125,7 +127,7 @@ def _refusal(status: int, message: str) -> JSONResponse:
     return JSONResponse({"error_code": code, "message": message}, status_code=status)
 
 
-def _from_json(content: bytes) -> list[list[Any]]:
+def _from_json(requests: Requests, content: bytes) -> list[list[Any]]:
     """The rows of a request in one of MLflow's forms."""
     try:
         body = json.loads(content)
@@ -138,68 +140,71 @@ def _from_json(content: bytes) -> list[list[Any]]:
         raise InputError(f"the request must be an object with one of {', '.join(_FORMS)} but is {shown(body)}")
     rows = body[forms[0]]
     if forms[0] == "dataframe_split":
-        return _from_split(rows)
+        return _from_split(requests, rows)
     if isinstance(rows, Mapping):
-        return _from_columns(rows)
+        return _from_columns(requests, rows)
     if not isinstance(rows, list):
         raise InputError(f"{forms[0]} must be a list of rows but is {shown(rows)}")
-    ROWS.check(len(rows), "the request")
-    return [_row(place, row) for place, row in enumerate(rows)]
+    requests.limit.check(len(rows), "the request")
+    return [_row(requests, place, row) for place, row in enumerate(rows)]
 
 
-def _row(place: int, row: Any) -> list[Any]:
+def _row(requests: Requests, place: int, row: Any) -> list[Any]:
     if not isinstance(row, Mapping):
-        raise InputError(f"row {place} must be an object with {', '.join(COLUMNS)} but is {shown(row)}")
-    _check_columns(row)
-    return [row.get(column) for column in COLUMNS]
+        raise InputError(f"row {place} must be an object with {', '.join(requests.columns)} but is {shown(row)}")
+    _check_columns(requests, row)
+    return [row.get(column) for column in requests.columns]
 
 
-def _check_columns(given: Any) -> None:
+def _check_columns(requests: Requests, given: Any) -> None:
     for column in given:
-        if column not in COLUMNS:
-            raise InputError(f"the columns must be among {', '.join(COLUMNS)} but one is {shown(column)}")
-    if "item" not in given:
-        raise InputError("the column item is missing")
+        if column not in requests.columns:
+            raise InputError(f"the columns must be among {', '.join(requests.columns)} but one is {shown(column)}")
+    for column in requests.needed:
+        if column not in given:
+            raise InputError(f"the column {column} is missing")
 
 
-def _from_split(table: Any) -> list[list[Any]]:
+def _from_split(requests: Requests, table: Any) -> list[list[Any]]:
     columns, rows = (table.get(key) if isinstance(table, Mapping) else None for key in ("columns", "data"))
     if not isinstance(columns, list) or not isinstance(rows, list):
         raise InputError("dataframe_split must be an object with the lists columns and data")
-    ROWS.check(len(rows), "the request")
-    _check_columns(columns)
+    requests.limit.check(len(rows), "the request")
+    _check_columns(requests, columns)
     if len(set(columns)) < len(columns):
         raise InputError(f"dataframe_split must name each column once but has {shown(columns)}")
     for place, row in enumerate(rows):
         if not isinstance(row, list) or len(row) != len(columns):
             raise InputError(f"row {place} must have {len(columns)} values but is {shown(row)}")
-    return [[dict(zip(columns, row, strict=True)).get(column) for column in COLUMNS] for row in rows]
+    return [[dict(zip(columns, row, strict=True)).get(column) for column in requests.columns] for row in rows]
 
 
-def _from_columns(columns: Mapping[str, Any]) -> list[list[Any]]:
-    _check_columns(columns)
+def _from_columns(requests: Requests, columns: Mapping[str, Any]) -> list[list[Any]]:
+    _check_columns(requests, columns)
+    lengths = {name: len(columns[name]) for name in columns if isinstance(columns[name], list)}
+    count = lengths.get(next(iter([*requests.needed, *columns]), ""), 0)
     for name, values in columns.items():
-        if not isinstance(values, list) or len(values) != len(columns["item"]):
+        if lengths.get(name) != count:
             raise InputError(f"{name} must be a list with a value for each row but is {shown(values)}")
-    count = len(columns["item"])
-    ROWS.check(count, "the request")
-    return [list(row) for row in zip(*(columns.get(name, [None] * count) for name in COLUMNS), strict=True)]
+    requests.limit.check(count, "the request")
+    return [list(row) for row in zip(*(columns.get(name, [None] * count) for name in requests.columns), strict=True)]
 
 
-def _from_csv(content: bytes) -> list[list[Any]]:
-    """Rows with the columns item and user; an empty cell has no value."""
+def _from_csv(requests: Requests, content: bytes) -> list[list[Any]]:
+    """Rows of the columns with text; an empty cell has no value."""
     try:
         lines = csv.reader(io.StringIO(content.decode(), newline=""), strict=True)
         header = next(lines, [])
         rows = list(lines)
     except (UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"the request must be a table in UTF-8: {shown(error, 200)}") from None
-    if "history" in header:
-        raise InputError("a history cannot be given in csv; use JSON")
-    return _from_split({"columns": header, "data": [[cell or None for cell in row] for row in rows if row]})
+    for name in header:
+        if name in requests.columns and name not in requests.flat:
+            raise InputError(f"{name} cannot be given in csv; use JSON")
+    return _from_split(requests, {"columns": header, "data": [[cell or None for cell in row] for row in rows if row]})
 
 
-_READERS: Mapping[str, Callable[[bytes], Sequence[Sequence[Any]]]] = {
+_READERS: Mapping[str, Callable[[Requests, bytes], Sequence[Sequence[Any]]]] = {
     "application/json": _from_json,
     "text/csv": _from_csv,
 }

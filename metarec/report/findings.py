@@ -51,15 +51,14 @@ def findings_of(
     Args:
         segments: from :func:`segments_of`.
     """
-    ranks = spec.task == "ranking"
     order = sorted(result.test, key=lambda name: name != result.target)
     return {
         "study": result.name,
         "task": result.measure.task,
         "description": spec.description,
         "repeat": REPEAT,
-        # Studies of transfer and of rankings keep no model.
-        "use": f'metarec.load("{champion_uri(result.name)}")' if spec.transfer is None and not ranks else None,
+        # A study of transfer keeps no model.
+        "use": f'metarec.load("{champion_uri(result.name)}")' if spec.transfer is None else None,
         "finished": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
         "target": result.target,
         "transfer": None if spec.transfer is None else spec.transfer.model_dump(mode="json"),

@@ -10,11 +10,14 @@ import torch
 import metarec
 from metarec.episodes import History, assign_roles
 from metarec.episodes._split import cut_tasks
+from metarec.model import load_model, save_model
 from metarec.ratings import Domain, simulate_domains
 from metarec.study.job import run_study
 from metarec.study.results import StudyResult
 from metarec.study.spec import StudySpec
 from metarec.tracking import sqlite_uri
+from tests.support.ranking_model import BASES as RANKING_BASES
+from tests.support.ranking_model import small_shop
 from tests.support.studies import TINY, reported
 
 BASES = {name: {} for name in ("bias", "item-knn", "user-knn", "biased-mf", "content")} | {"autoencoder": {"epochs": 2}}
@@ -77,6 +80,25 @@ def kept(new_folder):
 @pytest.fixture(scope="session")
 def recommender(kept):
     return kept.load()
+
+
+@pytest.fixture(scope="session")
+def shop():
+    """A model of ranking, and what was measured of it."""
+    return small_shop()
+
+
+@pytest.fixture(scope="session")
+def lists_folder(shop, tmp_path_factory):
+    """The folder of its files."""
+    folder = tmp_path_factory.mktemp("lists")
+    save_model(shop.recommender, folder, RANKING_BASES, seed=0)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def lists(lists_folder):
+    return load_model(lists_folder)
 
 
 @pytest.fixture

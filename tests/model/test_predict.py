@@ -88,13 +88,13 @@ def test_the_command(kept, recommender, rows, histories, tmp_path):
         ),
     ],
 )
-def test_a_wrong_table_is_one_line(tmp_path, monkeypatch, table, rule):
+def test_a_wrong_table_is_one_line(kept, tmp_path, monkeypatch, table, rule):
     monkeypatch.chdir(tmp_path)
     if table is None:
         (tmp_path / "rows.parquet").write_text("junk")
     else:
         table.to_parquet("rows.parquet")
-    ran = CliRunner().invoke(app, ["models:/none@champion", "rows.parquet", "out.parquet"])
+    ran = CliRunner().invoke(app, [kept.name, "rows.parquet", "out.parquet", "--tracking-uri", kept.uri])
     assert isinstance(ran.exception, InputError)
     assert rule in str(ran.exception)
     assert not (tmp_path / "out.parquet").exists()
@@ -118,9 +118,17 @@ def test_a_wrong_history_is_one_line(tmp_path, changes, rule):
     path = tmp_path / "h.parquet"
     pd.DataFrame({"user": ["a", "b"], "item": ["x", "y"], "rating": [4.0, 3.0]}).assign(**changes).to_parquet(path)
     with pytest.raises(InputError) as caught:
-        _read(path, ("user", "item", "rating"))
+        _read(path, ("user", "item", "rating"), ("rating", "timestamp"))
     assert str(caught.value).startswith(str(path))
     assert rule in str(caught.value)
+
+
+def test_ratings_make_no_lists(kept, rows, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    rows.to_parquet("rows.parquet")
+    words = [kept.name, "rows.parquet", "out.parquet", "--top", "3", "--tracking-uri", kept.uri]
+    ran = CliRunner().invoke(app, words)
+    assert "predicts ratings and makes no lists; leave out --top" in str(ran.exception)
 
 
 def test_ids_are_written_as_in_the_table_of_ratings(tmp_path):

@@ -11,6 +11,7 @@ ROOT = Path(__file__).parents[2]
 README = "README.md"
 FIRST_HOUR = "docs/first-hour.md"
 MODEL = "docs/model.md"
+LISTS = "docs/lists.md"
 JOBS = "docs/jobs.md"
 LEARN2LEARN = "docs/integrations/learn2learn.md"
 

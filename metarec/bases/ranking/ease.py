@@ -78,19 +78,29 @@ class Ease(RankingBase):
             raise InputError(f"the state of the ranking base {self.name} must have an inverse of its users or items")
 
     def score_items(self, histories: Histories) -> np.ndarray:
-        rows = histories.rows(strengths(histories.weights, self.config.weights), self.num_items)[:, self._modelled]
+        rows = histories.rows(strengths(histories.weights, self.config.weights), self.num_items)
+        items = np.unique(histories.items)
+        if len(items) < len(histories.lengths):
+            # Scores are linear in the history, and histories that leave one item out share all others.
+            single = sparse.eye_array(self.num_items, dtype=np.float32, format="csr")[items]
+            scores = rows[:, items].toarray() @ self._scores(single[:, self._modelled])
+        else:
+            scores = self._scores(rows[:, self._modelled])
+        if self._modelled.all():
+            return scores
+        whole = np.repeat(scores.min(axis=1, keepdims=True), self.num_items, axis=1)
+        whole[:, self._modelled] = scores
+        return whole
+
+    def _scores(self, rows: sparse.csr_array) -> np.ndarray:
+        """[B, columns] the scores of the modelled items, from sparse rows of these items."""
         if self._events.shape[0]:
             explained = (rows @ self._events.T) @ self._inverse @ self._events
             beyond = rows.toarray() - explained
         else:
             beyond = rows @ self._inverse
         # An item does not explain itself: its own weight is taken out.
-        scores = rows.toarray() - beyond / self._diagonal.astype(np.float32)
-        if self._modelled.all():
-            return scores
-        whole = np.repeat(scores.min(axis=1, keepdims=True), self.num_items, axis=1)
-        whole[:, self._modelled] = scores
-        return whole
+        return np.asarray(rows.toarray() - beyond / self._diagonal.astype(np.float32))
 
 
 def _gram(rows: sparse.csr_array) -> np.ndarray:

@@ -121,14 +121,15 @@ def _left_out(
     place = int(np.searchsorted(own.items, item))
     rest = np.delete(np.arange(len(own.items)), place)
     drawn = np.concatenate([[place], np.sort(rng.permutation(rest)[: settings.negatives])])
-    # The rest of the history is not in the catalogue of this list.
-    catalogue = np.delete(scores, others, axis=1)
     mine = scores[:, item : item + 1]
-    with np.errstate(invalid="ignore"):
-        above = (catalogue > mine).sum(1) + ((catalogue == mine).sum(1) - 1) / 2
-    ranks = np.where(np.isnan(mine[:, 0]), np.nan, above)
+    # The rest of the history is not in the catalogue of this list.
+    higher, equal = (
+        np.count_nonzero(compare(scores, mine), axis=1) - np.count_nonzero(compare(scores[:, others], mine), axis=1)
+        for compare in (np.greater, np.equal)
+    )
+    ranks = np.where(np.isnan(mine[:, 0]), np.nan, higher + (equal - 1) / 2)
     rows = UserList(*(values[drawn] for values in own))
-    return LeftOut(rows, ranks, 1 - ranks / max(catalogue.shape[1] - 1, 1))
+    return LeftOut(rows, ranks, 1 - ranks / max(scores.shape[1] - len(others) - 1, 1))
 
 
 def _checked(name: str, scores: np.ndarray, rows: int) -> np.ndarray:

@@ -7,15 +7,18 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
+import pandas as pd
 import torch
 
+from metarec.bases import Learned, Stored, check_stored
 from metarec.bases.ranking import RankingBase, fit_ranking_base
 from metarec.episodes._episodes import EpisodeBatch, Episodes
-from metarec.episodes._standards import standard_inputs
+from metarec.episodes._standards import Moments, standard_inputs
 from metarec.episodes.ranking._features import (
     RANKING_FEATURE_NAMES,
     Catalogue,
     RankingStandards,
+    UserPriors,
     context_names,
     make_tables,
     query_side,
@@ -63,6 +66,55 @@ class RankingTaskMaker:
         """
         fitted = {name: fit_ranking_base(name, domain, options, seed=seed) for name, options in bases.items()}
         return cls(fitted, Catalogue.of(domain), standards, settings, seed)
+
+    def arrays(self) -> dict[str, Learned]:
+        """The catalogue and the standards as plain arrays; :meth:`from_arrays` is the inverse."""
+        standards = self.standards
+        return {
+            "items": self.catalogue.index.to_numpy().astype(np.str_),
+            "facts": self.catalogue.facts,
+            "percentile": standards.priors.percentile,
+            "discount": standards.priors.discount,
+            "algorithm_mean": standards.algorithm.mean,
+            "algorithm_spread": standards.algorithm.spread,
+            "context_mean": standards.context.mean,
+            "context_spread": standards.context.spread,
+            "damping": standards.damping,
+        }
+
+    @classmethod
+    def from_arrays(
+        cls, stored: Mapping[str, Any], bases: Mapping[str, RankingBase], settings: RankingSettings, *, seed: int
+    ) -> Self:
+        """The task maker with these fitted bases, from the arrays of :meth:`arrays`.
+
+        Raises:
+            InputError: an array is missing, or breaks its rule, or a base has another number of items.
+        """
+        features, contexts = f"bases {len(RANKING_FEATURE_NAMES)}", f"{len(context_names(settings))}"
+        rules = {
+            "items": Stored("items", kind="text", unique=True),
+            "facts": Stored("items 3", low=0),
+            "percentile": Stored("bases", low=0, high=1),
+            "discount": Stored("bases", low=0, high=1),
+            "algorithm_mean": Stored(features),
+            "algorithm_spread": Stored(features, low=0),
+            "context_mean": Stored(contexts),
+            "context_spread": Stored(contexts, low=0),
+            "damping": Stored(low=1e-9),
+        }
+        check_stored("the facts of the catalogue", stored, rules, {"bases": len(bases)})
+        index = pd.Index(stored["items"].astype(object), dtype=object)
+        for name, base in bases.items():
+            if base.num_items != len(index):
+                raise InputError(f"the ranking base {name} has {base.num_items:,} items, the catalogue {len(index):,}")
+        standards = RankingStandards(
+            UserPriors(stored["percentile"], stored["discount"]),
+            Moments(stored["algorithm_mean"], stored["algorithm_spread"]),
+            Moments(stored["context_mean"], stored["context_spread"]),
+            float(stored["damping"]),
+        )
+        return cls(bases, Catalogue(index, stored["facts"]), standards, settings, seed)
 
     def users(self, histories: Sequence[tuple[np.ndarray, np.ndarray]]) -> Episodes:
         """The candidates of T users, as episodes without targets.

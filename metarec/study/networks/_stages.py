@@ -17,7 +17,7 @@ from optuna.trial import FrozenTrial
 from metarec.bases import applicable_bases
 from metarec.bases.ranking import RANKING_BASES, applicable_ranking_bases
 from metarec.episodes import DomainEpisodes, Episodes, TaskMaker, assign_roles, build_episodes
-from metarec.episodes.ranking import build_ranking_episodes
+from metarec.episodes.ranking import RankingEpisodes, RankingTaskMaker, build_ranking_episodes
 from metarec.evaluation.engine_check import check_engines
 from metarec.evaluation.insight import Insight, crowd_of, look_into
 from metarec.evaluation.metrics import METAREC, base_unit_predictions
@@ -25,7 +25,7 @@ from metarec.evaluation.segments import behaviour_of
 from metarec.fusion import Task
 from metarec.fusion.stackers import Stacker
 from metarec.meta import MetaLearner, NetworkConfig, NonFiniteLossError
-from metarec.model import FusedRecommender, Fusion, FusionConfig, fit_stacker, save_model
+from metarec.model import FusedRecommender, Fusion, FusionConfig, RankingRecommender, fit_stacker, save_model
 from metarec.model.contrasts import NO_INNER_LOOP, contrasts_of, without_inner_loop
 from metarec.model.mlflow_model import write_mlflow_model
 from metarec.ratings import Domain
@@ -196,36 +196,33 @@ class SearchedNetworks(Searched):
             keep,
         )
 
-    def _served(self, fusion: Fusion) -> tuple[Insight, Keep | None]:
+    def _served(self, fusion: Fusion) -> tuple[Insight, Keep]:
         """What the best network does for the target's test users, and how the fusion is kept."""
-        prepared = self.prepared
-        target = prepared.spec.target or ""
-        domain, episodes = prepared.domains[target], prepared.episodes[target]
-        if prepared.spec.task == "ranking":
-            crowd = crowd_of(domain, episodes.validation, episodes.test)
-            return Insight(behaviour_of(domain, episodes.test, crowd)), None
-        prepared.workspace.on_stage("fitting the bases that serve")
-        maker, fitted_on = self._serving()
-        insight = look_into(domain, episodes, self.networks[member_name(self.members[0])], maker)
-        return insight, partial(self._keep, maker, fitted_on, fusion.used())
-
-    def _serving(self) -> tuple[TaskMaker, frozenset[str]]:
-        """The bases that predicted for the test users, and the users on which they were fitted."""
         prepared, spec = self.prepared, self.prepared.spec
         target = spec.target or ""
-        standards = prepared.episodes[target].standards
-        assert standards is not None, "these episodes were made from ratings"
+        domain, episodes = prepared.domains[target], prepared.episodes[target]
+        prepared.workspace.on_stage("fitting the bases that serve")
         outside = assign_roles(prepared.domains, target, spec.episodes, spec.seed).held_out(None)
-        train = prepared.domains[target].without(outside)
-        maker = TaskMaker.fit(train, prepared.bases, standards, seed=spec.seed)
-        return maker, frozenset(train.ratings["user"].unique())
-
-    def _keep(self, maker: TaskMaker, fitted_on: frozenset[str], fusion: Fusion, folder: Path) -> str:
-        spec, domain = self.prepared.spec, self.prepared.domains[self.prepared.spec.target or ""]
+        # The bases that predicted for the test users.
+        train = domain.without(outside)
+        kept = fusion.used(), domain.name, domain.ratings, frozenset(train.ratings["user"].unique())
         max_history = LOOKS_BACK * max(spec.episodes.shots, 1)
-        recommender = FusedRecommender(maker, fusion, domain.name, domain.ratings, fitted_on, max_history)
-        bases = self.prepared.bases
-        save = partial(save_model, recommender, bases=bases, seed=spec.seed, items=domain.items)
+        if isinstance(episodes, RankingEpisodes):
+            lists = RankingTaskMaker.fit(
+                train, prepared.bases, episodes.ranking_standards, spec.ranking, seed=spec.seed
+            )
+            crowd = crowd_of(domain, episodes.validation, episodes.test)
+            insight = Insight(behaviour_of(domain, episodes.test, crowd))
+            return insight, partial(self._keep, RankingRecommender(lists, *kept, max_history))
+        assert episodes.standards is not None, "these episodes were made from ratings"
+        maker = TaskMaker.fit(train, prepared.bases, episodes.standards, seed=spec.seed)
+        insight = look_into(domain, episodes, self.networks[member_name(self.members[0])], maker)
+        return insight, partial(self._keep, FusedRecommender(maker, *kept, max_history))
+
+    def _keep(self, recommender: FusedRecommender | RankingRecommender, folder: Path) -> str:
+        prepared = self.prepared
+        items = prepared.domains[prepared.spec.target or ""].items
+        save = partial(save_model, recommender, bases=prepared.bases, seed=prepared.spec.seed, items=items)
         return write_mlflow_model(folder, recommender, save)
 
 
