@@ -1,7 +1,7 @@
 """The fusion, and the recommender that a study proposes: fitted bases with their fusion."""
 
 from metarec.model.files import load_model, save_model
-from metarec.model.fusion import AdaptedFusion, Fusion, FusionConfig, fit_stacker
+from metarec.model.fusion import AdaptedFusion, Fusion, FusionConfig, fit_stacker, outputs_of, stackers_of
 from metarec.model.recommender import FusedRecommender, UserModel
 
 __all__ = [
@@ -12,5 +12,7 @@ __all__ = [
     "UserModel",
     "fit_stacker",
     "load_model",
+    "outputs_of",
     "save_model",
+    "stackers_of",
 ]

@@ -3,6 +3,7 @@
 from metarec.episodes.ranking._build import RankingEpisodes, build_ranking_episodes
 from metarec.episodes.ranking._features import RANKING_CONTEXT_NAMES, RANKING_FEATURE_NAMES, RankingStandards
 from metarec.episodes.ranking._new_users import RankingTaskMaker
+from metarec.episodes.ranking._small_worlds import SmallRankingWorlds
 from metarec.episodes.ranking.settings import RankingSettings
 
 __all__ = [
@@ -12,5 +13,6 @@ __all__ = [
     "RankingSettings",
     "RankingStandards",
     "RankingTaskMaker",
+    "SmallRankingWorlds",
     "build_ranking_episodes",
 ]
