@@ -65,6 +65,12 @@ class SmallRankingWorlds:
             InputError: too few users, or the bases propose no relevant item to the few.
         """
         (world,), parts = self._drawn(1)
+        nothing = (
+            f'domain "{self.domain.name}": the bases propose none of the later items of its {self.count} target users, '
+            "so that there is nothing to learn from; give more target users"
+        )
+        if self.domain.restrict(world.users).ratings["item"].is_unique:
+            raise InputError(nothing)
         others = {user for user in world.predicted if self.roles[user] == "train"}
         folds = {user: fold for fold, part in enumerate(parts) for user in part.predicted}
         # The other train users are held out as validation users are, so that no fit and no statistic has them.
@@ -73,10 +79,7 @@ class SmallRankingWorlds:
         }
         made = self._built(UserRoles({**held_out, **dict.fromkeys(folds, "train")}, folds, len(parts)), world, shots)
         if not made.train.batch.query.targets.any():
-            raise InputError(
-                f'domain "{self.domain.name}": the bases propose none of the later items of its {self.count} target '
-                "users, so that there is nothing to learn from; give more target users"
-            )
+            raise InputError(nothing)
         is_other = torch.tensor([user in others for user in made.validation.users], dtype=torch.bool)
         validation = made.validation.select((~is_other).nonzero().squeeze(1))
         beyond = made.validation.select(is_other.nonzero().squeeze(1))
