@@ -12,7 +12,7 @@ from typing import Any
 from optuna.trial import FrozenTrial
 
 from metarec.bases import applicable_bases
-from metarec.bases.ranking import applicable_ranking_bases
+from metarec.bases.ranking import RANKING_BASES, applicable_ranking_bases
 from metarec.errors import InputError
 from metarec.evaluation.insight import Insight, crowd_of
 from metarec.evaluation.metrics import METAREC, base_unit_predictions
@@ -54,7 +54,9 @@ class TransferInput(StudyInput):
         each = [applicable(list(spec.bases), [domain]) for domain in domains.values()]
         names = [name for name in spec.bases if all(name in own for own in each)]
         for left_out in sorted(set(spec.bases) - set(names)):
-            logger.warning("the base %s is left out: not every domain has what it needs", left_out)
+            dated = is_ranking and RANKING_BASES.get(left_out).needs == "timestamps"
+            what = "timestamps" if dated else "item features"
+            logger.warning("the base %s is left out: not every domain has %s", left_out, what)
         if not names:
             raise InputError(
                 f"bases: none of {', '.join(spec.bases)} has something to learn from in every domain; add another"
