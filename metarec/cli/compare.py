@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from metarec.cli.command import check_json, cores, named_paths, resumable, run_command
-from metarec.errors import InputError, check_name
+from metarec.errors import InputError, check_name, shown
 
 __all__ = ["main"]
 
@@ -20,14 +20,17 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_mar
 
 ALL = "all"
 BOTH = "both"
-SIMULATED_TARGET = "movies"
 
 
 @app.command()
 def compare(
     data: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME=PATH", help="Ratings of a domain; may be repeated. Without: the simulated world."),
+        typer.Option(metavar="NAME=PATH", help="A domain's table; may be repeated. Without: a simulated world."),
+    ] = None,
+    task: Annotated[
+        str | None,
+        typer.Option(metavar="TASK", help="rating or ranking; by default ratings, or a ranking of events without any."),
     ] = None,
     target: Annotated[str | None, typer.Option(metavar="NAME", help="The domain with few train users.")] = None,
     shots: Annotated[str, typer.Option(metavar="N,N,…", help="Support ratings of each test user.")] = "0,1,2,5,10",
@@ -50,6 +53,10 @@ def compare(
         ),
     ] = None,
     name: Annotated[str | None, typer.Option(metavar="NAME", help="Continue the comparison of this name.")] = None,
+    assignments: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="A setting of lists, such as ranking.positive=4."),
+    ] = None,
     json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the rows here, too.")] = None,
 ) -> None:
     """Compare how source domains help a target domain with few train users.
@@ -67,41 +74,47 @@ def compare(
         # The server imports the workers' libraries while this process imports its own.
         start_server()
     paths = named_paths(data or [])
-    if target is None:
-        if paths:
-            raise InputError(f"--target must say which of the domains is the target: {', '.join(paths)}")
-        target = SIMULATED_TARGET
+    if target is None and paths:
+        raise InputError(f"--target must say which of the domains is the target: {', '.join(paths)}")
+    if task not in (None, "rating", "ranking"):
+        raise InputError(f'--task must be rating or ranking but got "{shown(task)}"; choose one of them')
     numbers = _numbers("--shots", shots), _numbers("--target-users", target_users)
     with importing():
         from datetime import datetime
 
         from metarec.cli.compare_tables import TerminalWatcher, show_comparison, show_where
         from metarec.cli.terminal import library_messages, terminal
+        from metarec.compare.data import SIMULATED_TARGETS, ranking_settings, simulated, task_of
         from metarec.compare.job import Job, run_comparison
         from metarec.compare.plan import ComparisonPlan
-        from metarec.ratings import read_domain, simulate_domains
+        from metarec.ratings import read_domain
         from metarec.report import ComparisonReporter
         from metarec.tracking import MlflowTracker, check_uri, sqlite_uri
-        from metarec.transfer import REGIMES, competitors
+        from metarec.transfer import REGIMES, TransferSettings, competitors
 
     name = f"compare-{datetime.now():%Y%m%d-%H%M%S}" if name is None else name
     check_name("--name", name)
     check_json(json_file, out)
     uri = tracking_uri or sqlite_uri(out / "mlflow.db")
     check_uri(uri)
-    plan = ComparisonPlan(
-        target,
-        competitors() if strategies.strip() == ALL else [part.strip() for part in strategies.split(",")],
-        *numbers,
-        seeds,
-        REGIMES if regime == BOTH else (regime,),  # type: ignore[arg-type]  # it checks them
-        link_users=link_users,
-    )
+    lists = ranking_settings(assignments or [])
     tracker = MlflowTracker(uri, out / "artifacts", spool=out / "spool")
     errors = terminal(errors=True)
     with library_messages(errors) as messages:
-        domains = {own: read_domain(path, own) for own, path in paths.items()} if paths else simulate_domains(seed=0)
-        with resumable("--name", name), TerminalWatcher(errors, messages, len(plan.strategies)) as watcher:
+        domains = {own: read_domain(path, own) for own, path in paths.items()} if paths else simulated(task)
+        wanted = task_of(task, domains, target)
+        plan = ComparisonPlan(
+            target or SIMULATED_TARGETS[wanted],
+            competitors(wanted) if strategies.strip() == ALL else [part.strip() for part in strategies.split(",")],
+            *numbers,
+            seeds,
+            REGIMES if regime == BOTH else (regime,),  # type: ignore[arg-type]  # it checks them
+            fusion=TransferSettings(task=wanted),
+            link_users=link_users,
+            ranking=lists,
+        )
+        watching = TerminalWatcher(errors, messages, len(plan.strategies), plan.measure)
+        with resumable("--name", name), watching as watcher:
             job = Job(out, name, tracker, ComparisonReporter(), jobs, watcher)
             comparison = run_comparison(plan, domains, job)
     if json_file is not None:

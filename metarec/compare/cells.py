@@ -11,9 +11,10 @@ from typing import Any
 import pandas as pd
 
 from metarec.bases import BASES
+from metarec.bases.ranking import RANKING_BASES
 from metarec.cells import Cell, CellResult
 from metarec.compare.plan import CellKey, ComparisonPlan, RoundKey
-from metarec.evaluation.metrics import Scores, prediction_rows, scores, squared_errors
+from metarec.evaluation.metrics import Scores
 from metarec.files import code_facts
 from metarec.fusion import NETWORKS
 from metarec.ratings import Domain
@@ -23,7 +24,7 @@ __all__ = ["StrategyResult", "cells_on_disk", "compute_cell", "plain"]
 
 _CODE = (
     *("ratings", "bases", "episodes", "fusion", "meta", "model", "transfer"),
-    *("evaluation/metrics.py", "compare/cells.py"),
+    *("evaluation/metrics.py", "evaluation/ranking.py", "evaluation/measures.py", "compare/cells.py"),
 )
 _LIBRARIES = ("lenskit", "lightgbm", "numpy", "scikit-learn", "scipy", "torch")
 
@@ -33,8 +34,9 @@ class StrategyResult:
     """The result of one cell.
 
     Attributes:
-        scores: over all query rows of the test users; RMSE and MAE in the target's own units.
-        users: [U] the test users. squared: [U] each one's sum of squared errors, in the square of these units.
+        scores: over all test users; RMSE and MAE over all their query rows, in the target's own units.
+        users: [U] the test users. sums: [U] what each one adds to the measure, see
+            :class:`~metarec.evaluation.measures.ByUser`.
         reasons: what the strategy chose and why, as JSON values.
         began: in seconds since 1970. seconds: of work; the first cell of a round includes what all its cells share.
     """
@@ -43,7 +45,7 @@ class StrategyResult:
     target: str
     scores: Scores
     users: Sequence[str]
-    squared: Sequence[float]
+    sums: Sequence[float]
     reasons: Mapping[str, Any]
     began: float
     seconds: float
@@ -54,7 +56,7 @@ class StrategyResult:
 
     def on_disk(self) -> CellResult:
         """The content of its files."""
-        users = pd.DataFrame({"user": self.users, "squared": self.squared})
+        users = pd.DataFrame({"user": self.users, "sums": self.sums})
         notes = {
             "target": self.target,
             "scores": dataclasses.asdict(self.scores),
@@ -67,7 +69,7 @@ class StrategyResult:
     def from_disk(cls, cell: CellKey, result: CellResult) -> StrategyResult:
         """The inverse of `on_disk`."""
         users, notes = result.frames["users"], result.notes
-        columns = users["user"].tolist(), users["squared"].tolist()
+        columns = users["user"].tolist(), users["sums"].tolist()
         own = Scores(**notes["scores"])
         return cls(cell, notes["target"], own, *columns, notes["reasons"], notes["began"], result.seconds)
 
@@ -79,6 +81,7 @@ def cells_on_disk(plan: ComparisonPlan, domains: Mapping[str, Domain]) -> dict[C
     not include how many seeds and which numbers of target users there are.
     """
     bases = plan.make_rounds(domains).bases
+    registry = RANKING_BASES if plan.fusion.task == "ranking" else BASES
     facts = {
         "domains": [[name, domain.fingerprint()] for name, domain in domains.items()],
         "target": plan.target,
@@ -86,8 +89,12 @@ def cells_on_disk(plan: ComparisonPlan, domains: Mapping[str, Domain]) -> dict[C
         "episodes": plan.episodes.model_dump(mode="json"),
         "bases": [[name, dict(options)] for name, options in bases.items()],
         "link_users": plan.link_users,
+        **({"ranking": plan.ranking.model_dump(mode="json")} if plan.fusion.task == "ranking" else {}),
         "fusion": plan.fusion.model_dump(mode="json"),
-        "plug-ins": [BASES.code_of(bases), NETWORKS.code_of([plan.fusion.network])],
+        "plug-ins": [
+            registry.code_of(bases),
+            NETWORKS.code_of([plan.fusion.network]),
+        ],
         **code_facts(_CODE, _LIBRARIES),
     }
     return {key: Cell(key.facts(), {**facts, "strategy": STRATEGIES.code_of([key.strategy])}) for key in plan.cells()}
@@ -98,11 +105,11 @@ def compute_cell(cell: CellKey, plan: ComparisonPlan, rounds: Callable[[RoundKey
     began, start = time.time(), time.perf_counter()
     given = rounds(cell.round)
     predicted = predict_round(cell.strategy, given, plan.fusion, cell.round.world.seed)
-    rows = prediction_rows(given.plain_test, {cell.strategy: predicted.predictions})
-    (own,) = scores(rows, given.scale.span).values()
-    squared = squared_errors(rows)[cell.strategy]
-    users, seconds = [str(user) for user in squared.index], time.perf_counter() - start
-    return StrategyResult(cell, plan.target, own, users, squared.tolist(), plain(predicted.reasons), began, seconds)
+    judged = plan.measure.judge(given.plain_test, {cell.strategy: predicted.predictions})
+    (own,) = judged.scores.values()
+    sums = judged.by_user.sums[cell.strategy]
+    users, seconds = [str(user) for user in sums.index], time.perf_counter() - start
+    return StrategyResult(cell, plan.target, own, users, sums.tolist(), plain(predicted.reasons), began, seconds)
 
 
 def plain(value: Any) -> Any:

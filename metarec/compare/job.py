@@ -20,10 +20,10 @@ from metarec.episodes import DomainEpisodes
 from metarec.errors import check_name
 from metarec.files import make_folders
 from metarec.importing import importing
-from metarec.ratings import Domain, rated_domains
+from metarec.ratings import Domain
 from metarec.threads import one_thread
 from metarec.tracking import NullTracker, Tracker
-from metarec.transfer import Round, TransferRounds, domain_similarity
+from metarec.transfer import Round, Rounds, domain_similarity
 
 __all__ = ["Job", "Watcher", "run_comparison"]
 
@@ -79,8 +79,8 @@ def run_comparison(plan: ComparisonPlan, domains: Mapping[str, Domain], job: Job
     Raises:
         InputError: the input is wrong.
     """
-    domains = rated_domains(domains)
     plan.check(domains)
+    domains = plan.make_rounds(domains).domains
     store, cells = CellStore(job.out / "artifacts" / job.name / "cells"), cells_on_disk(plan, domains)
     make_folders(job.out, store.folder, job.cache)
     job.watcher.on_begin(domains)
@@ -126,7 +126,7 @@ def run_comparison(plan: ComparisonPlan, domains: Mapping[str, Domain], job: Job
         comparison = Comparison(
             job.name,
             plan,
-            str(domains[plan.target].scale),
+            "" if domains[plan.target].scale is None else str(domains[plan.target].scale),
             results,
             lines(plan, results),
             added(plan, results),
@@ -179,7 +179,7 @@ class _Work:
 
     def __init__(self, plan: ComparisonPlan, domains: Mapping[str, Domain], cache: Path) -> None:
         self._plan, self._domains, self._cache = plan, domains, cache
-        self._makers: dict[World, TransferRounds] = {}
+        self._makers: dict[World, Rounds] = {}
         self._rounds: dict[RoundKey, Round] = {}
 
     def __call__(self, cell: Cell) -> CellResult:
@@ -197,6 +197,6 @@ class _Work:
         return self._rounds[key]
 
 
-def _round(plan: ComparisonPlan, maker: TransferRounds, key: RoundKey) -> Round:
+def _round(plan: ComparisonPlan, maker: Rounds, key: RoundKey) -> Round:
     regime, users, seed = key.world
     return maker.round(plan.target, shots=key.shots, target_users=users, regime=regime, number=seed)

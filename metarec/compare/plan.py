@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from metarec.episodes import EpisodeSettings
+from metarec.episodes.ranking import RankingSettings
 from metarec.errors import InputError, check_name
+from metarec.evaluation.measures import Measure, measure_of
 from metarec.ratings import Domain
 from metarec.registry import suggest
-from metarec.transfer import TransferRounds, TransferSettings, competitors
+from metarec.transfer import RankingRounds, Rounds, TransferRounds, TransferSettings, competitors
 from metarec.transfer.competitors import check_competitors
 from metarec.transfer.rounds import REGIMES, Regime
 
@@ -77,7 +79,8 @@ class ComparisonPlan:
         shots, target_users: numbers, each in increasing order and once.
         seeds: how many rounds of each kind, each with other target users. The first five test different users.
         regimes: what is scarce in the target.
-        fusion: how networks are made and trained. episodes: how episodes are cut; `shots` replaces its own number.
+        fusion: how networks are made and trained, and for which task. episodes: how episodes are cut; `shots` replaces
+            its own number. ranking: how lists are made.
         bases: name -> options; None takes all built-in ones that have something to learn from in every domain.
         link_users: whether users with the same id in several domains are one person, see :class:`TransferRounds`.
 
@@ -95,9 +98,12 @@ class ComparisonPlan:
     episodes: EpisodeSettings = field(default_factory=EpisodeSettings)
     bases: Mapping[str, Mapping[str, Any]] | None = None
     link_users: bool = False
+    ranking: RankingSettings = field(default_factory=RankingSettings)
 
     def __post_init__(self) -> None:
-        check_competitors(list(self.strategies))
+        check_competitors(list(self.strategies), self.fusion.task)
+        if self.link_users and self.fusion.task == "ranking":
+            raise InputError("--link-users converts ratings between domains, which lists do not have; leave it out")
         for regime in self.regimes:
             if regime not in REGIMES:
                 raise InputError(f'--regime: unknown regime "{regime}"; {suggest(regime, [*REGIMES, "both"])}')
@@ -117,6 +123,11 @@ class ComparisonPlan:
         object.__setattr__(self, "target_users", tuple(sorted(set(self.target_users))))
         object.__setattr__(self, "regimes", tuple(dict.fromkeys(self.regimes)))
 
+    @property
+    def measure(self) -> Measure:
+        """The measure of the task."""
+        return measure_of(self.fusion.task)
+
     def worlds(self) -> list[World]:
         """In the order of the work."""
         return [
@@ -131,8 +142,18 @@ class ComparisonPlan:
         rounds = [RoundKey(world, shots) for world in self.worlds() for shots in self.shots]
         return [CellKey(strategy, key) for key in rounds for strategy in self.strategies]
 
-    def make_rounds(self, domains: Mapping[str, Domain], cache: Path | None = None, jobs: int = 1) -> TransferRounds:
+    def make_rounds(self, domains: Mapping[str, Domain], cache: Path | None = None, jobs: int = 1) -> Rounds:
         """The maker of the rounds of one world. It keeps what it has made, so each world gets its own."""
+        if self.fusion.task == "ranking":
+            return RankingRounds(
+                domains,
+                self.shots,
+                self.episodes,
+                ranking=self.ranking,
+                bases=self.bases,
+                cache=cache,
+                jobs=jobs,
+            )
         return TransferRounds(
             domains,
             self.shots,
@@ -154,6 +175,12 @@ class ComparisonPlan:
             raise InputError(f'--target "{self.target}" is not one of the domains; {suggest(self.target, domains)}')
         if len(domains) < 2:
             raise InputError(f"--data must name a source beside the target {self.target}; add one")
+        only_events = [name for name, domain in domains.items() if domain.feedback == "implicit"]
+        if self.fusion.task == "rating" and only_events and self.target not in only_events:
+            raise InputError(
+                f'domain "{only_events[0]}" has only events, and a rated target needs sources with ratings; leave it '
+                "out, or use --task ranking, which reads ratings as events"
+            )
         rounds = self.make_rounds(domains)
         for regime, users, seed in self.worlds():
             try:

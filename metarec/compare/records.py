@@ -48,16 +48,16 @@ def plan_params(plan: ComparisonPlan, domains: Mapping[str, Domain]) -> dict[str
 
 
 def line_metrics(comparison: Comparison) -> dict[str, float]:
-    """The RMSE of each line of the table, and the gain of auto over stack, for the comparison's own run."""
+    """The first metric of each line of the table, and the gain of auto over stack, for the comparison's own run."""
     added = {
         f"{regime}/{users} users/auto_over_stack": gain.percent for (regime, users), gain in comparison.added.items()
     }
-    return {_metric(line): line.rmse for line in comparison.lines if line.shots is not None} | added
+    return {_metric(comparison, line): line.value for line in comparison.lines if line.shots is not None} | added
 
 
-def _metric(line: Line) -> str:
+def _metric(comparison: Comparison, line: Line) -> str:
     regime, users = line.setting
-    return f"{regime}/{users} users/{line.shots} shots/{line.strategy}/rmse"
+    return f"{regime}/{users} users/{line.shots} shots/{line.strategy}/{comparison.plan.measure.key}"
 
 
 def cell_record(key: str, result: StrategyResult) -> CellRecord:
@@ -69,7 +69,7 @@ def cell_record(key: str, result: StrategyResult) -> CellRecord:
         key,
         str(result.cell),
         {name: row[name] for name in names},
-        {name: row[name] for name in ("rmse", "mae", "unit_rmse", "n_users", "n_ratings")},
+        result.scores.to_json(),
         result.began,
         result.seconds,
         files,

@@ -12,6 +12,7 @@ import pandas as pd
 from metarec.compare.cells import StrategyResult
 from metarec.compare.plan import AUTO, SCRATCH, ComparisonPlan
 from metarec.evaluation.draws import DrawGain, gains_over_draws
+from metarec.evaluation.measures import Measure
 from metarec.model.contrasts import STACK
 from metarec.transfer.competitors import ORACLE
 from metarec.transfer.rounds import Regime
@@ -35,7 +36,7 @@ class Line(NamedTuple):
 
     Attributes:
         shots: None for all numbers of shots together, where only the gain has a meaning.
-        rmse, mae, unit_rmse: means over the draws, the first two in the target's own units.
+        values: metric -> mean over the draws. value: of the first metric, by which strategies are ranked.
         gain: over training from scratch; None for scratch itself.
         n_users: different test users of all draws.
     """
@@ -43,9 +44,8 @@ class Line(NamedTuple):
     setting: Setting
     strategy: str
     shots: int | None
-    rmse: float
-    mae: float
-    unit_rmse: float
+    values: Mapping[str, float]
+    value: float
     gain: DrawGain | None
     n_users: int
 
@@ -53,8 +53,8 @@ class Line(NamedTuple):
 def lines(plan: ComparisonPlan, results: Sequence[StrategyResult]) -> list[Line]:
     """The summary of all cells, in the order of the plan.
 
-    A gain compares the errors on the same rows. Each seed is a draw of users, and all rows of a test user in a draw, of
-    all numbers of shots, belong together, see :func:`~metarec.evaluation.draws.gains_over_draws`.
+    A gain compares the same rows of the same users. Each seed is a draw of users, and all rows of a test user in a
+    draw, of all numbers of shots, belong together, see :func:`~metarec.evaluation.draws.gains_over_draws`.
     """
     found = []
     for setting, own in _by_setting(plan, results).items():
@@ -69,7 +69,7 @@ def added(plan: ComparisonPlan, results: Sequence[StrategyResult]) -> dict[Setti
     if not {AUTO, STACK} <= set(plan.strategies):
         return {}
     return {
-        setting: gains_over_draws(_squared(own), [(AUTO, STACK)])[AUTO, STACK]
+        setting: gains_over_draws(_sums(own), [(AUTO, STACK)], measure=plan.measure)[AUTO, STACK]
         for setting, own in _by_setting(plan, results).items()
     }
 
@@ -87,36 +87,34 @@ def _by_setting(plan: ComparisonPlan, results: Sequence[StrategyResult]) -> dict
 def _lines_of(
     plan: ComparisonPlan, setting: Setting, shots: int | None, results: Sequence[StrategyResult]
 ) -> list[Line]:
-    squared = _squared(results)
+    sums = _sums(results)
     others = [strategy for strategy in plan.strategies if strategy != SCRATCH]
-    gains = gains_over_draws(squared, [(strategy, SCRATCH) for strategy in others])
-    n_users = squared.index.get_level_values("user").nunique()
+    gains = gains_over_draws(sums, [(strategy, SCRATCH) for strategy in others], measure=plan.measure)
+    n_users = sums.index.get_level_values("user").nunique()
     found = []
     for strategy in plan.strategies:
         scores = [one.scores for one in results if one.cell.strategy == strategy]
-        rmse, mae, unit_rmse = np.mean(
-            [[own.values[name] for name in ("rmse", "mae", "unit_rmse")] for own in scores], axis=0
-        ).tolist()
+        values = {name: float(np.mean([own.values[name] for own in scores])) for name in scores[0].values}
         gain = gains.get((strategy, SCRATCH))
-        found.append(Line(setting, strategy, shots, rmse, mae, unit_rmse, gain, n_users))
+        found.append(Line(setting, strategy, shots, values, values[plan.measure.key], gain, n_users))
     return found
 
 
-def _squared(results: Sequence[StrategyResult]) -> pd.DataFrame:
-    """Sums of squared errors: a row for each draw and test user, a column for each strategy."""
+def _sums(results: Sequence[StrategyResult]) -> pd.DataFrame:
+    """What users add to the measure: a row for each draw and test user, a column for each strategy."""
     parts = [
         pd.DataFrame(
-            {"draw": one.cell.round.world.seed, "user": one.users, "strategy": one.cell.strategy, "sum": one.squared}
+            {"draw": one.cell.round.world.seed, "user": one.users, "strategy": one.cell.strategy, "sum": one.sums}
         )
         for one in results
     ]
     return pd.concat(parts).pivot_table(index=["draw", "user"], columns="strategy", values="sum", aggfunc="sum")
 
 
-def best_of(some: Sequence[Line]) -> str | None:
-    """The strategy with the lowest RMSE; the oracle, which has data that the others lack, does not count."""
+def best_of(some: Sequence[Line], measure: Measure) -> str | None:
+    """The best strategy by the first metric; the oracle, which has data that the others lack, does not count."""
     able = [line for line in some if line.strategy != ORACLE]
-    return min(able, key=lambda line: line.rmse).strategy if able else None
+    return min(able, key=lambda line: measure.cost(line.value)).strategy if able else None
 
 
 @dataclass(frozen=True)
@@ -124,7 +122,7 @@ class Comparison:
     """A finished comparison.
 
     Attributes:
-        scale: of the target. results: every cell, in the order of the plan.
+        scale: of the target, empty where it has none. results: every cell, in the order of the plan.
         added: setting -> the gain of auto over stack, see :func:`added`.
         similarity: domain -> domain -> similarity in [0, 1], without any test user of the first round.
         experiment_id, run_id: of the parent run, where there is one.
@@ -175,4 +173,5 @@ class Comparison:
             for setting, gain in self.added.items()
         ]
         rows = [result.row() for result in self.results]
-        return {"name": self.name, "rows": rows, "gains": gains, "auto_over_stack": added}
+        measure = {"metric": self.plan.measure.key, "direction": self.plan.measure.direction}
+        return {"name": self.name, **measure, "rows": rows, "gains": gains, "auto_over_stack": added}

@@ -2,6 +2,7 @@
 
 from metarec.episodes._assemble import DomainEpisodes, PredictedTasks
 from metarec.episodes._episodes import EpisodeBatch, Episodes, FusionInputs
+from metarec.episodes._few_users import able_users, draw_train_users
 from metarec.episodes._predictions import QueryScores
 from metarec.episodes._split import MIN_USERS, Role, UserRoles, assign_roles, eligible_users, fold_roles, too_few
 from metarec.episodes._standards import Standards
@@ -11,10 +12,8 @@ from metarec.episodes.builders import (
     NewUsers,
     SmallWorld,
     TaskMaker,
-    able_users,
     build_episodes,
     cross_validate,
-    draw_train_users,
     shared_folds,
     small_worlds,
     validation_predictions,

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import t, ttest_1samp
 
+from metarec.evaluation.measures import RATING, Measure
 from metarec.evaluation.metrics import RESAMPLES
 
 __all__ = ["LEVEL", "DrawGain", "gains_over_draws", "verdict"]
@@ -24,7 +25,7 @@ _ZERO = 1e-9
 
 
 class DrawGain(NamedTuple):
-    """How much lower one model's RMSE is than another's, in percent.
+    """How much better one model's first metric is than another's, in percent.
 
     Attributes:
         percent: over all rows of all draws.
@@ -60,7 +61,7 @@ class DrawGain(NamedTuple):
 
 
 def gains_over_draws(
-    squared: pd.DataFrame, pairs: Iterable[tuple[str, str]], *, seed: int = 0
+    sums: pd.DataFrame, pairs: Iterable[tuple[str, str]], *, measure: Measure = RATING, seed: int = 0
 ) -> dict[tuple[str, str], DrawGain]:
     """The gain of the first model of each pair over the second one.
 
@@ -71,22 +72,23 @@ def gains_over_draws(
     test user occurs in several draws.
 
     Args:
-        squared: sums of squared errors: a row for each test user of each draw, a column for each model. The first level
+        sums: what each test user of each draw adds to the measure, a row each, a column for each model. The first level
             of the index names the draw.
+        measure: of the task; by default the sums are squared errors, and the gain is in RMSE.
         seed: of the bootstrap.
     """
-    draws = [own.to_numpy() for _, own in squared.groupby(level=0, sort=False)]
-    places = {str(name): place for place, name in enumerate(squared.columns)}
-    sums = np.stack([own.sum(0) for own in draws])
+    draws = [own.to_numpy() for _, own in sums.groupby(level=0, sort=False)]
+    places = {str(name): place for place, name in enumerate(sums.columns)}
+    totals = np.stack([own.sum(0) for own in draws])
     resampled = _resampled(draws, seed) if len(draws) > 1 else None
     found = {}
     for ours, theirs in pairs:
         a, b = places[ours], places[theirs]
-        by_draw = _percent(sums[:, a], sums[:, b])
-        whole = float(_percent(sums[:, a].sum(), sums[:, b].sum()))
+        by_draw = measure.percent(totals[:, a], totals[:, b])
+        whole = float(measure.percent(totals[:, a].sum(), totals[:, b].sum()))
         low = high = p = None
         if resampled is not None:
-            wide = _quantile(len(draws)) * float(_percent(resampled[:, a], resampled[:, b]).std(ddof=1))
+            wide = _quantile(len(draws)) * float(measure.percent(resampled[:, a], resampled[:, b]).std(ddof=1))
             low, high, p = whole - wide, whole + wide, _paired_p(by_draw)
         found[ours, theirs] = DrawGain(whole, low, high, p, tuple(by_draw.tolist()))
     return found
@@ -105,7 +107,7 @@ def verdict(gain: DrawGain, corrected: float | None) -> str:
 
 
 def _resampled(draws: list[np.ndarray], seed: int) -> np.ndarray:
-    """[R, models] sums of squared errors over resampled draws and, within each, resampled users."""
+    """[R, models] totals over resampled draws and, within each, resampled users."""
     rng = np.random.default_rng(seed)
     times = rng.multinomial(len(draws), np.full(len(draws), 1 / len(draws)), size=RESAMPLES)
     return sum(
@@ -127,7 +129,3 @@ def _paired_p(by_draw: np.ndarray) -> float:
     if np.ptp(by_draw) < _ZERO:
         return 1.0 if abs(by_draw[0]) < _ZERO else 0.0
     return float(ttest_1samp(by_draw, 0.0).pvalue)
-
-
-def _percent(ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
-    return 100 * (1 - np.sqrt(ours / np.maximum(theirs, 1e-300)))

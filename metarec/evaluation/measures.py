@@ -22,6 +22,7 @@ from metarec.evaluation.metrics import (
 )
 from metarec.evaluation.ranking import NDCG, RANKING_METRICS, paired_ndcg_gains, ranking_rows
 from metarec.fusion import Task
+from metarec.fusion.ranks import RelevantRanks, ndcg
 
 __all__ = ["LISTED", "RANKING", "RATING", "ByUser", "Judged", "Measure", "measure_of"]
 
@@ -109,6 +110,39 @@ class Measure(ABC):
         """The first metric of some users, from the total of their sums and the number of their rows."""
 
     @abstractmethod
+    def user_sums(self, episodes: Episodes, predictions: np.ndarray) -> np.ndarray:
+        """[T] what each user adds to the measure, of predictions [T, N] on the unit scale: as in :class:`ByUser`."""
+
+    @abstractmethod
+    def unit_value(self, episodes: Episodes, predictions: np.ndarray) -> float:
+        """The first metric of predictions [T, N] on the unit scale."""
+
+    @abstractmethod
+    def user_gains(self, before: np.ndarray, after: np.ndarray) -> np.ndarray:
+        """[U] each user's part in a gain; their mean is the share that is gained of the sums before.
+
+        Args:
+            before, after: [U] what each user adds to the measure without and with a change.
+
+        >>> RATING.user_gains(np.array([2.0, 2.0]), np.array([1.0, 2.0])).tolist()
+        [0.5, 0.0]
+        >>> RANKING.user_gains(np.array([0.2, 0.2]), np.array([0.3, 0.2])).round(6).tolist()
+        [0.5, 0.0]
+        """
+
+    @abstractmethod
+    def gain_percent(self, share: float) -> float:
+        """A gain as a share of the sums, see :meth:`user_gains`, in percent of the first metric.
+
+        >>> round(RATING.gain_percent(0.19), 6), round(RANKING.gain_percent(0.19), 6)
+        (10.0, 19.0)
+        """
+
+    @abstractmethod
+    def percent(self, ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
+        """[...] the gain in percent of the first metric, from the totals of two models' sums."""
+
+    @abstractmethod
     def paired_gains(self, ours: np.ndarray, theirs: pd.DataFrame, *, seed: int) -> dict[str, Gain]:
         """The gain over each column of `theirs` in percent of the first metric, with a paired bootstrap over users.
 
@@ -190,6 +224,26 @@ class _RatingMeasure(Measure):
     def value(self, total: float, rows: int) -> float:
         return float(np.sqrt(total / rows))
 
+    def user_sums(self, episodes: Episodes, predictions: np.ndarray) -> np.ndarray:
+        query = episodes.batch.query
+        errors = np.where(query.mask.numpy(), predictions - query.targets.numpy(), 0.0)
+        sums: np.ndarray = np.square(errors).sum(1)
+        return sums
+
+    def unit_value(self, episodes: Episodes, predictions: np.ndarray) -> float:
+        rows = int(episodes.batch.query.mask.sum())
+        return self.value(float(self.user_sums(episodes, predictions).sum()), rows)
+
+    def user_gains(self, before: np.ndarray, after: np.ndarray) -> np.ndarray:
+        difference: np.ndarray = (before - after) / max(float(before.mean()), 1e-12)
+        return difference
+
+    def gain_percent(self, share: float) -> float:
+        return round(100 * (1 - (1 - min(share, 1.0)) ** 0.5), 9)
+
+    def percent(self, ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
+        return 100 * (1 - np.sqrt(ours / np.maximum(theirs, 1e-300)))
+
     def paired_gains(self, ours: np.ndarray, theirs: pd.DataFrame, *, seed: int) -> dict[str, Gain]:
         return paired_gains(ours, theirs, seed=seed)
 
@@ -245,6 +299,26 @@ class _RankingMeasure(Measure):
 
     def value(self, total: float, rows: int) -> float:
         return float(total / rows)
+
+    def user_sums(self, episodes: Episodes, predictions: np.ndarray) -> np.ndarray:
+        query = episodes.batch.query
+        assert episodes.relevant is not None
+        return ndcg(RelevantRanks.of(predictions, query.targets.numpy(), query.mask.numpy(), episodes.relevant))
+
+    def unit_value(self, episodes: Episodes, predictions: np.ndarray) -> float:
+        return float(self.user_sums(episodes, predictions).mean())
+
+    def user_gains(self, before: np.ndarray, after: np.ndarray) -> np.ndarray:
+        difference: np.ndarray = (after - before) / max(float(before.mean()), 1e-12)
+        return difference
+
+    def gain_percent(self, share: float) -> float:
+        return round(100 * share, 9)
+
+    def percent(self, ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
+        # There is no gain in percent over 0, and it counts as none.
+        before = np.asarray(theirs, dtype=float)
+        return 100 * np.divide(ours - before, before, out=np.zeros_like(before), where=before > 0)
 
     def paired_gains(self, ours: np.ndarray, theirs: pd.DataFrame, *, seed: int) -> dict[str, Gain]:
         return paired_ndcg_gains(ours, theirs, seed=seed)

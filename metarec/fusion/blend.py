@@ -60,7 +60,13 @@ def convex_weights(predictions: np.ndarray, targets: np.ndarray, *, pull: float 
 
 
 def bagged_greedy_weights(
-    scores: np.ndarray, value: Callable[[np.ndarray], np.ndarray], *, steps: int, bags: int, seed: int
+    scores: np.ndarray,
+    value: Callable[[np.ndarray], np.ndarray],
+    *,
+    steps: int,
+    bags: int,
+    seed: int,
+    shares: np.ndarray | None = None,
 ) -> np.ndarray:
     """[M] weights >= 0 with sum 1: the mean of greedy selections on bootstrap samples of users.
 
@@ -70,9 +76,11 @@ def bagged_greedy_weights(
     Args:
         scores: [M, T, ...] of M models on one scale. value: maps a sum of scores [T, ...] to the value of each user
             [T]. steps: the most steps of a selection. bags: bootstrap samples. seed: of their draw.
+        shares: [T] the chance of each user in a draw; by default all have the same.
     """
     users = scores.shape[1]
-    draws = np.random.default_rng(seed).multinomial(users, np.full(users, 1 / users), size=bags)
+    shares = np.full(users, 1 / users) if shares is None else shares
+    draws = np.random.default_rng(seed).multinomial(users, shares, size=bags)
     selected = [
         greedy_path(scores, lambda total, draw=draw: float(draw @ value(total)), steps, early_end=True)[-1]  # type: ignore[misc]
         for draw in draws

@@ -3,7 +3,7 @@
 from metarec.meta._base import AdaptedNetwork, MetaLearner
 from metarec.meta.engines import ENGINES, make_engine
 from metarec.meta.maml import BatchedMAML
-from metarec.meta.network_config import NetworkConfig, OnEpoch, Shape, TrainedNetwork
+from metarec.meta.network_config import NetworkConfig, OnEpoch, Shape, TrainedNetwork, judge_of
 from metarec.meta.trainer import RMSE, Judge, MetaLearningTrainer, NonFiniteLossError, clipped_step, make_adam
 
 __all__ = [
@@ -20,6 +20,7 @@ __all__ = [
     "Shape",
     "TrainedNetwork",
     "clipped_step",
+    "judge_of",
     "make_adam",
     "make_engine",
 ]

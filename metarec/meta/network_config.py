@@ -10,13 +10,14 @@ import torch
 from pydantic import Field
 
 from metarec.config import Config
-from metarec.episodes import EpisodeBatch
+from metarec.episodes import EpisodeBatch, Episodes
 from metarec.fusion import NETWORKS, FusionNetwork
+from metarec.fusion.ranks import RankingJudge
 from metarec.meta._base import Adapted, MetaLearner
 from metarec.meta.engines import make_engine
 from metarec.meta.trainer import RMSE, Judge, MetaLearningTrainer
 
-__all__ = ["NetworkConfig", "OnEpoch", "Shape", "TrainedNetwork"]
+__all__ = ["NetworkConfig", "OnEpoch", "Shape", "TrainedNetwork", "judge_of"]
 
 OnEpoch = Callable[[MetaLearner, int, Mapping[str, float]], None]
 """Called with the learner, the epoch from 0, and its metrics."""
@@ -127,3 +128,9 @@ class NetworkConfig(Config):
             on_epoch=None if on_epoch is None else partial(on_epoch, learner),
         )
         return TrainedNetwork(learner, trainer.training_history, best)
+
+
+def judge_of(validation: Sequence[Episodes]) -> Judge:
+    """The error by which training stops on these users: the RMSE, in ranking 1 - nDCG@10."""
+    relevant = [one.relevant for one in validation if one.relevant is not None]
+    return RankingJudge(relevant) if relevant else RMSE

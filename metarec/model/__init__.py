@@ -2,7 +2,7 @@
 
 from metarec.model._kept import KeptRecommender
 from metarec.model.files import load_model, save_model
-from metarec.model.fusion import AdaptedFusion, Fusion, FusionConfig, fit_stacker
+from metarec.model.fusion import AdaptedFusion, Fusion, FusionConfig, fit_stacker, outputs_of, stackers_of
 from metarec.model.ranking_recommender import Events, RankingRecommender, RankingUserModel
 from metarec.model.recommender import FusedRecommender, UserModel
 
@@ -18,5 +18,7 @@ __all__ = [
     "UserModel",
     "fit_stacker",
     "load_model",
+    "outputs_of",
     "save_model",
+    "stackers_of",
 ]

@@ -19,10 +19,10 @@ from metarec.errors import InputError, check_name, shown
 from metarec.fusion.rankers import RANKERS, Ranker
 from metarec.fusion.ranks import RelevantRanks, ndcg, standard_scores
 from metarec.fusion.stackers import STACKERS, Stacker
-from metarec.meta import AdaptedNetwork, MetaLearner, NetworkConfig, Shape
+from metarec.meta import AdaptedNetwork, MetaLearner, NetworkConfig, Shape, judge_of
 from metarec.registry import Registry
 
-__all__ = ["AdaptedFusion", "Fusion", "FusionConfig", "Stacked", "fit_stacker", "stackers_of"]
+__all__ = ["AdaptedFusion", "Fusion", "FusionConfig", "Stacked", "fit_stacker", "outputs_of", "stackers_of"]
 
 Task = Literal["rating", "ranking"]
 
@@ -130,8 +130,11 @@ class Fusion:
         self._check_task(*train, *validation)
         self._shape = Shape.of(train[0].batch)
         batches = [one.batch for one in train], [one.batch for one in validation]
+        judge = judge_of(validation)
         self.networks = {
-            name: networks[name] if networks and name in networks else config.fit(*batches, seed=self.seed).learner
+            name: networks[name]
+            if networks and name in networks
+            else config.fit(*batches, seed=self.seed, judge=judge).learner
             for name, config in self.config.networks.items()
         }
         together = [one[0] if len(one) == 1 else Episodes.joined(one) for one in (train, validation)]
@@ -244,10 +247,9 @@ class Fusion:
         self._check_task(episodes)
         query = episodes.batch.query
         stacked = {name: stacker.predict(episodes) for name, stacker in stackers.items()}
+        scores = {name: outputs_of(network, query, self.config.task) for name, network in networks.items()} | stacked
         if self.config.task == "rating":
-            return {name: _array(network.predict(query)) for name, network in networks.items()} | stacked
-        # Scores of a list have no bounds, and clipped ones would be equal.
-        scores = {name: _array(network.fuse(query).prediction) for name, network in networks.items()} | stacked
+            return scores
         return {name: standard_scores(own, query.mask.numpy()) for name, own in scores.items()}
 
     def _weigh(self, validation: Episodes) -> dict[str, float]:
@@ -308,6 +310,12 @@ def _learner(whose: str, config: NetworkConfig, shape: Shape, seed: int, arrays:
 def fit_stacker(name: str, train: Episodes, validation: Episodes, *, seed: int) -> Any:
     """The stacker of this name, in ranking the ranker, fitted on train users and tuned on validation users."""
     return stackers_of(train.task).get(name)().fit(train, validation, seed=seed)
+
+
+def outputs_of(network: AdaptedNetwork, query: FusionInputs, task: Task) -> np.ndarray:
+    """[T, N] the predictions of an adapted network, in [0, 1] for ratings."""
+    # Scores of a list have no bounds, and clipped ones would be equal.
+    return _array(network.predict(query) if task == "rating" else network.fuse(query).prediction)
 
 
 def _ndcg_of(scores: np.ndarray, *, targets: np.ndarray, mask: np.ndarray, relevant: np.ndarray) -> np.ndarray:

@@ -13,6 +13,7 @@ from metarec.compare.cells import StrategyResult
 from metarec.compare.plan import AUTO, ComparisonPlan
 from metarec.compare.records import Reporter
 from metarec.compare.summary import Comparison, Line, Setting, best_of
+from metarec.evaluation.measures import Measure
 from metarec.model.contrasts import STACK
 from metarec.ratings import Domain
 from metarec.tracking import ComparisonRun, Markdown, markdown_table, markdown_text
@@ -28,9 +29,11 @@ class ComparisonReporter(Reporter):
         import_module("metarec.report.figures.comparison")
 
     def description(self, plan: ComparisonPlan, domains: Mapping[str, Domain], name: str) -> str:
+        rows = "events" if plan.fusion.task == "ranking" else "ratings"
+        scales = {key: "" if d.scale is None else str(d.scale) for key, d in domains.items()}
         data = markdown_table(
-            ["domain", "users", "items", "ratings", "scale"],
-            [[key, d.num_users, d.num_items, len(d.ratings), str(d.scale)] for key, d in domains.items()],
+            ["domain", "users", "items", rows, "scale"],
+            [[key, d.num_users, d.num_items, len(d.ratings), scales[key]] for key, d in domains.items()],
         )
         sources = ", ".join(markdown_text(name) for name in domains if name != plan.target)
         return (
@@ -55,18 +58,20 @@ class ComparisonReporter(Reporter):
             if chosen:
                 whole = [{**result.row(), "reasons": result.reasons} for result in chosen]
                 (folder / "auto.json").write_text(json.dumps(whole, indent=2) + "\n", encoding="utf-8")
-                (folder / "auto.md").write_text(chosen_markdown(chosen), encoding="utf-8")
+                (folder / "auto.md").write_text(chosen_markdown(chosen, comparison.plan.measure), encoding="utf-8")
 
 
 def explanation(comparison: Comparison) -> str:
     """The text above the tables: what the numbers are, and what the sources' models add."""
     plan = comparison.plan
     draws = f"{plan.seeds} draws of users" if plan.seeds > 1 else "one draw of users, so there are no intervals"
+    scale = f" ({comparison.scale})" if comparison.scale else ""
     parts = [
-        f"RMSE on {markdown_text(plan.target)} ({comparison.scale}), mean over {draws}; the best of each column has a "
-        "star. In brackets: the gain over scratch, in percent, and its 95 % interval over draws of users and, within "
-        "each draw, over its test users; bold where the interval is above 0. Scratch, and the baselines in the last "
-        f"rows, learn from the target's few users alone. {STACK} is the mixture of {AUTO} without the sources' models.",
+        f"{plan.measure.label} on {markdown_text(plan.target)}{scale}, mean over {draws}; the best of each column "
+        "has a star. In brackets: the gain over scratch, in percent, and its 95 % interval over draws of users and, "
+        "within each draw, over its test users; bold where the interval is above 0. Scratch, and the baselines in the "
+        f"last rows, learn from the target's few users alone. {STACK} is the mixture of {AUTO} without the sources' "
+        "models.",
         *comparison.sentences(),
     ]
     if ORACLE in plan.strategies:
@@ -82,7 +87,7 @@ def table_markdown(comparison: Comparison) -> str:
 def _setting_table(comparison: Comparison, setting: Setting) -> str:
     plan = comparison.plan
     columns = [comparison.lines_of(setting, shots) for shots in plan.shots]
-    best = [best_of(column) for column in columns]
+    best = [best_of(column, plan.measure) for column in columns]
     together = comparison.lines_of(setting, None)
     rows = []
     for place, strategy in enumerate(plan.strategies):
@@ -93,8 +98,8 @@ def _setting_table(comparison: Comparison, setting: Setting) -> str:
 
 
 def _cell(line: Line, *, marked: bool) -> Markdown:
-    rmse = f"{line.rmse:.4f}\\*" if marked else f"{line.rmse:.4f}"
-    return Markdown(f"{rmse} ({_gain(line)})" if line.gain is not None else rmse)
+    value = f"{line.value:.4f}\\*" if marked else f"{line.value:.4f}"
+    return Markdown(f"{value} ({_gain(line)})" if line.gain is not None else value)
 
 
 def _gain(line: Line) -> Markdown:
@@ -107,21 +112,21 @@ def table_csv(lines: Sequence[Line]) -> str:
     """One row for each strategy, setting and number of shots; an empty number stands for all shots together."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    metrics = ("rmse", "mae", "unit_rmse")
+    metrics = list(lines[0].values)
     gains = ("gain_percent", "low", "high", "p")
     writer.writerow(["regime", "target_users", "shots", "strategy", *metrics, *gains, "n_users"])
     for line in lines:
         gain = line.gain[:4] if line.gain is not None else [""] * 4
-        values = [getattr(line, name) for name in metrics]
+        values = [line.values[name] for name in metrics]
         writer.writerow([*line.setting, line.shots, line.strategy, *values, *gain, line.n_users])
     return text.getvalue()
 
 
-def chosen_markdown(chosen: Sequence[StrategyResult]) -> str:
+def chosen_markdown(chosen: Sequence[StrategyResult], measure: Measure) -> str:
     """The choices of a strategy in each round, with its reasons as nested lists."""
     parts = [f"# Choices of {AUTO}, with reasons\n"]
     for result in chosen:
-        parts.append(f"## {result.cell.round}: RMSE {result.scores.rmse:.4f}\n")
+        parts.append(f"## {result.cell.round}: {measure.label} {result.scores.values[measure.key]:.4f}\n")
         parts += _bullets(result.reasons, 0) or ["It gives no reasons."]
         parts.append("")
     return "\n".join(parts)

@@ -214,8 +214,6 @@ class StudySpec(_Part):
                 (make_ranking_base if task == "ranking" else make_base)(name, **options)
 
     def _check_ranking(self) -> None:
-        if self.transfer is not None:
-            raise InputError("a study of transfer strategies needs task: rating but got ranking; remove one of them")
         if self.pruner == "wilcoxon":
             raise InputError(
                 "pruner: wilcoxon compares the errors of ratings but the task is ranking; "
@@ -436,7 +434,7 @@ def _check_models(ours: Sequence[str], baselines: Sequence[str], bases: Sequence
 
 def _parameters(fusion: FusionSpec, transfer: TransferSpec | None, task: Task | None) -> dict[str, Parameter]:
     if transfer is not None:
-        return transfer.parameters_of(fusion.networks)
+        return transfer.parameters_of(fusion.networks, task or "rating")
     return parameters_of(fusion.networks, task or "rating")
 
 

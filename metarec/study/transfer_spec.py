@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from metarec.fusion import Choice, Parameter
+from metarec.fusion import Choice, Parameter, Task
 from metarec.search import NETWORK, named_parameters, parameters_of
 from metarec.transfer import STRATEGIES, TransferSettings
 
@@ -44,24 +44,24 @@ class TransferSpec(BaseModel):
                 raise ValueError(f'strategy "{name}" is named twice')
         return value
 
-    def parameters_of(self, networks: Sequence[str]) -> dict[str, Parameter]:
+    def parameters_of(self, networks: Sequence[str], task: Task) -> dict[str, Parameter]:
         """The strategy and the searched parameters of the fusion networks.
 
         Defaults are those of :class:`~metarec.transfer.TransferSettings`, so that trial 0 equals a comparison's cell
         except for the loss: a study searches the weights of its terms, a comparison has none.
         """
-        usual = TransferSettings()
+        usual = TransferSettings(task=task)
         defaults = usual.model_dump()
         # The name of the network itself is not the default of the parameter that chooses one.
         del defaults[NETWORK], defaults["loss"]
         if usual.network in networks:
-            names = named_parameters(networks)[usual.network]
+            names = named_parameters(networks, task)[usual.network]
             defaults |= {names[option]: value for option, value in usual.options.items() if option in names}
         first = SAFE if SAFE in self.strategies else self.strategies[0]
         return {
             STRATEGY: Parameter(first, Choice(choices=list(self.strategies)), "how other domains help the target"),
             **{
                 name: parameter._replace(default=defaults.get(name, parameter.default))
-                for name, parameter in parameters_of(networks).items()
+                for name, parameter in parameters_of(networks, task).items()
             },
         }

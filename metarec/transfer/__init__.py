@@ -8,7 +8,7 @@ from metarec.transfer.competitors import (
     controls,
     predict_round,
 )
-from metarec.transfer.rounds import REGIMES, Regime, Round, TransferRounds
+from metarec.transfer.rounds import REGIMES, RankingRounds, Regime, Round, Rounds, TransferRounds
 from metarec.transfer.rows import (
     AlignedModel,
     CrossDomainMetaLearner,
@@ -30,9 +30,11 @@ __all__ = [
     "FeatureAligner",
     "PrototypeBasedModel",
     "Prototypes",
+    "RankingRounds",
     "Regime",
     "Round",
     "RoundPrediction",
+    "Rounds",
     "Similarity",
     "Sources",
     "TransferRounds",

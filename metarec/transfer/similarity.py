@@ -17,6 +17,8 @@ from torch.nn.functional import cosine_similarity
 
 from metarec.episodes import DomainEpisodes, Episodes
 from metarec.errors import InputError
+from metarec.evaluation.measures import RANKING
+from metarec.evaluation.metrics import base_unit_predictions
 from metarec.meta import MetaLearner
 from metarec.ratings import Domain
 from metarec.transfer.strategies.gradient_based import gradient_of
@@ -33,10 +35,10 @@ class Similarity:
 
     Attributes:
         score: in [0, 1], the mean of the parts; 1 for a domain with itself.
-        parts: name -> similarity in one aspect, where it could be computed: ``ratings``, their distributions;
-            ``base_errors``, the ranking of the bases by error; ``error_correlations``, the correlations of the bases'
-            errors; ``features``, their means and spreads; ``gradients``, the direction of one meta-learning step;
-            ``users``, the share of common users.
+        parts: name -> similarity in one aspect, where it could be computed: ``ratings``, their distributions, in
+            ranking those of what is relevant; ``base_errors``, the ranking of the bases by error;
+            ``error_correlations``, the correlations of the bases' errors; ``features``, their means and spreads;
+            ``gradients``, the direction of one meta-learning step; ``users``, the share of common users.
     """
 
     score: float
@@ -113,14 +115,22 @@ def _error_similarities(a: Episodes, b: Episodes) -> dict[str, float]:
     if len(shared) < 2:
         return {}
     errors = [_base_errors(side, shared) for side in (a, b)]
-    parts = {"base_errors": _rank_similarity(*(np.sqrt(np.square(own).mean(0)) for own in errors))}
+    parts = {"base_errors": _rank_similarity(*(np.square(own).mean(0) for own in errors))}
     correlations = [_correlations(own) for own in errors]
     apart = np.abs(correlations[0] - correlations[1])[np.triu_indices(len(shared), 1)]
     return parts | {"error_correlations": float(1 - apart.mean() / 2)}
 
 
 def _base_errors(episodes: Episodes, names: Sequence[str]) -> np.ndarray:
-    """[rows, bases] errors on the unit scale, of the fallback where a base has no prediction."""
+    """[rows, bases] errors on the unit scale, of the fallback where a base has no prediction.
+
+    In ranking, [users, bases] errors of lists: the square root of 1 - nDCG@10.
+    """
+    if episodes.task == "ranking":
+        lists = base_unit_predictions(episodes)
+        values = np.stack([RANKING.user_sums(episodes, lists[name]) for name in names], axis=1)
+        # Sums of discounts may be above the ideal one by rounding.
+        return np.sqrt(np.maximum(1 - values, 0.0))
     query = episodes.batch.query
     places = [episodes.base_names.index(name) for name in names]
     own = query.predictions[..., places]

@@ -73,7 +73,7 @@ def test_a_row_follows_from_the_predictions_of_its_round(finished, domains, tiny
     assert row["rmse"] == pytest.approx(np.sqrt(np.mean(errors**2)))
     assert row["mae"] == pytest.approx(np.mean(np.abs(errors)))
     assert (row["n_users"], row["n_ratings"]) == (len(given.plain_test), mask.sum())
-    assert dict(zip(result.users, result.squared, strict=True)) == pytest.approx(
+    assert dict(zip(result.users, result.sums, strict=True)) == pytest.approx(
         {
             user: np.sum((0.5 + 4.5 * own[seen] - rating[seen]) ** 2)
             for user, own, rating, seen in zip(

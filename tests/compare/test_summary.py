@@ -18,6 +18,7 @@ from metarec.compare.cells import StrategyResult, plain
 from metarec.compare.plan import ComparisonPlan
 from metarec.compare.records import cell_record, line_metrics
 from metarec.compare.summary import Comparison, added, best_of, lines
+from metarec.evaluation.measures import RATING
 from metarec.evaluation.metrics import Scores
 from metarec.report.comparison import ComparisonReporter, chosen_markdown, explanation, table_csv, table_markdown
 from metarec.report.figures.canvas import save
@@ -60,7 +61,7 @@ def test_means_over_seeds_and_gains_over_scratch(plan):
     found = {(line.strategy, line.shots): line for line in lines(plan, results)}
     assert len(found) == 4 * 3
     own = [one.scores.rmse for one in results if one.cell.strategy == "mean" and one.cell.round.shots == 5]
-    assert found["mean", 5].rmse == pytest.approx(np.mean(own))
+    assert found["mean", 5].value == pytest.approx(np.mean(own))
     assert found["mean", 5].n_users == 3 * USERS
     for shots in (0, 5, None):
         assert found["scratch", shots].gain is None
@@ -91,8 +92,8 @@ def test_the_best_strategy_is_not_the_oracle(plan):
     comparison = compared(plan, factor=by_strategy)
     (setting,) = comparison.settings()
     column = comparison.lines_of(setting, 5)
-    assert min(column, key=lambda line: line.rmse).strategy == "oracle"
-    assert best_of(column) == "zero_shot"
+    assert min(column, key=lambda line: line.value).strategy == "oracle"
+    assert best_of(column, RATING) == "zero_shot"
     table = table_markdown(comparison).splitlines()
     assert [line for line in table if r"\*" in line] == [line for line in table if line.startswith("| zero_shot")]
 
@@ -190,7 +191,7 @@ REASONS = {
 def test_reasons_of_any_type_are_kept_and_shown():
     plan = ComparisonPlan("movies", ["mean"], [5], [20], 1)
     result = made(plan, reasons=plain(REASONS))[1]
-    text = chosen_markdown([result, made(plan)[0]])
+    text = chosen_markdown([result, made(plan)[0]], RATING)
     for line in ("- chosen: pooled", "- scores:", "  - pooled: 0.8123", "  - zero_shot: nan", "  - pooled, scratch"):
         assert line in text.splitlines()
     assert "## 5 shots, 20 users, seed 0" in text
@@ -257,7 +258,7 @@ def test_names_from_the_data_are_shown_as_they_are():
     for figure in (gain_over_scratch(comparison), similarity(comparison.similarity)):
         save(figure, Path(os.devnull))
     world = {name: SimpleNamespace(num_users=1, num_items=2, ratings=[], scale="1..5")}
-    for text in (chosen_markdown(results), ComparisonReporter().description(plan, world, name)):
+    for text in (chosen_markdown(results, RATING), ComparisonReporter().description(plan, world, name)):
         tokens = MarkdownIt("commonmark").enable("table").parse(text)
         kinds = {inner.type for token in tokens for inner in (token, *(token.children or ()))}
         assert not kinds & {"link_open", "image", "html_inline", "html_block"}

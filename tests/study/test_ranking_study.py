@@ -85,7 +85,6 @@ def test_a_study_of_ratings_has_the_identity_that_it_had_before_tasks(movies):
         ({"task": "ranking", "bases": ["bias"]}, 'ranking base "bias"'),
         ({"task": "rating", "bases": ["ease"]}, 'base recommender "ease"'),
         ({"task": "ranking", "pruner": "wilcoxon"}, "choose median, hyperband or none"),
-        ({"task": "ranking", "transfer": {}}, "needs task: rating"),
         ({"task": "ranking", "episodes": {"draws": 2}}, "draws must be 1"),
     ],
 )

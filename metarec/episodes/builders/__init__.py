@@ -3,7 +3,7 @@
 from metarec.episodes.builders._build import build_episodes, validation_predictions
 from metarec.episodes.builders._cross_validation import CrossValidation, cross_validate, shared_folds
 from metarec.episodes.builders._new_users import History, NewUsers, TaskMaker
-from metarec.episodes.builders._small_worlds import SmallWorld, able_users, draw_train_users, small_worlds
+from metarec.episodes.builders._small_worlds import SmallWorld, small_worlds
 
 __all__ = [
     "CrossValidation",
@@ -11,10 +11,8 @@ __all__ = [
     "NewUsers",
     "SmallWorld",
     "TaskMaker",
-    "able_users",
     "build_episodes",
     "cross_validate",
-    "draw_train_users",
     "shared_folds",
     "small_worlds",
     "validation_predictions",

@@ -2,33 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from metarec.bases import BASES
 from metarec.episodes._assemble import PredictedTasks
 from metarec.episodes._cache import cache_key, load_arrays, save_arrays
+from metarec.episodes._few_users import Fit, draw_worlds
 from metarec.episodes._item_facts import item_facts, task_facts
 from metarec.episodes._predictions import BasePredictions, base_predictions
-from metarec.episodes._split import Cut, Role, UserRoles, cut_tasks, deal_folds, eligible_users
+from metarec.episodes._split import Cut, Role, UserRoles, cut_tasks
 from metarec.episodes.builders._linked import Joined, Links
 from metarec.episodes.settings import EpisodeSettings
-from metarec.errors import InputError
 from metarec.ratings import Domain
 from metarec.workers import Map
 
-__all__ = ["SmallWorld", "able_users", "draw_train_users", "small_worlds"]
-
-PREDICTED = {"train": 50, "validation": 25}
-"""The most other users of a world that are predicted: this many with enough ratings for every number of shots, and this
-many without. All test users are predicted."""
-
-PARTS = 5
-"""The number of parts of a world's train users; each part is predicted by bases fitted on the others."""
+__all__ = ["SmallWorld", "small_worlds"]
 
 
 @dataclass(frozen=True)
@@ -45,25 +38,6 @@ class SmallWorld:
     fit_on: Domain
     others: Mapping[int, PredictedTasks]
     train: Mapping[int, PredictedTasks]
-
-
-class _Fit(NamedTuple):
-    """The users that bases are fitted on, and those that they predict."""
-
-    users: frozenset[str]
-    predicted: frozenset[str]
-
-
-def able_users(domain: Domain, settings: EpisodeSettings, roles: Mapping[str, Role], shots: int) -> list[str]:
-    """Train users with enough ratings for this number of shots, in the order of their ids."""
-    wanted = settings.model_copy(update={"shots": shots})
-    return [user for user in eligible_users(domain, wanted) if roles.get(user) == "train"]
-
-
-def draw_train_users(able: Sequence[str], count: int, seed: int, world: int = 0) -> frozenset[str]:
-    """The few train users of a world; those of a smaller count are among those of a larger one."""
-    order = np.random.default_rng([seed, 4, world]).permutation(len(able))
-    return frozenset(able[place] for place in order[:count])
 
 
 def small_worlds(
@@ -97,26 +71,14 @@ def small_worlds(
         InputError: `count` is below two, or the domain has too few train users.
     """
     shots = tuple(sorted(set(shots)))
-    able = able_users(domain, settings, roles, shots[-1])
-    if not 2 <= count < len(able):
-        raise InputError(
-            f'domain "{domain.name}": count must be >= 2 and below its {len(able)} train users with '
-            f"{shots[-1] + settings.min_query} ratings but got {count}"
-        )
+    outer, inner = draw_worlds(domain, settings, roles, count=count, shots=shots, worlds=worlds, seed=seed)
     cut_settings = {k: settings.model_copy(update={"shots": k}) for k in shots}
     cuts = {k: cut_tasks(domain, UserRoles(roles, {}, 0), cut_as, seed) for k, cut_as in cut_settings.items()}
-    users = [draw_train_users(able, count, seed, world) for world in range(worlds)]
-    with_tasks = {
-        "all": frozenset(eligible_users(domain, cut_settings[shots[-1]])),
-        "some": frozenset(eligible_users(domain, cut_settings[shots[0]])),
-    }
-    outer = [_Fit(own, _users_to_predict(with_tasks, roles, own, seed, world)) for world, own in enumerate(users)]
-    inner = list(_without_each_part(users[0], seed))
     maker = _Maker(Links(domain, elsewhere), settings, bases, roles, cuts, seed, cache)
     made = maker.arrays([*outer, *inner], run)
 
     def predicted(
-        fits: Sequence[_Fit], arrays: Sequence[Mapping[int, Mapping[str, np.ndarray]]], k: int
+        fits: Sequence[Fit], arrays: Sequence[Mapping[int, Mapping[str, np.ndarray]]], k: int
     ) -> PredictedTasks:
         whole = {name: np.concatenate([part[k][name] for part in arrays]) for name in arrays[0][k]}
         tasks = [cut for fit in fits for cut in maker.cuts_of(fit)[k]]
@@ -130,26 +92,6 @@ def small_worlds(
         )
         for world, fit in enumerate(outer)
     ]
-
-
-def _users_to_predict(
-    able: Mapping[str, frozenset[str]], roles: Mapping[str, Role], few: frozenset[str], seed: int, world: int
-) -> frozenset[str]:
-    """The users that a world predicts: first those with enough ratings for all numbers of shots."""
-    rng = np.random.default_rng([seed, 5, world])
-    chosen: list[str] = []
-    for role, most in PREDICTED.items():
-        for users in able.values():
-            others = sorted(user for user in users - few - set(chosen) if roles.get(user) == role)
-            chosen += [others[place] for place in rng.permutation(len(others))[:most]]
-    return frozenset(chosen) | {user for user in able["some"] if world == 0 and roles.get(user) == "test"}
-
-
-def _without_each_part(few: frozenset[str], seed: int) -> Iterator[_Fit]:
-    parts = deal_folds(sorted(few), min(PARTS, len(few)), np.random.default_rng([seed, 6]))
-    for part in sorted(set(parts.values())):
-        left_out = frozenset(user for user, own in parts.items() if own == part)
-        yield _Fit(few - left_out, left_out)
 
 
 class _Maker:
@@ -184,11 +126,11 @@ class _Maker:
             "seed": seed,
         }
 
-    def cuts_of(self, fit: _Fit) -> dict[int, list[Cut]]:
+    def cuts_of(self, fit: Fit) -> dict[int, list[Cut]]:
         """Shots -> the tasks of the predicted users."""
         return {k: [cut for cut in cuts if cut.task.user in fit.predicted] for k, cuts in self._cuts.items()}
 
-    def arrays(self, fits: Sequence[_Fit], run: Map) -> list[dict[int, dict[str, np.ndarray]]]:
+    def arrays(self, fits: Sequence[Fit], run: Map) -> list[dict[int, dict[str, np.ndarray]]]:
         """For each fit: shots -> the arrays of :class:`PredictedTasks`."""
         paths = [self._path(fit) for fit in fits]
         stored = [load_arrays(path) if path else None for path in paths]
@@ -224,10 +166,10 @@ class _Maker:
             if whole is not None
         ]
 
-    def _joined(self, fit: _Fit, fit_on: Domain) -> Joined:
+    def _joined(self, fit: Fit, fit_on: Domain) -> Joined:
         return self._links.joined(fit_on, self._held_out | fit.predicted, self._settings.damping)
 
-    def _path(self, fit: _Fit) -> Path | None:
+    def _path(self, fit: Fit) -> Path | None:
         if self._cache is None:
             return None
         key = cache_key({**self._facts, "users": sorted(fit.users), "predicted": sorted(fit.predicted)})

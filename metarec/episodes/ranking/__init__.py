@@ -10,6 +10,7 @@ from metarec.episodes.ranking._features import (
     RankingStandards,
 )
 from metarec.episodes.ranking._new_users import RankingTaskMaker
+from metarec.episodes.ranking._small_worlds import SmallRankingWorlds
 from metarec.episodes.ranking._validation import validation_lists
 from metarec.episodes.ranking.settings import RankingSettings
 
@@ -21,6 +22,7 @@ __all__ = [
     "RankingSettings",
     "RankingStandards",
     "RankingTaskMaker",
+    "SmallRankingWorlds",
     "TimedEpisodes",
     "build_ranking_episodes",
     "build_timed_episodes",

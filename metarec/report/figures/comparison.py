@@ -29,8 +29,9 @@ def gain_over_scratch(comparison: Comparison) -> Figure:
     baselines, which learn from the few users alone, are thin grey lines; they do not set the limits of the axis.
     """
     settings = comparison.settings()
-    shown = [name for name in comparison.plan.strategies if name not in (SCRATCH, *baselines())]
-    grey = [name for name in comparison.plan.strategies if name in baselines()]
+    plain = baselines(comparison.plan.fusion.task)
+    shown = [name for name in comparison.plan.strategies if name not in (SCRATCH, *plain)]
+    grey = [name for name in comparison.plan.strategies if name in plain]
     titles = [f"{comparison.plan.target}: gain over scratch, {setting}" for setting in settings]
     # The legend has the same height for any number of panels.
     figure, made = panels(titles, height=3.3 + 1.3 / len(titles))
@@ -85,7 +86,9 @@ def _draw_panel(axes: Axes, comparison: Comparison, setting: Setting, shown: lis
     axes.set_xticks(places, [str(shots) for shots in comparison.plan.shots])
     axes.set_xlim(-0.5, len(places) - 0.5)
     axes.yaxis.set_major_locator(MaxNLocator(nbins=7))
-    axes.set_ylabel("reduction of RMSE against scratch, %")
+    measure = comparison.plan.measure
+    change = "increase" if measure.maximised else "reduction"
+    axes.set_ylabel(f"{change} of {measure.label} against scratch, %")
 
 
 def similarity(table: Mapping[str, Mapping[str, float]]) -> Figure:

@@ -17,8 +17,7 @@ from optuna.trial import FrozenTrial
 from metarec.episodes import EpisodeBatch, Episodes, FusionInputs
 from metarec.evaluation.metrics import METAREC, base_unit_predictions
 from metarec.files import read_kept, write_kept
-from metarec.fusion.ranks import RankingJudge
-from metarec.meta import RMSE, Judge, MetaLearner, NetworkConfig, OnEpoch, Shape, TrainedNetwork
+from metarec.meta import MetaLearner, NetworkConfig, OnEpoch, Shape, TrainedNetwork, judge_of
 from metarec.search.pruning import progress_of
 from metarec.study.recorded_trial import CURVES, RecordedObjective, TrialResult
 from metarec.study.reporter import TrialPictures
@@ -73,12 +72,8 @@ class NetworkObjective(RecordedObjective):
         """Meta-learn the network of these parameters with early stopping on the validation users."""
         train = [episodes.batch for episodes in self.train.values()]
         config = network_config(self.spec, params)
-        return config.fit(train, [self.validation.batch], seed=self.spec.seed, judge=self._judge, on_epoch=on_epoch)
-
-    @property
-    def _judge(self) -> Judge:
-        """The error by which training stops."""
-        return RMSE if self.validation.relevant is None else RankingJudge([self.validation.relevant])
+        judge = judge_of([self.validation])
+        return config.fit(train, [self.validation.batch], seed=self.spec.seed, judge=judge, on_epoch=on_epoch)
 
     def weights(self, number: int) -> Path:
         """The file of a finished trial's network, with its inner rates if they are learned."""

@@ -53,7 +53,12 @@ class TargetModel(NamedTuple):
     plain: bool
 
     def predict(self, common: Episodes, plain: Episodes) -> np.ndarray:
-        """[T, N] predictions of the query rows on the unit scale of the target, from the users on both scales."""
+        """[T, N] predictions of the query rows on the unit scale of the target, from the users on both scales.
+
+        In ranking they are scores of the candidates.
+        """
+        if plain.task == "ranking":
+            return self.model.predict(plain if self.plain else common)
         if self.plain:
             return np.clip(self.model.predict(plain), 0.0, 1.0)
         ratings = common.scale.to_ratings(self.model.predict(common))
@@ -73,7 +78,7 @@ class StrategyFiles(Files):
 
 def transfer_settings(spec: StudySpec, params: Mapping[str, Any]) -> TransferSettings:
     """The fusion network of a trial's parameters with its training; all other settings are defaults."""
-    return TransferSettings(**network_config(spec, params).model_dump())
+    return TransferSettings(task=spec.task or "rating", **network_config(spec, params).model_dump())
 
 
 class TransferObjective(RecordedObjective):
@@ -93,7 +98,7 @@ class TransferObjective(RecordedObjective):
         return TargetModel(strategy.fit(Sources({}), self.data.plain_few), plain=True)
 
     def value_of(self, params: Mapping[str, Any]) -> float:
-        return self._rmse(self._predicted(self.fit(params)))
+        return self._error(self._predicted(self.fit(params)))
 
     @property
     def users(self) -> int:
@@ -103,7 +108,7 @@ class TransferObjective(RecordedObjective):
         fitted = self.fit(params)
         predicted = self._predicted(fitted)
         files = self._files(params, fitted, predicted)
-        return TrialResult(self._rmse(predicted), files, partial(self._predict_one, fitted))
+        return TrialResult(self._error(predicted), files, partial(self._predict_one, fitted))
 
     def _predict_one(self, fitted: TargetModel, user: int) -> int:
         common, plain = (
@@ -115,10 +120,11 @@ class TransferObjective(RecordedObjective):
     def _predicted(self, fitted: TargetModel) -> np.ndarray:
         return fitted.predict(self.data.validation, self.data.plain_validation)
 
-    def _rmse(self, predicted: np.ndarray) -> float:
-        query = self.data.plain_validation.batch.query
-        errors = (predicted - query.targets.numpy())[query.mask.numpy()]
-        return float(np.sqrt(np.mean(errors**2)))
+    def _error(self, predicted: np.ndarray) -> float:
+        """The validation error: the RMSE on the unit scale, in ranking 1 - nDCG@10."""
+        measure = self.spec.measure
+        # What is shown of an error is the value, and the other way round.
+        return measure.shown(measure.unit_value(self.data.plain_validation, predicted))
 
     def _files(self, params: Mapping[str, Any], fitted: TargetModel, predicted: np.ndarray) -> StrategyFiles:
         plain = self.data.plain_validation

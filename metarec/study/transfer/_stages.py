@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from optuna.trial import FrozenTrial
 
 from metarec.bases import applicable_bases
+from metarec.bases.ranking import RANKING_BASES, applicable_ranking_bases
 from metarec.errors import InputError
 from metarec.evaluation.insight import Insight, crowd_of
 from metarec.evaluation.metrics import METAREC, base_unit_predictions
@@ -24,7 +26,7 @@ from metarec.study.stages import Outcome, Prepared, RunTrials, Searched, StudyIn
 from metarec.study.transfer._objective import TransferObjective, TrialData
 from metarec.study.trial_files import FileKeeper
 from metarec.tracking import StudyRun
-from metarec.transfer import Round, TransferRounds, TransferSettings, predict_round
+from metarec.transfer import RankingRounds, Round, Rounds, TransferRounds, TransferSettings, predict_round
 
 __all__ = ["PreparedRound", "SearchedStrategies", "TransferInput"]
 
@@ -34,7 +36,7 @@ logger = logging.getLogger(__name__)
 class TransferInput(StudyInput):
     """The input of a study of transfer strategies, in one round of the target.
 
-    See :class:`~metarec.transfer.TransferRounds`. A trial learns from the sources and from a few users of the target,
+    See :class:`~metarec.transfer.Rounds`. A trial learns from the sources and from a few users of the target,
     and is scored on the target's validation users. An application with only a few users does not have validation
     users: such a study compares strategies, for research, and its result on one domain is a guess for the next. The
     strategy ``auto`` decides for one domain, from its few users alone.
@@ -47,10 +49,14 @@ class TransferInput(StudyInput):
                 f"a study of transfer needs at least two domains but got {', '.join(domains)}; "
                 "give the ratings of another one with --data NAME=PATH"
             )
-        each = [applicable_bases(list(spec.bases), [domain]) for domain in domains.values()]
+        is_ranking = spec.task == "ranking"
+        applicable = applicable_ranking_bases if is_ranking else applicable_bases
+        each = [applicable(list(spec.bases), [domain]) for domain in domains.values()]
         names = [name for name in spec.bases if all(name in own for own in each)]
         for left_out in sorted(set(spec.bases) - set(names)):
-            logger.warning("the base %s is left out: not every domain has item features", left_out)
+            dated = is_ranking and RANKING_BASES.get(left_out).needs == "timestamps"
+            what = "timestamps" if dated else "item features"
+            logger.warning("the base %s is left out: not every domain has %s", left_out, what)
         if not names:
             raise InputError(
                 f"bases: none of {', '.join(spec.bases)} has something to learn from in every domain; add another"
@@ -58,7 +64,8 @@ class TransferInput(StudyInput):
         self._spec, self._workspace = spec, workspace
         self._target = spec.target or ""
         self._domain = domains[self._target]
-        self._rounds = TransferRounds(
+        make: Callable[..., Rounds] = partial(RankingRounds, ranking=spec.ranking) if is_ranking else TransferRounds
+        self._rounds = make(
             domains,
             [spec.episodes.shots],
             spec.episodes,
@@ -125,7 +132,9 @@ class SearchedStrategies(Searched):
         self.prepared.workspace.on_stage("scoring the best trial and the baselines on the test users")
         # The folds of the few users are the only settings that baselines need.
         names = [STACK, STACK_MEAN, *spec.baselines]
-        baselines = {name: predict_round(name, given, TransferSettings(), spec.seed) for name in names}
+        baselines = {
+            name: predict_round(name, given, TransferSettings(task=given.few.task), spec.seed) for name in names
+        }
         judged = spec.measure.judge(
             given.plain_test,
             {

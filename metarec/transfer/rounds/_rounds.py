@@ -1,4 +1,4 @@
-"""Makes transfer rounds from rating tables: sources with many users, a target with few."""
+"""Rounds of rating, on the common scale of ratings."""
 
 from __future__ import annotations
 
@@ -7,39 +7,25 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from metarec.bases import BASES, applicable_bases
 from metarec.episodes import (
-    MIN_USERS,
     CrossValidation,
     DomainEpisodes,
     EpisodeSettings,
     PredictedTasks,
-    Role,
     SmallWorld,
     Standards,
-    able_users,
     cross_validate,
-    draw_train_users,
-    eligible_users,
-    shared_folds,
     small_worlds,
-    too_few,
 )
 from metarec.episodes.settings import Progress
-from metarec.errors import InputError
 from metarec.ratings import Domain, common_scale, rated_domains
-from metarec.registry import suggest
+from metarec.transfer.rounds._base import FOLDS, WORLDS, Rounds, some_users
 from metarec.transfer.rounds._round import Regime, Round
 from metarec.transfer.sources import Sources
 from metarec.workers import worker_map
 
-__all__ = ["FOLDS", "TransferRounds"]
-
-FOLDS = 5
-MAX_USERS = {"train": 400, "validation": 200}
-"""The most users of a source, so that a large source counts as much as a small one."""
+__all__ = ["TransferRounds"]
 
 POOLED_WEIGHT = 0.5
 """The weight of the pooled sources in a domain's feature standards; the rest is its own. Values relative to the domain
@@ -49,9 +35,6 @@ on the sets that are unlike the others."""
 OWN_USERS = 5
 """The number of target users at which the weight of its own feature standards is half that of a source's."""
 
-WORLDS = 4
-"""The number of small worlds that a source is cut into."""
-
 
 class _PooledSources(NamedTuple):
     """The sources of a round, and the feature standards of all of them together."""
@@ -60,11 +43,8 @@ class _PooledSources(NamedTuple):
     standards: Standards
 
 
-class TransferRounds:
-    """Makes rounds with any of the domains as the target; shared results are computed once.
-
-    The round's number selects its test users, one fold of the users in all domains, and seeds the draw of its few
-    users. Five rounds use each fold once; the sixth begins with new folds.
+class TransferRounds(Rounds):
+    """Makes rounds of rating, see :class:`Rounds`.
 
     Where users are linked, bases are fitted on a domain and on the others that share users with it, and a user's
     ratings elsewhere before the queries are an input of every prediction (`metarec/episodes/builders/_linked.py`). The
@@ -97,22 +77,12 @@ class TransferRounds:
         jobs: int = 1,
         on_progress: Progress | None = None,
     ) -> None:
-        if len(domains) < 2:
-            raise InputError(f"transfer needs at least two domains but got {', '.join(domains) or 'none'}")
-        if not shots or min(shots) < 0:
-            raise InputError(f"shots must name at least one number >= 0 but got {list(shots)}")
-        self.domains = rated_domains(domains)
-        self.shots = tuple(sorted(set(shots)))
-        self.settings = EpisodeSettings() if settings is None else settings
+        domains = rated_domains(domains)
         if bases is None:
             each = [applicable_bases(BASES.builtins(), [domain]) for domain in domains.values()]
             bases = {name: {} for name in each[0] if all(name in own for own in each)}
-        self.bases = dict(bases)
+        super().__init__(domains, shots, settings, bases, cache=cache, jobs=jobs, on_progress=on_progress)
         self.link_users = link_users
-        self._cache = cache
-        self._jobs = jobs
-        self._on_progress = on_progress
-        self._folds: dict[int, dict[str, int]] = {}
         self._wholes: dict[tuple[str, int, tuple[str, ...]], CrossValidation] = {}
         self._small: dict[tuple[str, int, int, tuple[str, ...]], list[SmallWorld]] = {}
         # Only the last one is kept: it is large, and rounds of the same sources are made in a row.
@@ -129,36 +99,12 @@ class TransferRounds:
         else:
             self._whole(name, number, ())
 
-    def round(
-        self,
-        target: str,
-        *,
-        shots: int,
-        target_users: int,
-        regime: Regime = "everything",
-        number: int = 0,
-        sources: Sequence[str] | None = None,
+    def _made(
+        self, target: str, sources: Sequence[str], number: int, shots: int, target_users: int, regime: Regime
     ) -> Round:
-        """Make one round.
-
-        Args:
-            target: its name. shots: one of `self.shots`. target_users: how many of its users are available.
-            sources: names of the source domains; by default all the others.
-
-        Raises:
-            InputError: an unknown domain, another number of shots, or more target users than there are.
-        """
-        self._check_names(target, *(sources or ()))
-        if shots not in self.shots:
-            raise InputError(f"shots must be one of {', '.join(map(str, self.shots))} but got {shots}")
-        names = [name for name in self.domains if name != target] if sources is None else list(sources)
-        if not names or target in names:
-            got = ", ".join(names) or "none"
-            raise InputError(f'sources must name at least one domain and not the target "{target}" but got {got}')
-        self._draw_few(target, number, target_users)
         size = target_users if regime == "everything" else None
-        pooled = self._sources(names, number, shots, size)
-        linked = self._linked(target, names)
+        pooled = self._sources(sources, number, shots, size)
+        linked = self._linked(target, sources)
         few, others, fit_on = self._target(target, number, shots, target_users, regime, linked)
         scale = common_scale(fit_on)
         plain = few.episodes()
@@ -181,44 +127,6 @@ class TransferRounds:
             self.domains[target].scale,
             own,
         )
-
-    def check(self, target: str, *, target_users: int, regime: Regime = "everything", number: int = 0) -> None:
-        """Check that a round has enough users in each role, before any base is fitted.
-
-        Raises:
-            InputError: an unknown domain, more target users than there are, or no test or validation user.
-        """
-        self._check_names(target)
-        roles = self._roles(number)
-        most = self.settings.model_copy(update={"shots": self.shots[-1]})
-        for name, domain in self.domains.items():
-            if name == target:
-                self._draw_few(name, number, target_users)
-            needed: Role = "test" if name == target else "validation"
-            able = eligible_users(domain, most)
-            if regime == "labels" and len(able) < max(MIN_USERS, 2 * FOLDS):
-                raise InputError(too_few(domain, most, len(able), max(MIN_USERS, 2 * FOLDS)))
-            if not any(roles.get(user) == needed for user in able):
-                raise InputError(
-                    f'domain "{name}": of its {len(able)} users with {most.needed_ratings} ratings round {number} has '
-                    f"none for {needed}; give the ratings of more users, or ask for fewer shots"
-                )
-
-    def _check_names(self, *names: str) -> None:
-        for name in names:
-            if name not in self.domains:
-                raise InputError(f'unknown domain "{name}"; {suggest(name, list(self.domains))}')
-
-    def _roles(self, number: int) -> dict[str, Role]:
-        fold = number % FOLDS
-        roles: dict[int, Role] = {fold: "test", (fold + 1) % FOLDS: "validation"}
-        return {user: roles.get(own, "train") for user, own in self._folds_of(number // FOLDS).items()}
-
-    def _folds_of(self, seed: int) -> dict[str, int]:
-        if seed not in self._folds:
-            least = self.settings.model_copy(update={"shots": self.shots[0]})
-            self._folds[seed] = shared_folds(self.domains.values(), least, FOLDS, seed)
-        return self._folds[seed]
 
     def _linked(self, name: str, sources: Sequence[str]) -> tuple[str, ...]:
         """The domains that this one is linked to: a target to the sources, a source to the other sources."""
@@ -266,23 +174,6 @@ class TransferRounds:
     def _train_ratings(self, name: str, number: int) -> Domain:
         return self.domains[name].without({user for user, role in self._roles(number).items() if role != "train"})
 
-    def _able_users(self, name: str, number: int) -> list[str]:
-        return able_users(self.domains[name], self.settings, self._roles(number), self.shots[-1])
-
-    def _draw_few(self, name: str, number: int, count: int) -> frozenset[str]:
-        able = self._able_users(name, number)
-        if not 2 <= count < len(able):
-            raise InputError(
-                f'domain "{name}": of its {len(able)} train users with '
-                f"{self.shots[-1] + self.settings.min_query} ratings at least two, and fewer than all, can be target "
-                f"users, but got {count}"
-            )
-        return draw_train_users(able, count, number)
-
-    def _size(self, name: str, number: int, target_users: int) -> int:
-        """The number of train users in a small world of a source: that of the target, at most half of its own."""
-        return max(min(target_users, len(self._able_users(name, number)) // 2), 2)
-
     def _target(
         self, name: str, number: int, shots: int, count: int, regime: Regime, linked: tuple[str, ...]
     ) -> tuple[PredictedTasks, PredictedTasks, Domain]:
@@ -315,7 +206,7 @@ class TransferRounds:
         """A source's tasks on the common scale: of all small worlds of this size, or of the whole domain."""
         if size is None:
             whole = self._whole(name, number, linked).predicted_tasks(number % FOLDS, shots)
-            chosen = _some_users(whole, number)
+            chosen = some_users(((cut.task.user, whole.roles[cut.task.user]) for cut in whole.cuts), number)
             scale = common_scale(self._train_ratings(name, number))
             yield replace(whole.where(lambda user, role: user in chosen), scale=scale)
             return
@@ -327,12 +218,3 @@ class TransferRounds:
 def _standards(views: Sequence[PredictedTasks]) -> Standards:
     found = [view.episodes().standards for view in views]
     return Standards.pooled([standards for standards in found if standards is not None])
-
-
-def _some_users(answered: PredictedTasks, seed: int) -> frozenset[str]:
-    chosen: set[str] = set()
-    for role, most in MAX_USERS.items():
-        users = sorted({cut.task.user for cut in answered.cuts if answered.roles[cut.task.user] == role})
-        order = np.random.default_rng([seed, 7]).permutation(len(users))
-        chosen |= {users[place] for place in order[:most]}
-    return frozenset(chosen)

@@ -1,19 +1,12 @@
 """Models of the source domains, and their first adaptation step to a target with few users."""
 
-from metarec.transfer.sources._domain_step import (
-    STRENGTH,
-    DomainStep,
-    mean_deviations,
-    out_of_fold,
-    user_squared_errors,
-)
-from metarec.transfer.sources._few_users import CrossFitted, few_users, fold_indices
+from metarec.transfer.sources._domain_step import DomainStep, corrections, mean_deviations, out_of_fold
+from metarec.transfer.sources._few_users import CrossFitted, few_users, fold_indices, mean_of
 from metarec.transfer.sources._settings import TransferSettings
 from metarec.transfer.sources._source_model import SourceModel, Sources, TransferredModel
 from metarec.transfer.sources._training import best_epoch, fine_tune
 
 __all__ = [
-    "STRENGTH",
     "CrossFitted",
     "DomainStep",
     "SourceModel",
@@ -21,10 +14,11 @@ __all__ = [
     "TransferSettings",
     "TransferredModel",
     "best_epoch",
+    "corrections",
     "few_users",
     "fine_tune",
     "fold_indices",
     "mean_deviations",
+    "mean_of",
     "out_of_fold",
-    "user_squared_errors",
 ]

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import torch
 
 from metarec.episodes import Episodes
-from metarec.fusion.stackers import STACKERS, Stacker
+from metarec.fusion import Task
+from metarec.fusion.ranks import standard_scores
+from metarec.model import fit_stacker
 
-__all__ = ["CrossFitted", "few_users", "fold_indices"]
+__all__ = ["CrossFitted", "few_users", "fold_indices", "mean_of"]
 
-UNFITTED = ("mean", "best-single")
+UNFITTED: Mapping[Task, tuple[str, ...]] = {
+    "rating": ("mean", "best-single"),
+    "ranking": ("best-single", "combsum", "rrf"),
+}
 """Stackers without parameters. They choose on all users at once."""
 
 
@@ -41,22 +46,34 @@ class CrossFitted:
     """
 
     def __init__(self, name: str, few: Episodes, folds: int, seed: int) -> None:
-        kind = STACKERS.get(name)
-        self._fitted: list[Stacker]
-        if name in UNFITTED or len(few) == 1:
-            self._fitted = [kind().fit(few, few, seed=seed)]
+        if name in UNFITTED[few.task] or len(few) == 1:
+            self._fitted = [fit_stacker(name, few, few, seed=seed)]
         else:
-            self._fitted = [
-                kind().fit(few.select(others), few.select(part), seed=seed)
-                for others, part in fold_indices(len(few), folds, seed)
-            ]
+            divided = ((few.select(others), few.select(part)) for others, part in fold_indices(len(few), folds, seed))
+            self._fitted = [fit_stacker(name, *pair, seed=seed) for pair in divided if _has_lessons(pair[0])]
 
     def predict(self, episodes: Episodes) -> np.ndarray:
-        """[T, N] predictions of the query rows on the unit scale, in [0, 1]."""
-        mean: np.ndarray = np.mean([stacker.predict(episodes) for stacker in self._fitted], axis=0)
-        return mean
+        """[T, N] predictions of the query rows on the unit scale, in [0, 1]; in ranking standard scores."""
+        return mean_of([stacker.predict(episodes) for stacker in self._fitted], episodes)
 
     @property
     def settings(self) -> Sequence[dict[str, object]]:
         """The chosen settings, fold by fold."""
         return [stacker.settings for stacker in self._fitted]
+
+
+def mean_of(predictions: Sequence[np.ndarray], episodes: Episodes) -> np.ndarray:
+    """[T, N] the mean of several predictions of the query rows, [T, N] each.
+
+    The scores of lists have no common unit: in ranking it is the mean of standard scores, as standard scores.
+    """
+    if episodes.task == "rating":
+        mean: np.ndarray = np.mean(predictions, axis=0)
+        return mean
+    mask = episodes.batch.query.mask.numpy()
+    return standard_scores(np.mean([standard_scores(own, mask) for own in predictions], axis=0), mask)
+
+
+def _has_lessons(users: Episodes) -> bool:
+    """Whether anything can be learned from these users: in ranking at least one candidate must be relevant."""
+    return users.task == "rating" or bool(users.batch.query.targets.any())

@@ -9,9 +9,10 @@ from typing import Any, TypeVar, cast
 import numpy as np
 
 from metarec.episodes import DomainEpisodes, Episodes
+from metarec.fusion import Task
 from metarec.meta import MetaLearner
 from metarec.model import Fusion, FusionConfig
-from metarec.transfer.sources._few_users import few_users
+from metarec.transfer.sources._few_users import few_users, mean_of
 from metarec.transfer.sources._settings import TransferSettings
 
 __all__ = ["SourceModel", "Sources", "TransferredModel"]
@@ -19,7 +20,10 @@ __all__ = ["SourceModel", "Sources", "TransferredModel"]
 LINEAR_USERS = {"train": 150, "validation": 75}
 """The most users of a source that linear stackers are fitted on."""
 
-LINEAR = FusionConfig(networks={}, stackers=("ridge", "fwls"), weights="equal")
+LINEAR: Mapping[Task, FusionConfig] = {
+    "rating": FusionConfig(networks={}, stackers=("ridge", "fwls"), weights="equal"),
+    "ranking": FusionConfig(task="ranking", networks={}, stackers=("greedy", "logistic"), weights="equal"),
+}
 """Stackers that are fast to fit, for decisions that are repeated many times."""
 
 Kept = TypeVar("Kept")
@@ -30,7 +34,10 @@ class TransferredModel(ABC):
 
     @abstractmethod
     def predict(self, episodes: Episodes) -> np.ndarray:
-        """[T, N] predictions of the query rows of the target's users, on the unit scale, in [0, 1]."""
+        """[T, N] predictions of the query rows of the target's users, on the unit scale, in [0, 1].
+
+        In ranking they are scores of the candidates, higher is better, on a scale of their own.
+        """
 
     def reasons(self) -> dict[str, Any]:
         """The choices of the strategy and their grounds, as JSON values."""
@@ -67,8 +74,7 @@ class SourceModel(TransferredModel):
 
     def predict(self, episodes: Episodes) -> np.ndarray:
         """[T, N] the mean of the members."""
-        mean: np.ndarray = self.members(episodes).mean(-1)
-        return mean
+        return mean_of(list(np.moveaxis(self.members(episodes), -1, 0)), episodes)
 
 
 class Sources(Mapping[str, DomainEpisodes]):
@@ -115,4 +121,4 @@ class Sources(Mapping[str, DomainEpisodes]):
             for role, most in LINEAR_USERS.items()
         )
         # Fitting uses no test users, so the validation users stand in for them.
-        return SourceModel.learn([DomainEpisodes(train, validation, validation)], LINEAR, seed)
+        return SourceModel.learn([DomainEpisodes(train, validation, validation)], LINEAR[train.task], seed)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 
 from metarec.episodes import EpisodeBatch, Episodes
-from metarec.meta import MetaLearner, MetaLearningTrainer, NonFiniteLossError, make_adam
+from metarec.meta import MetaLearner, MetaLearningTrainer, NonFiniteLossError, judge_of, make_adam
 from metarec.transfer.sources._few_users import fold_indices
 from metarec.transfer.sources._settings import TransferSettings
 
@@ -44,7 +44,7 @@ def fine_tune(
         return learner
     epochs = partial(_epochs, settings=settings, seed=seed) if epochs is None else epochs
     curves = [
-        _curve(copy.deepcopy(learner), target.batch.select(others), target.batch.select(part), epochs, settings.epochs)
+        _curve(copy.deepcopy(learner), target.batch.select(others), target.select(part), epochs, settings.epochs)
         for others, part in fold_indices(len(target), settings.folds, seed)
     ]
     for _ in epochs(learner, target.batch, best_epoch(curves, settings.patience)):
@@ -54,15 +54,23 @@ def fine_tune(
 
 
 def _curve(
-    learner: MetaLearner, train: EpisodeBatch, validation: EpisodeBatch, epochs: Epochs, count: int
+    learner: MetaLearner, train: EpisodeBatch, validation: Episodes, epochs: Epochs, count: int
 ) -> Iterator[float]:
-    """The sum of squared validation errors before the first epoch and after each; infinite where training diverges."""
-    trainer = MetaLearningTrainer(learner)
-    rows = int(validation.query.mask.sum())
-    yield rows * trainer.validate(validation).error ** 2
+    """The sum of validation errors before the first epoch and after each; infinite where training diverges.
+
+    The errors of ratings are squared; the error of a list is 1 - nDCG@10.
+    """
+    trainer, judge = MetaLearningTrainer(learner), judge_of([validation])
+    rows = int(validation.batch.query.mask.sum())
+
+    def errors() -> float:
+        error = trainer.validate(validation.batch, judge).error
+        return rows * error**2 if validation.task == "rating" else len(validation) * error
+
+    yield errors()
     try:
         for _ in epochs(learner, train, count):
-            yield rows * trainer.validate(validation).error ** 2
+            yield errors()
     except NonFiniteLossError:
         yield math.inf
 

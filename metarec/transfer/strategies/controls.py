@@ -6,7 +6,16 @@ import numpy as np
 
 from metarec.episodes import Episodes
 from metarec.meta import Shape
-from metarec.transfer.sources import CrossFitted, SourceModel, Sources, TransferredModel, TransferSettings, fine_tune
+from metarec.model import outputs_of
+from metarec.transfer.sources import (
+    CrossFitted,
+    SourceModel,
+    Sources,
+    TransferredModel,
+    TransferSettings,
+    fine_tune,
+    mean_of,
+)
 from metarec.transfer.strategies._base import TransferStrategy
 
 __all__ = ["Pooled", "Scratch", "ZeroShot"]
@@ -47,6 +56,5 @@ class _FewUsersModel(TransferredModel):
 
     def predict(self, episodes: Episodes) -> np.ndarray:
         support, query = episodes.batch
-        network = self._learner.adapt(support).predict(query).detach().numpy().astype(np.float64)
-        mean: np.ndarray = np.mean([network, *(stacker.predict(episodes) for stacker in self._stackers)], axis=0)
-        return mean
+        network = outputs_of(self._learner.adapt(support), query, episodes.task).astype(np.float64)
+        return mean_of([network, *(stacker.predict(episodes) for stacker in self._stackers)], episodes)

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from metarec.episodes import Episodes
+from metarec.evaluation.measures import Measure, measure_of
 from metarec.transfer.similarity import similarities
 from metarec.transfer.sources import (
     DomainStep,
@@ -15,7 +16,6 @@ from metarec.transfer.sources import (
     Sources,
     TransferredModel,
     out_of_fold,
-    user_squared_errors,
 )
 from metarec.transfer.strategies._base import TransferStrategy
 from metarec.transfer.strategies.model_agnostic import SteppedModel
@@ -48,13 +48,13 @@ class FeatureAlignment(TransferStrategy):
         model = sources.model(self.settings, self.seed, [source])
         whole = moment_map(sources[source].train, target)
         trials = [self._trial(share, whole.part(share), model, target) for share in SHARES]
-        chosen = _chosen(trials)
-        rows = int(target.batch.query.mask.sum())
+        measure = measure_of(target.task)
+        chosen = _chosen(trials, measure)
         reasons = {
             "source": source,
             "similarities": similar,
             "share": chosen.share,
-            "rmse_of_shares": {str(one.share): float(np.sqrt(one.errors.sum() / rows)) for one in trials},
+            f"{measure.key}_of_shares": {str(one.share): measure.unit_value(target, one.predictions) for one in trials},
             "mean_shift": float(chosen.map.shift.abs().mean()),
             "mean_log_scale": float(chosen.map.log_scale.abs().mean()),
         }
@@ -63,22 +63,23 @@ class FeatureAlignment(TransferStrategy):
     def _trial(self, share: float, moved: EpisodeMap, model: SourceModel, few: Episodes) -> _Trial:
         aligned = moved(few)
         predicted = out_of_fold(DomainStep, aligned, model.members(aligned), self.settings.folds, self.seed)
-        return _Trial(share, moved, user_squared_errors(aligned, predicted))
+        return _Trial(share, moved, predicted, measure_of(few.task).user_sums(few, predicted))
 
 
 class _Trial(NamedTuple):
-    """A share of the map, and [U] the out-of-fold squared errors of the few users with it, summed over query rows."""
+    """A share of the map; the out-of-fold predictions [U, N] of the few users with it, and their sums [U]."""
 
     share: float
     map: EpisodeMap
-    errors: np.ndarray
+    predictions: np.ndarray
+    sums: np.ndarray
 
 
-def _chosen(trials: Sequence[_Trial]) -> _Trial:
+def _chosen(trials: Sequence[_Trial], measure: Measure) -> _Trial:
     """The first trial, unless a later one is clearly better."""
     best, *others = trials
     for other in others:
-        gains = best.errors - other.errors
+        gains = measure.user_gains(best.sums, other.sums)
         if gains.sum() > STANDARD_ERRORS * gains.std() * np.sqrt(len(gains)):
             best = other
     return best

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from metarec.episodes import Episodes
-from metarec.fusion.stackers import query_rows, true_ratings
-from metarec.transfer.sources import STRENGTH, DomainStep, SourceModel, Sources, TransferredModel, mean_deviations
+from metarec.fusion.stackers import query_rows
+from metarec.transfer.sources import DomainStep, SourceModel, Sources, TransferredModel, corrections, mean_deviations
 from metarec.transfer.strategies._base import TransferStrategy
 from metarec.transfer.strategies.parts.user_prototypes import UserPrototypes
 
@@ -66,10 +66,7 @@ class PrototypeMixture(TransferredModel):
         columns, mean = mean_deviations(users, model.members(users))
         weights = prototypes.memberships(users)[query_rows(users).task]
         design = (weights[:, :, None] * columns[:, None, :]).reshape(len(columns), -1)
-        residuals = true_ratings(users.batch.query) - mean
-        penalty = STRENGTH * np.eye(design.shape[1])
-        solved = np.linalg.solve(design.T @ design + penalty, design.T @ residuals)
-        self.coefficients: np.ndarray = solved.reshape(weights.shape[1], columns.shape[1])
+        self.coefficients: np.ndarray = corrections(users, design, mean).reshape(weights.shape[1], columns.shape[1])
         self.priors = prototypes.priors(few, PRIOR_USERS)
         self._step = DomainStep(few, self.members(few))
 

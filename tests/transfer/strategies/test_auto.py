@@ -11,8 +11,8 @@ from metarec.episodes import EpisodeSettings
 from metarec.ratings import simulate_domains
 from metarec.transfer import STRATEGIES, TransferRounds, TransferSettings, predict_round
 from metarec.transfer.sources import out_of_fold
-from metarec.transfer.strategies.auto import HOSTILE
 from metarec.transfer.strategies.parts.candidates import TRANSFERRED, Candidates
+from metarec.transfer.strategies.parts.mixing import mixing_of
 
 SETTINGS = EpisodeSettings(min_query=3, max_query=10)
 BASES = {"bias": {}, "item-knn": {"neighbours": 10}, "biased-mf": {}}
@@ -101,11 +101,11 @@ def test_it_declines_a_hostile_source(labels, change):
     hostile = {"books": with_changed_targets(given.sources["books"], change)}
     model = STRATEGIES.get("auto")(SHORT, seed=0).fit(hostile, given.few)
     assert model.reasons()["transfers"] is False
-    assert model.reasons()["untouched_gain"] < -HOSTILE
+    assert model.reasons()["untouched_gain"] < -mixing_of("rating").hostile
     assert model.reasons()["shares"] == model.reasons()["instead"]
     assert (model.reasons()["confidence"], model.reasons()["transferred_gain"]) == (0.0, 0.0)
     friendly = STRATEGIES.get("auto")(SHORT, seed=0).fit(given.sources, given.few)
-    assert friendly.reasons()["untouched_gain"] > -HOSTILE
+    assert friendly.reasons()["untouched_gain"] > -mixing_of("rating").hostile
     own = predict_round("mean", given, SHORT, 0).predictions
     alone = given.to_unit(model.predict(given.test), plain=False)
     assert error(given, alone) < 1.02 * error(given, own)

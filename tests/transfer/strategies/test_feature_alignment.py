@@ -10,6 +10,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from metarec.episodes import EpisodeBatch
+from metarec.evaluation.measures import RATING
 from metarec.fusion.networks._base import all_features
 from metarec.transfer import Sources, TransferSettings, few_users
 from metarec.transfer.strategies.feature_alignment import FeatureAlignment, _chosen, _Trial, similarities
@@ -138,8 +139,8 @@ def test_constant_features_are_not_mapped(worlds):
     ],
 )
 def test_a_smaller_share_is_chosen_only_if_clearly_better(errors, share):
-    trials = [_Trial(one, None, np.array(own)) for one, own in zip((1.0, 0.5), errors, strict=True)]
-    assert _chosen(trials).share == share
+    trials = [_Trial(one, None, None, np.array(own)) for one, own in zip((1.0, 0.5), errors, strict=True)]
+    assert _chosen(trials, RATING).share == share
 
 
 def test_a_copy_of_the_target_is_the_most_similar_source(worlds):

@@ -5,13 +5,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from metarec.evaluation.measures import RATING
 from metarec.transfer.strategies.parts.gain import (
     LEAST_SPREAD,
     NO_SPREAD,
     ExpectedGain,
     posterior_gain,
     prior_gain,
-    user_gains,
 )
 
 gains = st.lists(st.floats(-0.5, 0.5), min_size=1, max_size=8)
@@ -20,7 +20,7 @@ gains = st.lists(st.floats(-0.5, 0.5), min_size=1, max_size=8)
 def test_the_mean_of_user_gains_is_the_saved_share_of_the_error():
     rng = np.random.default_rng(0)
     before, after = rng.random(30), rng.random(30)
-    assert user_gains(before, after).mean() == pytest.approx(1 - after.sum() / before.sum())
+    assert RATING.user_gains(before, after).mean() == pytest.approx(1 - after.sum() / before.sum())
 
 
 @given(gains, st.data())

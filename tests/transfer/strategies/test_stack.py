@@ -6,7 +6,7 @@ import pytest
 from metarec.transfer import STRATEGIES, Sources, TransferSettings, few_users
 from metarec.transfer.sources import CrossFitted
 from metarec.transfer.strategies.auto import AutoModel
-from metarec.transfer.strategies.parts.candidates import NAMES
+from metarec.transfer.strategies.parts.candidates import names_of
 
 SHORT = TransferSettings(epochs=3, patience=2, options={"hidden_dim": 8}, folds=2, stackers=("ridge",))
 
@@ -22,8 +22,8 @@ def fitted(worlds, request):
 
 def test_it_predicts_what_auto_predicts_with_the_weights_instead(fitted):
     _, test, auto, stack = fitted
-    weights = np.array([auto.reasons()["instead"].get(name, 0.0) for name in NAMES])
-    same = AutoModel(auto._model, auto._candidates, weights, weights, {})
+    weights = np.array([auto.reasons()["instead"].get(name, 0.0) for name in names_of("rating")])
+    same = AutoModel(auto._model, auto._candidates, names_of("rating"), weights, weights, {})
     np.testing.assert_allclose(stack.predict(test), same.predict(test), rtol=0, atol=1e-12)
     assert stack.reasons() == {"shares": auto.reasons()["instead"]}
 

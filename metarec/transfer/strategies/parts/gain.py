@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.stats import norm
 
-__all__ = ["ExpectedGain", "in_percent", "posterior_gain", "prior_gain", "user_gains"]
+__all__ = ["ExpectedGain", "posterior_gain", "prior_gain"]
 
 LEAST_SPREAD = 0.01
 """Of gains between domains: two or three similar gains do not make the next one certain."""
@@ -18,7 +18,7 @@ NO_SPREAD = 0.05
 
 
 class ExpectedGain(NamedTuple):
-    """A normal distribution of a gain, the share of the mean squared error that is saved."""
+    """A normal distribution of a gain: the share of the squared error that is saved, or of nDCG@10 that is added."""
 
     mean: float
     spread: float
@@ -27,28 +27,6 @@ class ExpectedGain(NamedTuple):
     def confidence(self) -> float:
         """The probability of a gain above 0."""
         return float(norm.cdf(self.mean / self.spread))
-
-
-def user_gains(before: np.ndarray, after: np.ndarray) -> np.ndarray:
-    """[U] each user's part in the gain; their mean is the share of the squared error that is saved.
-
-    Args:
-        before, after: [U] each user's sum of squared errors without and with the change.
-
-    >>> user_gains(np.array([2.0, 2.0]), np.array([1.0, 2.0])).tolist()
-    [0.5, 0.0]
-    """
-    difference: np.ndarray = (before - after) / max(float(before.mean()), 1e-12)
-    return difference
-
-
-def in_percent(gain: float) -> float:
-    """A gain as a share of the mean squared error -> in percent of RMSE.
-
-    >>> in_percent(0.19)
-    10.0
-    """
-    return round(100 * (1 - (1 - min(gain, 1.0)) ** 0.5), 9)
 
 
 def prior_gain(gains: Sequence[float], weights: Sequence[float]) -> ExpectedGain:
@@ -68,7 +46,7 @@ def posterior_gain(prior: ExpectedGain, by_user: np.ndarray, spread_by_user: flo
     """The conjugate update of a normal prior by some users.
 
     Args:
-        by_user: [U] each user's part in the gain, see :func:`user_gains`.
+        by_user: [U] each user's part in the gain, see :meth:`metarec.evaluation.measures.Measure.user_gains`.
         spread_by_user: the spread of users' parts in other domains. It counts as ten users, beside the spread of these.
     """
     number = len(by_user)
