@@ -171,8 +171,8 @@ def segment_table(
     Returns:
         A row for each segment: measure, segment, low, high (the values in it), n_users, n_ratings (not in ranking),
         METRIC (metarec's; the key of the first metric), reference, reference_METRIC, gain, gain_low, gain_high
-        (percent; a 95 % interval), few (fewer than FEW_USERS), and ``weight/BASE`` for each base. A measure that is constant or
-        undefined has no row.
+        (percent; a 95 % interval), few (fewer than FEW_USERS), and ``weight/BASE`` for each base. A measure that is
+        constant or undefined has no row.
     """
     reference = reference_of(list(by_user.sums.columns))
     lines = []
