@@ -73,7 +73,7 @@ class Measure(ABC):
 
     Attributes:
         task: its name. key: of the first metric, in ``--json``. label: the same metric for people to read.
-        direction: of the first metric. metrics: key -> label of each printed metric.
+        data: what users give. direction: of the first metric. metrics: key -> label of each printed metric.
         metric: of trials, in ``--json``. validation: the key of a trial's value in its run. unit: its unit, if the
             metric has another one in the tables.
         curve: the key of the validation value after each epoch.
@@ -83,6 +83,7 @@ class Measure(ABC):
     task: ClassVar[Task]
     key: ClassVar[str]
     label: ClassVar[str]
+    data: ClassVar[str]
     direction: ClassVar[Literal["minimize", "maximize"]]
     metrics: ClassVar[Mapping[str, str]]
     metric: ClassVar[str]
@@ -170,6 +171,11 @@ class Measure(ABC):
         return min(values, key=self.cost)
 
     @property
+    def reported(self) -> Mapping[str, str]:
+        """Key -> label of each metric of a report, which has more room than a terminal."""
+        return self.metrics
+
+    @property
     def maximised(self) -> bool:
         """Whether more is better."""
         return self.direction == "maximize"
@@ -201,7 +207,7 @@ class Measure(ABC):
 class _RatingMeasure(Measure):
     """Root mean squared errors over all query rows of all users."""
 
-    task = "rating"
+    task, data = "rating", "ratings"
     key, label, direction = "rmse", "RMSE", "minimize"
     metrics: ClassVar = {name: metric.label for name, metric in METRICS.items() if not metric.unit}
     metric = validation = "validation_unit_rmse"
@@ -251,7 +257,7 @@ class _RatingMeasure(Measure):
 class _RankingMeasure(Measure):
     """Means over users of metrics of their lists. A relevant item that no base proposed is missed."""
 
-    task = "ranking"
+    task, data = "ranking", "events"
     key, label, direction = NDCG, "nDCG@10", "maximize"
     metrics: ClassVar = {name: metric.label for name, metric in RANKING_METRICS.items() if metric.printed}
     metric, validation = NDCG, f"validation_{NDCG}"
@@ -259,6 +265,10 @@ class _RankingMeasure(Measure):
     noun = "value"
     axis = "nDCG@10"
     improves = "raises the nDCG@10"
+
+    @property
+    def reported(self) -> Mapping[str, str]:
+        return {name: metric.label for name, metric in RANKING_METRICS.items()}
 
     def shown(self, error: float) -> float:
         return 1 - error
@@ -290,7 +300,7 @@ class _RankingMeasure(Measure):
     def judge(self, episodes: Episodes, predictions: Mapping[str, np.ndarray]) -> Judged:
         found = ranking_rows(episodes, predictions)
         table = {
-            str(model): Scores({name: float(own[name].mean()) for name in self.metrics}, len(own))
+            str(model): Scores({name: float(own[name].mean()) for name in RANKING_METRICS}, len(own))
             for model, own in found.groupby("model", sort=False)
         }
         by_user = {str(model): own[self.key].to_numpy() for model, own in found.groupby("model", sort=False)}

@@ -1,4 +1,4 @@
-"""Segments of test users by their support ratings, and metarec's gain in each segment."""
+"""Segments of test users by their support, and metarec's gain in each segment."""
 
 from __future__ import annotations
 
@@ -29,21 +29,25 @@ WEIGHT = "weight/"
 
 
 class UserMeasure(NamedTuple):
-    """A measure of a user from the support ratings: its meaning and its unit."""
+    """A measure of a user from the support: its meaning and its unit."""
 
     meaning: str
     unit: str
 
+    def of(self, data: str) -> UserMeasure:
+        """The same, of this kind of data, which is ratings or events."""
+        return UserMeasure(self.meaning.format(data=data), self.unit.format(data=data))
+
 
 MEASURES: Mapping[str, UserMeasure] = {
-    "activity": UserMeasure("pace of the support ratings, between the first and the last", "ratings a day"),
+    "activity": UserMeasure("pace of the support {data}, between the first and the last", "{data} a day"),
     "breadth": UserMeasure(
-        "taste breadth: the effective number of kinds of the rated items, exp(entropy), or, where items have no kinds, "
-        "the spread of their popularity",
+        "taste breadth: the effective number of kinds of the support items, exp(entropy), or, where items have no "
+        "kinds, the spread of their popularity",
         "kinds, or the standard deviation of log popularity",
     ),
     "distance": UserMeasure("distance from the crowd: of the support ratings from the items' means", "points"),
-    "days_known": UserMeasure("account age: from the first rating to the first query", "days"),
+    "days_known": UserMeasure("account age: from the first of the {data} to the first query", "days"),
 }
 
 
@@ -75,7 +79,13 @@ def behaviour_of(domain: Domain, episodes: Episodes, crowd: Domain) -> pd.DataFr
             continue
         ratings = episodes.scale.to_ratings(support.targets[task].numpy().astype(np.float64))[mask]
         rated = times.reindex([(user, item) for item in items]).to_numpy()
-        queried = times.reindex([(user, item) for item in episodes.query_items[task][query.mask[task].numpy()]])
+        chosen = query.mask[task].numpy()
+        if crowd.feedback == "implicit":
+            # Candidates that were not chosen have no time. Those that were depend on what bases propose.
+            own = times.loc[user].drop(items)
+            queried = own[own >= np.max(rated)]
+        else:
+            queried = times.reindex([(user, item) for item in episodes.query_items[task][chosen]])
         popular = popularity.reindex(items).dropna()
         spread = float(popular.std()) if len(popular) > 1 else np.nan
         deviations = np.abs(ratings - means.reindex(items).to_numpy())
@@ -159,10 +169,10 @@ def segment_table(
         measure: of the models. seed: of the bootstrap over users.
 
     Returns:
-        A row for each segment: measure, segment, low, high (the values in it), n_users, n_ratings, METRIC (metarec's;
-        the key of the first metric), reference, reference_METRIC, gain, gain_low, gain_high (percent; a 95 %
-        interval), few (fewer than FEW_USERS), and ``weight/BASE`` for each base. A measure that is constant or
-        undefined has no row.
+        A row for each segment: measure, segment, low, high (the values in it), n_users, n_ratings (not in ranking),
+        METRIC (metarec's; the key of the first metric), reference, reference_METRIC, gain, gain_low, gain_high
+        (percent; a 95 % interval), few (fewer than FEW_USERS), and ``weight/BASE`` for each base. A measure that is
+        constant or undefined has no row.
     """
     reference = reference_of(list(by_user.sums.columns))
     lines = []
@@ -189,7 +199,7 @@ def segment_table(
                     "low": values.min(),
                     "high": values.max(),
                     "n_users": len(sums),
-                    "n_ratings": rows,
+                    **({"n_ratings": rows} if measure.data == "ratings" else {}),
                     measure.key: measure.value(sums[METAREC].sum(), rows),
                     "reference": reference,
                     f"reference_{measure.key}": measure.value(sums[reference].sum(), rows),

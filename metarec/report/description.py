@@ -52,6 +52,7 @@ def running_description(spec: StudySpec, domains: Mapping[str, Domain], name: st
     """The description while the search runs."""
     transfer = None if spec.transfer is None else spec.transfer.model_dump()
     study = {"study": name, "description": spec.description, "target": spec.target or "", "repeat": REPEAT}
+    study["task"] = spec.measure.task
     data = _data({**study, "data": data_of(domains), "transfer": transfer})
     return f"{data}\n\nEach child run is one trial of the search."
 
@@ -90,7 +91,8 @@ def _fitting(parts: Sequence[str]) -> str:
 def _data(findings: Mapping[str, Any]) -> str:
     columns = ["domain", "users", "items", "ratings", "scale"]
     data, transfer = findings["data"], findings["transfer"]
-    table = markdown_table(columns, [[line[column] for column in columns] for line in data[:MOST_DOMAINS]])
+    head = ["domain", "users", "items", measure_in(findings).data, "scale"]
+    table = markdown_table(head, [[line[column] for column in columns] for line in data[:MOST_DOMAINS]])
     more = f"\n\nand {len(data) - MOST_DOMAINS} more domains" if len(data) > MOST_DOMAINS else ""
     users = ""
     if transfer is not None:
@@ -148,13 +150,13 @@ def _comparison(table: Mapping[str, Any], measure: Measure) -> str:
     )
 
 
-def columns_of(table: Mapping[str, Any], measure: Measure) -> dict[str, str]:
-    """The metrics that a table of findings has, with their labels; an older study may lack some."""
-    return {name: label for name, label in measure.metrics.items() if name in table["models"][0]}
+def columns_of(table: Mapping[str, Any], metrics: Mapping[str, str]) -> dict[str, str]:
+    """Of some metrics with their labels, those that a table of findings has; an older study may lack some."""
+    return {name: label for name, label in metrics.items() if name in table["models"][0]}
 
 
 def _scores(table: Mapping[str, Any], measure: Measure) -> str:
-    columns = columns_of(table, measure)
+    columns = columns_of(table, measure.metrics)
     rows = [
         [
             row["model"],
@@ -232,12 +234,12 @@ def engines_table(findings: Findings) -> Table:
 
 
 def segment_lines(segments: Iterable[Mapping[str, Any]], measure: Measure) -> list[list[str]]:
-    """For each segment its name, users, ratings, metric of metarec and of the reference, and gain."""
+    """For each segment its name, users, ratings (not in ranking), metric of metarec and of the reference, and gain."""
     return [
         [
             f"{line['measure'].replace('_', ' ')}: {line['segment']} ({_plain(line['low'])} to {_plain(line['high'])})",
             f"{line['n_users']}{' ⚠' if line['few'] else ''}",
-            str(line["n_ratings"]),
+            *([str(line["n_ratings"])] if "n_ratings" in line else []),
             f"{line[measure.key]:.4f}",
             f"{line[f'reference_{measure.key}']:.4f}",
             f"{line['gain']:+.2f} % [{line['gain_low']:+.2f}, {line['gain_high']:+.2f}]",
@@ -254,11 +256,12 @@ def _plain(value: float) -> str:
 def _segments(segments: Sequence[Mapping[str, Any]], measure: Measure) -> str:
     if not segments:
         return ""
-    head = ["segment (thirds)", "users", "ratings", measure.label, segments[0]["reference"], "gain [95 %]"]
+    counts = ["users", *(["ratings"] if "n_ratings" in segments[0] else [])]
+    head = ["segment (thirds)", *counts, measure.label, segments[0]["reference"], "gain [95 %]"]
     few = any(line["few"] for line in segments)
     warning = f" ⚠: fewer than {FEW_USERS} users, too few for a conclusion." if few else ""
     units = "; ".join(
-        f"{name.replace('_', ' ')}: {of_users.unit}"
+        f"{name.replace('_', ' ')}: {of_users.of(measure.data).unit}"
         for name, of_users in MEASURES.items()
         if any(line["measure"] == name for line in segments)
     )

@@ -132,7 +132,7 @@ def _table(name: str, outcome: DomainResult) -> dict[str, Any]:
     models = [
         {
             "model": model,
-            **{name: row.values[name] for name in outcome.measure.metrics},
+            **{name: row.values[name] for name in outcome.measure.reported},
             "gain": _gain(outcome.gains.get(model)),
         }
         for model, row in outcome.best_first()

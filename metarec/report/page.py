@@ -49,8 +49,8 @@ figure { margin: 1.5em 0 } figure img { width: 100%; max-width: 800px; height: a
 <p>{{ f.description }} <span class="quiet">Finished {{ f.finished }}.</span></p>
 
 <h2>Data</h2>
-<table><tr><th>domain</th><th class="n">users</th><th class="n">items</th><th class="n">ratings</th><th>scale</th>
-<th>fingerprint</th></tr>
+<table><tr><th>domain</th><th class="n">users</th><th class="n">items</th><th class="n">{{ measure.data }}</th>
+<th>scale</th><th>fingerprint</th></tr>
 {% for d in f.data %}<tr><td>{{ d.domain }}</td><td class="n">{{ d.users }}</td><td class="n">{{ d["items"] }}</td>
 <td class="n">{{ d.ratings }}</td><td>{{ d.scale }}</td><td><code>{{ d.fingerprint[:12] }}</code></td></tr>
 {% endfor %}</table>
@@ -71,10 +71,10 @@ figure { margin: 1.5em 0 } figure img { width: 100%; max-width: 800px; height: a
 {% for t in f.tables %}
 <table><caption>{{ t.domain }}{{ " (source)" if t.domain != f.target }}{{ ", scale " ~ t.scale if t.scale }}:
 n = {{ t.n_users }} test users{{ ", %d ratings"|format(t.n_ratings) if t.n_ratings }}</caption>
-<tr><th>model</th>{% for label in columns_of(t, measure).values() %}<th class="n">{{ label }}</th>{% endfor %}
+<tr><th>model</th>{% for label in columns_of(t, measure.reported).values() %}<th class="n">{{ label }}</th>{% endfor %}
 <th class="n">metarec's gain in {{ measure.label }} [95 %]</th><th>metarec is</th></tr>
 {% for m in t.models %}<tr{% if not m.gain %} class="ours"{% endif %}><td>{{ m.model }}</td>
-{% for name in columns_of(t, measure) %}<td class="n">{{ "%.4f"|format(m[name]) }}</td>{% endfor %}
+{% for name in columns_of(t, measure.reported) %}<td class="n">{{ "%.4f"|format(m[name]) }}</td>{% endfor %}
 
 <td class="n">{{ m.gain.text if m.gain }}</td><td>{{ m.gain.verdict if m.gain }}</td></tr>
 {% endfor %}</table>
@@ -91,7 +91,8 @@ is corrected for multiple comparisons.</p>
 
 <h2>Segments of users</h2>
 {% if f.segments %}
-<table><tr><th>segment (thirds of test users)</th><th class="n">users</th><th class="n">ratings</th>
+<table><tr><th>segment (thirds of test users)</th><th class="n">users</th>
+{% if "n_ratings" in f.segments[0] %}<th class="n">ratings</th>{% endif %}
 <th class="n">{{ measure.label }} of metarec</th><th class="n">of {{ f.segments[0].reference }}</th>
 <th class="n">gain [95 %]</th>
 {% if largest(f.segments[0]) %}<th>largest weights</th>{% endif %}</tr>
@@ -103,11 +104,11 @@ is corrected for multiple comparisons.</p>
 <dl>{% for name, m in measures.items() if name in f.segments|map(attribute="measure") %}
 <dt>{{ name.replace("_", " ") }}</dt>
 <dd>{{ m.meaning }} ({{ m.unit }})</dd>{% endfor %}</dl>
-<p class="quiet">Segments depend on users' support ratings alone, never on their query ratings. ⚠ marks fewer than
-{{ few }} users, which are too few for a conclusion. One in twenty of the {{ f.segments|length }} intervals of 95 %
-misses by chance.
+<p class="quiet">Segments depend on users' support {{ measure.data }}, and on the time of the first query, alone.
+⚠ marks fewer than {{ few }} users, which are too few for a conclusion. One in twenty of the
+{{ f.segments|length }} intervals of 95 % misses by chance.
 {% if largest(f.segments[0]) %}The largest weights are mean weights in the best trial's network.{% endif %}</p>
-{% else %}<p>The support ratings do not divide these users into segments.</p>{% endif %}
+{% else %}<p>The support {{ measure.data }} do not divide these users into segments.</p>{% endif %}
 {{ pictures("segments", "weights", "calibration") }}
 
 <h2>Search and parameter importance</h2>
@@ -128,14 +129,14 @@ misses by chance.
 
 <h2>Evaluation protocol</h2>
 <ul>
-<li>Users are split into train, validation and test. No test user's rating reaches a base's fit, a feature's statistics,
-a search or an early stop.</li>
-<li>A network learns from predictions of bases that were fitted without that user. Each support rating is predicted from
-the other support ratings.</li>
+<li>Users are split into train, validation and test. No test user's {{ measure.data }} reach a base's fit, a feature's
+statistics, a search or an early stop.</li>
+<li>A network learns from predictions of bases that were fitted without that user. Support
+{{ measure.data }} are predicted each from the other ones.</li>
 <li>Trials are compared, and the best is chosen, on validation users: their errors are too low for the chosen trial. The
-chosen model is scored once on the test users, and every model on the same query ratings.</li>
-<li>No prediction and no segment depends on the query ratings of test users.</li>
-{% if measure.task == "ranking" %}<li>A rating is here an event. Metrics are over the whole catalogue without the
+chosen model is scored once on the test users, and every model on the same query {{ measure.data }}.</li>
+<li>No prediction depends on the query {{ measure.data }} of test users.</li>
+{% if measure.task == "ranking" %}<li>Metrics are over the whole catalogue without the
 support items: a relevant item that no base proposed counts as missed.</li>{% endif %}
 </ul>
 </body>
@@ -176,7 +177,7 @@ def report_page(findings: Findings, folder: Path) -> str:
         averaged=AVERAGED[measure_in(findings).task],
         pictures=pictures,
         largest=_largest_weights,
-        measures=MEASURES,
+        measures={name: one.of(measure_in(findings).data) for name, one in MEASURES.items()},
         few=FEW_USERS,
         **texts,
     )

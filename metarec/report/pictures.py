@@ -44,7 +44,9 @@ def _all(result: StudyResult, findings: Findings) -> Iterator[tuple[Picture, Fig
     yield from _tests(result)
     segments = pd.DataFrame(findings["segments"])
     if not segments.empty:
-        caption = "Test users in segments by their support ratings. Segments are not used for any choice."
+        caption = (
+            f"Test users in segments by their support {result.measure.data}. Segments are not used for any choice."
+        )
         yield Picture("segments.png", "Segments of users", caption), insight_figures.segments(segments, result.measure)
     yield from _search(result, findings)
     if result.insight is not None and result.insight.user_weights is not None:
@@ -58,7 +60,7 @@ def _tests(result: StudyResult) -> Iterator[tuple[Picture, Figure]]:
         values = {model: row.values[measure.key] for model, row in outcome.scores.items()}
         n_users = next(iter(outcome.scores.values())).n_users
         yield (
-            Picture(f"test_{domain}.png", f"Test users of {domain}", "Every model on the same query ratings."),
+            Picture(f"test_{domain}.png", f"Test users of {domain}", f"Every model on the same query {measure.data}."),
             figures.model_comparison(values, measure, domain=domain),
         )
         yield (

@@ -4,12 +4,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from metarec.episodes import assign_roles, build_episodes
+from metarec.episodes import EpisodeSettings, assign_roles, build_episodes
 from metarec.episodes._split import cut_tasks
+from metarec.episodes.ranking import RankingSettings, build_ranking_episodes
 from metarec.evaluation.insight import crowd_of
-from metarec.evaluation.measures import RATING, ByUser
+from metarec.evaluation.measures import RANKING, RATING, ByUser
 from metarec.evaluation.segments import FEW_USERS, MEASURES, behaviour_of, segment_table, thirds
-from metarec.ratings import Domain
+from metarec.ratings import Domain, simulate_implicit_domains
 from tests.support.studies import tiny_spec
 
 
@@ -63,6 +64,25 @@ def test_measures_without_timestamps_and_features(world):
     assert list(measures.columns) == list(MEASURES)
     assert measures[["activity", "days_known"]].isna().all(axis=None)
     assert measures[["breadth", "distance"]].notna().all(axis=None)
+
+
+def test_segments_of_events_do_not_depend_on_what_bases_propose():
+    """Planted: the account age of a user from the chosen items that some base proposes."""
+    shop = simulate_implicit_domains(0, num_users=40, num_items=150)["shop"]
+    settings, few, many = EpisodeSettings(shots=5, folds=2), RankingSettings(candidates=10), RankingSettings()
+    found = []
+    for ranking in (few, many):
+        parts = build_ranking_episodes({"shop": shop}, "shop", settings, ranking, {"popularity": {}})["shop"]
+        found.append(behaviour_of(shop, parts.test, crowd_of(shop, parts.validation, parts.test)))
+    pd.testing.assert_frame_equal(*found)
+    user = parts.test.users[0]
+    times = np.sort(shop.ratings.loc[shop.ratings["user"] == user, "timestamp"])
+    assert found[0].loc[user, "days_known"] == pytest.approx((times[5] - times[0]) / 86_400)
+    assert found[0]["days_known"].notna().all()
+    sums = pd.DataFrame({"metarec": 0.5, "best-single": 0.4}, index=found[0].index)
+    table = segment_table(ByUser(sums, pd.Series(1, index=sums.index)), found[0], measure=RANKING)
+    assert len(table)
+    assert "n_ratings" not in table
 
 
 def table_of(n_users, **measures):

@@ -106,9 +106,13 @@ def test_the_measure_by_hand():
     for model, ndcg in users.items():
         assert judged.by_user.sums[model].tolist() == pytest.approx(ndcg)
         assert judged.scores[model].values["ndcg@10"] == pytest.approx(np.mean(ndcg))
+    same = dict.fromkeys(["ndcg@5", "ndcg@10", "ndcg@20"], np.mean(users["metarec"]))
     assert judged.scores["metarec"].to_json() == pytest.approx(
-        {"ndcg@10": np.mean(users["metarec"]), "recall@20": 0.75, "mrr": 1, "hit@10": 1, "n_users": 2}
+        {**same, "recall@20": 0.75, "mrr": 1, "hit@10": 1, "n_users": 2}
     )
+    # A terminal is narrow.
+    assert list(RANKING.metrics) == ["ndcg@10", "recall@20", "mrr", "hit@10"]
+    assert set(RANKING.reported) == set(judged.scores["metarec"].values)
     assert [model for model, _ in RANKING.best_first(judged.scores)] == ["metarec", "other"]
     gain = RANKING.gains(judged.by_user)["other"].percent
     assert gain == pytest.approx(100 * (sum(users["metarec"]) / sum(users["other"]) - 1))
@@ -149,7 +153,7 @@ def test_a_study_shows_ndcg_everywhere(new_folder, caplog):
     shown = result.to_json()
     assert (shown["metric"], shown["direction"]) == ("ndcg@10", "maximize")
     table = shown["test"]["shop"]
-    assert all(set(row) == {"ndcg@10", "recall@20", "mrr", "hit@10", "n_users"} for row in table.values())
+    assert all(set(row) == {*RANKING.reported, "n_users"} for row in table.values())
     assert set(table) >= {"metarec", "network", "stack", "popularity", "ease", "best-single", "combsum"}
     values = [trial["value"] for trial in shown["trials"]]
     assert shown["best"]["value"] == max(values)
@@ -166,7 +170,12 @@ def test_a_study_shows_ndcg_everywhere(new_folder, caplog):
     assert models == sorted(models, reverse=True)
     page = (folder / "artifacts/ranked/report.html").read_text()
     assert "metarec's gain in nDCG@10" in page
-    assert "RMSE" not in re.sub('base64,[^"]+', "", page)
+    text = re.sub('base64,[^"]+', "", page)
+    assert "RMSE" not in text
+    assert "nDCG@5" in text
+    spec_of_page = re.search("<pre>.*?</pre>", text, re.S)[0]
+    assert "ratings" not in text.replace(spec_of_page, "")
+    assert parent.data.metrics["test/shop/metarec/ndcg_at_20"] == table["metarec"]["ndcg@20"]
     rows = pd.read_parquet(result.predictions)
     assert set(rows["model"]) == set(table)
     assert rows["rank"].max() <= LISTED
