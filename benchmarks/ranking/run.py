@@ -30,6 +30,7 @@ def run(
     shots: Sequence[int],
     folds: int,
     seeds: int,
+    split: str,
     jobs: int,
     work: Path,
     out: Path,
@@ -46,7 +47,7 @@ def run(
     from benchmarks.common.machine import describe_run
     from benchmarks.common.sets import FOLDER
     from benchmarks.common.terminal import Board
-    from benchmarks.ranking.cells import LIBRARIES, RankingPlan, bases_of, cells_of, predict_cell
+    from benchmarks.ranking.cells import LIBRARIES, RankingPlan, bases_of, cells_of, check_split, parts_of, predict_cell
     from benchmarks.ranking.models import ranking_predictions
     from benchmarks.ranking.report import compare_lists, markdown
     from benchmarks.ranking.sets import RANKING_SETS, find_ranking_sets
@@ -58,10 +59,11 @@ def run(
         raise InputError(f"{FOLDER} must name the folder of the sets but is not set")
     found = find_ranking_sets(sets)
     check_plan(shots, folds, seeds, jobs)
+    kind = check_split(split)
     make_folders(work, out)
     target = json_file or out / "ranking.json"
     check_json(target, out)
-    plan = RankingPlan(tuple(sets), tuple(shots), folds, seeds, Path(data), work, ranking_predictions)
+    plan = RankingPlan(tuple(sets), tuple(shots), folds, seeds, Path(data), work, ranking_predictions, kind)
     results: dict[tuple[str, int], list[Any]] = {}
     described_data, records = {}, []
     with Board() as board:
@@ -89,7 +91,9 @@ def run(
                 for cell in cells:
                     result = plan.store.load(cell)
                     assert result is not None, "the cell was finished above"
-                    results.setdefault((one.name, cell.key["shots"]), []).append(result)
+                    for part, own in parts_of(result).items():
+                        name = one.name if part == "all" else f"{one.name} {part}"
+                        results.setdefault((name, cell.key["shots"]), []).append(own)
                     records.append((cell, result))
         except KeyboardInterrupt:
             board.say("interrupted; to continue, run the same command")
@@ -99,6 +103,7 @@ def run(
         described = {
             **describe_run("benchmarks.ranking", sys.argv[1:], LIBRARIES, ROOT),
             "seeds": seeds,
+            "split": kind,
             "cells_s": sum(result.seconds for _, result in records),
             "duration_s": time.perf_counter() - start,
         }
@@ -108,7 +113,13 @@ def run(
         report = {
             "benchmark": "ranking",
             "run": described,
-            "settings": {"shots": list(shots), "folds": folds, "metarec_seeds": list(range(seeds)), "seed": 0},
+            "settings": {
+                "shots": list(shots),
+                "folds": folds,
+                "metarec_seeds": list(range(seeds)),
+                "seed": 0,
+                "split": kind,
+            },
             "data": described_data,
             "sets": nested,
             "cells": [
@@ -132,6 +143,7 @@ def _command() -> typer.Typer:
         shots: Annotated[str, typer.Option(metavar="A,B", help="Sizes of the support sets.")] = "5,10",
         folds: Annotated[int, typer.Option(metavar="N", help="Folds of users.")] = 5,
         seeds: Annotated[int, typer.Option(metavar="N", help="Training seeds of metarec.")] = 1,
+        split: Annotated[str, typer.Option(metavar="users|time", help="Folds of users, or one cut in time.")] = "users",
         jobs: Annotated[int, typer.Option(metavar="N", help="Processes, each on one thread.")] = 2,
         work: Annotated[Path, typer.Option(metavar="DIR", help="Where finished cells are kept.")] = WORK,
         out: Annotated[Path, typer.Option(metavar="DIR", help="Where the report goes.")] = RESULTS,
@@ -145,7 +157,7 @@ def _command() -> typer.Typer:
         """
         from benchmarks.cold.run import numbers
 
-        run([name for name in sets.split(",") if name], numbers(shots), folds, seeds, jobs, work, out, json_file)
+        run([name for name in sets.split(",") if name], numbers(shots), folds, seeds, split, jobs, work, out, json_file)
 
     return app
 

@@ -17,6 +17,7 @@ RUN = {
     "duration_s": 1.0,
     "cells_s": 1.0,
     "seeds": 1,
+    "split": "users",
 }
 
 
