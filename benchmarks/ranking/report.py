@@ -21,9 +21,19 @@ __all__ = ["RankingSection", "compare_lists", "markdown"]
 
 BEST_SINGLE = "best-single"
 
-_HOW = """\
+_SPLITS = {
+    "users": """\
 - Every user with enough events is a test user in exactly one fold. No base, ranker or network was fitted on a test
   user.
+""",
+    "time": """\
+- The events of a set are cut in time: 80 % are before the cut. No base, ranker or network was fitted or chosen on an
+  event of the cut or after it. A base is not fitted on a user that it ranks for.
+- Warm users have events before the cut, cold users do not. Both have at least one new item after their history.
+""",
+}
+
+_HOW = """\
 - The metrics are over the whole catalogue, without the user's own events. A relevant item that no base proposes is
   missed. They are means over users, and over {seeds} training seeds of metarec.
 - Gain: how much higher metarec's nDCG@10 is, in percent; in brackets the 95 % bootstrap interval over users.
@@ -116,17 +126,16 @@ def markdown(sections: Mapping[tuple[str, int], RankingSection], run: Mapping[st
     """A summary over sets and shots, and the table of each.
 
     Args:
-        run: where the numbers come from, see :func:`benchmarks.cold.report.describe`, with `seeds` and
-            `tune_bases`.
+        sections: by the set, with the part of the users after a space where there are several, and the shots.
+        run: where the numbers come from, see :func:`benchmarks.cold.report.describe`, with `seeds`, `tune_bases` and
+            `split`.
     """
-    parts = [
-        "# Lists for cold users",
-        _HOW.format(seeds=run["seeds"], bases=_bases(run["tune_bases"])),
-        "## Summary",
-        _summary(sections),
-    ]
+    title = "# Lists for cold users" if run["split"] == "users" else "# Lists after a cut in time"
+    how = _SPLITS[run["split"]] + _HOW.format(seeds=run["seeds"], bases=_bases(run["tune_bases"]))
+    parts = [title, how, "## Summary", _summary(sections)]
     for (name, shots), section in sections.items():
-        chosen = " (defaults of the bases were chosen on its validation users)" if RANKING_SETS[name].chosen_on else ""
+        of_set = RANKING_SETS[name.partition(" ")[0]]
+        chosen = " (defaults of the bases were chosen on its validation users)" if of_set.chosen_on else ""
         parts.append(f"## {name}, {shots} events{chosen}")
         parts.append(
             f"{section.n_users:,} users; the bases propose {100 * section.proposed:.0f} % of what is relevant."

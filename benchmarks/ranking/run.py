@@ -34,6 +34,7 @@ def run(
     folds: int,
     seeds: int,
     tune_bases: int,
+    split: str,
     jobs: int,
     work: Path,
     out: Path,
@@ -50,7 +51,7 @@ def run(
     from benchmarks.common.machine import describe_run
     from benchmarks.common.sets import FOLDER
     from benchmarks.common.terminal import Board
-    from benchmarks.ranking.cells import LIBRARIES, RankingPlan, bases_of, cells_of, predict_cell
+    from benchmarks.ranking.cells import LIBRARIES, RankingPlan, bases_of, cells_of, check_split, parts_of, predict_cell
     from benchmarks.ranking.models import ranking_predictions
     from benchmarks.ranking.report import compare_lists, markdown
     from benchmarks.ranking.sets import RANKING_SETS, find_ranking_sets
@@ -62,10 +63,16 @@ def run(
         raise InputError(f"{FOLDER} must name the folder of the sets but is not set")
     found = find_ranking_sets(sets)
     check_plan(shots, folds, seeds, jobs)
+    kind = check_split(split)
     make_folders(work, out)
     target = json_file or out / "ranking.json"
     check_json(target, out)
-    plan = RankingPlan(tuple(sets), tuple(shots), folds, seeds, Path(data), work, ranking_predictions, tune_bases)
+    if kind == "time" and tune_bases:
+        raise InputError(
+            f"--tune-bases must be 0 with --split time but got {tune_bases}: bases are tuned in folds of users only"
+        )
+    models = ranking_predictions
+    plan = RankingPlan(tuple(sets), tuple(shots), folds, seeds, Path(data), work, models, tune_bases, kind)
     results: dict[tuple[str, int], list[Any]] = {}
     described_data, records = {}, []
     with Board() as board:
@@ -93,7 +100,9 @@ def run(
                 for cell in cells:
                     result = plan.store.load(cell)
                     assert result is not None, "the cell was finished above"
-                    results.setdefault((one.name, cell.key["shots"]), []).append(result)
+                    for part, own in parts_of(result).items():
+                        name = one.name if part == "all" else f"{one.name} {part}"
+                        results.setdefault((name, cell.key["shots"]), []).append(own)
                     records.append((cell, result))
         except KeyboardInterrupt:
             board.say("interrupted; to continue, run the same command")
@@ -104,6 +113,7 @@ def run(
             **describe_run("benchmarks.ranking", sys.argv[1:], LIBRARIES, ROOT),
             "seeds": seeds,
             "tune_bases": tune_bases,
+            "split": kind,
             "cells_s": sum(result.seconds for _, result in records),
             "duration_s": time.perf_counter() - start,
         }
@@ -119,6 +129,7 @@ def run(
                 "tune_bases": tune_bases,
                 "metarec_seeds": list(range(seeds)),
                 "seed": 0,
+                "split": kind,
             },
             "data": described_data,
             "sets": nested,
@@ -146,6 +157,7 @@ def _command() -> typer.Typer:
         tune_bases: Annotated[
             int, typer.Option(metavar="N", min=0, help="Trials for the settings of each base; 0 leaves the defaults.")
         ] = TUNED,
+        split: Annotated[str, typer.Option(metavar="users|time", help="Folds of users, or one cut in time.")] = "users",
         jobs: Annotated[int, typer.Option(metavar="N", help="Processes, each on one thread.")] = 2,
         work: Annotated[Path, typer.Option(metavar="DIR", help="Where finished cells are kept.")] = WORK,
         out: Annotated[Path, typer.Option(metavar="DIR", help="Where the report goes.")] = RESULTS,
@@ -165,6 +177,7 @@ def _command() -> typer.Typer:
             folds,
             seeds,
             tune_bases,
+            split,
             jobs,
             work,
             out,

@@ -18,6 +18,7 @@ RUN = {
     "cells_s": 1.0,
     "seeds": 1,
     "tune_bases": 0,
+    "split": "users",
 }
 
 
