@@ -1,5 +1,6 @@
 """The model of a ranking study recommends what the study has measured."""
 
+import shutil
 from functools import partial
 
 import numpy as np
@@ -11,9 +12,11 @@ from metarec.errors import InputError
 from metarec.evaluation.measures import LISTED
 from metarec.fusion.rankers import RANKERS
 from metarec.model import Events, RankingRecommender, load_model
+from metarec.model._arrays import read_arrays, write_arrays
 from metarec.ratings import simulate_implicit_domains
 from metarec.study.job import Job, run_study
 from metarec.tracking import MlflowTracker, sqlite_uri
+from tests.model.test_model import with_digests
 from tests.support.ranking_model import BASES, supports_of
 from tests.support.studies import tiny_spec
 from tests.support.threads import at_once
@@ -87,6 +90,39 @@ def test_a_study_keeps_the_model_that_it_has_measured(new_folder):
     assert rows["user"].nunique() > 10
     for user in rows["user"].unique():
         assert_is_measured(rows, user, *alone(recommender, supports, user))
+
+
+# --- files -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("file", "change", "rule"),
+    [
+        ("facts.npz", {"facts": lambda old: np.where(old > 3, np.nan, old)}, '"facts" must hold numbers but has NaN'),
+        ("facts.npz", {"percentile": lambda old: old + 1}, r'"percentile" must lie in 0\.\.1'),
+        ("facts.npz", {"algorithm_mean": lambda old: old[:-1]}, '"algorithm_mean" must have the axes'),
+        ("facts.npz", {"items": lambda old: old[[0, *range(len(old) - 1)]]}, '"items" must hold each entry once'),
+        ("base-popularity.npz", {"popularity": lambda old: old[:-1]}, "the ranking base popularity has"),
+        ("base-ials.npz", {"vectors": lambda old: old * np.inf}, "the state of the ranking base ials"),
+    ],
+)
+def test_a_damaged_file_is_refused(lists_folder, tmp_path, file, change, rule):
+    folder = shutil.copytree(lists_folder, tmp_path / "model")
+    arrays = read_arrays((folder / file).read_bytes(), file)
+    write_arrays(folder / file, {**arrays, **{name: new(arrays[name]) for name, new in change.items()}})
+    with pytest.raises(InputError, match="its digest differs"):
+        load_model(folder)
+    with_digests(folder)
+    with pytest.raises(InputError, match=rule):
+        load_model(folder)
+
+
+def test_a_weight_of_zero_among_the_kept_events_is_refused(lists_folder, tmp_path):
+    folder = shutil.copytree(lists_folder, tmp_path / "model")
+    pd.read_parquet(folder / "ratings.parquet").assign(weight=0.0).to_parquet(folder / "ratings.parquet")
+    with_digests(folder)
+    with pytest.raises(InputError, match="every weight must be > 0"):
+        load_model(folder)
 
 
 # --- use -------------------------------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from functools import cached_property
 
+import numpy as np
 import pandas as pd
 
 from metarec.episodes import EpisodeSettings, assign_roles
@@ -15,7 +16,9 @@ from metarec.model import Events, Fusion, FusionConfig, RankingRecommender
 from metarec.ratings import Domain, simulate_implicit_domains
 
 BASES = {
-    **{name: {} for name in ("popularity", "item-knn", "user-knn", "content", "next-item")},
+    **{name: {} for name in ("popularity", "user-knn", "content", "next-item")},
+    # The simulated events are varied below, so that weights matter.
+    "item-knn": {"weights": "log"},
     "ease": {"penalty": 20},
     "ials": {"features": 8, "epochs": 3},
     "vae": {"hidden": 8, "epochs": 2},
@@ -46,6 +49,10 @@ def small_shop():
     """Fit it; some seconds."""
     domains = simulate_implicit_domains(0, num_users=70, num_items=150)
     domain = domains["shop"]
+    weights = 1.0 + np.random.default_rng(0).integers(0, 9, len(domain.ratings))
+    domain = domains["shop"] = Domain(
+        "shop", domain.ratings.assign(weight=weights), items=domain.items, feedback="implicit"
+    )
     episodes = build_ranking_episodes(domains, "shop", EPISODES, LISTS, BASES)["shop"]
     config = FusionConfig(task="ranking", networks={"network": NetworkConfig(epochs=2)}, weights="equal")
     fusion = Fusion(config).fit(episodes)
