@@ -6,14 +6,17 @@ import os
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 from hypothesis import strategies as st
 
+from metarec.bases.ranking import RANKING_BASES
 from metarec.cli.predict import _read
 from metarec.episodes import History, TaskMaker
 from metarec.fusion import NETWORKS
+from metarec.fusion.rankers import RANKERS
 from metarec.ratings import Domain, RatingScale, read_domains
 from metarec.study.spec import StudySpec, load_spec
 from tests.support.fuzz import Case, fuzz, kept_cases, mutated
@@ -21,6 +24,7 @@ from tests.support.fuzz import Case, fuzz, kept_cases, mutated
 CORPUS = Path(__file__).parent / "corpus" / "readers"
 KEPT = kept_cases(CORPUS)
 
+WEIGHTS = {"view": 1, "buy": 5.5, "a": 2, "1": 3}
 RATINGS = b"user,item,rating\nann,x,4\nbob,y,2\n"
 FEATURES = ("items.", "users.", "movies.")
 
@@ -32,10 +36,11 @@ PIECES = [
     b"[", b"}", b"]", b": ", b"...", b"--- ", b"%YAML 1.1\n", b"#8", b"'", b"1:2:3",
 ]
 VALUES = ["", " ", "a", "b", "1", "2", "3.5", "1e308", "1e400", "-1e308", "inf", "nan", "5e-324", "0x10", "1_000",
+          "view", "buy",
           "9" * 25, "9" * 400, "x" * 1001, "\u00e9", "\u2028", "\ufeff", "True", "2001-12-31", "9999-12-31T00:00:00Z",
           "0001-01-01", "-5", "1,5", '"', "a\nb", "a|b", "1 2 3"]
 HEADER = ["user", "item", "rating", "timestamp", "domain", "user_id", "title", "genres", "year", "", "rating:float",
-          "place:float_seq", "tags:token_seq", "x" * 70]
+          "place:float_seq", "tags:token_seq", "x" * 70, "weight", "plays:float", "event", "quantity"]
 # fmt: on
 
 cells = st.one_of(st.sampled_from(VALUES), st.text(max_size=4), st.integers().map(str), st.floats().map(repr))
@@ -61,12 +66,14 @@ def check(case, folder):
         if case.name.startswith(FEATURES):
             path = folder / "ratings.csv"
             path.write_bytes(RATINGS)
-        domains = read_domains(path)
+        domains = read_domains(path, event_weights=WEIGHTS if case.name.startswith("log") else None)
         assert domains
         for domain in domains.values():
             assert isinstance(domain, Domain)
-            if domain.feedback != "explicit":
-                assert (domain.ratings["weight"] > 0).all()
+            events = domain.as_implicit().ratings
+            assert np.isfinite(events["weight"]).all()
+            assert (events["weight"] > 0).all()
+            assert not events.duplicated(["user", "item"]).any()
             if domain.feedback != "implicit":
                 unit = domain.scale.to_unit(domain.ratings["rating"].dropna())
                 assert unit.between(0, 1).all()
@@ -81,10 +88,11 @@ def gzipped(case):
 def tables(draw):
     """Texts with a header of some usual names, and any cells."""
     width = draw(st.integers(1, 6))
-    names = ["user", "item", "rating", *draw(st.lists(st.sampled_from(HEADER), max_size=4))]
+    rating = draw(st.sampled_from([["rating"], ["rating"], ["event"], ["weight"], []]))
+    names = ["user", "item", *rating, *draw(st.lists(st.sampled_from(HEADER), max_size=4))]
     rows = draw(st.lists(st.lists(cells, min_size=width, max_size=width + 1), min_size=1, max_size=6))
     separator = draw(st.sampled_from([",", "\t", ";", "|", "::"]))
-    stem, suffix = draw(st.sampled_from(["ratings", "items", "users", "movies", "a"])), draw(suffixes)
+    stem, suffix = draw(st.sampled_from(["ratings", "items", "users", "movies", "a", "log"])), draw(suffixes)
     lines = [separator.join(names), *(separator.join(row) for row in rows)]
     content = "\n".join(lines).encode("utf-8", errors="surrogatepass")
     return Case(stem + suffix, gzip.compress(content, mtime=0) if suffix.endswith(".gz") else content)
@@ -95,7 +103,8 @@ def parquets(draw):
     """Parquet files with columns of any types."""
     rows = draw(st.integers(0, 4))
     names = draw(st.lists(st.sampled_from(HEADER), max_size=4))
-    table = {name: draw(columns(rows)) for name in ("user", "item", "rating", *names)}
+    rating = draw(st.sampled_from(["rating", "rating", "weight", "event"]))
+    table = {name: draw(columns(rows)) for name in ("user", "item", rating, *names)}
     buffer = io.BytesIO()
     pq.write_table(pa.table(table), buffer)
     return Case(draw(st.sampled_from(["histories.parquet", "ratings.parquet", "items.parquet"])), buffer.getvalue())
@@ -134,8 +143,6 @@ def columns(draw, rows):
     values = st.one_of(KINDS[kind], st.none()) if draw(st.booleans()) else KINDS[kind]
     given = draw(st.lists(values, min_size=rows, max_size=rows))
     if pa.types.is_float16(kind):
-        import numpy as np
-
         given = [None if value is None else np.float16(value) for value in given]
     return pa.array(given, kind)
 
@@ -146,13 +153,29 @@ numbers = st.one_of(
     st.sampled_from([0, 1, 2, -1, 10**9, 2**31, 2**32, 2**63, 10**30, 10**98, float("inf"), float("nan")]),
 )
 words = st.sampled_from(
-    [*NETWORKS.builtins(), "bias", "item-knn", "movies", "simulated", "batched", "error", "user", "1,5", "", "x"]
+    [
+        *NETWORKS.builtins(),
+        *RANKERS.builtins(),
+        *RANKING_BASES.builtins(),
+        "ranking",
+        "rating",
+        "bias",
+        "item-knn",
+        "movies",
+        "simulated",
+        "batched",
+        "error",
+        "user",
+        "1,5",
+        "",
+        "x",
+    ]
 )
 NAMES = [
     *StudySpec.model_fields,
     *(
         name
-        for part in ("fusion", "training", "episodes")
+        for part in ("fusion", "training", "episodes", "ranking")
         for name in StudySpec.model_fields[part].default.model_dump()
     ),
     *(
