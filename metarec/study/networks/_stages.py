@@ -196,8 +196,8 @@ class SearchedNetworks(Searched):
             keep,
         )
 
-    def _served(self, fusion: Fusion) -> tuple[Insight, Keep]:
-        """What the best network does for the target's test users, and how the fusion is kept."""
+    def _served(self, fusion: Fusion) -> tuple[Insight, Keep | None]:
+        """What the best network does for the target's test users, and how the fusion is kept, if it is."""
         prepared, spec = self.prepared, self.prepared.spec
         target = spec.target or ""
         domain, episodes = prepared.domains[target], prepared.episodes[target]
@@ -208,11 +208,14 @@ class SearchedNetworks(Searched):
         kept = fusion.used(), domain.name, domain.ratings, frozenset(train.ratings["user"].unique())
         max_history = LOOKS_BACK * max(spec.episodes.shots, 1)
         if isinstance(episodes, RankingEpisodes):
+            crowd = crowd_of(domain, episodes.validation, episodes.test)
+            insight = Insight(behaviour_of(domain, episodes.test, crowd))
+            if spec.ranking.repeats == "include":
+                # A kept history adds up the events of an item, so the model could not recommend what was measured.
+                return insight, None
             lists = RankingTaskMaker.fit(
                 train, prepared.bases, episodes.ranking_standards, spec.ranking, seed=spec.seed
             )
-            crowd = crowd_of(domain, episodes.validation, episodes.test)
-            insight = Insight(behaviour_of(domain, episodes.test, crowd))
             return insight, partial(self._keep, RankingRecommender(lists, *kept, max_history))
         assert episodes.standards is not None, "these episodes were made from ratings"
         maker = TaskMaker.fit(train, prepared.bases, episodes.standards, seed=spec.seed)
