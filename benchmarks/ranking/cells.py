@@ -14,7 +14,7 @@ from benchmarks.common.folders import ROOT
 from benchmarks.ranking.sets import RANKING_SETS
 from metarec.bases.ranking import RANKING_BASES, applicable_ranking_bases
 from metarec.cells import Cell, CellResult, CellStore
-from metarec.episodes import EpisodeSettings, UserRoles, fold_roles
+from metarec.episodes import MIN_USERS, EpisodeSettings, UserRoles, fold_roles
 from metarec.episodes.ranking import RankingEpisodes, RankingSettings, build_ranking_episodes, build_timed_episodes
 from metarec.errors import InputError
 from metarec.evaluation.ranking import catalogue_coverage, ranking_rows, top_lists
@@ -136,12 +136,14 @@ def predict_cell(plan: RankingPlan, cell: Cell) -> CellResult:
 
 
 def parts_of(result: CellResult) -> dict[str, CellResult]:
-    """The result of each part of the test users."""
+    """The result of each part of the test users, without parts of fewer than `MIN_USERS`, which are not compared."""
     users = result.frames["users"]
+    sizes = users.groupby("part")["user"].nunique()
     notes = {name: value for name, value in result.notes.items() if name != "parts"}
     return {
         part: CellResult({"users": users[users["part"] == part].drop(columns="part")}, {**notes, **own})
         for part, own in result.notes["parts"].items()
+        if sizes[part] >= MIN_USERS
     }
 
 

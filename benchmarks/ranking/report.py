@@ -13,6 +13,7 @@ from benchmarks.cold.report import describe, p_value, signed, table
 from benchmarks.common.statistics import holm, signed_rank, verdict
 from benchmarks.ranking.sets import RANKING_SETS
 from metarec.cells import CellResult
+from metarec.episodes import MIN_USERS
 from metarec.evaluation.metrics import METAREC
 from metarec.evaluation.ranking import NDCG, RANKING_METRICS, paired_ndcg_gains
 from metarec.model.contrasts import CONTRASTS, STACK
@@ -30,6 +31,7 @@ _SPLITS = {
 - The events of a set are cut in time: 80 % are before the cut. No base, ranker or network was fitted or chosen on an
   event of the cut or after it. A base is not fitted on a user that it ranks for.
 - Warm users have events before the cut, cold users do not. Both have at least one new item after their history.
+  A set with fewer than {least} test users of one kind has no table of it.
 """,
 }
 
@@ -131,7 +133,8 @@ def markdown(sections: Mapping[tuple[str, int], RankingSection], run: Mapping[st
             `split`.
     """
     title = "# Lists for cold users" if run["split"] == "users" else "# Lists after a cut in time"
-    how = _SPLITS[run["split"]] + _HOW.format(seeds=run["seeds"], bases=_bases(run["tune_bases"]))
+    values = {"seeds": run["seeds"], "bases": _bases(run["tune_bases"]), "least": MIN_USERS}
+    how = (_SPLITS[run["split"]] + _HOW).format(**values)
     parts = [title, how, "## Summary", _summary(sections)]
     for (name, shots), section in sections.items():
         of_set = RANKING_SETS[name.partition(" ")[0]]

@@ -1,11 +1,13 @@
 """A cell of the benchmark on ranking, with models that are not trained."""
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from benchmarks.ranking import cells
 from benchmarks.ranking.cells import RankingPlan, cells_of, check_split, parts_of, predict_cell
 from benchmarks.ranking.report import compare_lists, markdown
+from metarec.cells import CellResult
 from metarec.errors import InputError
 from metarec.ratings import Domain, simulate_implicit_domains
 
@@ -17,9 +19,9 @@ def untrained(episodes, seed):
 
 @pytest.mark.parametrize(("split", "parts"), [("users", {"all"}), ("time", {"warm", "cold"})])
 def test_the_users_of_a_cell_and_their_parts(split, parts, tmp_path, monkeypatch):
-    events = simulate_implicit_domains(num_users=60, num_items=150)["shop"].ratings
+    events = simulate_implicit_domains(num_users=150, num_items=150)["shop"].ratings
     # Some users come after the cut only.
-    late = 86_400 * 3 * events["user"].str[1:].astype(int)
+    late = 86_400 * events["user"].str[1:].astype(int)
     domain = Domain("shop", events.assign(timestamp=events["timestamp"] + late), feedback="implicit")
     monkeypatch.setattr(cells, "_domain", lambda plan, name: domain)
     monkeypatch.setattr(cells, "bases_of", lambda domain: {"popularity": {}, "item-knn": {}})
@@ -41,6 +43,15 @@ def test_the_users_of_a_cell_and_their_parts(split, parts, tmp_path, monkeypatch
     run["machine"] = {"system": "", "cpu": "", "cores": 2, "memory_gib": 1}
     text = markdown(sections, {**run, "split": split})
     assert ("Warm users have events before the cut" in text) == (split == "time")
+
+
+def test_a_part_of_too_few_users_is_not_compared():
+    users = [{"user": f"u{place}", "model": "metarec", "part": "cold" if place == 0 else "warm"} for place in range(11)]
+    notes = {"settings": {}, "parts": {"warm": {"proposed": 0.5}, "cold": {"proposed": 0.0}}}
+    found = parts_of(CellResult({"users": pd.DataFrame(users)}, notes))
+    assert list(found) == ["warm"]
+    assert found["warm"].notes == {"settings": {}, "proposed": 0.5}
+    assert len(found["warm"].frames["users"]) == 10
 
 
 def test_an_unknown_split():
