@@ -7,6 +7,7 @@ import pytest
 from benchmarks.ranking import cells
 from benchmarks.ranking.cells import RankingPlan, cells_of, check_split, parts_of, predict_cell
 from benchmarks.ranking.report import compare_lists, markdown
+from benchmarks.ranking.run import run
 from metarec.cells import CellResult
 from metarec.errors import InputError
 from metarec.ratings import Domain, simulate_implicit_domains
@@ -25,10 +26,12 @@ def test_the_users_of_a_cell_and_their_parts(split, parts, tmp_path, monkeypatch
     domain = Domain("shop", events.assign(timestamp=events["timestamp"] + late), feedback="implicit")
     monkeypatch.setattr(cells, "_domain", lambda plan, name: domain)
     monkeypatch.setattr(cells, "bases_of", lambda domain: {"popularity": {}, "item-knn": {}})
-    plan = RankingPlan(("shop",), (3,), 3, 1, tmp_path, tmp_path, untrained, split)
+    tuned = 1 if split == "users" else 0
+    plan = RankingPlan(("shop",), (3,), 3, 1, tmp_path, tmp_path, untrained, tuned, split)
     found = cells_of(plan, domain)
     assert len(found) == (3 if split == "users" else 1)
     result = predict_cell(plan, found[0])
+    assert set(result.notes["settings"]) == ({"popularity", "item-knn"} if tuned else set())
     own = parts_of(result)
     assert set(own) == parts
     users = [set(part.frames["users"]["user"]) for part in own.values()]
@@ -39,9 +42,9 @@ def test_the_users_of_a_cell_and_their_parts(split, parts, tmp_path, monkeypatch
         assert set(own["warm"].frames["users"]["user"]) <= before
         assert not set(own["cold"].frames["users"]["user"]) & before
     sections = compare_lists({(f"amazon_toys {name}", 3): [part] for name, part in own.items()})
-    run = {"command": "", "date": "", "commit": "", "versions": {}, "duration_s": 1.0, "cells_s": 1.0, "seeds": 1}
-    run["machine"] = {"system": "", "cpu": "", "cores": 2, "memory_gib": 1}
-    text = markdown(sections, {**run, "split": split})
+    facts = {"command": "", "date": "", "commit": "", "versions": {}, "duration_s": 1.0, "cells_s": 1.0, "seeds": 1}
+    facts["machine"] = {"system": "", "cpu": "", "cores": 2, "memory_gib": 1}
+    text = markdown(sections, {**facts, "split": split, "tune_bases": tuned})
     assert ("Warm users have events before the cut" in text) == (split == "time")
 
 
@@ -52,6 +55,12 @@ def test_a_part_of_too_few_users_is_not_compared():
     assert list(found) == ["warm"]
     assert found["warm"].notes == {"settings": {}, "proposed": 0.5}
     assert len(found["warm"].frames["users"]) == 10
+
+
+def test_bases_are_not_tuned_with_a_split_by_time(tmp_path, monkeypatch):
+    monkeypatch.setenv("METAREC_DATA", str(tmp_path))
+    with pytest.raises(InputError, match="--tune-bases must be 0 with --split time but got 10"):
+        run(["amazon_toys"], (5,), 3, 1, 10, "time", 1, tmp_path / "work", tmp_path / "out", None)
 
 
 def test_an_unknown_split():
