@@ -80,7 +80,9 @@ def test_a_gain_is_that_of_the_mean_ndcg_and_more_is_better(finished):
 def test_texts_name_the_metric(finished):
     comparison, _ = finished
     assert explanation(comparison).startswith("nDCG@10 on shop, mean over 2 draws")
-    assert table_csv(comparison.lines).splitlines()[0].split(",")[4:8] == ["ndcg@10", "recall@20", "mrr", "hit@10"]
+    header = table_csv(comparison.lines).splitlines()[0].split(",")
+    assert header[4] == "ndcg@10"
+    assert {"recall@20", "mrr", "hit@10"} < set(header)
 
 
 def test_the_runs_have_clean_names(finished, runs_of):

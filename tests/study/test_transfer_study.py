@@ -245,7 +245,7 @@ def test_a_continued_study_runs_what_is_missing_and_refuses_another(done, world,
 def test_studies_without_the_new_keys_can_continue(world):
     spec = small_spec(transfer=None)
     settings = spec.model_dump(mode="json")
-    new = {"transfer", "sampler", "objectives", "warm_start", "task", "ranking", "event_weights"}
+    new = {"transfer", "sampler", "objectives", "warm_start", "task", "ranking", "event_weights", "tune_bases"}
     for key in ("name", "description", "trials", "workers", "timeout", "domains", *new):
         del settings[key]
     data = {name: domain.fingerprint() for name, domain in world.items()}

@@ -8,6 +8,7 @@ from metarec.bases.ranking import Histories, fit_ranking_base
 from metarec.episodes import EpisodeSettings, assign_roles, fold_roles
 from metarec.episodes._split import cut_tasks
 from metarec.episodes.ranking import RankingSettings, RankingTaskMaker, _build, build_ranking_episodes
+from metarec.episodes.ranking._tasks import ranking_tasks
 from metarec.errors import InputError
 from metarec.ratings import Domain
 
@@ -141,8 +142,10 @@ def test_later_items_of_train_users_do_not_move_their_own_lists(table):
     found = []
     for changed in (domain, domain_of(with_other_queries(table, own))):
         cuts = cut_tasks(changed, roles, SETTINGS, 0)
-        lists = _build._lists(changed, roles, cuts, RANKING, LEARNERS, seed=0, jobs=1, on_progress=None)
-        rows = [row for row, cut in enumerate(cuts) if cut.task.user in own]
+        tasks = ranking_tasks(changed, cuts, repeats=False)
+        groups = _build._groups(changed, roles, tasks)
+        lists = _build.lists_of_groups(changed, groups, tasks, RANKING, LEARNERS, seed=0, jobs=1, on_progress=None)
+        rows = [row for row, task in enumerate(tasks) if task.user in own]
         found.append({name: values[rows] for name, values in lists.items() if values.ndim and name != "relevant"})
     before, after = found
     assert before["query-items"].shape[0] == len(own) > 5

@@ -6,6 +6,7 @@ import numpy as np
 import optuna
 import pandas as pd
 import pytest
+import torch
 
 from metarec.bases import BASES, Choices, Range, searched_settings
 from metarec.bases.lenskit import BiasRecommender
@@ -15,12 +16,12 @@ from metarec.episodes._split import UserRoles
 from metarec.episodes.ranking import RankingSettings, build_ranking_episodes
 from metarec.errors import InputError
 from metarec.evaluation.metrics import base_unit_predictions
+from metarec.meta import judge_of
 from metarec.ratings import Domain, simulate_implicit_domains
 from metarec.search import REASON, error_of
 from metarec.search.storage import open_storage
 from metarec.search.trials import join_study
 from metarec.study.bases import BaseSearch, _tuning, tune_bases, tuned_bases
-from metarec.study.networks import _objective
 
 EPISODES = EpisodeSettings(shots=5, min_query=4, max_query=12, folds=2)
 
@@ -124,13 +125,9 @@ def test_the_defaults_have_the_value_that_the_base_has_in_the_study(given, tmp_p
     else:
         built = build_ranking_episodes(*arguments, RankingSettings(candidates=20), bases)
         validation = built[domain.name].validation
-    objective = object.__new__(_objective.NetworkObjective)
-    objective.validation = validation
     predictions = base_unit_predictions(validation)
-    import torch
-
     for name, own in tune_bases(search).items():
-        error = objective._judge([torch.from_numpy(predictions[name])], [validation.batch.query])
+        error = judge_of([validation])([torch.from_numpy(predictions[name])], [validation.batch.query])
         assert error_of(own.usual) == pytest.approx(error, rel=1e-4)
 
 
