@@ -50,7 +50,7 @@ class Events(NamedTuple):
 
     @classmethod
     def added_up(cls, items: np.ndarray, weights: np.ndarray, times: np.ndarray | None = None) -> Self:
-        """From events of which several may be of one item; rules and errors are those of :meth:`of`."""
+        """From single events, which may repeat an item; rules and errors are those of :meth:`of`."""
         for item in items:
             if not isinstance(item, str):
                 raise InputError(f"item ids must be strings but got {shown(repr(item))}; convert them with str")

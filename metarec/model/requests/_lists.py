@@ -1,4 +1,4 @@
-"""Requests for lists: each row is a user for whom the best new items are recommended."""
+"""Requests for lists: each row names a user, and the answer has the best new items."""
 
 from __future__ import annotations
 

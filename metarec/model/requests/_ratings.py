@@ -1,4 +1,4 @@
-"""Requests for ratings: each row is an item of which a user's rating is predicted."""
+"""Requests for ratings: each row names an item, and the answer has the predicted rating."""
 
 from __future__ import annotations
 
