@@ -1,15 +1,16 @@
-"""The base class of configurations, which are frozen, checked when made, and plain values in JSON."""
+"""Configurations, which are frozen, checked when made, and plain values in JSON; and what their errors say."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from metarec.errors import InputError, shown
 from metarec.registry import suggest
 
-__all__ = ["Config"]
+__all__ = ["Config", "explained", "fields_of"]
 
 _RULES = {
     "greater_than_equal": "must be >= {ge}",
@@ -55,3 +56,25 @@ class Config(BaseModel):
             return f"{where} {rule} but got {shown(repr(first['input']), 200)}"
         message = shown(first["msg"].removeprefix("Value error, "), 500)
         return f"{where}: {message} but got {shown(repr(first['input']), 200)}"
+
+
+def explained(error: ValidationError, kind: type[BaseModel]) -> str:
+    """The first problem of a model of this kind in one line, with the closest name for an unknown key."""
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"] if part not in ("RealRange", "IntRange", "Choice"))
+    if first["type"] == "extra_forbidden":
+        return f'unknown key "{where}"; {suggest(str(first["loc"][-1]), fields_of(kind, first["loc"][:-1]))}'
+    problem = first["msg"].removeprefix("Value error, ")
+    if not where:
+        return problem
+    return f"{where}: {problem}, but got {shown(repr(first['input']), 200)}"
+
+
+def fields_of(kind: type[BaseModel], path: Sequence[int | str]) -> list[str]:
+    """The names of the fields of the part at this path; none where there is no part."""
+    model: Any = kind
+    for part in path:
+        field = model.model_fields.get(str(part)) if isinstance(model, type) and issubclass(model, BaseModel) else None
+        # The model of an optional part is that of the part.
+        model = next(iter(get_args(field.annotation)), field.annotation) if field else None
+    return list(model.model_fields) if isinstance(model, type) and issubclass(model, BaseModel) else []

@@ -6,7 +6,13 @@ from metarec.importing import importing
 
 __all__ = ["LIBRARIES"]
 
-LIBRARIES = ("metarec.episodes", "metarec.bases.lenskit", "metarec.bases.content", "metarec.bases.autoencoder")
+LIBRARIES = (
+    "metarec.episodes",
+    "metarec.bases.lenskit",
+    "metarec.bases.content",
+    "metarec.bases.autoencoder",
+    "metarec.bases.bayesian",
+)
 """Modules that import these libraries."""
 
 with importing():

@@ -9,6 +9,7 @@ import multiprocessing
 import os
 import pickle
 import signal
+import sys
 import tempfile
 import threading
 import traceback
@@ -19,11 +20,21 @@ from multiprocessing import forkserver, resource_tracker
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from multiprocessing.reduction import ForkingPickler
+from types import ModuleType
 from typing import Any
 
 from metarec.errors import InputError, shown
 
-__all__ = ["Map", "WorkerEnded", "WorkerPool", "end_with_parent", "start_server", "worker_map", "worker_pool"]
+__all__ = [
+    "Map",
+    "WorkerEnded",
+    "WorkerPool",
+    "end_with_parent",
+    "start_process",
+    "start_server",
+    "worker_map",
+    "worker_pool",
+]
 
 Map = Callable[..., Iterable[Any]]
 """A function like the built-in ``map``; its results may be computed in the background."""
@@ -57,6 +68,24 @@ def start_server() -> None:
         forkserver.ensure_running()
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def start_process(process: BaseProcess) -> None:
+    """Start a process that does not import the caller's main module.
+
+    Python would run that module in the new process. A script that calls metarec at its top level would begin again
+    there. No worker needs a name from it, because plug-ins are found by their entry points.
+    """
+    with _starting:
+        main = sys.modules["__main__"]
+        sys.modules["__main__"] = ModuleType("__main__")
+        try:
+            process.start()
+        finally:
+            sys.modules["__main__"] = main
+
+
+_starting = threading.Lock()
 
 
 @contextmanager
@@ -132,7 +161,7 @@ class WorkerPool(ThreadPoolExecutor):
                     raise WorkerEnded("the workers have been ended")
                 ours, theirs = self._context.Pipe()
                 process = self._context.Process(target=_answer, args=(theirs,))
-                process.start()
+                start_process(process)
                 theirs.close()
                 self._own.worker = process, ours
                 self._started.append(self._own.worker)

@@ -183,18 +183,22 @@ def test_a_record_says_what_a_cell_depends_on(store):
 
 
 def test_a_pool_that_fails_says_what_and_no_more(tmp_path):
+    # Workers do not import the script.
+    (tmp_path / "cells_of_it.py").write_text("def broken(one):\n    raise RuntimeError(f'cell {one.name}')\n")
     script = tmp_path / "fails.py"
     script.write_text(
         "from pathlib import Path\n"
+        "from cells_of_it import broken\n"
         "from metarec.cells import Cell, CellStore, run_cells\n"
-        "def broken(one):\n"
-        "    raise RuntimeError(f'cell {one.name}')\n"
         "if __name__ == '__main__':\n"
         "    cells = [Cell({'set': 'films', 'fold': fold}, {}) for fold in range(30)]\n"
         f"    run_cells(cells, broken, CellStore(Path({str(tmp_path)!r})), jobs=2)\n"
     )
     ended = subprocess.run(
-        [sys.executable, str(script)], env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True
+        [sys.executable, str(script)],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(tmp_path)])},
+        capture_output=True,
+        text=True,
     )
     assert ended.returncode == 1
     assert "RuntimeError: cell films/fold-" in ended.stderr

@@ -60,7 +60,7 @@ def test_a_meta_step_enters_the_listed_files_and_no_others(world):
     batch = built["movies"].train.batch.select(torch.arange(8))
     learner = NetworkConfig().build(Shape.of(batch), 0)
     optimizer = make_adam(learner, 1e-3)
-    # The first step also compares the two paths.
+    # The first step also compares the paths.
     outer_step(learner, batch, optimizer, epoch=0, batch=0)
     files = set()
     with entered(files):
@@ -69,11 +69,13 @@ def test_a_meta_step_enters_the_listed_files_and_no_others(world):
     assert files == {*steps, *helpers}
 
 
+@pytest.mark.slow
 def test_a_study_enters_the_files_of_a_trial_and_of_a_row(place, monkeypatch, tmp_path):
     monkeypatch.chdir(place)
     arguments = ["job.yaml", "--data", "movies=movies.csv", "--trials", "1", "--out", str(tmp_path)]
     monkeypatch.setattr(sys, "argv", ["study", *arguments])
-    monkeypatch.setattr("metarec.cli.study.cores", lambda: 1)
+    for module in ("running", "study"):
+        monkeypatch.setattr(f"metarec.cli.{module}.cores", lambda: 1)
     files = set()
     with entered(files):
         command.main()

@@ -32,7 +32,15 @@ from tests.test_readme import OPEN_RUNS, RUN_BY_CI
 
 EXAMPLE = ROOT / "examples" / "metarec-example"
 PYTHON_PAGES = sorted({block.page for block in blocks("python")} - {README, FIRST_HOUR, MODEL, LISTS})
-SLOW_PAGES = ("docs/engines.md", "docs/networks.md", "docs/reading.md", "docs/transfer.md")
+SLOW_PAGES = (
+    "docs/engines.md",
+    "docs/honest.md",
+    "docs/integrations/lenskit.md",
+    "docs/networks.md",
+    "docs/python.md",
+    "docs/reading.md",
+    "docs/transfer.md",
+)
 RESULTS = [README, *(page for page in PAGES if page.startswith("docs/results/"))]
 
 
@@ -164,6 +172,7 @@ def test_every_page_is_in_the_navigation():
     assert set(re.findall(r"\S+\.md", navigation)) == pages
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(find_spec("mkdocs") is None, reason="mkdocs is not installed: pip install metarec[docs]")
 def test_the_site_is_built_and_fetches_nothing(tmp_path):
     arguments = ["-m", "mkdocs", "build", "--strict", "--config-file", ROOT / "mkdocs.yml", "--site-dir", tmp_path]

@@ -27,7 +27,10 @@ ORDER = [
 ]
 """The folders, from the tables of ratings to the commands. compare stands beside study, which does not import it."""
 
-ABOVE_ALL = {"cells", "config", "errors", "files", "importing", "preloaded", "registry", "threads", "workers"}
+ABOVE_ALL = {
+    *("cells", "config", "errors", "files", "importing", "plain"),
+    *("preloaded", "registry", "stores", "threads", "workers"),
+}
 """What every folder may import. `preloaded` names modules of folders, as text, for a process of its own."""
 
 BELOW_ALL = {"__init__", "__main__", "lenskit", "predict", "serve", "sklearn"}

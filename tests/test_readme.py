@@ -3,6 +3,7 @@
 import ast
 import configparser
 import json
+import os
 import re
 import shlex
 import shutil
@@ -15,6 +16,7 @@ import pytest
 import yaml
 from typer.main import get_command
 
+from metarec import __main__ as umbrella
 from metarec.cli import serve as serving
 from metarec.cli import study as command
 from metarec.cli.study_jobs import app as further
@@ -51,6 +53,7 @@ INSTALL = "-m pip install --no-deps --no-build-isolation ./examples/metarec-exam
 FURTHER = ("replay", "repair", "report", "worker")
 RUN_HERE = [line for line in dict.fromkeys(COMMANDS) if shlex.split(line)[:3] == STUDY]
 BEGUN_HERE = [line for line in RUN_HERE if not {*shlex.split(line)[3:4]} & {*FURTHER}]
+UMBRELLA = [line for line in COMMANDS if line.startswith(".venv/bin/metarec ")]
 COMPARED_HERE = [line for line in COMMANDS if shlex.split(line)[:3] == COMPARISON]
 
 
@@ -60,7 +63,8 @@ def here(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     small = simulate_domains(seed=1, num_users=40, num_items=60, ratings_per_user=30)
     movies, books = small["movies"].ratings, small["books"].ratings
-    books.to_csv("books.csv", index=False)
+    for name in ("books.csv", "BX-Book-Ratings.csv"):
+        books.to_csv(name, index=False)
     movies.rename(columns={"user": "who", "rating": "points"}).to_csv("marks.csv", index=False)
     books.assign(domain=books["item"].str[-1].map(lambda digit: "8" if digit < "8" else "9")).to_csv(
         "shops.csv", index=False
@@ -81,8 +85,42 @@ def test_every_command_is_run_by_ci_or_here():
         assert any(re.search(rf"(^|\s){re.escape(line)}(\s|$)", entry) for entry in script), line
     assert RUN_HERE
     # What installs the package in examples/ is what `test_plugin_package.py` does.
-    rest = set(COMMANDS) - {*RUN_BY_CI, *RUN_HERE, *COMPARED_HERE, f".venv/bin/python {INSTALL}"}
+    rest = set(COMMANDS) - {*RUN_BY_CI, *RUN_HERE, *COMPARED_HERE, *UMBRELLA, f".venv/bin/python {INSTALL}"}
     assert not rest, f"neither in .ci/run nor what this test runs: {rest}"
+
+
+def test_every_stage_of_the_checks_runs(tmp_path):
+    """`.ci/run` with stand-ins for make, the browser and Python: each of its own functions exists and ends."""
+    project, programs = tmp_path / "project", tmp_path / "programs"
+    script = project / ".ci" / "run"
+    script.parent.mkdir(parents=True)
+    shutil.copy(ROOT / ".ci" / "run", script)
+
+    def stand_in(path: Path, lines: str) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"#!/bin/sh\n{lines}\n", encoding="utf-8")
+        path.chmod(0o755)
+
+    stand_in(programs / "chromedriver", "")
+    # `make` is to create the environment, which is removed first.
+    stand_in(tmp_path / "python", 'echo "python $1 $2"')
+    stand_in(tmp_path / "mlflow", "sleep 60")
+    environment = 'mkdir -p .venv/bin; cp "$STAND_INS/python" "$STAND_INS/mlflow" .venv/bin'
+    stand_in(programs / "make", f'{environment}; echo "make $1: 1 passed"')
+    variables = {
+        **os.environ,
+        "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}",
+        "STAND_INS": str(tmp_path),
+        "METAREC_DATA": "data",
+    }
+    done = subprocess.run([script], env=variables, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert not done.stderr
+    for target in (".venv/.installed", "lint", "docs", "test", "test-slow", "study"):
+        assert f"make {target}: 1 passed\n" in done.stdout
+    stages = re.findall(r'^\s*stage "([^"]+)"', script.read_text(encoding="utf-8"), re.MULTILINE)
+    times = done.stdout.split("== times\n")[1]
+    assert re.findall(r"^ +\d+ s  (.+)$", times, re.MULTILINE) == stages
 
 
 @pytest.mark.parametrize("line", BEGUN_HERE)
@@ -112,6 +150,15 @@ def test_a_study_of_the_readme_finds_its_spec_and_reads_its_data(line, here, mon
     assert all(domain.num_users > 30 for domain in begun.values())
     if "scale=1,5" in line:
         assert str(begun["movies"].scale) == "1..5"
+
+
+@pytest.mark.parametrize("line", UMBRELLA)
+def test_a_command_that_lists_or_checks_prints_and_writes_nothing(line, here, monkeypatch, capsys):
+    before = sorted(here.iterdir())
+    monkeypatch.setattr(sys, "argv", shlex.split(line))
+    umbrella.main()
+    assert capsys.readouterr().out
+    assert sorted(here.iterdir()) == before
 
 
 @pytest.mark.parametrize("line", COMPARED_HERE)

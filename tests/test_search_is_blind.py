@@ -3,9 +3,9 @@
 import pytest
 
 from metarec.ratings import simulate_domains
-from metarec.study import job
+from metarec.study import job, protocols
 from metarec.study.job import Job, run_study
-from metarec.study.networks import _stages as stages
+from metarec.study.networks import PreparedNetworks
 from metarec.study.spec import StudySpec
 
 SMALL = StudySpec(
@@ -35,7 +35,7 @@ class Guarded:
 def events(monkeypatch):
     """The events of a study, in order."""
     events = []
-    build, search = stages.build_episodes, job.run_trials
+    build, search = protocols.build_episodes, job.run_trials
 
     def guarded(*args, **options):
         return {name: Guarded(episodes, events) for name, episodes in build(*args, **options).items()}
@@ -44,7 +44,7 @@ def events(monkeypatch):
         search(*args, **options)
         events.append("searched")
 
-    monkeypatch.setattr(stages, "build_episodes", guarded)
+    monkeypatch.setattr(protocols, "build_episodes", guarded)
     monkeypatch.setattr(job, "run_trials", searched)
     return events
 
@@ -62,12 +62,12 @@ def test_test_users_are_read_only_after_the_search(events, tmp_path):
 
 
 def test_an_objective_that_reads_test_users_is_detected(events, tmp_path, monkeypatch):
-    honest = stages.PreparedNetworks.objective
+    honest = PreparedNetworks.objective
 
     def peeking(prepared, *arguments):
         assert len(prepared.episodes["movies"].test)
         return honest(prepared, *arguments)
 
-    monkeypatch.setattr(stages.PreparedNetworks, "objective", peeking)
+    monkeypatch.setattr(PreparedNetworks, "objective", peeking)
     run_study(SMALL, domain(), Job(tmp_path, "peeking"))
     assert events[0] == "test users"

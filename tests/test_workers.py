@@ -40,6 +40,22 @@ def test_a_worker_ends_at_ctrl_c_without_output():
     assert signal.SIGINT not in blocked
 
 
+SCRIPT = """
+from metarec.workers import worker_pool
+print("begun")
+with worker_pool(1) as pool:
+    print(pool.submit(abs, -2).result())
+"""
+
+
+def test_a_script_without_a_guard_runs_once(tmp_path):
+    (tmp_path / "script.py").write_text(SCRIPT)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    arguments = [sys.executable, tmp_path / "script.py"]
+    ended = subprocess.run(arguments, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    assert (ended.stdout, ended.stderr) == ("begun\n2\n", "")
+
+
 OUTLIVED = """
 import time
 from metarec.workers import worker_pool

@@ -17,10 +17,9 @@ from metarec.model.contrasts import NETWORK_ALONE, NO_INNER_LOOP
 from metarec.search.trials import counted_trials, run_trials
 from metarec.study.job import begin_search
 from metarec.study.networks import PreparedNetworks
-from metarec.study.recorded_trial import RecordedObjective
+from metarec.study.records import FileKeeper, RecordedObjective
 from metarec.study.spec import StudySpec, load_spec
 from metarec.study.stages import Workspace
-from metarec.study.trial_files import FileKeeper
 from metarec.tracking import NullTracker
 
 __all__ = [

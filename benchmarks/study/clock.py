@@ -65,7 +65,7 @@ TARGETS: Mapping[str, Mapping[str, Label]] = {
         "_fit_stackers": "baselines, the rest",
         "SearchedNetworks.score": "test evaluation",
     },
-    "metarec.episodes.builders._build": {"build_episodes": "features and assembly", "_predict": WAITING},
+    "metarec.episodes.builders._build": {"build_episodes": "features and assembly", "predicted_arrays": WAITING},
     "metarec.episodes._predictions": {"base_predictions": "handing over predictions"},
     "metarec.bases.lenskit": {"LensKitRecommender.fit": BASES},
     "metarec.bases.content": {"ContentRecommender.fit": BASES},
@@ -80,11 +80,11 @@ TARGETS: Mapping[str, Mapping[str, Label]] = {
         "NetworkObjective._evaluate": "trials, the rest",
         "NetworkObjective.files": "what a trial keeps",
     },
-    "metarec.study.recorded_trial": {
+    "metarec.study.records._trial": {
         "RecordedObjective.__call__": "trials, the rest",
         "RecordedObjective.ended": "MLflow: numbers",
     },
-    "metarec.study.trial_files": {
+    "metarec.study.records._files": {
         "Files.write": "what a trial keeps",
         "FileKeeper.keep": "what a trial keeps",
         "FileKeeper.__exit__": "what a trial keeps",

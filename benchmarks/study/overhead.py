@@ -45,8 +45,8 @@ def share(rounds: int, work: Path) -> dict[str, Any]:
     from metarec.search.trials import run_trials
     from metarec.study.data import choose_target, read_data
     from metarec.study.job import Job, begin_search, study_input
+    from metarec.study.records import FileKeeper
     from metarec.study.spec import load_spec
-    from metarec.study.trial_files import FileKeeper
     from metarec.threads import one_thread
     from metarec.tracking import MlflowTracker, NullTracker
 
@@ -107,9 +107,8 @@ def growth(trials: int, work: Path) -> dict[str, Any]:
 
     from metarec.search.trials import run_trials
     from metarec.study.job import begin_search
-    from metarec.study.recorded_trial import RecordedObjective, TrialResult
+    from metarec.study.records import Files, RecordedObjective, TrialResult
     from metarec.study.spec import StudySpec
-    from metarec.study.trial_files import Files
     from metarec.threads import one_thread
     from metarec.tracking import MlflowTracker
 

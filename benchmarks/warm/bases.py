@@ -9,10 +9,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+from scipy import sparse
 
 from benchmarks.warm.data import Asked, Known, Table
-from benchmarks.warm.gibbs import SideInformation, gibbs_samples, implicit_features, side_information
 from metarec.bases import HistoryQuery, make_base, predict_queries
+from metarec.bases.bayesian import SideInformation, gibbs_samples, implicit_features, side_information
 from metarec.ratings import Domain, RatingScale
 
 __all__ = ["WARM_BASES", "Predicted", "WarmBase", "rows_of_users"]
@@ -26,6 +27,9 @@ class Predicted(NamedTuple):
     ratings: np.ndarray
     spreads: np.ndarray
 
+
+RANK = 256
+"""The most directions of side information."""
 
 Predict = Callable[..., Predicted]
 
@@ -114,10 +118,8 @@ def _described(
     own: np.ndarray, other: np.ndarray, features: np.ndarray, shape: tuple[int, int]
 ) -> list[SideInformation]:
     counts = np.log1p(np.bincount(own, minlength=shape[0])) / 3.0
-    return [
-        side_information(implicit_features(own, other, *shape)),
-        side_information(np.column_stack([features, counts])),
-    ]
+    described = sparse.csr_array(np.column_stack([features, counts]))
+    return [side_information(one, RANK, seed=0) for one in (implicit_features(own, other, shape), described)]
 
 
 def _user_groups(

@@ -26,7 +26,7 @@ LIBRARIES = ("numpy", "scipy", "lenskit", "lightgbm", "scikit-learn", "torch")
 CODE = (
     "benchmarks/warm/bases.py",
     "benchmarks/warm/data.py",
-    "benchmarks/warm/gibbs.py",
+    "metarec/bases/bayesian/gibbs.py",
     "metarec/bases/lenskit.py",
 )
 TEST = "test"

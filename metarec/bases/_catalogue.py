@@ -21,6 +21,7 @@ BASES = Registry(
         "item-knn": "metarec.bases.lenskit:ItemKNNRecommender",
         "user-knn": "metarec.bases.lenskit:UserKNNRecommender",
         "biased-mf": "metarec.bases.lenskit:BiasedMFRecommender",
+        "bayesian-mf": "metarec.bases.bayesian:BayesianMFRecommender",
         "content": "metarec.bases.content:ContentRecommender",
         "autoencoder": "metarec.bases.autoencoder:AutoencoderRecommender",
     },

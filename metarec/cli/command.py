@@ -17,6 +17,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType, TracebackType
+from typing import Any
 
 import typer
 
@@ -30,6 +31,7 @@ __all__ = [
     "check_storage",
     "cores",
     "named_paths",
+    "new_app",
     "resumable",
     "run_command",
 ]
@@ -37,6 +39,12 @@ __all__ = [
 BAD_INPUT = 2
 INTERRUPTED = 130
 TERMINATED = 143
+
+
+def new_app(**options: Any) -> typer.Typer:
+    """A command, or several, with ``-h`` and without decoration; `options` are typer's."""
+    usual = {"add_completion": False, "pretty_exceptions_enable": False, "rich_markup_mode": None}
+    return typer.Typer(context_settings={"help_option_names": ["-h", "--help"]}, **{**usual, **options})
 
 
 def named_paths(entries: Sequence[str]) -> dict[str, str]:
@@ -92,15 +100,19 @@ def resumable(option: str, name: str) -> Iterator[None]:
         raise
 
 
-def run_command(app: typer.Typer) -> None:
-    """Run a command; an error that the user can correct becomes one line and an exit code."""
+def run_command(app: typer.Typer, program: str | None = None) -> None:
+    """Run a command; an error that the user can correct becomes one line and an exit code.
+
+    Args:
+        program: its name in messages; by default that with which Python was started.
+    """
     sys.excepthook = _show_masked
     # Without this, Python collects garbage for a second or two before the process ends.
     atexit.register(gc.freeze)
     with _terminable() as terminated:
         try:
             # Typer returns the code of its own exits, such as 130 after Ctrl-C.
-            code = app(standalone_mode=False)
+            code = app(standalone_mode=False, prog_name=program)
         except InputError as error:
             _stop(str(error), BAD_INPUT)
         except KeyboardInterrupt:

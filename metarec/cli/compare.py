@@ -11,12 +11,12 @@ from typing import Annotated
 
 import typer
 
-from metarec.cli.command import check_json, cores, named_paths, resumable, run_command
+from metarec.cli.command import check_json, cores, named_paths, new_app, resumable, run_command
 from metarec.errors import InputError, check_name, shown
 
 __all__ = ["main"]
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+app = new_app()
 
 ALL = "all"
 BOTH = "both"
@@ -26,13 +26,20 @@ BOTH = "both"
 def compare(
     data: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME=PATH", help="A domain's table; may be repeated. Without: a simulated world."),
+        typer.Option(metavar="NAME=PATH", help="A domain's table; may be repeated.", show_default="a simulated world"),
     ] = None,
     task: Annotated[
         str | None,
-        typer.Option(metavar="TASK", help="rating or ranking; by default ratings, or a ranking of events without any."),
+        typer.Option(
+            metavar="TASK", help="rating or ranking.", show_default="rating where there are ratings, else ranking"
+        ),
     ] = None,
-    target: Annotated[str | None, typer.Option(metavar="NAME", help="The domain with few train users.")] = None,
+    target: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME", help="The domain with few train users.", show_default="that of the simulated world"
+        ),
+    ] = None,
     shots: Annotated[str, typer.Option(metavar="N,N,…", help="Support ratings of each test user.")] = "0,1,2,5,10",
     target_users: Annotated[str, typer.Option(metavar="N,N,…", help="Train users of the target.")] = "5,20,100",
     strategies: Annotated[str, typer.Option(metavar="NAME,…", help='Compared strategies; "all" is everything.')] = ALL,
@@ -41,7 +48,10 @@ def compare(
         str, typer.Option(metavar="NAME", help="What is scarce in the target: everything, labels, or both.")
     ] = "everything",
     link_users: Annotated[
-        bool, typer.Option("--link-users", help="Users with the same id in several domains are one person.")
+        bool,
+        typer.Option(
+            "--link-users", help="Users with the same id in several domains are one person.", show_default="off"
+        ),
     ] = False,
     out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for mlflow.db, artifacts/ and cache/.")] = Path(
         "mlruns"
@@ -49,15 +59,29 @@ def compare(
     tracking_uri: Annotated[
         str | None,
         typer.Option(
-            metavar="URI", envvar="METAREC_TRACKING_URI", help="An MLflow store in place of the one in --out."
+            metavar="URI", envvar="METAREC_TRACKING_URI", help="An MLflow store.", show_default="mlflow.db in --out"
         ),
     ] = None,
-    name: Annotated[str | None, typer.Option(metavar="NAME", help="Continue the comparison of this name.")] = None,
+    name: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Continue the comparison of this name, or begin it.",
+            show_default="a new one: compare and the time",
+        ),
+    ] = None,
     assignments: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="A setting of lists, such as ranking.positive=4."),
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="How tables are read or lists made, such as columns.user=uid, missing.0=drop or ranking.positive=4.",
+            show_default="the usual ones",
+        ),
     ] = None,
-    json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the rows here, too.")] = None,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", metavar="FILE", help="Write the rows here, too.", show_default="no file")
+    ] = None,
 ) -> None:
     """Compare how source domains help a target domain with few train users.
 
@@ -84,10 +108,9 @@ def compare(
 
         from metarec.cli.compare_tables import TerminalWatcher, show_comparison, show_where
         from metarec.cli.terminal import library_messages, terminal
-        from metarec.compare.data import SIMULATED_TARGETS, ranking_settings, simulated, task_of
+        from metarec.compare.data import SIMULATED_TARGETS, settings_of, simulated, task_of
         from metarec.compare.job import Job, run_comparison
         from metarec.compare.plan import ComparisonPlan
-        from metarec.ratings import read_domain
         from metarec.report import ComparisonReporter
         from metarec.tracking import MlflowTracker, check_uri, sqlite_uri
         from metarec.transfer import REGIMES, TransferSettings, competitors
@@ -97,11 +120,11 @@ def compare(
     check_json(json_file, out)
     uri = tracking_uri or sqlite_uri(out / "mlflow.db")
     check_uri(uri)
-    lists = ranking_settings(assignments or [])
+    settings = settings_of(assignments or [], paths)
     tracker = MlflowTracker(uri, out / "artifacts", spool=out / "spool")
     errors = terminal(errors=True)
     with library_messages(errors) as messages:
-        domains = {own: read_domain(path, own) for own, path in paths.items()} if paths else simulated(task)
+        domains = {own: settings.read(path, own) for own, path in paths.items()} if paths else simulated(task)
         wanted = task_of(task, domains, target)
         plan = ComparisonPlan(
             target or SIMULATED_TARGETS[wanted],
@@ -111,7 +134,7 @@ def compare(
             REGIMES if regime == BOTH else (regime,),  # type: ignore[arg-type]  # it checks them
             fusion=TransferSettings(task=wanted),
             link_users=link_users,
-            ranking=lists,
+            ranking=settings.ranking,
         )
         watching = TerminalWatcher(errors, messages, len(plan.strategies), plan.measure)
         with resumable("--name", name), watching as watcher:

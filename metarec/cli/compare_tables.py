@@ -58,7 +58,7 @@ def show_comparison(console: Console, comparison: Comparison) -> None:
     if ORACLE in comparison.plan.strategies:
         notes.append(f"{ORACLE}: {ORACLE_USERS}")
     console.print(as_text("; ".join(notes)))
-    for sentence in comparison.sentences():
+    for sentence in (*comparison.verdicts(), *comparison.sentences()):
         console.print(as_text(sentence), soft_wrap=True)
 
 

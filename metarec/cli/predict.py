@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from metarec.cli.command import run_command
+from metarec.cli.command import new_app, run_command
 from metarec.errors import InputError, shown
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["main", "predict_table", "recommend_table"]
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+app = new_app()
 
 TOP = 10
 """Items of a list, by default."""
@@ -34,25 +34,32 @@ TOP = 10
 @app.command()
 def predict(
     model: Annotated[str, typer.Argument(help="A folder with a model, or models:/metarec-STUDY@champion.")],
-    table: Annotated[Path, typer.Argument(help="A parquet file with the columns user and item; for lists, user.")],
+    table: Annotated[
+        Path, typer.Argument(help="A table (csv, parquet, ...) with the columns user and item; for lists, user.")
+    ],
     out: Annotated[
         Path,
-        typer.Argument(help="The parquet file to write: the same rows, and a column prediction; or lists of items."),
+        typer.Argument(
+            help="The file to write, .csv or .parquet: the same rows, and a column prediction; or lists of items."
+        ),
     ],
     histories: Annotated[
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="Histories of new users: a parquet file with user, item and rating; for lists, user, item and "
-            "perhaps weight and timestamp.",
+            help="Histories of new users: a table with user, item, rating and perhaps timestamp; for lists, user, item "
+            "and perhaps weight and timestamp.",
+            show_default="those in the model",
         ),
     ] = None,
     top: Annotated[
-        int | None, typer.Option(metavar="N", help=f"Items of a list; {TOP} by default. Only for lists.", min=1)
+        int | None, typer.Option(metavar="N", help="Items of a list; only for lists.", min=1, show_default=str(TOP))
     ] = None,
     tracking_uri: Annotated[
         str | None,
-        typer.Option(metavar="URI", envvar="METAREC_TRACKING_URI", help="MLflow's store; by default mlruns/mlflow.db."),
+        typer.Option(
+            metavar="URI", envvar="METAREC_TRACKING_URI", help="MLflow's store.", show_default="mlruns/mlflow.db"
+        ),
     ] = None,
 ) -> None:
     """Predict the rating of each row's item by each row's user; a model of lists recommends items to each user.
@@ -67,6 +74,7 @@ def predict(
     from metarec.files import keep_private
     from metarec.model import RankingRecommender
     from metarec.model.mlflow_model import load_from
+    from metarec.ratings import read_rows
     from metarec.tracking import check_uri, leave_waiting_to_us
 
     leave_waiting_to_us()
@@ -75,19 +83,22 @@ def predict(
         check_uri(tracking_uri)
     recommender = load_from(model, tracking_uri=tracking_uri)
     if isinstance(recommender, RankingRecommender):
-        rows = _read(table, ("user",))
-        given = _read(histories, ("user", "item"), ("weight", "timestamp")) if histories is not None else None
+        rows = read_rows(table, ("user",))
+        given = None
+        if histories is not None:
+            given = read_rows(histories, ("user", "item"), numbers=("weight",), times=("timestamp",))
         made, counts = recommend_table(recommender, rows, given, top=top or TOP)
         what = f"{made['user'].nunique():,} lists with {len(made):,} items"
     else:
         if top is not None:
             raise InputError(f"--top {top}: {model} predicts ratings and makes no lists; leave out --top")
-        rows = _read(table, ("user", "item"))
-        columns = ("user", "item", "rating"), ("rating", "timestamp")
-        given = _read(histories, *columns) if histories is not None else None
+        rows = read_rows(table, ("user", "item"))
+        given = None
+        if histories is not None:
+            given = read_rows(histories, ("user", "item"), ("rating",), ("rating",), ("timestamp",))
         made, counts = predict_table(recommender, rows, given)
         what = f"{len(made):,} predictions"
-    made.to_parquet(out, index=False)
+    _write(made, out)
     numbers = ", ".join(f"{count:,} {kind}" for kind, count in counts.items())
     typer.echo(f"{what} in {out}: {numbers}", err=True)
 
@@ -187,29 +198,12 @@ def _histories(
     return found, counts
 
 
-def _read(path: Path, needed: tuple[str, ...], numbers: tuple[str, ...] = ()) -> pd.DataFrame:
-    """A parquet file with at least the columns `needed`; users and items as text.
-
-    Args:
-        numbers: columns that hold finite numbers, as far as they are there.
-    """
-    import numpy as np
-    import pandas as pd
-
-    from metarec.ratings import read_rows
-
-    table = read_rows(path, needed[:2], needed[2:])
-    for column in numbers:
-        if column in table.columns:
-            kind = table[column].dtype
-            if not pd.api.types.is_numeric_dtype(kind) or pd.api.types.is_bool_dtype(kind):
-                raise InputError(f"{path}: {column} must be numbers but has type {shown(kind)}")
-            wrong = ~np.isfinite(table[column].to_numpy(dtype=np.float64, na_value=np.nan))
-            if wrong.any():
-                row = int(wrong.argmax())
-                value = table[column].iloc[row]
-                raise InputError(f"{path}, row {row + 1}: the {column} is {value}; give a finite number")
-    return table
+def _write(table: pd.DataFrame, path: Path) -> None:
+    """Write a table by the suffix of its file: csv, or else parquet."""
+    if path.name.lower().endswith((".csv", ".csv.gz")):
+        table.to_csv(path, index=False)
+    else:
+        table.to_parquet(path, index=False)
 
 
 def main() -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from metarec.cli.command import cores, run_command
+from metarec.cli.command import cores, new_app, run_command
 from metarec.errors import InputError
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["main", "served"]
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+app = new_app()
 
 _MODEL, _STORE = "METAREC_SERVED_MODEL", "METAREC_SERVED_STORE"
 """By which the command passes its arguments to the processes of ``--workers``."""
@@ -36,7 +36,9 @@ def serve(
     workers: Annotated[int, typer.Option(metavar="N", help="Processes that answer.", min=1, max=256)] = 1,
     tracking_uri: Annotated[
         str | None,
-        typer.Option(metavar="URI", envvar="METAREC_TRACKING_URI", help="MLflow's store; by default mlruns/mlflow.db."),
+        typer.Option(
+            metavar="URI", envvar="METAREC_TRACKING_URI", help="MLflow's store.", show_default="mlruns/mlflow.db"
+        ),
     ] = None,
 ) -> None:
     """Serve a model as MLflow's scoring server does: POST /invocations, GET /ping, /health and /version.

@@ -12,12 +12,14 @@ from typing import Annotated, Any
 
 import typer
 
-from metarec.cli.command import check_json, check_storage, cores, named_paths, resumable, run_command
+from metarec.cli.command import check_json, check_storage, cores, named_paths, new_app, resumable, run_command
 from metarec.errors import check_name
 
 __all__ = ["main"]
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+app = new_app()
+
+OF_SPEC = "that of the spec"
 
 
 @app.command()
@@ -25,45 +27,94 @@ def study(
     spec: Annotated[str, typer.Argument(help="A spec: a YAML file, or the name of one in studies/.")] = "quickstart",
     data: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME=PATH", help="Ratings of a domain, in place of the spec's; may be repeated."),
+        typer.Option(
+            metavar="NAME=PATH",
+            help="Ratings of a domain, in place of the spec's; may be repeated.",
+            show_default="the domains of the spec",
+        ),
     ] = None,
-    target: Annotated[str | None, typer.Option(metavar="NAME", help="The domain of the search.")] = None,
+    target: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="The domain of the search.",
+            show_default="that of the spec, or a single domain of --data",
+        ),
+    ] = None,
     task: Annotated[
         str | None,
-        typer.Option(metavar="TASK", help="rating or ranking; by default ratings, or a ranking of events without any."),
+        typer.Option(
+            metavar="TASK",
+            help="rating or ranking.",
+            show_default="that of the spec, or rating where there are ratings, else ranking",
+        ),
     ] = None,
-    trials: Annotated[int | None, typer.Option(metavar="N", help="Total number of trials.")] = None,
-    workers: Annotated[int | None, typer.Option(metavar="N", help="Processes that run trials.")] = None,
-    seed: Annotated[int | None, typer.Option(metavar="N", help="Seed of all random draws.")] = None,
-    timeout: Annotated[float | None, typer.Option(metavar="S", help="Seconds after which no new trial begins.")] = None,
+    trials: Annotated[
+        int | None, typer.Option(metavar="N", help="Total number of trials.", show_default=OF_SPEC)
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(metavar="N", help="Processes that run trials.", show_default=OF_SPEC)
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(metavar="N", help="Seed of all random draws.", show_default=OF_SPEC)
+    ] = None,
+    timeout: Annotated[
+        float | None,
+        typer.Option(metavar="S", help="Seconds after which no new trial begins.", show_default=OF_SPEC),
+    ] = None,
     out: Annotated[
         Path, typer.Option(metavar="DIR", help="Folder for mlflow.db, artifacts/, optuna.journal and cache/.")
     ] = Path("mlruns"),
     tracking_uri: Annotated[
         str | None,
         typer.Option(
-            metavar="URI", envvar="METAREC_TRACKING_URI", help="An MLflow store in place of the one in --out."
+            metavar="URI", envvar="METAREC_TRACKING_URI", help="An MLflow store.", show_default="mlflow.db in --out"
         ),
     ] = None,
     storage: Annotated[
         str | None,
         typer.Option(
-            metavar="URL", envvar="METAREC_STORAGE", help="An Optuna storage in place of the journal in --out."
+            metavar="URL",
+            envvar="METAREC_STORAGE",
+            help="An Optuna storage.",
+            show_default="optuna.journal in --out",
         ),
     ] = None,
     ray: Annotated[
-        str | None, typer.Option(metavar="ADDRESS", help="The Ray cluster for the workers; local starts one here.")
+        str | None,
+        typer.Option(
+            metavar="ADDRESS", help="The Ray cluster for the workers; local starts one here.", show_default="no Ray"
+        ),
     ] = None,
     study_name: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Continue the study of this name up to --trials.")
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Continue the study of this name up to --trials, or begin it.",
+            show_default="a new one: the spec's name and the time",
+        ),
     ] = None,
     json_file: Annotated[
-        Path | None, typer.Option("--json", metavar="FILE", help="Write the result here, too.")
+        Path | None,
+        typer.Option("--json", metavar="FILE", help="Write the result here, too.", show_default="no file"),
     ] = None,
     assignments: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Any key of the spec, such as pruner=none; may be repeated."),
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="Any key of the spec, such as pruner=none; may be repeated. `metarec keys` lists them.",
+            show_default="the spec as it is",
+        ),
     ] = None,
+    dry_run: Annotated[
+        bool,
+        typer.Option(
+            "--dry-run",
+            help="Check the data and all settings, print the whole spec as YAML, and end. Nothing is written.",
+            show_default="off",
+        ),
+    ] = False,
 ) -> None:
     """Learn how to combine recommenders: search, choose on validation users, score once on test users.
 
@@ -94,24 +145,21 @@ def study(
     from metarec.importing import importing
     from metarec.workers import start_server
 
-    keep_private(out)
-    jobs = cores()
-    if jobs > 1:
+    if not dry_run:
+        keep_private(out)
+    if cores() > 1 and not dry_run:
         # The server imports the workers' libraries while this process imports its own.
         start_server()
     with importing():
-        from datetime import datetime
-
-        from metarec.cli.study_tables import TerminalWatcher, show_result, show_where
+        from metarec.cli.running import new_name, run_watched, tried
+        from metarec.cli.study_tables import show_result, show_where
         from metarec.cli.terminal import library_messages, terminal
-        from metarec.report import StudyReporter
         from metarec.study.data import read_data
-        from metarec.study.job import Job, run_study
         from metarec.study.spec import load_spec
-        from metarec.tracking import MlflowTracker, check_uri, sqlite_uri
+        from metarec.tracking import check_uri, sqlite_uri
 
     loaded = load_spec(spec, overrides, assignments or [])
-    name = f"{loaded.name}-{datetime.now():%Y%m%d-%H%M%S}" if study_name is None else study_name
+    name = new_name(loaded) if study_name is None else study_name
     check_name("--study-name", name)
     check_json(json_file, out)
     check_storage(storage)
@@ -124,10 +172,13 @@ def study(
     errors = terminal(errors=True)
     with library_messages(errors) as messages:
         domains = read_data(loaded)
-        tracker = MlflowTracker(uri, out / "artifacts", spool=out / "spool")
-        with resumable("--study-name", name), TerminalWatcher(errors, messages) as watcher:
-            job = Job(out, name, storage, ray, tracker, StudyReporter(), jobs, watcher)
-            result = run_study(loaded, domains, job)
+        if dry_run:
+            typer.echo(tried(loaded, domains, messages, name=name, out=out).as_yaml(), nl=False)
+            return
+        with resumable("--study-name", name):
+            result = run_watched(
+                loaded, domains, errors, messages, name=name, out=out, tracking_uri=uri, storage=storage, ray=ray
+            )
     if json_file is not None:
         json_file.write_text(json.dumps(result.to_json(), indent=2) + "\n", encoding="utf-8")
     console = terminal()

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from metarec.cli.command import check_storage, cores, named_paths, resumable
+from metarec.cli.command import check_storage, cores, named_paths, new_app, resumable
 from metarec.errors import check_name, printable
 
 if TYPE_CHECKING:
@@ -20,20 +20,28 @@ if TYPE_CHECKING:
 
 __all__ = ["app"]
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+app = new_app()
 
 StudyName = Annotated[str, typer.Option(metavar="NAME", help="The study.")]
 Storage = Annotated[
     str | None,
-    typer.Option(metavar="URL", envvar="METAREC_STORAGE", help="Its Optuna storage; else the journal in --out."),
+    typer.Option(
+        metavar="URL", envvar="METAREC_STORAGE", help="Its Optuna storage.", show_default="optuna.journal in --out"
+    ),
 ]
 TrackingUri = Annotated[
     str | None,
-    typer.Option(metavar="URI", envvar="METAREC_TRACKING_URI", help="Its MLflow store; else the one in --out."),
+    typer.Option(
+        metavar="URI", envvar="METAREC_TRACKING_URI", help="Its MLflow store.", show_default="mlflow.db in --out"
+    ),
 ]
 Data = Annotated[
     list[str] | None,
-    typer.Option(metavar="NAME=PATH", help="Ratings of a domain whose path has changed; may be repeated."),
+    typer.Option(
+        metavar="NAME=PATH",
+        help="Ratings of a domain whose path has changed; may be repeated.",
+        show_default="the paths of its spec",
+    ),
 ]
 Out = Annotated[Path, typer.Option(metavar="DIR", help="The folder for cache/ and the other files of a study.")]
 
@@ -45,7 +53,10 @@ def worker(
     tracking_uri: TrackingUri = None,
     data: Data = None,
     workers: Annotated[int, typer.Option(metavar="N", min=1, help="Processes that run trials.")] = 1,
-    timeout: Annotated[float | None, typer.Option(metavar="S", help="Seconds after which no new trial begins.")] = None,
+    timeout: Annotated[
+        float | None,
+        typer.Option(metavar="S", help="Seconds after which no new trial begins.", show_default="no limit"),
+    ] = None,
     out: Out = Path("mlruns"),
 ) -> None:
     """Run trials of a study that was begun elsewhere, until it has its number of trials.

@@ -13,7 +13,7 @@ from metarec.evaluation.engine_check import EngineCheck
 from metarec.evaluation.measures import Measure
 from metarec.evaluation.metrics import METAREC
 from metarec.report.description import members_text, settings_text
-from metarec.search import ranked
+from metarec.search import NETWORK, ranked
 from metarec.study.job import Watcher
 from metarec.study.results import (
     DomainResult,
@@ -24,6 +24,8 @@ from metarec.study.results import (
     microseconds,
     state_of,
 )
+from metarec.study.transfer_spec import STRATEGY
+from metarec.tracking import loading_code
 
 __all__ = ["TerminalWatcher", "show_result", "show_where"]
 
@@ -43,7 +45,8 @@ class TerminalWatcher(ProgressLine, Watcher):
             outcome = f"{measure.validation_text(measure.shown(error))}{time}{mark}"
         else:
             outcome = state_of(trial)
-        self._console.print(as_text(f"trial {trial.number:>3}  {outcome}  {seconds:.1f} s"))
+        which = [trial.params[name] for name in (STRATEGY, NETWORK) if name in trial.params]
+        self._console.print(as_text("  ".join([f"trial {trial.number:>3}", *which, outcome, f"{seconds:.1f} s"])))
         self._show("trials", len(ended), total)
 
     def on_stage(self, what: str) -> None:
@@ -84,9 +87,9 @@ def show_result(console: Console, result: StudyResult) -> None:
 def show_where(console: Console, result: StudyResult, tracking_uri: str) -> None:
     """Print the last lines: the predictions, the model, and the store of the runs."""
     console.print(as_text(f"predictions: {result.predictions}"), soft_wrap=True)
-    if result.model is not None:
-        console.print(as_text(f'model: metarec.load("{result.model}")'), soft_wrap=True)
-    show_runs(console, "this study", tracking_uri, result.experiment_id, result.run_id)
+    if result.model_uri is not None:
+        console.print(as_text(f"model: {loading_code(result.name, tracking_uri)}"), soft_wrap=True)
+    show_runs(console, "this study", tracking_uri, result.experiment_id, result.run_id, trials=True)
 
 
 def _test_table(domain: str, outcome: DomainResult, target: str) -> Table:

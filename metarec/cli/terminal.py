@@ -6,12 +6,23 @@ import logging
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from importlib.util import find_spec
 from logging.handlers import MemoryHandler
 from typing import Self
 
 from rich.console import Console
 from rich.logging import RichHandler
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    SpinnerColumn,
+    Task,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+)
 from rich.text import Text
 
 from metarec.errors import masked, printable
@@ -88,17 +99,36 @@ def _add_level(record: logging.LogRecord) -> bool:
     return True
 
 
+class _TimeLeft(ProgressColumn):
+    """How long the remaining steps will take, if they are as fast as those of the last hour."""
+
+    max_refresh = 1.0
+
+    def render(self, task: Task) -> Text:
+        # Its module imports the models, which a command without a bar does not need.
+        from metarec.report.description import duration
+
+        left = task.time_remaining
+        return Text("" if left is None or task.finished else f"{duration(left)} left")
+
+
 def progress_line(console: Console) -> Progress:
-    """A progress bar that disappears at the end; nothing without a terminal."""
+    """A progress bar that disappears at the end; nothing without a terminal or a notebook with widgets."""
+    in_notebook = console.is_jupyter and find_spec("ipywidgets") is not None
     return Progress(
         SpinnerColumn(),
         TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=30),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
+        _TimeLeft(),
+        # The steps of a job take minutes.
+        speed_estimate_period=3600.0,
         console=console,
         transient=True,
-        disable=not console.is_terminal,
+        # In a notebook, a thread that draws would catch the lines that are printed meanwhile.
+        auto_refresh=not in_notebook,
+        disable=not (console.is_terminal or in_notebook),
     )
 
 
@@ -124,9 +154,15 @@ class ProgressLine:
         show_data(self._console, domains)
 
     def _show(self, description: str, done: int | None = None, total: int | None = None) -> None:
-        if self._task is not None:
-            self._progress.remove_task(self._task)
-        self._task = self._progress.add_task(printable(description), total=total, completed=done or 0)
+        text, done = printable(description), done or 0
+        task = next((one for one in self._progress.tasks if one.id == self._task), None)
+        if task is not None and total is not None and task.total == total and task.completed <= done:
+            # The next step of the same work: its time goes on.
+            self._progress.update(task.id, description=text, completed=done)
+            return
+        if task is not None:
+            self._progress.remove_task(task.id)
+        self._task = self._progress.add_task(text, total=total, completed=done)
 
 
 def show_data(console: Console, domains: Mapping[str, Domain]) -> None:
@@ -144,16 +180,29 @@ def show_data(console: Console, domains: Mapping[str, Domain]) -> None:
 
 
 def show_runs(
-    console: Console, own: str, tracking_uri: str, experiment_id: str | None, run_id: str | None = None
+    console: Console,
+    own: str,
+    tracking_uri: str,
+    experiment_id: str | None,
+    run_id: str | None = None,
+    *,
+    trials: bool = False,
 ) -> None:
-    """Print the store of the runs, how to open it, and the page of the job's own run, which `own` names."""
+    """Print the store of the runs, how to open it, and the pages of a job.
+
+    They are the leaderboard, the trials if it has `trials`, and the job's own run, which `own` names.
+    """
     console.print(as_text(f"runs: {shown_uri(tracking_uri)}"), soft_wrap=True)
     command = ui_command(tracking_uri)
     if command:
         console.print(as_text(f"open them: {command}"), soft_wrap=True)
     if experiment_id is not None:
         server = tracking_uri if tracking_uri.startswith("http") else "http://127.0.0.1:5000"
-        address = runs_address(experiment_id, server=server)
-        console.print(as_text(f"{'then look at' if command else 'look at'}: {address}"), soft_wrap=True)
-        page = runs_address(experiment_id, run_id, server=server)
-        console.print(as_text(f"{own}: {page}"), soft_wrap=True)
+        look = "then look at" if command else "look at"
+        pages = {
+            look: runs_address(experiment_id, run_id, view="row", server=server),
+            **({"its trials": runs_address(experiment_id, run_id, view="trial", server=server)} if trials else {}),
+            own: runs_address(experiment_id, run_id, server=server),
+        }
+        for name, page in pages.items():
+            console.print(as_text(f"{name}: {page}"), soft_wrap=True)

@@ -2,25 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
-import yaml
 from pydantic import ValidationError
 
+from metarec.config import explained
 from metarec.episodes.ranking import RankingSettings
 from metarec.errors import InputError, shown
 from metarec.fusion import Task
+from metarec.plain import assign
 from metarec.ratings import Domain, simulate_domains, simulate_implicit_domains
-from metarec.registry import suggest
+from metarec.ratings.settings import ReadingSettings
 
-__all__ = ["SIMULATED_TARGETS", "ranking_settings", "simulated", "task_of"]
+__all__ = ["SIMULATED_TARGETS", "ComparisonSettings", "settings_of", "simulated", "task_of"]
 
 SIMULATED_TARGETS: Mapping[Task, str] = {"rating": "movies", "ranking": "shop"}
 """The target of the simulated world of each task."""
 
 SHOPS = ("shop", "market", "store")
-PREFIX = "ranking."
+
+
+class ComparisonSettings(ReadingSettings):
+    """What ``--set`` can change in a comparison."""
+
+    ranking: RankingSettings = RankingSettings()
+    "How lists are made."
 
 
 def simulated(task: str | None) -> dict[str, Domain]:
@@ -41,27 +49,23 @@ def task_of(task: str | None, domains: Mapping[str, Domain], target: str | None)
     return "ranking" if task == "ranking" else "rating"
 
 
-def ranking_settings(assignments: Sequence[str]) -> RankingSettings:
-    """The settings of lists from ``ranking.NAME=VALUE`` of ``--set``.
+def settings_of(assignments: Sequence[str], domains: Collection[str]) -> ComparisonSettings:
+    """The settings from ``KEY=VALUE`` of ``--set``.
+
+    Args:
+        domains: names of those that are read.
 
     Raises:
         InputError: another key, or a value that breaks its rule.
     """
-    values = {}
+    content: dict[str, Any] = {}
     for assignment in assignments:
-        key, equals, text = assignment.partition("=")
-        if not equals:
-            raise InputError(f'--set must be KEY=VALUE but got "{shown(assignment)}"')
-        known = [f"{PREFIX}{name}" for name in RankingSettings.model_fields]
-        if key not in known:
-            raise InputError(f'--set: unknown key "{shown(key)}"; {suggest(key, known)}')
-        try:
-            values[key.removeprefix(PREFIX)] = yaml.safe_load(text)
-        except yaml.YAMLError:
-            raise InputError(f'--set {key} must be a number but got "{shown(text)}"') from None
+        assign(content, assignment)
     try:
-        return RankingSettings(**values)
+        settings = ComparisonSettings.model_validate(content)
+        settings.check_columns(domains)
     except ValidationError as error:
-        first = error.errors()[0]
-        name = ".".join(str(part) for part in first["loc"])
-        raise InputError(f"--set {PREFIX}{name}: {first['msg']}, but got {shown(repr(first['input']))}") from None
+        raise InputError(f"--set {shown(explained(error, ComparisonSettings), 700)}") from None
+    except InputError as error:
+        raise InputError(f"--set {error}") from None
+    return settings

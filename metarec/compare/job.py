@@ -2,27 +2,37 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from multiprocessing import parent_process
 from pathlib import Path
 from threading import RLock
+from typing import Any
 
 from tqdm import tqdm
 
 from metarec.cells import Cell, CellResult, CellStore, run_cells
 from metarec.compare.cells import StrategyResult, cells_on_disk, compute_cell
 from metarec.compare.plan import CellKey, ComparisonPlan, RoundKey, World
-from metarec.compare.records import Reporter, cell_record, line_metrics, plan_params
+from metarec.compare.records import (
+    Reporter,
+    added_metrics,
+    cell_record,
+    fixed_params,
+    plan_params,
+    record_rows,
+    start_rows,
+)
 from metarec.compare.summary import Comparison, added, lines
 from metarec.episodes import DomainEpisodes
-from metarec.errors import check_name
-from metarec.files import make_folders
+from metarec.errors import InputError, check_name
+from metarec.files import make_folders, write_whole
 from metarec.importing import importing
 from metarec.ratings import Domain
 from metarec.threads import one_thread
-from metarec.tracking import NullTracker, Tracker
+from metarec.tracking import NullTracker, Tracker, check_same
 from metarec.transfer import Round, Rounds, domain_similarity
 
 __all__ = ["Job", "Watcher", "run_comparison"]
@@ -66,6 +76,11 @@ class Job:
         check_name("the name of a comparison", self.name)
 
     @property
+    def folder(self) -> Path:
+        """The folder of this comparison."""
+        return self.out / "artifacts" / self.name
+
+    @property
     def cache(self) -> Path:
         """The folder of base predictions, shared by all jobs."""
         return self.out / "cache"
@@ -81,8 +96,10 @@ def run_comparison(plan: ComparisonPlan, domains: Mapping[str, Domain], job: Job
     """
     plan.check(domains)
     domains = plan.make_rounds(domains).domains
-    store, cells = CellStore(job.out / "artifacts" / job.name / "cells"), cells_on_disk(plan, domains)
+    fixed = fixed_params(plan, domains)
+    store, cells = CellStore(job.folder / "cells"), cells_on_disk(plan, domains)
     make_folders(job.out, store.folder, job.cache)
+    _check_same(job, fixed)
     job.watcher.on_begin(domains)
     loaded = {key: result for key, cell in cells.items() if (result := store.load(cell)) is not None}
     missing = [key for key in cells if key not in loaded]
@@ -96,8 +113,10 @@ def run_comparison(plan: ComparisonPlan, domains: Mapping[str, Domain], job: Job
     with job.tracker.start_comparison(
         job.name,
         params=plan_params(plan, domains),
+        fixed=fixed,
         description=job.reporter.description(plan, domains, job.name),
     ) as run:
+        rows = start_rows(plan, run)
         recorded = run.recorded_cells()
         finished: dict[CellKey, StrategyResult] = {}
 
@@ -134,9 +153,30 @@ def run_comparison(plan: ComparisonPlan, domains: Mapping[str, Domain], job: Job
             run.experiment_id,
             run.run_id,
         )
-        run.log_metrics(line_metrics(comparison))
+        run.log_metrics(added_metrics(comparison))
+        record_rows(run, rows, comparison)
         job.reporter.report(run, comparison, domains)
     return comparison
+
+
+def _check_same(job: Job, fixed: Mapping[str, Any]) -> None:
+    """Note the data and settings of a new comparison in its folder, and compare those of one that goes on.
+
+    The store of the runs has them too, but it is open only after the bases are fitted.
+
+    Raises:
+        InputError: they differ.
+    """
+    path = job.folder / "comparison.json"
+    now = {key: str(value) for key, value in fixed.items()}
+    if path.exists():
+        try:
+            before = {str(key): str(value) for key, value in json.loads(path.read_bytes()).items()}
+        except (ValueError, AttributeError, RecursionError):
+            raise InputError(f"{path}: damaged; remove it, or give the comparison another --name") from None
+        check_same(job.name, before, now)
+    else:
+        write_whole(path, (json.dumps(now, indent=1) + "\n").encode())
 
 
 def _get_ready(job: Job) -> None:

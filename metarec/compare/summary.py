@@ -146,6 +146,19 @@ class Comparison:
         """One for each strategy, in their order."""
         return [line for line in self.lines if line.setting == setting and line.shots == shots]
 
+    def verdicts(self) -> list[str]:
+        """The best strategy over all numbers of shots, in hindsight, in one sentence for each setting."""
+        found = []
+        for setting in self.settings():
+            able = [line for line in self.lines_of(setting, None) if line.strategy != ORACLE]
+            best = max(able, key=lambda line: 0.0 if line.gain is None else line.gain.percent)
+            text = f"is the best of {len(able)} in hindsight with {setting}"
+            if best.gain is None:
+                found.append(f"{best.strategy} {text}: no other one has a gain over {SCRATCH}.")
+            else:
+                found.append(f"{best.strategy} {text}: {best.gain} against {SCRATCH} ({best.gain.verdict}).")
+        return found
+
     def sentences(self) -> list[str]:
         """What the sources' models add, in one sentence for each setting."""
         draws = self.plan.seeds

@@ -48,7 +48,7 @@ class PredictedTasks:
         domain: the domain that the tasks were cut from.
         settings: the settings of the cut.
         base_names: the A bases, in the order of the arrays' axis.
-        roles: user -> role, of every user with a task.
+        roles: of the tasks, in the order of `cuts`.
         cuts: the tasks; draws above 0 of train users only.
         arrays: in the order of `cuts`; "support" [T, K, A] and "query" [T, N, A] predictions in the domain's units,
             "support_evidence" and "query_evidence" of the same shapes, "support_facts" [T, K, 5] and "query_facts"
@@ -60,16 +60,18 @@ class PredictedTasks:
     domain: Domain
     settings: EpisodeSettings
     base_names: tuple[str, ...]
-    roles: Mapping[str, Role]
+    roles: Sequence[Role]
     cuts: Sequence[Cut]
     arrays: Mapping[str, np.ndarray]
     scale: RatingScale | None = None
 
     def where(self, wanted: Callable[[str, Role], bool]) -> PredictedTasks:
         """The tasks of the users that `wanted` accepts by id and role."""
-        kept = [row for row, cut in enumerate(self.cuts) if wanted(cut.task.user, self.roles[cut.task.user])]
-        cuts = [self.cuts[row] for row in kept]
-        return replace(self, cuts=cuts, arrays={name: values[kept] for name, values in self.arrays.items()})
+        pairs = zip(self.cuts, self.roles, strict=True)
+        kept = [row for row, (cut, role) in enumerate(pairs) if wanted(cut.task.user, role)]
+        cuts, roles = [self.cuts[row] for row in kept], [self.roles[row] for row in kept]
+        arrays = {name: values[kept] for name, values in self.arrays.items()}
+        return replace(self, cuts=cuts, roles=roles, arrays=arrays)
 
     def episodes(self, standards: Standards | None = None) -> DomainEpisodes:
         """Features and tensors.
@@ -78,7 +80,7 @@ class PredictedTasks:
             standards: the standardisation of features; by default learned from the train users' query rows.
         """
         scale, (support_mask, query_mask) = self._unit, self._masks()
-        role = np.array([self.roles[cut.task.user] for cut in self.cuts], dtype=object)
+        role = np.array(self.roles, dtype=object)
         users = np.array([cut.task.user for cut in self.cuts], dtype=object)
         shots, queries = support_mask.shape[1], query_mask.shape[1]
         support_items = padded([cut.task.support_items for cut in self.cuts], shots, "")
@@ -122,10 +124,12 @@ class PredictedTasks:
 
     def _masks(self) -> tuple[np.ndarray, np.ndarray]:
         """[T, K] of the support and [T, N] of the query, true for rows that are not padding."""
-        shots = self.settings.shots
-        lengths = np.array([len(cut.task.query_items) for cut in self.cuts], dtype=int)
-        support = np.broadcast_to(np.arange(max(shots, 1)) < shots, (len(lengths), max(shots, 1)))
-        return support, np.arange(lengths.max(initial=1)) < lengths[:, None]
+        support, query = (
+            np.array([len(getattr(cut.task, items)) for cut in self.cuts], dtype=int)
+            for items in ("support_items", "query_items")
+        )
+        shots = np.arange(max(self.settings.shots, 1))
+        return shots < support[:, None], np.arange(query.max(initial=1)) < query[:, None]
 
     def _rows(self, side: str, mask: np.ndarray) -> Rows:
         predictions, evidence, facts = (

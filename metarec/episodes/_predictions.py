@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 
 from metarec.bases import Answer, BaseRecommender, HistoryQuery, QueryBatch, answer_queries, fit_base
 from metarec.episodes._split import Task
@@ -102,21 +103,37 @@ def _query(task: Task, shown: np.ndarray, items: np.ndarray) -> HistoryQuery:
 
 
 def base_predictions(
-    fit_on: Domain, name: str, options: Mapping[str, Any], seed: int, tasks: Sequence[Task]
+    fit_on: Domain, name: str, options: Mapping[str, Any], seed: int, tasks: Sequence[Task], are_warm: bool = False
 ) -> BasePredictions:
     """Fit one base on `fit_on`, which holds none of the tasks' users, and predict the tasks.
 
     Runs in a worker process, on one thread: results do not depend on how many workers there are.
 
+    Args:
+        are_warm: whether `fit_on` may hold the tasks' users, with other ratings than those of the query items.
+
     Raises:
         InputError: the base raised an error; the message names the base and the domain.
     """
-    held_out = {task.user for task in tasks}.intersection(fit_on.ratings["user"].unique())
+    held_out = _query_ratings(fit_on, tasks) if are_warm else _users(fit_on, tasks)
     if held_out:
-        raise AssertionError(f"base {name} would be fitted on {len(held_out)} of the users that it predicts")
+        what = "ratings" if are_warm else "users"
+        raise AssertionError(f"base {name} would be fitted on {held_out} of the {what} that it predicts")
     with one_thread():
         base = fit_base(name, fit_on, options, seed=seed)
         return predict_tasks([base], tasks, f'domain "{fit_on.name}"')[0]
+
+
+def _users(fit_on: Domain, tasks: Sequence[Task]) -> int:
+    """How many users of the tasks have ratings in a domain."""
+    return len({task.user for task in tasks}.intersection(fit_on.ratings["user"].unique()))
+
+
+def _query_ratings(fit_on: Domain, tasks: Sequence[Task]) -> int:
+    """How many ratings of the tasks' query items are in a domain."""
+    users = np.repeat([task.user for task in tasks], [len(task.query_items) for task in tasks])
+    asked = pd.MultiIndex.from_arrays([users, np.concatenate([task.query_items for task in tasks])])
+    return int(asked.isin(pd.MultiIndex.from_frame(fit_on.ratings[["user", "item"]])).sum())
 
 
 def predict_tasks(

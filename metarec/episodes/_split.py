@@ -28,6 +28,7 @@ __all__ = [
     "deal_folds",
     "eligible_users",
     "fold_roles",
+    "roles_of",
     "too_few",
     "validation_cuts",
 ]
@@ -147,6 +148,11 @@ def fold_roles(domain: Domain, settings: EpisodeSettings, *, fold: int, folds: i
 def deal_folds(users: Sequence[str], num_folds: int, rng: np.random.Generator) -> dict[str, int]:
     """user -> fold: folds of equal size, in a random order."""
     return {users[index]: position % num_folds for position, index in enumerate(rng.permutation(len(users)))}
+
+
+def roles_of(cuts: Sequence[Cut], roles: Mapping[str, Role]) -> list[Role]:
+    """The role of each task, which is that of its user."""
+    return [roles[cut.task.user] for cut in cuts]
 
 
 def eligible_users(domain: Domain, settings: EpisodeSettings) -> list[str]:

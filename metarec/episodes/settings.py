@@ -20,7 +20,7 @@ class EpisodeSettings(BaseModel):
     10
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     shots: int = Field(10, ge=0, le=200)
     "Size of the support set: the user's earliest ratings (a seeded draw where there are no timestamps)."

@@ -55,6 +55,19 @@ class DrawGain(NamedTuple):
         return {**self._asdict(), "by_draw": list(self.by_draw)}
 
     @property
+    def verdict(self) -> str:
+        """Whether the gain is significant by its interval over draws.
+
+        >>> DrawGain(1.0, 0.25, 1.75, 0.01, (0.5, 1.5)).verdict, DrawGain(1.0, None, None, None, (1.0,)).verdict
+        ('better', 'one draw, no test')
+        """
+        if self.low is None or self.high is None:
+            return "one draw, no test"
+        if self.low <= 0 <= self.high:
+            return "no significant difference"
+        return "better" if self.low > 0 else "worse"
+
+    @property
     def is_above_zero(self) -> bool:
         """Whether the interval over draws is above 0."""
         return self.low is not None and self.low > 0

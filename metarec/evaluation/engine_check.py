@@ -53,9 +53,7 @@ def check_engines(config: NetworkConfig, episodes: Episodes, *, seed: int) -> li
             continue
         learner.network.eval()
         # Not learner.parameters(): an engine may add its own.
-        parameters = list(learner.network.parameters())
-        if learner.log_rates is not None:
-            parameters.append(learner.log_rates)
+        parameters = [*learner.network.parameters(), *learner.beside_network]
         times, differences = [], []
         for step in range(STEPS):
             start = time.perf_counter()

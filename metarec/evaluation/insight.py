@@ -51,15 +51,16 @@ def crowd_of(domain: Domain, *held_out: Episodes) -> Domain:
     return domain.without({user for episodes in held_out for user in episodes.users})
 
 
-def look_into(domain: Domain, episodes: DomainEpisodes, learner: MetaLearner, maker: TaskMaker) -> Insight:
+def look_into(
+    domain: Domain, crowd: Domain, episodes: DomainEpisodes, learner: MetaLearner, maker: TaskMaker
+) -> Insight:
     """Compute the best learner's weights and confidences for the test users.
 
     Args:
-        domain: the target's table. episodes: its episodes.
+        domain: the target's table. crowd: what its bases were fitted on. episodes: its episodes.
         maker: makes tasks with the bases that predicted for the test users, to predict after fewer ratings.
     """
     test = episodes.test
-    crowd = crowd_of(domain, episodes.validation, test)
     fused = learner.adapt(test.batch.support).fuse(test.batch.query)
     query, mask = test.batch.query, test.batch.query.mask
     popularity = crowd.ratings["item"].value_counts().reindex(test.query_items[mask.numpy()], fill_value=0)

@@ -14,6 +14,7 @@ from metarec.fusion.networks import (
     ResidualFusion,
     Task,
     all_features,
+    available_mean,
 )
 from metarec.fusion.space import Choice, IntRange, Limits, Parameter, RealRange
 
@@ -35,6 +36,7 @@ __all__ = [
     "ResidualFusion",
     "Task",
     "all_features",
+    "available_mean",
     "call_with",
     "copy_with",
 ]

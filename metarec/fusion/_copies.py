@@ -18,50 +18,62 @@ def call_with(module: nn.Module, parameters: Mapping[str, Tensor], inputs: Any, 
 
 
 def copy_with(
-    module: nn.Module, parameters: Mapping[int, Tensor] | None = None, *, training: bool | None = None
+    module: nn.Module, tensors: Mapping[int, Tensor] | None = None, *, training: bool | None = None
 ) -> nn.Module:
-    """A copy of a module with other tensors in the place of parameters, wherever each of these is used.
+    """A copy of a module with other tensors in the place of parameters and buffers, wherever each of these is used.
 
-    All other tensors are shared, and buffers too. The module itself is left as it is, so that several threads can call
-    it; ``torch.func.functional_call`` changes it while it runs.
+    All other tensors are shared. The module itself is left as it is, so that several threads can call it;
+    ``torch.func.functional_call`` changes it while it runs.
 
     Args:
-        parameters: id of a parameter -> the tensor in its place, which need not be a leaf and may have a graph.
+        tensors: id of a parameter or a buffer -> the tensor in its place, which need not be a leaf and may have a
+            graph.
         training: the mode of the copy and its parts; None leaves each part in its mode.
     """
-    twins: dict[int, nn.Module] = {}
-    values = parameters or {}
+    return _Copies(tensors or {}, training).of(module)
 
-    def copied(own: nn.Module) -> nn.Module:
-        twin = twins.get(id(own))
+
+class _Copies:
+    """The copies that are made of a module's parts. No part of them refers to it, so that memory is free at once."""
+
+    def __init__(self, tensors: Mapping[int, Tensor], training: bool | None) -> None:
+        self._tensors = tensors
+        self._training = training
+        self._twins: dict[int, nn.Module] = {}
+
+    def of(self, own: nn.Module) -> nn.Module:
+        twin = self._twins.get(id(own))
         if twin is None:
-            twin = twins[id(own)] = nn.Module.__new__(type(own))
+            # Modules such as those with parametrizations refuse copy.copy.
+            twin = self._twins[id(own)] = nn.Module.__new__(type(own))
             vars(twin).update(
-                (name, value if name in _OF_TORCH else replaced(value)) for name, value in vars(own).items()
+                (name, value if name in _OF_TORCH else self._replaced(value)) for name, value in vars(own).items()
             )
             vars(twin).update(
-                _parameters={name: values.get(id(p), p) for name, p in own._parameters.items()},
-                _modules={name: None if child is None else copied(child) for name, child in own._modules.items()},
+                _parameters={name: self._tensor(parameter) for name, parameter in own._parameters.items()},
+                _buffers={name: self._tensor(buffer) for name, buffer in own._buffers.items()},
+                _modules={name: None if child is None else self.of(child) for name, child in own._modules.items()},
             )
-            if training is not None:
-                vars(twin)["training"] = training
+            if self._training is not None:
+                vars(twin)["training"] = self._training
         return twin
 
-    def replaced(value: Any) -> Any:
+    def _tensor(self, own: Tensor | None) -> Tensor | None:
+        return None if own is None else self._tensors.get(id(own), own)
+
+    def _replaced(self, value: Any) -> Any:
         """An attribute of a copied module: what it refers to may be copied or replaced, too."""
         if isinstance(value, nn.Module):
-            return copied(value)
+            return self.of(value)
         if isinstance(value, Tensor):
-            return values.get(id(value), value)
+            return self._tensor(value)
         if isinstance(value, MethodType) and isinstance(value.__self__, nn.Module):
-            return MethodType(value.__func__, copied(value.__self__))
+            return MethodType(value.__func__, self.of(value.__self__))
         if type(value) in (list, tuple):
-            return type(value)(replaced(one) for one in value)
+            return type(value)(self._replaced(one) for one in value)
         if type(value) is dict:
-            return {key: replaced(one) for key, one in value.items()}
+            return {key: self._replaced(one) for key, one in value.items()}
         return value
-
-    return copied(module)
 
 
 _OF_TORCH = frozenset(vars(nn.Module()))

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import copy
+import logging
 from typing import Any, Self
 
 import numpy as np
+import pandas as pd
 import torch
 from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.utils import check_random_state
@@ -18,11 +20,16 @@ from metarec.threads import one_thread
 
 __all__ = ["FusionRegressor"]
 
+logger = logging.getLogger(__name__)
+
 BLOCK = 32
 """The number of rows in a task if there are no `groups`."""
 
 BATCH = 32
 """Users in one step of the outer loop."""
+
+LONGEST = 4
+"""A user's most rows in training, in units of the mean over users, because users are padded to the longest one."""
 
 
 class FusionRegressor(RegressorMixin, BaseEstimator):
@@ -99,14 +106,14 @@ class FusionRegressor(RegressorMixin, BaseEstimator):
 
         Args:
             X: [n, A] the prediction of each base, or NaN. y: [n] the ratings.
-            groups: [n] the user of each row. Without it tasks are blocks of rows, without adaptation.
+            groups: [n] the user of each row. Without it tasks are blocks of rows, without adaptation. Every user counts
+                as much as any other: of one with more than four times the mean number of rows (and more than four times
+                `shots`), a random part of that size takes part in training, which a warning in the log states.
         """
         X, y = validate_data(self, X, y, dtype=np.float64, ensure_all_finite="allow-nan", y_numeric=True)
         if np.isinf(X).any():
             raise InputError("X must hold numbers and NaN but has an infinite one")
-        users = np.arange(len(y)) // BLOCK if groups is None else np.asarray(groups)
-        if users.shape != y.shape:
-            raise InputError(f"groups must have one entry for each of the {len(y)} rows but has shape {users.shape}")
+        users = np.arange(len(y)) // BLOCK if groups is None else _numbered(groups, len(y))
         if not 0 < self.validation_fraction < 1:
             raise InputError(f"validation_fraction must be > 0 and < 1 but got {self.validation_fraction!r}")
         random = check_random_state(self.random_state)
@@ -192,11 +199,18 @@ class FusionRegressor(RegressorMixin, BaseEstimator):
         """A task for each user, whose rows are randomly divided into support and query."""
         rows = self._inputs(X, y)
         supports, queries = [], []
-        for user in np.unique(users):
-            own = random.permutation(np.flatnonzero(users == user))
+        counts = np.bincount(users)
+        most = LONGEST * max(self.shots, int(np.ceil(counts.mean())))
+        for own in np.split(np.argsort(users, kind="stable"), counts.cumsum()[:-1]):
+            own = random.permutation(own)[:most]
             shots = min(self.shots, len(own) // 2) if with_support else 0
             supports.append(own[:shots])
             queries.append(own[shots:])
+        if counts.max() > most:
+            long = int((counts > most).sum())
+            logger.warning(
+                "%d of %d users have more than %d rows; a random part of them trains", long, len(counts), most
+            )
         return EpisodeBatch(_padded(rows, supports), _padded(rows, queries))
 
     def _held_out(self, batch: EpisodeBatch, random: np.random.RandomState) -> tuple[EpisodeBatch, EpisodeBatch]:
@@ -206,6 +220,21 @@ class FusionRegressor(RegressorMixin, BaseEstimator):
         if held == len(order):
             return batch, batch
         return batch.select(torch.from_numpy(order[held:])), batch.select(torch.from_numpy(order[:held]))
+
+
+def _numbered(groups: Any, rows: int) -> np.ndarray:
+    """[n] each row's user as a number, from 0 in the order of the users' ids."""
+    shape = np.shape(groups)
+    if shape != (rows,):
+        raise InputError(f"groups must have one entry for each of the {rows} rows but has shape {shape}")
+    numbers, _ = pd.factorize(np.asarray(groups), sort=True)
+    missing = np.flatnonzero(numbers < 0)
+    if len(missing):
+        raise InputError(
+            f"groups must name the user of every row but has NaN or None in {len(missing)} of {rows} rows, "
+            f"first in row {missing[0]}; leave these rows out"
+        )
+    return numbers
 
 
 def _padded(rows: FusionInputs, places: list[np.ndarray]) -> FusionInputs:

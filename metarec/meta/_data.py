@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +13,7 @@ from metarec.episodes import EpisodeBatch, Episodes, FusionInputs
 from metarec.errors import InputError
 from metarec.fusion import FusionNetwork, FusionOutput
 
-__all__ = ["RegressionNetwork", "Row", "Task", "TrainingData", "as_batches", "stack_rows", "stack_tasks"]
+__all__ = ["RegressionNetwork", "Row", "Shape", "Task", "TrainingData", "as_batches", "stack_rows", "stack_tasks"]
 
 Row = Mapping[str, Any]
 """One row: algorithm_features[A][F], context_features[C], algorithm_predictions[A] or algorithm_targets[A], targets."""
@@ -22,6 +22,20 @@ Task = tuple[Tensor, Tensor, Tensor, Tensor]
 """(support_x[K, F], support_y[K], query_x[N, F], query_y[N]); a y may be [n, 1] too."""
 
 TrainingData = EpisodeBatch | Episodes | Sequence[EpisodeBatch | Episodes] | Sequence[Row]
+
+
+class Shape(NamedTuple):
+    """The shape of a network's input rows: A bases, F features of each base, C context features."""
+
+    num_algorithms: int
+    feature_dim: int
+    context_dim: int
+
+    @classmethod
+    def of(cls, batch: EpisodeBatch) -> Self:
+        """The shape of the query rows of a batch."""
+        num_algorithms, feature_dim = batch.query.algorithm_features.shape[-2:]
+        return cls(num_algorithms, feature_dim, batch.query.context.shape[-1])
 
 
 def as_batches(data: TrainingData, device: torch.device, name: str) -> list[EpisodeBatch]:

@@ -1,42 +1,35 @@
-"""Inner loops for all tasks of a batch at once, by one of two paths, and the choice between them.
-
-**vmap** maps the forward pass over the tasks' fast weights; it serves any network whose operations ``vmap`` supports.
+"""The inner steps of all tasks of a batch, by one of three paths.
 
 **low-rank** builds no fast weights of wide layers. A step of gradient descent on a linear layer adds to its weight
 ``-rate * D^T X``: X is the layer's input on the task's support rows, D the gradient of the task's loss at its output.
 So the output for rows x is ``x W^T - rate * (x X^T) D``: one large product that all tasks share, and two thin ones. X
 and D are kept in place of weights. Where a gradient is to flow through the steps, D is taken with its graph, so that
 the gradient is exact.
+
+**vmap** maps the forward pass over the tasks' fast weights; it serves any network whose operations ``vmap`` supports.
+
+**one-by-one** adapts a copy of the network to one task after the other; it serves every network.
 """
 
 from __future__ import annotations
 
 import copy
-import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any, Literal, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 
+from metarec.errors import InputError
 from metarec.fusion import copy_with
 from metarec.fusion.losses import task_means
-from metarec.meta._calls import Rows, each_task, plain_attention
+from metarec.meta._calls import Rows, TaskBuffers, each_task, inner_copy, take_inner_modes, take_modes
 from metarec.meta._inner_optimizers import InnerOptimizer, descent_direction
 from metarec.meta._linear_steps import LAYERS, Descent, Layer, Rate, Rates
 
-__all__ = ["InnerLoop", "LowRankSteps", "MetaLoss", "Path", "fast_weights", "in_parts"]
+__all__ = ["InnerLoop", "LowRankSteps", "Path", "StepsAlone", "each_of", "fast_weights", "in_parts", "task_losses"]
 
-logger = logging.getLogger(__name__)
-
-TASKS_AT_ONCE = 64
-"""How many tasks share a graph. More cost memory and gain nothing: they no longer fit a processor's cache."""
-
-TRIED_TASKS = 2
-"""On how many tasks the low-rank path is compared with the general one before it is used."""
-
-Path = Literal["low-rank", "vmap"]
+Path = Literal["low-rank", "vmap", "one-by-one"]
 
 AnyRows = TypeVar("AnyRows", bound=Rows)
 
@@ -56,99 +49,18 @@ class InnerLoop(NamedTuple):
     first_order: bool
     optimizer: InnerOptimizer = "sgd"
 
-    @property
-    def why_not_low_rank(self) -> str | None:
-        """Only a step of plain descent is a sum of products of rows and gradients; other optimizers need weights."""
-        return None if self.optimizer == "sgd" else f"inner_optimizer {self.optimizer} has a state for every weight"
 
-
-class MetaLoss:
-    """The mean loss of each task's query rows after its inner loop, then over tasks.
-
-    The low-rank path serves modules whose adapted parameters belong to linear layers or to the module itself. Before
-    its first use, its loss and gradient are compared with the vmap path's on two tasks; where they differ, the vmap
-    path is taken.
+def task_losses(path: Path, losses: Any, support: Rows, query: Rows, loop: InnerLoop, buffers: TaskBuffers) -> Tensor:
+    """[T] the mean loss of each task's query rows after its inner steps; 0 for a task without any.
 
     Args:
         losses: a module from rows to their losses [T, N], or [N] for the rows of one task; its attribute ``network`` is
             adapted.
-
-    Attributes:
-        path: the path taken, None before the first tasks with rows on both sides.
-        why: the reason against low-rank, None if there is none.
+        buffers: takes what tasks make of the module's buffers, on the path one-by-one.
     """
-
-    def __init__(self, losses: Any) -> None:
-        self.losses = losses
-        self.path: Path | None = None
-        self.why: str | None = None
-
-    def __call__(
-        self, support: AnyRows, query: AnyRows, loop: Callable[[], InnerLoop], parameters: Sequence[Tensor]
-    ) -> Tensor:
-        """The loss, a scalar, 0 where no task has query rows. Its graph reaches `parameters`.
-
-        Args:
-            loop: makes the inner loop, with a graph to `parameters`. A large batch is computed in parts, and each
-                part's graph begins there.
-        """
-        with plain_attention:
-            return self._mean(support, query, loop, parameters)
-
-    def _mean(
-        self, support: AnyRows, query: AnyRows, loop: Callable[[], InnerLoop], parameters: Sequence[Tensor]
-    ) -> Tensor:
-        self.choose(support, query, loop, parameters)
-        counted = query.mask.any(-1).sum().clamp(min=1)
-        if len(query.mask) <= TASKS_AT_ONCE:
-            return _task_losses(self.losses, support, query, loop(), self.path).sum() / counted
-        total: Tensor = _InParts.apply(self, support, query, loop, *parameters)
-        return total / counted
-
-    def choose(
-        self, support: AnyRows, query: AnyRows, loop: Callable[[], InnerLoop], parameters: Sequence[Tensor]
-    ) -> None:
-        """Choose the path, as soon as there is a task to try it on."""
-        if self.path is not None:
-            return
-        tasks = (support.mask.any(-1) & query.mask.any(-1)).nonzero().flatten()[:TRIED_TASKS]
-        self.why = loop().why_not_low_rank or _why_not_low_rank(self.losses, loop().rates)
-        if self.why is None and len(tasks):
-            self.why = self._tried(_some(support, tasks), _some(query, tasks), loop, parameters)
-        # Without support rows there is nothing to try, and the next batch decides; the general path serves meanwhile.
-        if len(tasks) or self.why:
-            self.path = "low-rank" if self.why is None else "vmap"
-            # Only the slower path is worth a line in the log of a study.
-            level = logging.DEBUG if self.why is None else logging.INFO
-            reason = f": {self.why}" if self.why else ""
-            logger.log(level, "%s takes the %s path%s", type(self.losses.network).__name__, self.path, reason)
-
-    def _tried(
-        self, support: Rows, query: Rows, loop: Callable[[], InnerLoop], parameters: Sequence[Tensor]
-    ) -> str | None:
-        """The reason why the low-rank path is wrong on these tasks; None if it is right."""
-        found = []
-        losses = copy_with(self.losses, training=False)
-        with torch.enable_grad():
-            for path in ("vmap", "low-rank"):
-                try:
-                    loss = _task_losses(losses, support, query, loop(), path).sum()
-                except RuntimeError as error:
-                    if path == "vmap":
-                        raise
-                    return f"its parameters do not broadcast over rows: {error}"
-                gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
-                found.append(_flat([loss, *gradients], [loss, *parameters]))
-        expected, actual = found
-        apart = float((actual - expected).abs().max() / expected.abs().max().clamp(min=1e-12))
-        # A layer that the network uses in an unexpected way is wrong by far more than rounding.
-        if not apart <= torch.finfo(expected.dtype).eps ** 0.5:
-            return f"its loss and gradient differ by {apart:.1e} from those of the general path"
-        return None
-
-
-def _task_losses(losses: Any, support: Rows, query: Rows, loop: InnerLoop, path: Path | None) -> Tensor:
-    """[T] the mean loss of each task's query rows after its inner steps; 0 for a task without any."""
+    if path == "one-by-one":
+        tasks = zip(each_of(support), each_of(query), strict=True)
+        return torch.stack([_loss_alone(losses, *task, loop, buffers) for task in tasks])
     start, rates, steps, first_order, optimizer = loop
     if path == "low-rank":
         taken = LowRankSteps(losses, start, rates, keep_graph=not first_order).descend(support, steps)
@@ -159,35 +71,88 @@ def _task_losses(losses: Any, support: Rows, query: Rows, loop: InnerLoop, path:
     return task_means(found, query.mask)
 
 
-class _InParts(torch.autograd.Function):
-    """The sum of all tasks' losses, part by part: a part's graph is freed before the next one's is built.
+def _loss_alone(losses: Any, support: Rows, query: Rows, loop: InnerLoop, buffers: TaskBuffers) -> Tensor:
+    """The mean loss of one task's query rows, a scalar."""
+    if not len(query.mask):
+        # Zero, with a graph.
+        return next(iter(loop.start.values())).flatten()[:0].sum()
+    steps = StepsAlone(losses, loop, buffers, keep_graph=not loop.first_order)
+    adapted = steps.descend(support).adapted()
+    take_modes(adapted, losses)
+    loss: Tensor = adapted(query).mean()
+    buffers.add(adapted)
+    return loss
 
-    The gradient is computed together with the loss, so that memory does not grow with the number of tasks.
+
+class StepsAlone:
+    """The inner steps of one task. Each step works on a copy of the module, with the buffers of the copy before.
+
+    Args:
+        losses: a module from rows [N, ...] to their losses [N].
+        buffers: gives the first copy its buffers. keep_graph: whether a gradient flows through the steps.
+
+    Attributes:
+        fast: name -> each adapted parameter after the steps.
     """
 
-    @staticmethod
-    def forward(
-        ctx: Any, losses: MetaLoss, support: Any, query: Any, loop: Callable[[], InnerLoop], *parameters: Tensor
-    ) -> Tensor:
-        wanted = any(ctx.needs_input_grad)
-        sums: list[Tensor | None] = [None] * len(parameters)
-        totals = []
-        for part in zip(in_parts(support, TASKS_AT_ONCE), in_parts(query, TASKS_AT_ONCE), strict=True):
-            with torch.set_grad_enabled(wanted):
-                loss = _task_losses(losses.losses, *part, loop(), losses.path).sum()
-            totals.append(loss.detach())
-            if wanted and loss.requires_grad:
-                for place, gradient in enumerate(torch.autograd.grad(loss, parameters, allow_unused=True)):
-                    if gradient is not None:
-                        before = sums[place]
-                        sums[place] = gradient if before is None else before.add_(gradient)
-        ctx.sums = sums
-        return torch.stack(totals).sum()
+    def __init__(self, losses: Any, loop: InnerLoop, buffers: TaskBuffers, *, keep_graph: bool) -> None:
+        self._loop = loop
+        self._keep_graph = keep_graph
+        # Views, because a loss may use the start itself, which is no part of a task's own parameters.
+        self.fast = {name: loop.start[name].view_as(loop.start[name]) for name in loop.rates}
+        self._held = self._point()
+        self._buffers = buffers
+        named = dict(losses.named_parameters())
+        values = {id(named[name]): value for name, value in {**loop.start, **self._held}.items()}
+        self._twin = copy_with(losses, values | buffers.new())
+        take_inner_modes(self._twin, losses)
 
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> Any:
-        return None, None, None, None, *(None if own is None else gradient * own for own in ctx.sums)
+    def descend(self, support: Rows) -> StepsAlone:
+        """Take the steps on the mean loss of these rows, which all count.
+
+        Raises:
+            InputError: the loss reaches none of the adapted parameters.
+        """
+        direction = descent_direction(self._loop.optimizer)
+        with torch.enable_grad():
+            for step in range(self._loop.steps if len(support.mask) else 0):
+                if step:
+                    self._hold(self._point())
+                for value in self._held.values():
+                    value.requires_grad_()
+                gradients = _inner_gradients(self._twin(support).mean(), self._held, keep_graph=self._keep_graph)
+                moves = direction(gradients)
+                self.fast = {name: value - self._loop.rates[name] * moves[name] for name, value in self.fast.items()}
+        return self
+
+    def adapted(self) -> nn.Module:
+        """The copy with the parameters after the steps."""
+        self._hold(self.fast)
+        return self._twin
+
+    def _point(self) -> dict[str, Tensor]:
+        return self.fast if self._keep_graph else {name: value.detach() for name, value in self.fast.items()}
+
+    def _hold(self, values: dict[str, Tensor]) -> None:
+        moved = {id(self._held[name]): value for name, value in values.items()}
+        self._twin = copy_with(self._twin, moved | self._buffers.again(self._twin))
+        self._held = values
+
+
+def _inner_gradients(loss: Tensor, point: Mapping[str, Tensor], *, keep_graph: bool) -> dict[str, Tensor]:
+    """name -> the gradient of the inner loss, 0 where it does not depend on a parameter."""
+    found: tuple[Tensor | None, ...] = ()
+    if loss.requires_grad:
+        found = torch.autograd.grad(loss, list(point.values()), create_graph=keep_graph, allow_unused=True)
+    if all(gradient is None for gradient in found):
+        raise InputError(
+            "the loss of the support rows must depend on the adapted parameters but depends on none of them; "
+            "give the model itself and not its compiled or scripted form, and a loss with a gradient"
+        )
+    return {
+        name: torch.zeros_like(value) if gradient is None else gradient
+        for (name, value), gradient in zip(point.items(), found, strict=True)
+    }
 
 
 def in_parts(rows: AnyRows, size: int) -> Iterator[AnyRows]:
@@ -195,37 +160,9 @@ def in_parts(rows: AnyRows, size: int) -> Iterator[AnyRows]:
     return (type(rows)(*part) for part in zip(*(tensor.split(size) for tensor in rows), strict=True))
 
 
-def _some(rows: AnyRows, tasks: Tensor) -> AnyRows:
-    """These tasks. A single one gets a changed copy as a second task, to show whether rows of different tasks mix."""
-    some = [tensor[tasks] for tensor in rows]
-    if len(tasks) == 1:
-        some = [torch.cat([one, 0.9 * one if one.is_floating_point() else one]) for one in some]
-    return type(rows)(*some)
-
-
-def _flat(gradients: Sequence[Tensor | None], like: Sequence[Tensor]) -> Tensor:
-    dense = [torch.zeros_like(one) if g is None else g for g, one in zip(gradients, like, strict=True)]
-    return torch.cat([tensor.detach().flatten() for tensor in dense])
-
-
-def _why_not_low_rank(losses: Any, rates: Mapping[str, Rate]) -> str | None:
-    """The reason why the modules rule out the low-rank path; None if they do not.
-
-    Adapted parameters must belong to linear layers, or to the network itself, which must use them in a way that
-    broadcasts over leading axes. Only a trial shows that, and that a layer's weight is used by its layer alone. Rows of
-    different tasks must not mix; batch normalisation mixes them in training only, where a trial in eval mode does not
-    notice.
-    """
-    modules = dict(losses.named_modules())
-    for name, module in modules.items():
-        if isinstance(module, nn.modules.batchnorm._BatchNorm):
-            return f"{name.removeprefix('network.')}, a {type(module).__name__}, mixes the rows of different tasks"
-    for name in rates:
-        owner, _, own = name.rpartition(".")
-        module = modules[owner]
-        if not (type(module) in LAYERS or module is losses.network):
-            return f"{own} of {owner.removeprefix('network.')}, a {type(module).__name__}, is adapted"
-    return None
+def each_of(rows: AnyRows) -> Iterator[AnyRows]:
+    """Each task's unmasked rows [N, ...]."""
+    return (type(rows)(*(tensor[task][mask] for tensor in rows)) for task, mask in enumerate(rows.mask))
 
 
 class LowRankSteps:
@@ -241,7 +178,7 @@ class LowRankSteps:
     def __init__(
         self, losses: Any, start: Mapping[str, Tensor], rates: Mapping[str, Rate], *, keep_graph: bool
     ) -> None:
-        self._losses = copy_with(losses, training=False)
+        self._losses = inner_copy(losses)
         self._start = dict(start)
         self._rates = dict(rates)
         self._keep_graph = keep_graph
@@ -257,7 +194,7 @@ class LowRankSteps:
         self._added: dict[str, Tensor | None] = {name: None for name in rates if name not in in_layers}
 
     def descend(self, support: Rows, steps: int) -> LowRankSteps:
-        """Take steps on the mean loss of each task's unmasked rows, dropout off."""
+        """Take steps on the mean loss of each task's unmasked rows, in the mode of inner steps."""
         with torch.enable_grad():
             for _ in range(steps):
                 self._step(support)
@@ -343,7 +280,7 @@ def fast_weights(
     keep_graph: bool,
     optimizer: InnerOptimizer = "sgd",
 ) -> dict[str, Tensor]:
-    """name -> [T, ...] the adapted parameters after each task's inner steps, dropout off.
+    """name -> [T, ...] the adapted parameters after each task's inner steps.
 
     Only the forward pass is mapped over the tasks; the gradient is taken outside of the map. Inside of it (``vmap`` of
     ``grad``), second derivatives were measured to be wrong by several percent where weights of a layer norm or of an
@@ -356,7 +293,7 @@ def fast_weights(
     tasks = support.mask.shape[0]
     fast = {name: start[name].expand(tasks, *start[name].shape) for name in rates}
     direction = descent_direction(optimizer)
-    losses = copy_with(losses, training=False)
+    losses = inner_copy(losses)
     with torch.enable_grad():
         for _ in range(steps):
             point = fast if keep_graph else {name: value.detach() for name, value in fast.items()}

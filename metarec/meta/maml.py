@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from metarec.errors import InputError, check_at_least, check_positive
 from metarec.fusion import copy_with
-from metarec.meta._inner_loop import InnerLoop, MetaLoss, Path
+from metarec.meta._calls import Outside, plain_attention
+from metarec.meta._inner_loop import InnerLoop, Path
+from metarec.meta._paths import MetaLoss
 
 __all__ = ["BatchedMAML"]
 
-RowLoss = Callable[[Tensor, Tensor], Tensor]
+logger = logging.getLogger(__name__)
+
+RowLoss = Callable[[Any, Tensor], Tensor]
 
 
 class BatchedMAML(nn.Module):
@@ -58,30 +64,53 @@ class BatchedMAML(nn.Module):
         if not isinstance(model, nn.Module):
             raise InputError(f"model must be a torch.nn.Module but got {type(model).__name__}")
         check_positive(lr=lr)
+        for name, part in model.named_modules():
+            if isinstance(part, torch.jit.ScriptModule) or "_orig_mod" in part._modules:
+                where = f"{name} of the model" if name else "the model"
+                raise InputError(
+                    f"{where} is compiled or scripted, so that its parameters are fixed; give it as it was"
+                )
         self.module = model
         self.lr = float(lr)
         self.first_order = first_order
         self.allow_nograd = allow_nograd
         self.allow_unused = allow_nograd if allow_unused is None else allow_unused
-        self._meta_loss: MetaLoss | None = None
+        self._meta_loss = MetaLoss()
 
     @property
     def path(self) -> Path | None:
-        """The path that :meth:`meta_loss` takes, "low-rank" or "vmap"; None before its first batch."""
-        return None if self._meta_loss is None else self._meta_loss.path
+        """The path that :meth:`meta_loss` took, "low-rank", "vmap" or "one-by-one"; None before its first batch."""
+        return self._meta_loss.path
 
     @property
     def why(self) -> str | None:
-        """The reason against the low-rank path, None if there is none."""
-        return None if self._meta_loss is None else self._meta_loss.why
+        """The reason against a faster path, None if there is none."""
+        return self._meta_loss.why
+
+    def __getattr__(self, name: str) -> Any:
+        """What only the model has, such as a method of its own."""
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            modules = vars(self).get("_modules", {})
+            # Python looks for some of its own names, such as __deepcopy__, and would copy the model alone.
+            if "module" not in modules or name.startswith("__"):
+                raise
+            return getattr(modules["module"], name)
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
-        return self.module(*args, **kwargs)
+        with plain_attention:
+            return self.module(*args, **kwargs)
 
     def clone(
         self, first_order: bool | None = None, allow_unused: bool | None = None, allow_nograd: bool | None = None
     ) -> BatchedMAML:
-        """A copy to adapt to one task: its parameters have a graph to these. Options default to those of this one."""
+        """A copy to adapt to one task: its parameters have a graph to these. Options default to those of this one.
+
+        Raises:
+            InputError: a lazy layer of the model was not called yet.
+        """
+        self._check_initialised()
         twins: dict[int, Any] = {id(own): own.clone() for own in self.module.parameters()}
         return BatchedMAML(
             copy_with(self.module, twins),
@@ -100,31 +129,36 @@ class BatchedMAML(nn.Module):
     ) -> None:
         """Take a step of gradient descent on a loss, a scalar, in place.
 
+        On a clone the step is kept apart from this start. On the learner itself, as learn2learn has it at test time,
+        the learner becomes the adapted one, and the model that it was made of stays as it was.
+
         Raises:
-            InputError: this is no clone, or a parameter needs no gradient and that is not allowed.
+            InputError: gradients are off, a parameter needs no gradient and that is not allowed, or no parameter has a
+                part in the loss.
             RuntimeError: a parameter has no part in the loss and that is not allowed.
         """
         first_order = self.first_order if first_order is None else first_order
-        allow_nograd = self.allow_nograd if allow_nograd is None else allow_nograd
-        learned: dict[int, Tensor] = {}
-        for name, parameter in self.module.named_parameters():
-            if isinstance(parameter, nn.Parameter):
-                raise InputError("adapt must be called on a clone: it would leave no start to learn; use clone()")
-            if parameter.requires_grad:
-                learned[id(parameter)] = parameter
-            elif not allow_nograd:
-                raise InputError(f"{name} must require a gradient, or allow_nograd be True")
+        if not torch.is_grad_enabled() or not loss.requires_grad:
+            raise InputError(
+                "adapt needs a loss with a gradient but gradients are off, by torch.no_grad or inference_mode, here or "
+                "where the clone or the loss was made; use torch.enable_grad()"
+            )
+        learned = self._learned(self.allow_nograd if allow_nograd is None else allow_nograd)
+        if any(isinstance(parameter, nn.Parameter) for parameter in learned.values()) and not first_order:
+            logger.warning("adapt changes the learner itself, which can no longer be trained; in training, use clone()")
         gradients = torch.autograd.grad(
             loss,
             list(learned.values()),
             create_graph=not first_order,
             allow_unused=self.allow_unused if allow_unused is None else allow_unused,
         )
+        if all(gradient is None for gradient in gradients):
+            raise InputError("the loss must depend on the parameters of the clone but depends on none of them")
         self.module = copy_with(
             self.module,
             {
-                place: parameter if gradient is None else parameter - self.lr * gradient
-                for (place, parameter), gradient in zip(learned.items(), gradients, strict=True)
+                id(parameter): parameter if gradient is None else parameter - self.lr * gradient
+                for parameter, gradient in zip(learned.values(), gradients, strict=True)
             },
         )
 
@@ -133,7 +167,11 @@ class BatchedMAML(nn.Module):
     ) -> Tensor:
         """The mean loss of each task's query rows after `steps` inner steps on its support rows; then over tasks.
 
-        Dropout and the like are off in the inner steps; in the query rows they are on if the model is training.
+        The inner steps are taken in eval mode, so that dropout and the like are off; only torch's batch norm and
+        spectral norm keep their mode. In the query rows the model has its own mode. Every task begins with the model's
+        buffers, and those that change, such as running statistics, become the mean over tasks. The graph reaches
+        everything behind the rows and the loss. Parameters of the loss are not adapted, nor are those without a part in
+        the inner loss.
 
         Args:
             support: inputs [T, N, ...] and targets [T, N, ...] of T tasks with N rows each, and, where tasks have
@@ -145,19 +183,40 @@ class BatchedMAML(nn.Module):
                 chosen anew.
 
         Raises:
-            InputError: the tensors do not fit each other, or `steps` is no integer >= 0.
-            RuntimeError: the model cannot be mapped over tasks; or the loss is not one of each row.
+            InputError: the tensors do not fit each other, the loss is not one of each row or reaches no parameter,
+                `steps` is no integer >= 0, a parameter needs no gradient and that is not allowed, or the model has no
+                second derivative and `first_order` is False.
         """
         check_at_least(0, steps=steps)
+        if torch.is_inference_mode_enabled():
+            raise InputError("meta_loss takes gradients, which torch.inference_mode rules out; use torch.no_grad")
+        self._check_initialised()
+        for name, part in self.module.named_modules():
+            if isinstance(part, nn.Embedding | nn.EmbeddingBag) and part.sparse:
+                raise InputError(
+                    f"{name or 'the model'} has sparse gradients, which meta_loss cannot add; set sparse=False"
+                )
         before, after = _rows("support", support), _rows("query", query)
         if len(before.mask) != len(after.mask):
             raise InputError(f"query must have the {len(before.mask)} tasks of support but got {len(after.mask)}")
-        if self._meta_loss is None or self._meta_loss.losses.loss is not loss:
-            # The choice of a path holds for one loss.
-            self._meta_loss = MetaLoss(_RowLosses(self.module, loss))
-        start = {name: own for name, own in self._meta_loss.losses.named_parameters() if own.requires_grad}
+        start = {f"network.{name}": own for name, own in self._learned(self.allow_nograd).items()}
         loop = InnerLoop(start, dict.fromkeys(start, self.lr), steps, self.first_order)
-        return self._meta_loss(before, after, lambda: loop, list(start.values()))
+        return self._meta_loss(_RowLosses(self.module, loss), before, after, loop)
+
+    def _learned(self, allow_nograd: bool) -> dict[str, Tensor]:
+        """The parameters that are adapted, by name."""
+        learned: dict[str, Tensor] = {name: own for name, own in self.module.named_parameters() if own.requires_grad}
+        for name, _ in self.module.named_parameters():
+            if name not in learned and not allow_nograd:
+                raise InputError(f"{name} must require a gradient, or allow_nograd be True")
+        if not learned:
+            raise InputError("the model must have a parameter that requires a gradient but has none")
+        return learned
+
+    def _check_initialised(self) -> None:
+        for name, own in self.module.named_parameters():
+            if is_lazy(own):
+                raise InputError(f"{name} of the model has no shape yet; call the model once, on some rows")
 
 
 class _Rows(NamedTuple):
@@ -172,12 +231,13 @@ class _RowLosses(nn.Module):
     def __init__(self, model: nn.Module, loss: RowLoss) -> None:
         super().__init__()
         self.network = model
-        self.loss = loss
+        self.loss = Outside(loss)
+        self.train(model.training)
 
     def forward(self, rows: _Rows) -> Tensor:
         apart = rows.mask.dim() - 1
         inputs, targets = (tensor.flatten(0, apart) for tensor in (rows.inputs, rows.targets))
-        losses = self.loss(self.network(inputs), targets)
+        losses: Tensor = self.loss(self.network(inputs), targets)
         if losses.shape[:1] != targets.shape[:1]:
             raise InputError(
                 f"loss must be one of each row, with {len(targets)} in front, but has the shape {list(losses.shape)}; "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any, Literal, NamedTuple, Self
+from typing import Any, Literal, NamedTuple
 
 import torch
 from pydantic import Field
@@ -14,27 +14,14 @@ from metarec.episodes import EpisodeBatch, Episodes
 from metarec.fusion import NETWORKS, FusionNetwork
 from metarec.fusion.ranks import RankingJudge
 from metarec.meta._base import Adapted, MetaLearner
+from metarec.meta._data import Shape
 from metarec.meta.engines import make_engine
 from metarec.meta.trainer import RMSE, Judge, MetaLearningTrainer
 
-__all__ = ["NetworkConfig", "OnEpoch", "Shape", "TrainedNetwork", "judge_of"]
+__all__ = ["NetworkConfig", "OnEpoch", "TrainedNetwork", "judge_of"]
 
 OnEpoch = Callable[[MetaLearner, int, Mapping[str, float]], None]
 """Called with the learner, the epoch from 0, and its metrics."""
-
-
-class Shape(NamedTuple):
-    """The shape of a network's input rows: A bases, F features of each base, C context features."""
-
-    num_algorithms: int
-    feature_dim: int
-    context_dim: int
-
-    @classmethod
-    def of(cls, batch: EpisodeBatch) -> Self:
-        """The shape of the query rows of a batch."""
-        num_algorithms, feature_dim = batch.query.algorithm_features.shape[-2:]
-        return cls(num_algorithms, feature_dim, batch.query.context.shape[-1])
 
 
 class TrainedNetwork(NamedTuple):
@@ -74,7 +61,7 @@ class NetworkConfig(Config):
     learn_rates: bool = False
     "Whether an inner rate is learned for each parameter tensor."
     adapted: Adapted = "all"
-    "What inner steps change: all parameters, or the head."
+    "What a user's support rows change: all parameters or the head by inner steps, or a ridge regression beside them."
     outer_lr: float = 3e-3
     "Rate of Adam over train users."
     epochs: int = Field(60, ge=1)
@@ -89,16 +76,17 @@ class NetworkConfig(Config):
         with torch.random.fork_rng():
             torch.manual_seed(seed)
             network: FusionNetwork = NETWORKS.get(self.network).for_episodes(*shape, **self.options)
-        return make_engine(
-            self.engine,
-            network,
-            inner_lr=self.inner_lr,
-            inner_steps=self.inner_steps,
-            first_order=self.first_order,
-            loss=self.loss,
-            learn_rates=self.learn_rates,
-            adapted=self.adapted,
-        )
+            return make_engine(
+                self.engine,
+                network,
+                inner_lr=self.inner_lr,
+                inner_steps=self.inner_steps,
+                first_order=self.first_order,
+                loss=self.loss,
+                learn_rates=self.learn_rates,
+                adapted=self.adapted,
+                shape=shape,
+            )
 
     def fit(
         self,

@@ -35,8 +35,11 @@ __all__ = [
 PLATEAU_EPOCHS = 10
 MAX_GRADIENT_NORM = 1.0
 
-LOG_RATES_FACTOR = 10
-"""The outer rate of the logarithms of learned inner rates, in units of that of the weights."""
+LOGARITHMS_FACTOR = 10
+"""The outer rate of learned logarithms, of inner rates and of a ridge head, in units of that of the weights."""
+LEARNED_FEATURES_FACTOR = 0.1
+"""The outer rate of the learned features of a ridge head, in the same units: with few users they overfit first."""
+
 VALIDATION_TASKS = 256
 
 
@@ -404,10 +407,15 @@ def make_adam(learner: MetaLearner, learning_rate: float) -> torch.optim.Optimiz
     """Adam on all parameters of the meta-learner. Raises InputError for a rate that is not a finite number > 0."""
     if not 0 < learning_rate < math.inf:
         raise InputError(f"learning_rate must be a finite number > 0 but got {learning_rate!r}")
-    weights = [p for p in learner.parameters() if p.requires_grad and p is not learner.log_rates]
+    special: list[tuple[list[nn.Parameter], float]] = []
+    if learner.logarithms:
+        special.append((learner.logarithms, LOGARITHMS_FACTOR))
+    if learner.ridge is not None:
+        special.append((list(learner.ridge.learned.parameters()), LEARNED_FEATURES_FACTOR))
+    apart = {id(own) for parameters, _ in special for own in parameters}
+    weights = [p for p in learner.parameters() if p.requires_grad and id(p) not in apart]
     groups: list[dict[str, Any]] = [{"params": weights}]
-    if learner.log_rates is not None:
-        groups.append({"params": [learner.log_rates], "lr": LOG_RATES_FACTOR * learning_rate})
+    groups += [{"params": parameters, "lr": factor * learning_rate} for parameters, factor in special]
     return torch.optim.Adam(groups, lr=learning_rate)
 
 

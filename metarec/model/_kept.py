@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -13,7 +14,7 @@ import pandas as pd
 from metarec.errors import InputError, shown
 from metarec.model.fusion import Fusion
 
-__all__ = ["CHUNK", "KeptRecommender"]
+__all__ = ["CHUNK", "KeptRecommender", "history_table"]
 
 CHUNK = 500
 """The most users, or items of one user, that are predicted together; it limits the memory."""
@@ -22,7 +23,34 @@ MakerT = TypeVar("MakerT")
 HistoryT = TypeVar("HistoryT")
 
 
-@dataclass(frozen=True)
+def history_table(
+    history: pd.DataFrame | Mapping[Any, float] | Iterable[Any], value: str, *, alone: bool = False
+) -> pd.DataFrame:
+    """A user's history as a table.
+
+    Args:
+        history: a table, which is returned as it is; or item -> value; or pairs of them.
+        value: the name of the column of values. alone: an item may come without a value, and then all must.
+
+    Raises:
+        InputError: an entry has another form, or a value is no number.
+    """
+    if isinstance(history, pd.DataFrame):
+        return history
+    entries = list(history.items() if isinstance(history, Mapping) else history)
+    if alone and entries and not any(isinstance(entry, tuple | list) for entry in entries):
+        return pd.DataFrame({"item": pd.Series(entries, dtype=object)})
+    form = f"an item and its {value}"
+    for entry in entries:
+        if not isinstance(entry, tuple | list) or len(entry) != 2:
+            raise InputError(f"each entry of a history must be {form} but got {shown(repr(entry))}")
+        if not isinstance(entry[1], int | float | np.integer | np.floating) or isinstance(entry[1], bool):
+            raise InputError(f"a history must have {form}, which is a number, but got {shown(repr(entry[1]))}")
+    items, values = ([entry[place] for entry in entries] for place in (0, 1))
+    return pd.DataFrame({"item": pd.Series(items, dtype=object), value: np.array(values, dtype=np.float64)})
+
+
+@dataclass(frozen=True, repr=False)
 class KeptRecommender(ABC, Generic[MakerT, HistoryT]):
     """Base recommenders and their fusion, exactly as a study has scored them.
 
@@ -36,6 +64,7 @@ class KeptRecommender(ABC, Generic[MakerT, HistoryT]):
         fitted_on: the users of `ratings` on which the bases were fitted.
         max_history: a longer history is cut to so many of its latest entries. A network that was trained on short
             histories gets worse with long ones.
+        titles: item -> its title, for lists that people read; empty where items have none.
     """
 
     maker: MakerT
@@ -44,6 +73,17 @@ class KeptRecommender(ABC, Generic[MakerT, HistoryT]):
     ratings: pd.DataFrame
     fitted_on: frozenset[str]
     max_history: int
+    titles: Mapping[str, str] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        counts = f"users={len(self._rows_of)}, items={len(self.items)}"
+        return f"{type(self).__name__}(domain={self.domain!r}, {counts}, members={[*self.fusion.used().weights]})"
+
+    def with_titles(self, table: pd.DataFrame) -> pd.DataFrame:
+        """A list with the column ``item``, and behind it ``title`` where items have titles; None for one without."""
+        if self.titles:
+            table.insert(1, "title", [self.titles.get(item) for item in table["item"]])
+        return table
 
     @property
     @abstractmethod

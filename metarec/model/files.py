@@ -32,7 +32,13 @@ __all__ = ["DIGESTS", "digest_of", "load_model", "save_model"]
 DIGESTS = "digests.json"
 """The file with the sha256 of every other file. Its own sha256 is the model's digest."""
 
-_MODEL, _FACTS, _RATINGS, _ITEMS = "model.json", "facts.npz", "ratings.parquet", "items.parquet"
+_MODEL, _FACTS, _RATINGS, _ITEMS, _TITLES = (
+    "model.json",
+    "facts.npz",
+    "ratings.parquet",
+    "items.parquet",
+    "titles.parquet",
+)
 
 _FORMAT = 3
 
@@ -74,6 +80,9 @@ def save_model(
     recommender.ratings.assign(fitted_on=recommender.ratings["user"].isin(recommender.fitted_on)).to_parquet(
         folder / _RATINGS, index=False
     )
+    if recommender.titles:
+        titles = {"item": list(recommender.titles), "title": list(recommender.titles.values())}
+        pd.DataFrame(titles).to_parquet(folder / _TITLES, index=False)
     if again and items is not None:
         items.to_parquet(folder / _ITEMS, index=False)
     model = {
@@ -127,7 +136,7 @@ class _FusionEntry(Config):
     seed: NonNegativeInt
     shape: tuple[PositiveInt, PositiveInt, PositiveInt]
     weights: dict[str, Annotated[float, Field(ge=0, le=1)]]
-    paths: dict[str, Literal["low-rank", "vmap"] | None]
+    paths: dict[str, Literal["low-rank", "vmap", "one-by-one"] | None]
 
 
 class _ModelEntry(Config):
@@ -228,6 +237,7 @@ def _rating_recommender(files: _Files, model: _RatingEntry, fusion: Fusion) -> F
         ratings,
         frozenset(ratings["user"][fitted_on]),
         model.longest,
+        _kept_titles(files),
     )
     for name in again:
         _compare(folder, name, files.arrays(f"base-{_plain(name)}.npz"), recommender)
@@ -256,10 +266,11 @@ def _ranking_recommender(files: _Files, model: _RankingEntry, fusion: Fusion) ->
         events,
         frozenset(events["user"][fitted_on]),
         model.longest,
+        _kept_titles(files),
     )
     # For a user without events and for one with some: the parts must fit each other.
     some = recommender.items[:3]
-    recommender.lists([NO_EVENTS, Events(some, np.ones(len(some)))])
+    recommender.lists([NO_EVENTS, Events.added_up(some, np.ones(len(some)))])
     return recommender
 
 
@@ -277,6 +288,16 @@ def _kept_table(files: _Files, value: Literal["rating", "weight"]) -> tuple[pd.D
     if not np.isfinite(table[columns[2:-1]].to_numpy(dtype=np.float64)).all():
         raise InputError(f"{path}: each {value} and each time must be finite")
     return table.drop(columns="fitted_on").astype({"user": object, "item": object}), table["fitted_on"].to_numpy()
+
+
+def _kept_titles(files: _Files) -> dict[str, str]:
+    """Item -> title; empty where the model has no titles."""
+    if _TITLES not in files:
+        return {}
+    table = files.table(_TITLES)
+    if list(table.columns) != ["item", "title"] or not table.map(lambda one: isinstance(one, str)).to_numpy().all():
+        raise InputError(f"{files.folder / _TITLES}: the columns must be item and title, with texts")
+    return dict(zip(table["item"], table["title"], strict=True))
 
 
 def _read(folder: Path, digest: str | None) -> dict[str, bytes]:

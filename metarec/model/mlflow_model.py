@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 import pandas as pd
 
@@ -17,6 +18,7 @@ from metarec.model.files import load_model
 from metarec.model.ranking_recommender import RankingRecommender
 from metarec.model.recommender import FusedRecommender
 from metarec.model.requests import requests_of
+from metarec.stores import announce_migration, sqlite_path, sqlite_uri
 
 __all__ = ["DIGEST", "ServedModel", "load_from", "write_mlflow_model"]
 
@@ -24,6 +26,9 @@ DIGEST = "metarec.digest"
 """The key of the digest, in the metadata of the MLflow model and in a tag of its registered version."""
 
 _DATA = "metarec"
+
+_ARTIFACTS = "artifacts"
+"""The folder of files beside a SQLite store."""
 
 _FILES = {
     *("MLmodel", "conda.yaml", "python_env.yaml", "requirements.txt", "data"),
@@ -81,15 +86,32 @@ def load_from(uri: str, *, tracking_uri: str | None = None) -> FusedRecommender 
     from mlflow.exceptions import MlflowException
 
     local = Path("mlruns") / "mlflow.db"
-    if tracking_uri is None and not mlflow.is_tracking_uri_set() and local.exists():
-        tracking_uri = f"sqlite:///{local.absolute()}"
+    if tracking_uri is None and not mlflow.is_tracking_uri_set():
+        tracking_uri = sqlite_uri(local)
+    store = tracking_uri or mlflow.get_tracking_uri()
+    database = sqlite_path(store)
+    # MLflow would make a new store there.
+    if database is not None and not database.exists():
+        raise InputError(f"{uri}: there is no store {shown(database, 200)}; name the store with tracking_uri")
     try:
+        announce_migration(store)
         source, digest = _registered(uri, tracking_uri) if uri.startswith("models:/") else (uri, None)
+        source = _beside(source, database)
         folder = Path(mlflow.artifacts.download_artifacts(source, tracking_uri=tracking_uri))
     except (MlflowException, OSError) as error:
         raise InputError(f"{uri}: cannot be loaded: {' '.join(str(error).split())}") from None
     noted = _noted_digest(folder)
     return load_model(_data_of(folder), digest or noted)
+
+
+def _beside(source: str, database: Path | None) -> str:
+    """The address of a model's files: those beside a store that was moved together with them, else the given one."""
+    address = urlsplit(source)
+    path = Path(unquote(address.path))
+    if database is None or address.scheme not in ("", "file") or path.exists() or _ARTIFACTS not in path.parts:
+        return source
+    own = database.parent.joinpath(*path.parts[path.parts.index(_ARTIFACTS) :])
+    return own.resolve().as_uri() if own.exists() else source
 
 
 def _data_of(folder: Path) -> Path:

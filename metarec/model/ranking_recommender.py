@@ -1,16 +1,17 @@
-"""The fused recommender of ranking: lists of new items from a user's events."""
+"""The fused recommender of ranking: lists from a user's events."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple, Self
 
 import numpy as np
 import pandas as pd
 
-from metarec.episodes.ranking import RankingTaskMaker
+from metarec.episodes.ranking import RankingTaskMaker, UserHistory
 from metarec.errors import InputError, shown
-from metarec.model._kept import CHUNK, KeptRecommender
+from metarec.model._kept import CHUNK, KeptRecommender, history_table
+from metarec.ratings import ids_of, seconds_of
 from metarec.threads import one_thread
 
 __all__ = ["NO_EVENTS", "Events", "RankingRecommender", "RankingUserModel", "Recommended"]
@@ -20,22 +21,25 @@ class Events(NamedTuple):
     """A user's events so far, in the order of time.
 
     Attributes:
-        items: [k] item ids, each once. weights: [k] the sum of the weights of an item's events, > 0.
+        items: [k] item ids, each once. weights: [k] the sum of the weights of an item's events, > 0. counts: [k] the
+            number of its events.
     """
 
     items: np.ndarray
     weights: np.ndarray
+    counts: np.ndarray
 
     @classmethod
     def of(cls, table: pd.DataFrame) -> Self:
         """From the columns ``item`` and, where there are such, ``weight`` (1 by default) and ``timestamp``.
 
         Events of one item are added up, and the first one has the item's time, as in a table of events that a study
-        reads. Without times, the rows count as in the order of time.
+        reads. Events of an item at the same time count as one. Without times, the rows count as in the order of time.
 
         Raises:
-            InputError: no column ``item``, or a column ``rating``; an id that is no string; a weight that is not a
-                finite number > 0, or a time that is not finite.
+            InputError: no column ``item``, or a column ``rating``; an id or a time that breaks the rule of
+                :func:`metarec.ratings.ids_of` or :func:`metarec.ratings.seconds_of`; a weight that is not a finite
+                number > 0.
         """
         if "item" not in table.columns:
             raise InputError('a history of events needs the column item, but "item" is missing')
@@ -44,8 +48,8 @@ class Events(NamedTuple):
                 "a history of events has no column rating, because every row counts as an event; keep the rows that "
                 "the study counts as events, and leave out the column"
             )
-        items = table["item"].to_numpy(dtype=object)
-        weights, times = (_numbers(table, name) for name in ("weight", "timestamp"))
+        items, weights = ids_of(table["item"]), _numbers(table, "weight")
+        times = seconds_of(table["timestamp"], "timestamp") if "timestamp" in table.columns else None
         return cls.added_up(items, np.ones(len(items)) if weights is None else weights, times)
 
     @classmethod
@@ -63,16 +67,21 @@ class Events(NamedTuple):
                     "every time of a history must be finite; leave out the column timestamp if one is unknown"
                 )
             order = np.argsort(times, kind="stable")
-            items, weights = items[order], weights[order]
+            items, weights, times = items[order], weights[order], times[order]
         codes, names = pd.factorize(items)
-        return cls(np.asarray(names, dtype=object), np.bincount(codes, weights, len(names)))
+        several = codes if times is None else codes[~pd.DataFrame({"item": codes, "time": times}).duplicated()]
+        return cls(
+            np.asarray(names, dtype=object),
+            np.bincount(codes, weights, len(names)),
+            np.bincount(several, minlength=len(names)),
+        )
 
     def latest(self, most: int) -> Self:
         """The latest `most` items."""
-        return type(self)(self.items[-most:], self.weights[-most:])
+        return type(self)(*(values[-most:] for values in self))
 
 
-NO_EVENTS = Events(np.array([], dtype=object), np.zeros(0))
+NO_EVENTS = Events(np.array([], dtype=object), np.zeros(0), np.zeros(0, dtype=np.int64))
 """The history of a user without events."""
 
 
@@ -96,16 +105,18 @@ class RankingRecommender(KeptRecommender[RankingTaskMaker, Events]):
     """A recommender of lists: ranking bases and their fusion, exactly as a study has scored them.
 
     The bases are fitted on the study's train users alone, so that the study's test scores hold for this model. The
-    candidates of a user are what any base proposes, as in the study. Items of the history are never recommended. Users
-    of the study are served like new users, from their events.
+    candidates of a user are what any base proposes, as in the study. Items of the history are recommended only by a
+    model of a study with `repeats: include`. Users of the study are served like new users, from their events.
 
     Args:
         maker: fitted bases, which propose a user's candidates. fusion: orders them.
         domain: the name of the domain.
-        ratings: ``user``, ``item``, ``weight`` and optionally ``timestamp`` of the users with kept events.
+        ratings: ``user``, ``item``, ``weight`` and optionally ``timestamp`` of the users with kept events. Several
+            events of an item have a row each where repeats are included.
         fitted_on: the users of `ratings` on which the bases were fitted.
         max_history: bases and fusion see so many of the latest items of a longer history. The time grows with their
             number, and the study has scored short histories.
+        titles: item -> its title, for lists that people read; empty where items have none.
     """
 
     @property
@@ -116,17 +127,22 @@ class RankingRecommender(KeptRecommender[RankingTaskMaker, Events]):
     def _history(self, rows: pd.DataFrame) -> Events:
         return Events.of(rows)
 
-    def adapt(self, history: pd.DataFrame | Events) -> RankingUserModel:
+    def adapt(
+        self, history: pd.DataFrame | Mapping[str, float] | Iterable[str | tuple[str, float]] | Events
+    ) -> RankingUserModel:
         """Adapt to one user, new or not.
 
         Args:
             history: the user's events: the column ``item``, and optionally ``weight`` and ``timestamp`` in seconds. It
-                may be empty. Items outside of the catalogue tell nothing.
+                may be empty. Or a list of items, or item -> weight, or pairs of them. Items outside of the catalogue
+                tell nothing.
 
         Raises:
             InputError: see :meth:`Events.of`.
         """
-        return RankingUserModel(self, history if isinstance(history, Events) else Events.of(history))
+        if not isinstance(history, Events):
+            history = Events.of(history_table(history, "weight", alone=True))
+        return RankingUserModel(self, history)
 
     def user(self, user: str) -> RankingUserModel:
         """Adapt to a user from the kept events.
@@ -136,7 +152,9 @@ class RankingRecommender(KeptRecommender[RankingTaskMaker, Events]):
         """
         return self.adapt(self.history_of(user))
 
-    def recommend(self, n: int, history: pd.DataFrame | Events) -> pd.DataFrame:
+    def recommend(
+        self, n: int, history: pd.DataFrame | Mapping[str, float] | Iterable[str | tuple[str, float]] | Events
+    ) -> pd.DataFrame:
         """The best `n` new items of one user: ``adapt(history).recommend(n)``."""
         return self.adapt(history).recommend(n)
 
@@ -149,7 +167,8 @@ class RankingRecommender(KeptRecommender[RankingTaskMaker, Events]):
         return found
 
     def _ordered(self, histories: Sequence[Events]) -> list[Recommended]:
-        episodes = self.maker.users([history.latest(self.max_history) for history in histories])
+        latest = [history.latest(self.max_history) for history in histories]
+        episodes = self.maker.users([UserHistory(*history) for history in latest])
         scores, mask = self.fusion.predict(episodes), episodes.batch.query.mask.numpy()
         if not np.isfinite(scores[mask]).all():
             raise InputError("the model has no finite score; its numbers are too large, so it is damaged")
@@ -160,7 +179,7 @@ class RankingRecommender(KeptRecommender[RankingTaskMaker, Events]):
             best = order[row, : mask[row].sum()]
             whole = Recommended(episodes.query_items[row, best], scores[row, best])
             # Earlier items than those that the bases have seen.
-            earlier = history.items[: -self.max_history].tolist()
+            earlier = [] if self.maker.settings.repeats == "include" else history.items[: -self.max_history].tolist()
             lists.append(whole.first(None, earlier))
         return lists
 
@@ -170,6 +189,10 @@ class RankingUserModel:
 
     def __init__(self, recommender: RankingRecommender, history: Events) -> None:
         (self._list,) = recommender.lists([history])
+        self._recommender, self._events = recommender, len(history.items)
+
+    def __repr__(self) -> str:
+        return f"RankingUserModel(domain={self._recommender.domain!r}, items={self._events})"
 
     def recommend(self, n: int = 10, *, exclude: Iterable[str] = ()) -> pd.DataFrame:
         """The best `n` new items, the best first.
@@ -178,7 +201,8 @@ class RankingUserModel:
             exclude: further items that are not recommended, such as those that are sold out.
 
         Returns:
-            Columns ``item`` and ``score``; fewer rows if there are fewer candidates. A score has a meaning within the
+            Columns ``item``, ``title`` where items have titles, and ``score``; fewer rows if there are fewer
+            candidates. A score has a meaning within the
             lists of this user only.
 
         Raises:
@@ -186,7 +210,7 @@ class RankingUserModel:
         """
         if n < 1:
             raise InputError(f"n must be at least 1 but got {n}")
-        return self._list.first(n, list(exclude)).table()
+        return self._recommender.with_titles(self._list.first(n, list(exclude)).table())
 
 
 def _numbers(table: pd.DataFrame, name: str) -> np.ndarray | None:

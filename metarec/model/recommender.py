@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 
 from metarec.episodes import History, NewUsers, TaskMaker
 from metarec.errors import InputError
-from metarec.model._kept import CHUNK, KeptRecommender
+from metarec.model._kept import CHUNK, KeptRecommender, history_table
 from metarec.model.fusion import AdaptedFusion
 from metarec.threads import one_thread
 
@@ -32,6 +32,7 @@ class FusedRecommender(KeptRecommender[TaskMaker, History]):
         fitted_on: the users of `ratings` on which the bases were fitted.
         max_history: a longer history is cut to so many of its latest ratings. A network that was trained on short
             histories gets worse with long ones.
+        titles: item -> its title, for lists that people read; empty where items have none.
     """
 
     @property
@@ -42,17 +43,19 @@ class FusedRecommender(KeptRecommender[TaskMaker, History]):
     def _history(self, rows: pd.DataFrame) -> History:
         return History.of(rows)
 
-    def adapt(self, history: pd.DataFrame | History) -> UserModel:
+    def adapt(self, history: pd.DataFrame | Mapping[str, float] | Iterable[tuple[str, float]] | History) -> UserModel:
         """Adapt to one user, new or not.
 
         Args:
             history: the user's ratings: columns ``item`` and ``rating`` in the domain's own units, and optionally
-                ``timestamp`` in seconds. It may be empty.
+                ``timestamp`` in seconds. Or item -> rating, or pairs of them. It may be empty.
 
         Raises:
             InputError: a column is missing, an id is no string, an item is repeated, a rating is not in the scale.
         """
-        return UserModel(self, history if isinstance(history, History) else History.of(history))
+        return UserModel(
+            self, history if isinstance(history, History) else History.of(history_table(history, "rating"))
+        )
 
     def user(self, user: str) -> UserModel:
         """Adapt to a user from the kept ratings.
@@ -97,6 +100,9 @@ class UserModel:
             self._users = recommender.maker.users([recommender.cut(history)])
             self._adapted = recommender.fusion.adapt(self._users.support)
 
+    def __repr__(self) -> str:
+        return f"UserModel(domain={self._recommender.domain!r}, ratings={len(self._history.items)})"
+
     def predict(self, items: Sequence[str] | np.ndarray | pd.Series) -> pd.Series:
         """The user's ratings of items, in the domain's own units and within its scale; the index holds the items.
 
@@ -115,7 +121,8 @@ class UserModel:
         """The `n` items with the highest predictions among those without a rating of the user, the best first.
 
         Returns:
-            Columns ``item`` and ``prediction``; fewer rows if there are fewer such items.
+            Columns ``item``, ``title`` where items have titles, and ``prediction``; fewer rows if there are fewer such
+            items.
 
         Raises:
             InputError: n is below 1.
@@ -127,7 +134,8 @@ class UserModel:
         predicted = self.predict(items)
         # Ties are ordered by id, so that the result is deterministic.
         best = np.lexsort((items.astype(str), -predicted.to_numpy()))[:n]
-        return pd.DataFrame({"item": items[best], "prediction": predicted.to_numpy()[best]})
+        table = pd.DataFrame({"item": items[best], "prediction": predicted.to_numpy()[best]})
+        return self._recommender.with_titles(table)
 
 
 def _predicted(adapted: AdaptedFusion, users: NewUsers, items: Sequence[np.ndarray]) -> list[np.ndarray]:

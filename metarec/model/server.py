@@ -26,6 +26,7 @@ from metarec.files import Limit
 from metarec.model.ranking_recommender import RankingRecommender
 from metarec.model.recommender import FusedRecommender
 from metarec.model.requests import Requests, requests_of
+from metarec.plain import unique_keys
 
 __all__ = ["BODY", "application"]
 
@@ -130,7 +131,7 @@ def _refusal(status: int, message: str) -> JSONResponse:
 def _from_json(requests: Requests, content: bytes) -> list[list[Any]]:
     """The rows of a request in one of MLflow's forms."""
     try:
-        body = json.loads(content)
+        body = json.loads(content, object_pairs_hook=unique_keys)
     except RecursionError:
         raise InputError("the request is nested too deeply; a history is a list of flat objects") from None
     except ValueError as error:
@@ -193,7 +194,7 @@ def _from_columns(requests: Requests, columns: Mapping[str, Any]) -> list[list[A
 def _from_csv(requests: Requests, content: bytes) -> list[list[Any]]:
     """Rows of the columns with text; an empty cell has no value."""
     try:
-        lines = csv.reader(io.StringIO(content.decode(), newline=""), strict=True)
+        lines = csv.reader(io.StringIO(content.decode("utf-8-sig"), newline=""), strict=True)
         header = next(lines, [])
         rows = list(lines)
     except (UnicodeDecodeError, csv.Error) as error:

@@ -236,6 +236,13 @@ class Domain:
                 )
         return self._with_rows(rows, "implicit")
 
+    def single_events(self) -> pd.DataFrame:
+        """The rows of `ratings`, where a pair of a user and an item with several events has the rows of `repeats`."""
+        if self.repeats is None:
+            return self.ratings
+        pairs, several = (pd.MultiIndex.from_frame(table[["user", "item"]]) for table in (self.ratings, self.repeats))
+        return pd.concat([self.ratings[~pairs.isin(several)], self.repeats], ignore_index=True)
+
     def fingerprint(self) -> str:
         """Hex sha256 of the content, independent of row order and of the name."""
         scale = "no scale" if self.scale is None else f"{self.scale.low!r} {self.scale.high!r}"

@@ -11,12 +11,11 @@ import pandas as pd
 
 from metarec.errors import InputError, shown
 from metarec.ratings._clean import as_ids
-from metarec.ratings._columns import ROLES, plain_name
-from metarec.ratings._files import MOST_COLUMNS
-from metarec.ratings._tables import Table
+from metarec.ratings._columns import ROLES
+from metarec.ratings.tables import MOST_COLUMNS, Table, plain_name
 from metarec.registry import suggest
 
-__all__ = ["read_features"]
+__all__ = ["read_features", "titles_of"]
 
 logger = logging.getLogger(__name__)
 
@@ -24,11 +23,12 @@ _AGGREGATES = ("rating", "ratings", "vote", "votes", "review", "reviews", "score
 _COUNTS = ("playcount", "plays", "listeners", "members")
 _FOR_AGES = frozenset(("content", "age", "mpaa", "parental", "maturity"))
 _NUMBERED_CLASSES = ("category", "genre", "type", "class", "tag", "language")
+_TITLES = ("title", "movietitle", "name")
 _PROSE = ("title", "name", "text", "description", "summary")
 _YEAR = re.compile(r"\((\d{4})\)\s*$")
 
 
-def read_features(table: Table, key: str, given: Mapping[str, str]) -> pd.DataFrame:
+def read_features(table: Table, key: str, in_feedback: str) -> pd.DataFrame:
     """Features of items or users from a file's table.
 
     Numbers become float64; other columns stay text, lists as ``a|b``. Columns that sum up ratings are dropped with a
@@ -38,13 +38,13 @@ def read_features(table: Table, key: str, given: Mapping[str, str]) -> pd.DataFr
     Args:
         table: the file's table.
         key: ``"item"`` or ``"user"``.
-        given: the given names of columns, by role.
+        in_feedback: the column of these ids in the table of feedback; a column of this name is taken first.
 
     Raises:
         InputError: no column of ids, or an id that is missing.
     """
     names = [str(name) for name in table.frame.columns]
-    column = _key_column(table, key, given, names)
+    column = _key_column(table, key, in_feedback, names)
     ids = as_ids(table, column, key)
     features: dict[str, pd.Series] = {}
     for position, name in enumerate(names):
@@ -65,10 +65,9 @@ def read_features(table: Table, key: str, given: Mapping[str, str]) -> pd.DataFr
     return frame[~repeated].reset_index(drop=True)
 
 
-def _key_column(table: Table, key: str, given: Mapping[str, str], names: list[str]) -> str:
+def _key_column(table: Table, key: str, in_feedback: str, names: list[str]) -> str:
     by_plain = {plain_name(name): name for name in reversed(names)}
-    requested = plain_name(given.get(key, key))
-    for usual in (requested, *ROLES[key], "id"):
+    for usual in (plain_name(in_feedback), key, *ROLES[key], "id"):
         if usual in by_plain:
             column = by_plain[usual]
             if names.count(column) > 1:
@@ -113,9 +112,18 @@ def _sums_up_ratings(name: str, values: pd.Series) -> bool:
     )
 
 
+def titles_of(items: pd.DataFrame | None) -> dict[str, str]:
+    """Item -> its title, from a table of item features; empty where there are no titles."""
+    for name in items.columns if items is not None else ():
+        if items is not None and plain_name(str(name)) in _TITLES and items[name].dtype == object:
+            titled = items[items[name].notna() & (items[name] != "")]
+            return dict(zip(titled["item"], titled[name].map(str), strict=True))
+    return {}
+
+
 def _year_of_title(features: Mapping[str, pd.Series]) -> dict[str, pd.Series]:
     for name, values in features.items():
-        if plain_name(name) in ("title", "movietitle", "name") and values.dtype == object:
+        if plain_name(name) in _TITLES and values.dtype == object:
             years = pd.to_numeric(values.str.extract(_YEAR)[0], errors="coerce").astype(np.float64)
             return {"year": years} if years.notna().any() else {}
     return {}

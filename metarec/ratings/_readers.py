@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pandas as pd
@@ -13,6 +14,7 @@ import pandas as pd
 from metarec.errors import InputError, check_positive, shown
 from metarec.ratings._clean import (
     as_event_weights,
+    as_finite,
     as_ids,
     as_ratings,
     as_seconds,
@@ -21,28 +23,31 @@ from metarec.ratings._clean import (
     latest_only,
     latest_ratings,
 )
-from metarec.ratings._columns import check_columns, find_columns, find_weights
+from metarec.ratings._columns import answers_left_out, check_columns, find_columns, find_weights, hints_of
 from metarec.ratings._domain import Domain, Feedback, RatingScale
 from metarec.ratings._features import read_features
-from metarec.ratings._files import suffix_of
-from metarec.ratings._layouts import NAMED_BY_FOLDER, Source, find_source, load
-from metarec.ratings._parquet import read_parquet
+from metarec.ratings._missing import Fate, check_missing, warn_of_unrated, without_missing
 from metarec.ratings._scale import as_scale, infer_scale
-from metarec.ratings._tables import Table
+from metarec.ratings.tables import NAMED_BY_FOLDER, Hints, Source, Table, find_source, load, read_frame, suffix_of
 from metarec.registry import suggest
 
 __all__ = ["read_domain", "read_domains", "read_rows"]
 
 logger = logging.getLogger(__name__)
 
+_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
+"""The beginning of an address such as ``s3://bucket``; a disk of Windows has one letter."""
+
 
 def read_domain(
-    path: str | Path,
+    path: str | Path | pd.DataFrame,
     name: str | None = None,
     *,
     scale: RatingScale | Sequence[float] | str | None = None,
-    columns: Mapping[str, str] | None = None,
+    columns: Mapping[str, str | None] | None = None,
     event_weights: Mapping[str, float] | None = None,
+    missing: Mapping[str, str] | None = None,
+    encoding: str | None = None,
 ) -> Domain:
     """Read one domain from a file, or from a folder with ``ratings.*`` and, where there are any, ``items.*``.
 
@@ -62,24 +67,32 @@ def read_domain(
     ('films', '1..5', ['10', '10'])
 
     Args:
-        path: the file or folder; ``~`` is expanded.
+        path: the file or folder; ``~`` is expanded. A DataFrame is read as a parquet file with it would be.
         name: the domain's name; by default that of the domain column, the folder, or the file.
         scale: the rating scale, also as ``(1, 5)`` or ``"1..5"``; by default the one that `infer_scale` finds.
         columns: names of columns that are not found automatically, such as ``{"user": "who", "rating": "mark"}``;
-            the roles are user, item, rating, timestamp, domain, weight and event.
+            the roles are user, item, rating, timestamp, domain, weight and event. None stands for no such column.
         event_weights: the weight of each name in a column of events, as in ``{"view": 1, "buy": 5}``; a row's own
             weight is multiplied by it.
+        missing: ratings that mean "not rated", and what becomes of their rows, as in ``{"0": "drop"}`` or
+            ``{"-1": "event"}``; "blank" stands for an empty one, which is an event by default. A warning names values
+            that seem to be such.
+        encoding: of text files, by Python's name, such as ``"gb18030"``; by default UTF-8, or else a guess with a
+            warning.
 
     Raises:
         InputError: the path, the file, a row, or an argument breaks a rule.
     """
-    reading = _open(path, columns, event_weights)
+    reading = _open(path, columns, event_weights, missing, encoding)
     if reading.wanted is None and len(reading.domains) > 1:
-        values = list(reading.domains)
+        values, column = list(reading.domains), reading.columns["domain"]
+        cure = f"choose one, as in {shown(path, 200)}#{shown(values[0])}, or read them all with read_domains"
+        if isinstance(path, pd.DataFrame):
+            cure = f"give the rows of one of them, as in frame[frame[{shown(column)!r}] == {shown(values[0])!r}]"
         raise InputError(
-            f"{reading.table.path}: the column {reading.columns['domain']} holds {len(values)} domains "
-            f"({shown(', '.join(values), 80)}); choose one, as in {shown(path, 200)}#{shown(values[0])}, "
-            "or read them all with read_domains"
+            f"{reading.table.path}: the column {column} holds {len(values)} domains "
+            f"({shown(', '.join(values), 80)}); {cure}; if the column holds something else, set columns.domain= "
+            "(nothing)"
         )
     value = reading.wanted or next(iter(reading.domains), None)
     return reading.domain(value, name or value or reading.default_name, scale)
@@ -90,8 +103,10 @@ def read_domains(
     name: str | None = None,
     *,
     scale: RatingScale | Sequence[float] | str | None = None,
-    columns: Mapping[str, str] | None = None,
+    columns: Mapping[str, str | None] | None = None,
     event_weights: Mapping[str, float] | None = None,
+    missing: Mapping[str, str] | None = None,
+    encoding: str | None = None,
 ) -> dict[str, Domain]:
     """Read every domain of a file or folder: one for each value of its column `domain`, or one without such a column.
 
@@ -100,8 +115,7 @@ def read_domains(
         name: the prefix of the values of the domain column (``shopping-8``); without such a column, or for a path that
             selects one domain, the domain's name.
         scale: as for `read_domain`; by default inferred for each domain separately.
-        columns: as for `read_domain`.
-        event_weights: as for `read_domain`.
+        columns: as for `read_domain`. event_weights: the same. missing: the same. encoding: the same.
 
     Returns:
         name -> domain, in the order of the values, numbers as numbers.
@@ -109,7 +123,7 @@ def read_domains(
     Raises:
         InputError: as `read_domain`.
     """
-    reading = _open(path, columns, event_weights)
+    reading = _open(path, columns, event_weights, missing, encoding)
     if reading.wanted is not None or not reading.domains:
         single = reading.domain(reading.wanted, name or reading.wanted or reading.default_name, scale)
         return {single.name: single}
@@ -117,26 +131,28 @@ def read_domains(
     return {full: reading.domain(value, full, scale) for full, value in named.items()}
 
 
-def read_rows(path: Path, ids: Sequence[str], others: Sequence[str] = ()) -> pd.DataFrame:
-    """The rows of a parquet file, with ids as text in the form that `read_domain` gives them.
+def read_rows(
+    path: Path, ids: Sequence[str], needed: Sequence[str] = (), numbers: Sequence[str] = (), times: Sequence[str] = ()
+) -> pd.DataFrame:
+    """The rows of a file in any format of `read_domain`, with ids, numbers and times as it gives them.
 
     Args:
-        path: the file. ids: its columns of ids. others: further columns that it must have.
+        path: the file. ids: its columns of ids. needed: further columns that it must have. numbers, times: columns of
+            finite numbers and of times, as far as they are there.
 
     Raises:
-        InputError: a file that cannot be read, a column that is missing or listed twice, an id that breaks a rule.
+        InputError: a file that cannot be read, a column that is missing or listed twice, an id, a number or a time that
+            breaks a rule.
     """
-    frame = read_parquet(path)
-    needed = (*ids, *others)
-    for column in needed:
+    table = load(path, hints_of({}))
+    frame = table.frame
+    for column in (*ids, *needed):
         if (number := list(frame.columns).count(column)) != 1:
             what = "is there twice" if number else "is missing"
-            raise InputError(f'{path}: needs the columns {", ".join(needed)}, but "{column}" {what}')
-    for column in ids:
-        if pd.api.types.infer_dtype(frame[column]) == "mixed":
-            raise InputError(f"{path}: the {column} ids must be text or numbers but are lists or structures")
-    table = Table(path, frame)
-    return frame.assign(**{column: as_ids(table, column, column) for column in ids})
+            raise InputError(f'{path}: needs the columns {", ".join((*ids, *needed))}, but "{column}" {what}')
+    read = {column: as_ids(table, column, column) for column in ids}
+    read |= {column: as_finite(table, column, column) for column in numbers if column in frame}
+    return frame.assign(**read, **{column: as_seconds(table, column) for column in times if column in frame})
 
 
 @dataclass(frozen=True)
@@ -145,7 +161,7 @@ class _Reading:
 
     Attributes:
         table: the feedback; columns: role -> its column; given: the names of columns that the caller gave.
-        event_weights: as for `read_domain`.
+        event_weights, missing: as for `read_domain`.
         domains: value of the domain column -> its rows; empty without such a column.
         items, users: feature tables, or None.
         wanted: the domain that the path selects.
@@ -154,8 +170,9 @@ class _Reading:
 
     table: Table
     columns: Mapping[str, str]
-    given: Mapping[str, str]
+    given: Mapping[str, str | None]
     event_weights: Mapping[str, float] | None
+    missing: Mapping[str, Fate]
     domains: Mapping[str, pd.Index]
     items: pd.DataFrame | None
     users: pd.DataFrame | None
@@ -166,8 +183,10 @@ class _Reading:
         table, items = self.table, self.items
         place = str(table.path)
         if value is not None:
-            table = Table(table.path, table.frame.loc[self.domains[value]], table.records)
+            table = replace(table, frame=table.frame.loc[self.domains[value]])
             place = f"{place}#{shown(value)}"
+        if self.missing and "rating" in self.columns:
+            table = without_missing(table, self.columns["rating"], self.missing)
         ratings = self._rows(table)
         rating_scale = self._scale(table, ratings, scale, place, name)
         feedback = _feedback_of(ratings)
@@ -208,7 +227,10 @@ class _Reading:
         name: str,
     ) -> RatingScale | None:
         if given is None:
-            return _inferred(rows["rating"].dropna(), place, name) if "rating" in rows else None
+            if "rating" not in rows:
+                return None
+            warn_of_unrated(rows["rating"].dropna(), place)
+            return _inferred(rows["rating"].dropna(), place, name)
         if "rating" not in rows:
             raise InputError(
                 f"{place}: a scale is given, but there is no column of ratings; say which column has them with "
@@ -236,6 +258,12 @@ class _Reading:
             )
         else:
             logger.info("%s: no column of ratings, so the rows are read as events; weight: %s", place, origin)
+            for column in answers_left_out(table, [*self.columns.values(), *columns.values()]):
+                logger.warning(
+                    '%s: the column "%s" has two answers and is not read, so a row is an event with either of them; '
+                    "keep the rows that are events, or write 0 and 1 and name the column with columns.rating",
+                    *(place, shown(column)),
+                )
         return weights
 
 
@@ -254,17 +282,28 @@ def _inferred(ratings: pd.Series, place: str, name: str) -> RatingScale:
     return scale
 
 
-def _open(path: str | Path, columns: Mapping[str, str] | None, event_weights: Mapping[str, float] | None) -> _Reading:
-    given = check_columns(columns)
+def _open(
+    path: str | Path | pd.DataFrame,
+    columns: Mapping[str, str | None] | None,
+    event_weights: Mapping[str, float] | None,
+    missing: Mapping[str, str] | None,
+    encoding: str | None,
+) -> _Reading:
+    given, fates = check_columns(columns), check_missing(missing)
     for event, weight in (event_weights or {}).items():
         check_positive(**{f"event_weights.{shown(event, 30)}": weight})
-    try:
-        folder_or_file, wanted = _split(path)
-        source = find_source(folder_or_file)
-    except OSError as error:
-        cure = "check the path and its permissions"
-        raise InputError(f"{shown(path, 200)}: cannot be read ({error.strerror}); {cure}") from error
-    table = load(source.ratings)
+    source, default_name, wanted = Source(Path()), "ratings", None
+    hints = hints_of(given, encoding)
+    if isinstance(path, pd.DataFrame):
+        table = read_frame(path)
+    else:
+        try:
+            folder_or_file, wanted = _split(path)
+            source = find_source(folder_or_file)
+        except OSError as error:
+            cure = "check the path and its permissions"
+            raise InputError(f"{shown(path, 200)}: cannot be read ({error.strerror}); {cure}") from error
+        table, default_name = load(source.ratings, hints), _default_name(source, folder_or_file)
     roles = find_columns(table, given)
     domains: dict[str, pd.Index] = {}
     if "domain" in roles:
@@ -281,12 +320,24 @@ def _open(path: str | Path, columns: Mapping[str, str] | None, event_weights: Ma
         roles,
         given,
         event_weights,
+        fates,
         domains,
-        None if source.items is None else read_features(load(source.items), "item", given),
-        None if source.users is None else read_features(load(source.users), "user", given),
+        _features(source.items, "item", roles, hints),
+        _features(source.users, "user", roles, hints),
         wanted,
-        _default_name(source, folder_or_file),
+        default_name,
     )
+
+
+def _features(path: Path | None, key: str, roles: Mapping[str, str], hints: Hints) -> pd.DataFrame | None:
+    """The features of items or users, as far as there are any that can be read: ratings are worth more than these."""
+    if path is None:
+        return None
+    try:
+        return read_features(load(path, hints), key, roles[key])
+    except InputError as error:
+        logger.warning("%s; the features of %ss are left out", error, key)
+        return None
 
 
 def _natural(value: str) -> tuple[int, str]:
@@ -296,6 +347,8 @@ def _natural(value: str) -> tuple[int, str]:
 def _split(path: str | Path) -> tuple[Path, str | None]:
     """``ciao#8`` -> the path of ciao, and 8; an existing file with a # in its name takes precedence."""
     whole = Path(os.path.expanduser(path))
+    if _ADDRESS.match(str(path)) and not whole.exists():
+        raise InputError(f"{shown(path, 200)}: this is an address, not a path; download the file, and give its path")
     before, mark, wanted = whole.name.rpartition("#")
     if not mark or not before or whole.exists():
         return whole, None
@@ -303,6 +356,7 @@ def _split(path: str | Path) -> tuple[Path, str | None]:
 
 
 def _default_name(source: Source, path: Path) -> str:
-    if path.is_dir() or source.ratings.name.lower().startswith(NAMED_BY_FOLDER):
+    if path != source.ratings or source.ratings.name.lower().startswith(NAMED_BY_FOLDER):
         return source.ratings.resolve().parent.name or "ratings"
-    return path.name.removesuffix(".gz").removesuffix(suffix_of(path)) or path.name
+    stem = path.name.lower().removesuffix(".gz").removesuffix(suffix_of(path))
+    return path.name[: len(stem)] or path.name

@@ -7,19 +7,20 @@ import io
 import json
 from collections.abc import Mapping, Sequence
 from importlib import import_module
-from typing import Any
+from pathlib import Path
 
-from metarec.compare.cells import StrategyResult
 from metarec.compare.plan import AUTO, ComparisonPlan
 from metarec.compare.records import Reporter
 from metarec.compare.summary import Comparison, Line, Setting, best_of
-from metarec.evaluation.measures import Measure
 from metarec.model.contrasts import STACK
 from metarec.ratings import Domain
+from metarec.report.comparison_page import comparison_page
+from metarec.report.description import FILE, fitting
+from metarec.study.results import REPORT
 from metarec.tracking import ComparisonRun, Markdown, markdown_table, markdown_text
 from metarec.transfer.competitors import ORACLE, ORACLE_USERS
 
-__all__ = ["ComparisonReporter", "chosen_markdown", "explanation", "table_csv", "table_markdown"]
+__all__ = ["ComparisonReporter", "explanation", "table_csv", "tables_markdown"]
 
 
 class ComparisonReporter(Reporter):
@@ -39,26 +40,40 @@ class ComparisonReporter(Reporter):
         return (
             f"**{markdown_text(name)}** compares how {sources} help {markdown_text(plan.target)}, a domain with few "
             f"train users.\n\n"
-            f"{data}\n\nEach child run is one strategy in one round: a number of shots, of target users, and a seed."
+            f"{data}\n\nEach child run is a strategy in one setting. Its rounds are below it, in their own experiment."
         )
 
     def report(self, run: ComparisonRun, comparison: Comparison, domains: Mapping[str, Domain]) -> None:
-        from metarec.report.figures import comparison as figures
-        from metarec.report.figures.canvas import save
-
-        tables = table_markdown(comparison)
+        tables = tables_markdown(comparison)
         about = self.description(comparison.plan, domains, comparison.name)
-        run.describe(f"{about}\n\n{explanation(comparison)}\n\n{tables}")
-        chosen = [result for result in comparison.results if result.cell.strategy == AUTO]
+        verdict = " ".join([*comparison.verdicts(), *comparison.sentences()])
+        run.describe(fitting([f"{markdown_text(verdict)} {FILE}", explanation(comparison), *tables, about]))
         with run.artifacts() as folder:
-            (folder / "table.md").write_text(tables + "\n", encoding="utf-8")
+            (folder / "table.md").write_text("\n\n".join(tables) + "\n", encoding="utf-8")
             (folder / "table.csv").write_text(table_csv(comparison.lines), encoding="utf-8")
-            save(figures.gain_over_scratch(comparison), folder / "gain_over_scratch.png")
-            save(figures.similarity(comparison.similarity), folder / "similarity.png")
+            pictures = _draw(comparison, folder)
+            (folder / REPORT).write_text(comparison_page(comparison, domains, pictures, folder), encoding="utf-8")
+            chosen = [result for result in comparison.results if result.cell.strategy == AUTO]
             if chosen:
                 whole = [{**result.row(), "reasons": result.reasons} for result in chosen]
                 (folder / "auto.json").write_text(json.dumps(whole, indent=2) + "\n", encoding="utf-8")
-                (folder / "auto.md").write_text(chosen_markdown(chosen, comparison.plan.measure), encoding="utf-8")
+
+
+def _draw(comparison: Comparison, folder: Path) -> list[dict[str, str]]:
+    """Draw the pictures into a folder; those that would be empty are left out."""
+    from metarec.report.figures import comparison as figures
+    from metarec.report.figures.canvas import save
+
+    drawn = []
+    if any(line.gain is not None for line in comparison.lines):
+        caption = "Above 0: better than training on the few users alone. Intervals are over draws of users."
+        save(figures.gain_over_scratch(comparison), folder / "gain_over_scratch.png")
+        drawn.append({"file": "gain_over_scratch.png", "title": "Gain over scratch", "caption": caption})
+    if len(comparison.similarity) > 1:
+        caption = "From the ratings, the errors of the bases and the users, without any test user."
+        save(figures.similarity(comparison.similarity), folder / "similarity.png")
+        drawn.append({"file": "similarity.png", "title": "Similarity of domains", "caption": caption})
+    return drawn
 
 
 def explanation(comparison: Comparison) -> str:
@@ -72,16 +87,15 @@ def explanation(comparison: Comparison) -> str:
         "within each draw, over its test users; bold where the interval is above 0. Scratch, and the baselines in the "
         f"last rows, learn from the target's few users alone. {STACK} is the mixture of {AUTO} without the sources' "
         "models.",
-        *comparison.sentences(),
     ]
     if ORACLE in plan.strategies:
         parts.append(f"The {ORACLE} {ORACLE_USERS}; it does not count as the best.")
     return " ".join(parts)
 
 
-def table_markdown(comparison: Comparison) -> str:
+def tables_markdown(comparison: Comparison) -> list[str]:
     """A table for each setting: strategies by numbers of shots."""
-    return "\n\n".join(f"### {setting}\n\n{_setting_table(comparison, setting)}" for setting in comparison.settings())
+    return [f"### {setting}\n\n{_setting_table(comparison, setting)}" for setting in comparison.settings()]
 
 
 def _setting_table(comparison: Comparison, setting: Setting) -> str:
@@ -120,35 +134,3 @@ def table_csv(lines: Sequence[Line]) -> str:
         values = [line.values[name] for name in metrics]
         writer.writerow([*line.setting, line.shots, line.strategy, *values, *gain, line.n_users])
     return text.getvalue()
-
-
-def chosen_markdown(chosen: Sequence[StrategyResult], measure: Measure) -> str:
-    """The choices of a strategy in each round, with its reasons as nested lists."""
-    parts = [f"# Choices of {AUTO}, with reasons\n"]
-    for result in chosen:
-        parts.append(f"## {result.cell.round}: {measure.label} {result.scores.values[measure.key]:.4f}\n")
-        parts += _bullets(result.reasons, 0) or ["It gives no reasons."]
-        parts.append("")
-    return "\n".join(parts)
-
-
-def _bullets(value: Any, depth: int) -> list[str]:
-    """Nested lists; a list of plain values is one line."""
-    indent = "  " * depth
-    if isinstance(value, dict):
-        found = []
-        for key, inner in value.items():
-            if isinstance(inner, dict | list) and inner:
-                found += [f"{indent}- {markdown_text(key)}:", *_bullets(inner, depth + 1)]
-            else:
-                found.append(f"{indent}- {markdown_text(key)}: {_text(inner)}")
-        return found
-    if isinstance(value, list):
-        if all(not isinstance(inner, dict | list) for inner in value):
-            return [f"{indent}- {', '.join(map(_text, value))}"] if value else []
-        return [line for inner in value for line in _bullets(inner, depth)]
-    return [f"{indent}- {_text(value)}"]
-
-
-def _text(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else markdown_text(value)

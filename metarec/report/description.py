@@ -9,7 +9,8 @@ import numpy as np
 
 from metarec.evaluation.measures import Measure
 from metarec.evaluation.metrics import METAREC
-from metarec.evaluation.segments import FEW_USERS, MEASURES
+from metarec.evaluation.segments import FEW_USERS, MEASURES, reference_of
+from metarec.model.contrasts import NETWORK_ALONE, NO_INNER_LOOP
 from metarec.ratings import Domain
 from metarec.report.findings import REPEAT, Findings, measure_in
 from metarec.study.data import data_of
@@ -18,12 +19,15 @@ from metarec.study.spec import StudySpec
 from metarec.tracking import TAG_LENGTH, markdown_code, markdown_table, markdown_text
 
 __all__ = [
+    "FILE",
     "Table",
     "columns_of",
     "duration",
     "engines_table",
     "final_description",
+    "fitting",
     "front_table",
+    "headline",
     "members_text",
     "running_description",
     "segment_lines",
@@ -41,6 +45,8 @@ class Table(NamedTuple):
     head: Sequence[str]
     rows: Sequence[Sequence[object]]
 
+
+FILE = "All tables and pictures are in `report.html`, among the artifacts."
 
 MORE = "The rest is in `report.html`, among the artifacts."
 
@@ -61,6 +67,7 @@ def final_description(findings: Findings) -> str:
     """The description of a finished study, cut to the length that the store allows; `report.html` has everything."""
     measure = measure_in(findings)
     parts = [
+        f"{markdown_text(headline(findings['tables'][0], measure))} {FILE}",
         _data(findings),
         _result(findings),
         _comparison(findings["tables"][0], measure),
@@ -73,10 +80,10 @@ def final_description(findings: Findings) -> str:
         _section("Engines", engines_table(findings)),
         *(_scores(table, measure) for table in findings["tables"][1:]),
     ]
-    return _fitting([part for part in parts if part])
+    return fitting([part for part in parts if part])
 
 
-def _fitting(parts: Sequence[str]) -> str:
+def fitting(parts: Sequence[str]) -> str:
     """The parts that fit the store's limit, each of them whole."""
     text = ""
     left_out = False
@@ -124,6 +131,21 @@ def _result(findings: Findings) -> str:
 def members_text(members: Mapping[str, float]) -> str:
     """The members of a fusion with their weights; those below 0.005 are left out."""
     return ", ".join(f"{weight:.2f} {name}" for name, weight in members.items() if weight >= 0.005)
+
+
+def headline(table: Mapping[str, Any], measure: Measure) -> str:
+    """The verdict of a table of findings: metarec against the best other model and the best base, and what it adds.
+
+    Its own parts and variants, such as the best network alone, are no opponents.
+    """
+    key = next(iter(columns_of(table, measure.metrics)))
+    ours = next(row[key] for row in table["models"] if row["model"] == METAREC)
+    text = f"{METAREC} has {measure.label} {ours:.4f} on {table['domain']}"
+    others = [row for row in table["models"] if row["gain"] and row["model"] not in (NETWORK_ALONE, NO_INNER_LOOP)]
+    reference = reference_of([row["model"] for row in others])
+    named = {row["model"]: row["gain"] for row in others if row in others[:1] or row["model"] == reference}
+    parts = [f"{gain['text']} against {name} ({gain['verdict']})" for name, gain in named.items()]
+    return " ".join([": ".join([text, ", ".join(parts)] if parts else [text]) + ".", table.get("adds", "")]).rstrip()
 
 
 def verdicts(table: Mapping[str, Any]) -> list[str]:

@@ -20,7 +20,7 @@ from metarec.search import error_of
 from metarec.study.data import data_of
 from metarec.study.results import DomainResult, StudyResult, complete_trials, state_of
 from metarec.study.spec import StudySpec
-from metarec.tracking import champion_uri
+from metarec.tracking import loading_code
 
 __all__ = [
     "Findings",
@@ -31,6 +31,7 @@ __all__ = [
     "measure_in",
     "segments_of",
     "study_of",
+    "table_of",
 ]
 
 Findings = dict[str, Any]
@@ -58,23 +59,24 @@ def findings_of(
         "description": spec.description,
         "repeat": REPEAT,
         # A study of transfer keeps no model.
-        "use": f'metarec.load("{champion_uri(result.name)}")' if spec.transfer is None else None,
+        "use": loading_code(result.name, result.tracking_uri) if spec.transfer is None else None,
         "finished": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
         "target": result.target,
         "transfer": None if spec.transfer is None else spec.transfer.model_dump(mode="json"),
+        "protocol": spec.protocol,
         "network": str(spec.fusion),
         "engine": spec.engine,
         "spec": yaml.safe_dump(spec.model_dump(mode="json"), sort_keys=False),
         "data": data_of(domains),
         "best": {"number": result.best.number, "value": result.shown(result.best), "params": result.best.params},
         "members": dict(result.members),
-        "tables": [_table(name, result.test[name]) for name in order],
+        "tables": [table_of(name, result.test[name]) for name in order],
         "bases": result.tuned,
         "strategies": [line._asdict() for line in result.strategies],
         "front": [line._asdict() for line in result.front],
         "engines": [check._asdict() for check in result.engines],
-        "importances": importances_of(result.trials, result.measure),
-        "cost": _cost(spec, result.trials),
+        "importances": importances_of(result.ended, result.measure),
+        "cost": _cost(spec, result.ended),
         "segments": segments.to_dict("records"),
     }
 
@@ -127,7 +129,8 @@ def importances_of(trials: Sequence[FrozenTrial], measure: Measure) -> dict[str,
     return {**found, "shares": {name: float(share) for name, share in shares.items() if math.isfinite(share)}}
 
 
-def _table(name: str, outcome: DomainResult) -> dict[str, Any]:
+def table_of(name: str, outcome: DomainResult) -> dict[str, Any]:
+    """The table of one domain as plain values, the best model first."""
     some = outcome.scores[METAREC]
     models = [
         {

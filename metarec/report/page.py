@@ -2,51 +2,29 @@
 
 from __future__ import annotations
 
-import base64
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment
-
-from metarec.errors import printable
 from metarec.evaluation.segments import FEW_USERS, MEASURES
 from metarec.model.contrasts import AVERAGED
 from metarec.report import description
 from metarec.report.findings import Findings, measure_in
+from metarec.report.html import html_page
 
 __all__ = ["report_page"]
 
-PAGE = """{% macro table(caption, t) %}{% if t.rows %}<table><caption>{{ caption }}</caption><tr>
-{% for cell in t.head %}<th{% if not loop.first %} class="n"{% endif %}>{{ cell }}</th>{% endfor %}</tr>
-{% for row in t.rows %}<tr>{% for cell in row %}
-<td{% if not loop.first %} class="n"{% endif %}>{{ cell }}</td>{% endfor %}</tr>
-{% endfor %}</table>{% endif %}{% endmacro %}
-<!DOCTYPE html>
+PAGE = """<!DOCTYPE html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width">
 <title>{{ f.study }}: report</title>
-<style>
-body { font: 15px/1.5 system-ui, sans-serif; color: #2b2f36; max-width: 860px; margin: 2em auto; padding: 0 1em }
-h1 { font-size: 1.7em; margin-bottom: 0.2em } h2 { margin-top: 2em; border-bottom: 2px solid #0072b2 }
-table { border-collapse: collapse; margin: 1em 0; font-size: 14px } caption { text-align: left; font-weight: bold }
-th, td { padding: 3px 12px 3px 0; border-bottom: 1px solid #e6e8eb; text-align: left; vertical-align: top }
-td.n { white-space: nowrap } td.n, th.n { text-align: right; font-variant-numeric: tabular-nums }
-tr.ours { font-weight: bold }
-code, pre { background: #f4f5f7; padding: 1px 4px; border-radius: 3px; font-size: 13px }
-pre { padding: 10px; white-space: pre-wrap; overflow-wrap: anywhere }
-figure { margin: 1.5em 0 } figure img { width: 100%; max-width: 800px; height: auto } figcaption { color: #60656e }
-.quiet { color: #60656e } dt { font-weight: bold }
-@media print {
-  body { margin: 0; max-width: none; font-size: 11px } h2 { break-after: avoid }
-  figure, tr { break-inside: avoid } details { display: none } figure img { max-width: 17cm }
-}
-</style>
+{{ style }}
 </head>
 <body>
 <h1>{{ f.study }}</h1>
 <p>{{ f.description }} <span class="quiet">Finished {{ f.finished }}.</span></p>
+<p><b>{{ headline(f.tables[0], measure) }}</b></p>
 
 <h2>Data</h2>
 <table><tr><th>domain</th><th class="n">users</th><th class="n">items</th><th class="n">{{ measure.data }}</th>
@@ -129,12 +107,18 @@ is corrected for multiple comparisons.</p>
 
 <h2>Evaluation protocol</h2>
 <ul>
-<li>Users are split into train, validation and test. No test user's {{ measure.data }} reach a base's fit, a feature's
-statistics, a search or an early stop.</li>
+{% if warm %}<li>Ratings are split into train, validation and test; users have ratings in all of them. No test rating
+reaches a base's fit, a feature's statistics, a search or an early stop.</li>
+<li>A network learns from predictions of bases that were fitted without the predicted ratings. Support ratings are
+predicted each from the user's other ones.</li>
+{% else %}<li>Users are split into train, validation and test. No test user's {{ measure.data }} reach a base's fit, a
+feature's statistics, a search or an early stop.</li>
 <li>A network learns from predictions of bases that were fitted without that user. Support
 {{ measure.data }} are predicted each from the other ones.</li>
-<li>Trials are compared, and the best is chosen, on validation users: their errors are too low for the chosen trial. The
-chosen model is scored once on the test users, and every model on the same query {{ measure.data }}.</li>
+{% endif %}
+<li>Trials are compared, and the best is chosen, on validation {{ "ratings" if warm else "users" }}: their errors are
+too low for the chosen trial. The chosen model is scored once on the test users, and every model on the same query
+{{ measure.data }}.</li>
 <li>No prediction depends on the query {{ measure.data }} of test users.</li>
 {% if measure.task == "ranking" %}<li>Metrics are over the whole catalogue without the
 support items: a relevant item that no base proposed counts as missed.</li>{% endif %}
@@ -151,47 +135,20 @@ def report_page(findings: Findings, folder: Path) -> str:
         findings: with ``pictures``, the fields of each :class:`~metarec.report.pictures.Picture`.
         folder: of the pictures' files; a missing picture is left out.
     """
-    environment = Environment(autoescape=True, trim_blocks=True, finalize=_shown)
-    environment.filters["zip"] = zip
-    shown = environment.from_string(
-        '{% for p in chosen %}<figure><img alt="{{ p.title }}" src="data:image/png;base64,{{ p.data }}">'
-        "<figcaption>{{ p.title }}. {{ p.caption }}</figcaption></figure>\n{% endfor %}"
-    )
-
-    def pictures(*starts: str) -> Any:
-        from markupsafe import Markup
-
-        chosen = [
-            {**one, "data": base64.b64encode((folder / one["file"]).read_bytes()).decode()}
-            for one in findings["pictures"]
-            if one["file"].startswith(starts) and _is_picture(folder, one["file"])
-        ]
-        # The inner template has escaped the text already.
-        return Markup(shown.render(chosen=chosen))
-
     texts = {name: getattr(description, name) for name in description.__all__}
-    page = environment.from_string(PAGE)
-    return page.render(
+    return html_page(
+        PAGE,
+        findings["pictures"],
+        folder,
         f=findings,
         measure=measure_in(findings),
+        warm=findings.get("protocol") == "warm",
         averaged=AVERAGED[measure_in(findings).task],
-        pictures=pictures,
         largest=_largest_weights,
         measures={name: one.of(measure_in(findings).data) for name, one in MEASURES.items()},
         few=FEW_USERS,
         **texts,
     )
-
-
-def _is_picture(folder: Path, file: str) -> bool:
-    """Whether a file of this name is in the folder itself. A page has no files of elsewhere, also not by a link."""
-    path = folder / file
-    return path.parent == folder and path.is_file() and not path.is_symlink()
-
-
-def _shown(value: object) -> object:
-    """What the page shows of a value: text without control characters; the template escapes HTML."""
-    return printable(value, keep="\n") if isinstance(value, str) and not hasattr(value, "__html__") else value
 
 
 def _largest_weights(segment: dict[str, Any]) -> str:

@@ -15,7 +15,7 @@ from metarec.evaluation.segments import THIRDS, thirds
 from metarec.report.figures import figures, insight_figures, search_figures
 from metarec.report.findings import Findings
 from metarec.search import ranked
-from metarec.study.recorded_trial import CURVES
+from metarec.study.records import CURVES
 from metarec.study.results import StudyResult, complete_trials, state_of
 from metarec.study.stages import member_name
 from metarec.study.transfer_spec import STRATEGY
@@ -75,9 +75,9 @@ def _tests(result: StudyResult) -> Iterator[tuple[Picture, Figure]]:
 
 def _search(result: StudyResult, findings: Findings) -> Iterator[tuple[Picture, Figure]]:
     nouns = f"{result.measure.noun.capitalize()}s"
-    measure, complete = result.measure, complete_trials(result.trials)
+    measure, complete = result.measure, complete_trials(result.ended)
     values = {trial.number: result.shown(trial) for trial in complete}
-    points = [figures.TrialPoint(trial.number, values.get(trial.number), state_of(trial)) for trial in result.trials]
+    points = [figures.TrialPoint(trial.number, values.get(trial.number), state_of(trial)) for trial in result.ended]
     yield (
         Picture("search.png", "The search", f"{nouns} on validation users, trial by trial."),
         figures.search_history(points, measure),
@@ -102,16 +102,19 @@ def _search(result: StudyResult, findings: Findings) -> Iterator[tuple[Picture, 
             search_figures.strategies(by_strategy, measure),
         )
     found = findings["importances"]
-    yield (
-        Picture("importances.png", "Parameter importance", "A rough guess with few trials."),
-        search_figures.importances(found["shares"], trials=found["trials"]),
-    )
+    if found["shares"]:
+        yield (
+            Picture("importances.png", "Parameter importance", "A rough guess with few trials."),
+            search_figures.importances(found["shares"], trials=found["trials"]),
+        )
     tried = [search_figures.Tried(trial.number, trial.params, result.shown(trial)) for trial in complete]
-    yield Picture("slices.png", "Each parameter", "A point is a trial."), search_figures.slices(tried, measure)
-    yield (
-        Picture("parallel_coordinates.png", "All parameters together", "A line is a trial; dark ones are better."),
-        search_figures.parallel_coordinates(tried, measure),
-    )
+    if search_figures.varied(tried):
+        caption = "A point is a trial. Triangles stand for trials that are worse than the axis shows."
+        yield Picture("slices.png", "Each parameter", caption), search_figures.slices(tried, measure)
+        yield (
+            Picture("parallel_coordinates.png", "All parameters together", "A line is a trial; dark ones are better."),
+            search_figures.parallel_coordinates(tried, measure),
+        )
     if result.front:
         caption = f"Trials that no other beats in {measure.noun} and in time."
         figure = figures.pareto_front(result.timed, result.front, measure)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from importlib import import_module
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -14,20 +15,21 @@ import yaml
 from metarec.errors import InputError
 from metarec.files import make_folder
 from metarec.ratings import Domain
-from metarec.report.description import final_description, running_description
-from metarec.report.findings import Findings, findings_of, segments_of
+from metarec.report.description import final_description, headline, running_description
+from metarec.report.findings import Findings, findings_of, segments_of, table_of
 from metarec.report.interactive import search_page
 from metarec.report.page import report_page
 from metarec.search.trials import join_study
+from metarec.study.data import data_of
 from metarec.study.job import Job
 from metarec.study.reporter import Reporter, TrialPictures
-from metarec.study.results import RUN_ID, StudyResult
+from metarec.study.results import REPORT, RUN_ID, StudyResult
 from metarec.study.spec import StudySpec
-from metarec.tracking import StudyRun
+from metarec.tracking import StudyRun, loading_code, markdown_code, markdown_text
 
 __all__ = ["StudyReporter", "write_report"]
 
-REPORT, SEARCH, FINDINGS = "report.html", "search.html", "findings.json"
+SEARCH, FINDINGS = "search.html", "findings.json"
 """Files of a study's run."""
 
 FOLDER = "report"
@@ -42,6 +44,19 @@ class StudyReporter(Reporter):
 
     def description(self, spec: StudySpec, domains: Mapping[str, Domain], name: str) -> str:
         return running_description(spec, domains, name)
+
+    def describe_model(self, result: StudyResult, domains: Mapping[str, Domain]) -> str:
+        table = table_of(result.target, result.test[result.target])
+        measure = result.measure
+        data = ", ".join(
+            f"{line['domain']} ({line['users']:,} users, {line['items']:,} items, {line['ratings']:,} {measure.data})"
+            for line in data_of(domains)
+        )
+        return (
+            f"{markdown_text(headline(table, measure))}\n\nData: {markdown_text(data)}.\n\n"
+            f"Study {markdown_text(result.name)}, finished {datetime.now(UTC):%Y-%m-%d %H:%M} UTC. "
+            f"To load it: {markdown_code(loading_code(result.name, result.tracking_uri))}"
+        )
 
     def draw_trial(self, pictures: TrialPictures, folder: Path) -> None:
         # It imports matplotlib, which nothing needs before the first trial has ended.
@@ -60,7 +75,7 @@ class StudyReporter(Reporter):
                 yaml.safe_dump(_plain({domain: dict(chosen) for domain, chosen in result.settings.items()}))
             )
             (kept / "test_predictions.parquet").write_bytes(result.predictions.read_bytes())
-            (kept / SEARCH).write_text(search_page(result.trials, result.name, result.measure), encoding="utf-8")
+            (kept / SEARCH).write_text(search_page(result.ended, result.name, result.measure), encoding="utf-8")
             (kept / REPORT).write_text(report_page(findings, folder), encoding="utf-8")
             shutil.copy(kept / REPORT, folder.parent)
             shutil.copytree(folder, kept, dirs_exist_ok=True)

@@ -28,7 +28,12 @@ COMMON_PARAMETERS: Mapping[str, Parameter] = {
     "inner_lr": Parameter(0.02, RealRange(low=1e-3, high=0.3, log=True), "rate of the steps on a user's support"),
     "inner_steps": Parameter(1, IntRange(first=0, last=3), "how many such steps; 0 does not adapt"),
     "learn_rates": Parameter(False, Choice(choices=[False, True]), "learn a rate per parameter, from inner_lr on"),
-    "adapted": Parameter("all", Choice(choices=["all", "head"]), "what those steps change"),
+    "adapted": Parameter(
+        "all",
+        Choice(choices=["all", "head"]),
+        "what those steps change; ridge is a regression in place of steps",
+        Choice(choices=["all", "head", "ridge"]),
+    ),
     "loss": Parameter(
         "fusion",
         Choice(choices=["fusion"]),

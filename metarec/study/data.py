@@ -4,20 +4,28 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
+
+import pandas as pd
 
 from metarec.episodes.ranking import check_choice
 from metarec.errors import InputError
-from metarec.ratings import Domain, rated_domains, read_domain, simulate_domains, simulate_implicit_domains
+from metarec.ratings import Domain, rated_domains, simulate_domains, simulate_implicit_domains
 from metarec.registry import suggest
 from metarec.study.spec import SIMULATED, SIMULATED_EVENTS, StudySpec
 
-__all__ = ["FREE", "choose_target", "data_of", "domains_of", "identity_of", "read_data", "settled"]
+__all__ = ["FREE", "IN_MEMORY", "choose_target", "data_of", "domains_of", "identity_of", "read_data", "settled"]
+
+IN_MEMORY = "DataFrame"
+"""What a spec has as the path of a table that was a DataFrame."""
 
 
-def read_data(spec: StudySpec) -> dict[str, Domain]:
+def read_data(spec: StudySpec, frames: Mapping[str, pd.DataFrame] | None = None) -> dict[str, Domain]:
     """Read and check the domains of a spec.
+
+    Args:
+        frames: the tables of domains that have no file.
 
     Raises:
         InputError: a file, a row or a name is wrong.
@@ -30,9 +38,13 @@ def read_data(spec: StudySpec) -> dict[str, Domain]:
         return worlds[spec.domains](spec.seed)
     domains = {}
     for name, path in spec.domains.items():
-        scale = spec.scale.get(name) if isinstance(spec.scale, dict) else spec.scale
-        weights = spec.event_weights or None
-        domains[name] = read_domain(path, name, scale=scale, columns=spec.columns, event_weights=weights)
+        table = (frames or {}).get(name, path)
+        if isinstance(table, str) and table == IN_MEMORY:
+            raise InputError(
+                f'domain "{name}" was a DataFrame, which no file has; save its rows and give their path: '
+                f"--data {name}=PATH"
+            )
+        domains[name] = spec.read(table, name)
     return domains
 
 
@@ -69,7 +81,7 @@ def domains_of(spec: StudySpec, domains: Mapping[str, Domain]) -> dict[str, Doma
     return events
 
 
-def choose_target(spec: StudySpec, domains: Mapping[str, Domain]) -> str:
+def choose_target(spec: StudySpec, domains: Collection[str]) -> str:
     """The target's name; a single domain is the target.
 
     Raises:
@@ -115,8 +127,7 @@ def identity_of(spec: StudySpec, domains: Mapping[str, Domain]) -> str:
         ignored |= {"task", "ranking"}
     if not spec.tune_bases:
         ignored.add("tune_bases")
-    if not spec.event_weights:
-        ignored.add("event_weights")
+    ignored |= {key for key in ("event_weights", "missing", "encoding") if not getattr(spec, key)}
     settings = spec.model_dump(mode="json", exclude=ignored)
     data = {name: domain.fingerprint() for name, domain in domains.items()}
     return hashlib.sha256(json.dumps([settings, data], sort_keys=True).encode()).hexdigest()

@@ -18,7 +18,7 @@ __all__ = ["FusionSpec"]
 class FusionSpec(BaseModel):
     """The fusion network, and its options that are not searched."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     network: str | Choice = "gated"
     "Name of a fusion network, or choices: [NAME, ...] for a search among several, each with its own parameters."

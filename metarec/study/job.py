@@ -13,21 +13,20 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import optuna
 import torch
-import yaml
 from optuna.trial import FrozenTrial
 
-from metarec.episodes import assign_roles
+from metarec.episodes import assign_ratings, assign_roles
 from metarec.errors import InputError, check_name
 from metarec.evaluation.measures import Measure
 from metarec.files import dotted, make_folders, write_whole
 from metarec.importing import importing
 from metarec.model.mlflow_model import DIGEST
 from metarec.ratings import Domain
-from metarec.search import ranked
+from metarec.search import error_of, ranked
 from metarec.search.runners import Work, run_in_processes, run_on_ray, stopping_politely
 from metarec.search.storage import end_stale_trials, open_storage
 from metarec.search.trials import counted_trials, open_study, run_trials, wanted_trials
@@ -35,23 +34,25 @@ from metarec.search.warm_start import first_trials
 from metarec.study.bases import BaseSearch, base_cells, tune_bases
 from metarec.study.data import FREE, data_of, domains_of, identity_of, settled
 from metarec.study.networks import NetworkInput
-from metarec.study.recorded_trial import EXPERIMENT_ID, RecordedObjective, facts_of, study_tags
+from metarec.study.protocols import protocol_of
+from metarec.study.records import EXPERIMENT_ID, FileKeeper, RecordedObjective, facts_of, record_table, study_tags
 from metarec.study.reporter import Reporter
 from metarec.study.results import RUN_ID, StudyResult, TunedBase, complete_trials
 from metarec.study.spec import StudySpec
 from metarec.study.stages import Keep, Outcome, StudyInput, Workspace
 from metarec.study.transfer import TransferInput
-from metarec.study.trial_files import FileKeeper
 from metarec.threads import one_thread
 from metarec.tracking import Dataset, NullTracker, StudyRun, Tracker, champion_uri, model_name
 from metarec.workers import worker_pool
 
 __all__ = [
+    "Checked",
     "Job",
     "StudyFailed",
     "Watcher",
     "base_search",
     "begin_search",
+    "checked",
     "run_search",
     "run_study",
     "study_input",
@@ -153,9 +154,7 @@ def run_study(spec: StudySpec, domains: Mapping[str, Domain], job: Job) -> Study
         InputError: the input is wrong.
         StudyFailed: no trial is complete.
     """
-    spec = settled(spec, domains)
-    domains = domains_of(spec, domains)
-    given, tuning = study_input(spec, domains, job.workspace), base_search(spec, domains, job)
+    spec, domains, given, tuning = checked(spec, domains, job)
     if job.storage is not None:
         # This checks the connection before anything is written.
         open_storage(job.storage)
@@ -165,6 +164,7 @@ def run_study(spec: StudySpec, domains: Mapping[str, Domain], job: Job) -> Study
     job.make_folders()
     study = begin_search(spec, job.study_name, job.optuna_storage, identity=identity_of(spec, domains), first=first)
     job.watcher.on_begin(domains)
+    _log_begin(spec, domains, study)
     # The block waits for the thread, so that the store is never half made.
     with ThreadPoolExecutor(1) as thread:
         ready = thread.submit(_get_ready, job)
@@ -181,6 +181,7 @@ def run_study(spec: StudySpec, domains: Mapping[str, Domain], job: Job) -> Study
             params=dotted(spec.model_dump(mode="json")),
             tags=study_tags(spec),
             description=job.reporter.description(spec, domains, job.study_name),
+            run_id=study.user_attrs.get(RUN_ID),
         ) as run,
         # The search needs one core.
         worker_pool(job.jobs - 1) if job.jobs > 1 else nullcontext() as processes,
@@ -195,16 +196,50 @@ def run_study(spec: StudySpec, domains: Mapping[str, Domain], job: Job) -> Study
         with one_thread():
             outcome = searched.score()
         result = _result(spec, study, job, run, outcome, tuned)
-        run.log_metrics(_metrics(result))
+        record_table(run, result)
         job.reporter.report(run, spec, result, domains)
         if outcome.keep is not None and run.run_id is not None:
             try:
-                _keep_model(run, job.study_name, outcome.keep)
-                result = replace(result, model=champion_uri(job.study_name))
+                _keep_model(run, result, outcome.keep, job.reporter.describe_model(result, domains))
+                result = replace(result, model_uri=champion_uri(job.study_name))
             except InputError as error:
                 # The study is finished; an incomplete plug-in must not discard its table.
                 logger.warning("no model is kept: %s", error)
+        run.finish("complete", value=result.value)
     return result
+
+
+def _log_begin(spec: StudySpec, domains: Mapping[str, Domain], study: optuna.Study) -> None:
+    """Log how the users are split, and where a study goes on."""
+    if spec.transfer is None:
+        for line in protocol_of(spec, domains).lines():
+            logger.info("%s", line)
+    ended = counted_trials(study)
+    if ended:
+        complete = ranked(complete_trials(ended))
+        best = f"; the best is trial {complete[0].number}, " if complete else ""
+        value = spec.measure.validation_text(spec.measure.shown(error_of(complete[0]))) if complete else ""
+        logger.info("going on: %d of %d trials have ended%s%s", len(ended), wanted_trials(study), best, value)
+
+
+class Checked(NamedTuple):
+    """A study that can begin: its spec with target and task, its domains as the task reads them, and its stages."""
+
+    spec: StudySpec
+    domains: Mapping[str, Domain]
+    given: StudyInput
+    tuning: BaseSearch | None
+
+
+def checked(spec: StudySpec, domains: Mapping[str, Domain], job: Job) -> Checked:
+    """Check all input of a study; nothing is written.
+
+    Raises:
+        InputError: the input is wrong.
+    """
+    spec = settled(spec, domains)
+    domains = domains_of(spec, domains)
+    return Checked(spec, domains, study_input(spec, domains, job.workspace), base_search(spec, domains, job))
 
 
 def begin_search(
@@ -252,7 +287,9 @@ def base_search(spec: StudySpec, domains: Mapping[str, Domain], job: Job) -> Bas
         job.study_name,
         job.optuna_storage,
         domains[target],
-        assign_roles(domains, target, spec.episodes, spec.seed),
+        assign_ratings(domains[target], spec.episodes, spec.held_out, spec.seed)
+        if spec.protocol == "warm"
+        else assign_roles(domains, target, spec.episodes, spec.seed),
         spec.task or "rating",
         spec.episodes,
         spec.bases,
@@ -331,7 +368,7 @@ def _record_input(run: StudyRun, spec: StudySpec, domains: Mapping[str, Domain])
     """Record the data of a study, and the file with which it can be repeated."""
     run.log_datasets([_dataset(spec, **facts) for facts in data_of(domains)])
     with run.artifacts() as folder:
-        (folder / SPEC_FILE).write_text(yaml.safe_dump(spec.model_dump(mode="json"), sort_keys=False))
+        (folder / SPEC_FILE).write_text(spec.as_yaml())
 
 
 def _dataset(spec: StudySpec, domain: str, **profile: Any) -> Dataset:
@@ -360,27 +397,11 @@ def _result(
         run.run_ids(),
         outcome.insight,
         bases=tuned,
+        tracking_uri=job.tracker.tracking_uri,
     )
 
 
-def _metrics(result: StudyResult) -> dict[str, float]:
-    """The metrics of a study's run."""
-    metrics: dict[str, float] = {result.measure.best_value: result.shown(result.best)}
-    for domain, outcome in result.test.items():
-        for model, row in outcome.scores.items():
-            metrics |= {f"test/{domain}/{model}/{metric}": value for metric, value in row.values.items()}
-        for part, gain in outcome.additions._asdict().items():
-            if gain is not None:
-                metrics |= {f"adds/{domain}/{part}/{name}": value for name, value in gain._asdict().items()}
-    for check in result.engines:
-        if check.milliseconds is not None:
-            metrics[f"engine/{check.engine}/milliseconds"] = check.milliseconds
-        if check.difference is not None:
-            metrics[f"engine/{check.engine}/gradient_difference"] = check.difference
-    return metrics
-
-
-def _keep_model(run: StudyRun, study: str, keep: Keep) -> None:
+def _keep_model(run: StudyRun, result: StudyResult, keep: Keep, about: str) -> None:
     """Save the proposed model among the run's artifacts, and register it as the champion of its name.
 
     Each model has a folder of its own: a study that goes on would mix the files of two models in one.
@@ -393,4 +414,5 @@ def _keep_model(run: StudyRun, study: str, keep: Keep) -> None:
                 shutil.rmtree(other)
         name = f"{MODEL}-{digest[:12]}"
         (folder / MODEL).rename(folder / name)
-    run.register(name, model_name(study), {DIGEST: digest, "study": study})
+    tags = {DIGEST: digest, "study": result.name, "target": result.target, result.measure.key: f"{result.value:.4f}"}
+    run.register(name, model_name(result.name), tags, about)

@@ -14,10 +14,9 @@ from metarec.search.trials import IDENTITY, SPEC, counted_trials, equip, join_st
 from metarec.study.bases import tuned_bases
 from metarec.study.data import domains_of, identity_of, read_data
 from metarec.study.job import Job, base_search, run_search, study_input, with_tuned
-from metarec.study.recorded_trial import EXPERIMENT_ID, RecordedObjective, facts_of
+from metarec.study.records import EXPERIMENT_ID, FileKeeper, RecordedObjective, facts_of
 from metarec.study.results import RUN_ID
 from metarec.study.spec import StudySpec, stored_spec
-from metarec.study.trial_files import FileKeeper
 from metarec.threads import one_thread
 from metarec.tracking import NullTracker
 

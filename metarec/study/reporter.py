@@ -43,6 +43,10 @@ class Reporter:
         """The description of the study's run while the search runs, in Markdown."""
         return ""
 
+    def describe_model(self, result: StudyResult, domains: Mapping[str, Domain]) -> str:
+        """The description of the model in the registry, in Markdown."""
+        return ""
+
     def draw_trial(self, pictures: TrialPictures, folder: Path) -> None:
         """Draw the pictures of a trial into the folder of its files."""
 

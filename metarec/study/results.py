@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import pandas as pd
 from optuna.trial import FrozenTrial, TrialState
 
+from metarec.errors import InputError
 from metarec.evaluation.additions import Additions
 from metarec.evaluation.engine_check import EngineCheck
 from metarec.evaluation.insight import Insight
 from metarec.evaluation.measures import ByUser, Judged, Measure
 from metarec.evaluation.metrics import METAREC, Gain, Scores
+from metarec.model import FusedRecommender, RankingRecommender
+from metarec.model.mlflow_model import load_from
+from metarec.registry import suggest
 from metarec.search import error_of, ranked
 from metarec.study.transfer_spec import STRATEGY
 
 __all__ = [
+    "REPORT",
     "RUN_ID",
     "SECONDS",
     "DomainResult",
@@ -36,6 +44,9 @@ SECONDS = "seconds_per_prediction"
 
 RUN_ID = "run_id"
 """An attribute of a trial: its run."""
+
+REPORT = "report.html"
+"""The page of a study, beside its predictions and among the artifacts of its run."""
 
 
 def state_of(trial: FrozenTrial) -> str:
@@ -118,6 +129,10 @@ class StrategyLine(NamedTuple):
     value: float
 
 
+def _columns_of(gain: Gain) -> dict[str, float]:
+    return {"gain_percent": gain.percent, "gain_low": gain.low, "gain_high": gain.high}
+
+
 def microseconds(seconds: float) -> str:
     """A short time for people to read."""
     return f"{seconds * 1e6:,.0f} µs"
@@ -131,22 +146,23 @@ class FrontLine(NamedTuple):
     seconds: float
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class StudyResult:
     """A finished study.
 
     Attributes:
-        best: the trial with the best network. test: domain -> scores of all models on its test users.
+        ended: the trials that have ended. best: the one with the best network.
+        test: domain -> scores of all models on its test users.
         settings: domain -> model -> its settings that validation users chose; for metarec the weights of its members.
         engines: their comparison; empty for a study of transfer.
-        model: the URI of the proposed model; None where no model is kept.
+        model_uri: of the proposed model; None where no model is kept. tracking_uri: of the store of the runs.
         insight: about the target's test users and the best network.
         bases: the bases whose settings were tuned.
     """
 
     name: str
     target: str
-    trials: list[FrozenTrial]
+    ended: list[FrozenTrial]
     best: FrozenTrial
     test: Mapping[str, DomainResult]
     settings: Mapping[str, Mapping[str, Mapping[str, Any]]]
@@ -156,13 +172,19 @@ class StudyResult:
     run_id: str | None = None
     run_ids: Mapping[int, str] = field(default_factory=dict)
     insight: Insight | None = None
-    model: str | None = None
+    model_uri: str | None = None
+    tracking_uri: str | None = None
     bases: Mapping[str, TunedBase] = field(default_factory=dict)
 
     @property
     def measure(self) -> Measure:
         """The measure of the models."""
         return self.test[self.target].measure
+
+    @property
+    def value(self) -> float:
+        """The first metric of metarec on the target's test users."""
+        return self.test[self.target].scores[METAREC].values[self.measure.key]
 
     def shown(self, trial: FrozenTrial) -> float:
         """The value of a complete trial on validation users."""
@@ -182,7 +204,7 @@ class StudyResult:
     def strategies(self) -> list[StrategyLine]:
         """The searched transfer strategies, the best first."""
         lines: dict[str, StrategyLine] = {}
-        for trial in ranked(trial for trial in complete_trials(self.trials) if STRATEGY in trial.params):
+        for trial in ranked(trial for trial in complete_trials(self.ended) if STRATEGY in trial.params):
             name = trial.params[STRATEGY]
             best = lines.get(name, StrategyLine(name, 0, trial.number, self.shown(trial)))
             lines[name] = best._replace(trials=best.trials + 1)
@@ -200,8 +222,72 @@ class StudyResult:
     @property
     def timed(self) -> list[FrontLine]:
         """Error and seconds of every complete trial with both objectives."""
-        timed = (trial for trial in complete_trials(self.trials) if len(trial.values) > 1)
+        timed = (trial for trial in complete_trials(self.ended) if len(trial.values) > 1)
         return [FrontLine(trial.number, *map(float, trial.values)) for trial in timed]
+
+    def __repr__(self) -> str:
+        numbers = f"trials={len(self.ended)}, {self.measure.key}={self.value:.4f}"
+        return f"StudyResult(name={self.name!r}, target={self.target!r}, {numbers})"
+
+    def leaderboard(self, domain: str | None = None) -> pd.DataFrame:
+        """The models on the test users of a domain, the best first.
+
+        Args:
+            domain: by default the target.
+
+        Returns:
+            ``model``; its metrics, such as ``rmse`` or ``ndcg@10``; and in percent how much better metarec is, with
+            its 95 % interval: ``gain_percent``, ``gain_low``, ``gain_high``, which are missing for metarec itself.
+
+        Raises:
+            InputError: the study has no such domain.
+        """
+        name = self.target if domain is None else domain
+        if name not in self.test:
+            raise InputError(f'study "{self.name}" has no domain "{name}"; {suggest(name, self.test)}')
+        outcome = self.test[name]
+        none = Gain(math.nan, math.nan, math.nan)
+        rows = [
+            {"model": model, **row.values, **_columns_of(outcome.gains.get(model, none))}
+            for model, row in outcome.best_first()
+        ]
+        return pd.DataFrame(rows)
+
+    def trials(self) -> pd.DataFrame:
+        """The trials that have ended: ``number``, ``state``, metrics on validation users, ``seconds``, parameters.
+
+        The names of parameters begin with ``params_``, as in Optuna. Values that a trial does not have are missing.
+        """
+        rows = [
+            {
+                "number": trial.number,
+                "state": state_of(trial),
+                **(trial_metrics(self.measure, trial.values) if trial.state == TrialState.COMPLETE else {}),
+                "seconds": trial.duration.total_seconds() if trial.duration else None,
+                **{f"params_{name}": value for name, value in trial.params.items()},
+            }
+            for trial in self.ended
+        ]
+        return pd.DataFrame(rows)
+
+    @cached_property
+    def model(self) -> FusedRecommender | RankingRecommender:
+        """The proposed model, loaded from the store when it is first asked for.
+
+        Raises:
+            InputError: the study keeps no model, or it cannot be loaded.
+        """
+        if self.model_uri is None:
+            raise InputError(
+                f'study "{self.name}" keeps no model: studies of transfer strategies, and those with a plug-in '
+                "that cannot be kept, have none; a warning names the plug-in"
+            )
+        return load_from(self.model_uri, tracking_uri=self.tracking_uri)
+
+    @property
+    def report(self) -> Path:
+        """The page with the tables and pictures of the study."""
+        return self.predictions.parent / REPORT
 
     def _run_of(self, trial: FrozenTrial) -> str | None:
         # The store may have answered during the trial, even if it does not answer at the end.
@@ -222,7 +308,7 @@ class StudyResult:
                     "run_id": self._run_of(trial),
                     "duration_s": trial.duration.total_seconds() if trial.duration else None,
                 }
-                for trial in self.trials
+                for trial in self.ended
             ],
             "best": {
                 "number": self.best.number,
@@ -254,5 +340,5 @@ class StudyResult:
             "members": {domain: dict(chosen[METAREC]) for domain, chosen in self.settings.items()},
             "engines": [check._asdict() for check in self.engines],
             "predictions": str(self.predictions),
-            "model": self.model,
+            "model": self.model_uri,
         }

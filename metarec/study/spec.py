@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from pathlib import Path
-from typing import Annotated, Any, Literal, Self, TypeGuard, get_args
+from typing import Annotated, Any, Literal, Self
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
-import metarec
 from metarec.bases import BASES, make_base
 from metarec.bases.ranking import RANKING_BASES, make_ranking_base
-from metarec.episodes import EpisodeSettings
+from metarec.config import explained, fields_of
+from metarec.episodes import EpisodeSettings, HeldOut
 from metarec.episodes.ranking import RankingSettings
 from metarec.errors import InputError, check_name, printable, shown
 from metarec.evaluation.measures import Measure, measure_of
@@ -25,26 +23,26 @@ from metarec.fusion.rankers import RANKERS
 from metarec.fusion.stackers import STACKERS
 from metarec.meta import ENGINES
 from metarec.model.contrasts import CONTRASTS
+from metarec.plain import SPEC, are_names, assign, plain_values, without_options
+from metarec.ratings.settings import ReadingSettings
 from metarec.registry import Registry, suggest
 from metarec.search import NETWORK, SearchSettings, parameters_of
-from metarec.study._yaml import SPEC, check_depth, plain_values
 from metarec.study.fusion_spec import FusionSpec
+from metarec.study.spec_files import find_spec
 from metarec.study.transfer_spec import STRATEGY, TransferSpec
 
-__all__ = ["SIMULATED", "SIMULATED_EVENTS", "StudySpec", "find_spec", "load_spec", "stored_spec"]
+__all__ = ["SIMULATED", "SIMULATED_EVENTS", "StudySpec", "load_spec", "stored_spec"]
 
 SIMULATED, SIMULATED_EVENTS = "simulated", "simulated-events"
 
-STUDIES = Path(metarec.__file__).parent.parent / "studies"
-
-COLUMNS = ("user", "item", "rating", "weight", "event", "timestamp", "domain")
-
+OF_DATA = ("domains", "target", "seed", *ReadingSettings.model_fields)
+"""Keys that say how the tables are read, before the task is known."""
 
 Count = Annotated[int, Field(ge=1, le=1_000_000_000)]
 
 
 class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
 
 class TrainingSpec(_Part):
@@ -60,38 +58,41 @@ class TrainingSpec(_Part):
     "Drop the second-order part of the outer gradient."
 
 
-class StudySpec(_Part):
-    """All settings of a study; only the ratings are separate."""
-
+class _Title(_Part):
     name: str = "study"
     "The name of the study, with which the default of --study-name begins."
     description: str = ""
     "One sentence for the run's page."
+
+
+# The fields of the last base come first.
+class StudySpec(ReadingSettings, _Title):
+    """All settings of a study; only the ratings are separate."""
+
     task: Task | None = None
     "What is predicted: rating or ranking. By default ratings, or a ranking where the target has only events."
     domains: str | dict[str, str] = SIMULATED
     "A simulated world (simulated, or simulated-events), or name: path of each domain's table (--data NAME=PATH)."
     target: str | None = None
     "The domain of the search; a single domain is the target."
-    scale: str | dict[str, str] | None = None
-    "LOW,HIGH of all domains, or by domain; by default inferred from the ratings."
-    columns: dict[str, str] = Field(default_factory=dict)
-    "Unusual column names: user, item, rating, weight, event or timestamp: the name in the file."
-    event_weights: dict[str, float] = Field(default_factory=dict)
-    "The weight of each name in a column of events, such as view: 1, buy: 5."
     seed: int = Field(0, ge=0, lt=1 << 32)
-    "Of the split, the draws, the bases, the networks and the search."
+    "The seed of the split, the draws, the bases, the networks and the search."
     trials: Count = 20
     "The total number of trials."
     workers: int = Field(1, ge=1, le=10_000)
     "Processes that run trials."
     timeout: float | None = Field(None, gt=0, allow_inf_nan=False)
     "Seconds after which no new trial begins."
+    protocol: Literal["cold", "warm"] = "cold"
+    "With cold, test users are in no fit. With warm, ratings of users with other ratings are predicted (task: rating)."
+    held_out: HeldOut = "random"
+    "For protocol: warm, the ratings that are predicted: a random share of all, or the latest of each user."
     episodes: EpisodeSettings = EpisodeSettings()
+    "How users, or for protocol: warm ratings, are split, and the sizes of support and query sets."
     ranking: RankingSettings = RankingSettings()
     "How the lists of a ranking study are made."
     bases: dict[str, dict[str, Any]] = Field(
-        default_factory=lambda data: _without_options(_bases(data.get("task")).builtins())
+        default_factory=lambda data: without_options(_bases(data.get("task")).builtins())
     )
     "Base recommenders: a list of names, or name: options. By default all of metarec's own."
     tune_bases: int = Field(0, ge=0, le=10_000)
@@ -99,11 +100,13 @@ class StudySpec(_Part):
     baselines: list[str] = Field(default_factory=lambda data: _baselines(data.get("task")).builtins())
     "Stackers, in ranking rankers, to compare with, which are also members of the fusion."
     fusion: FusionSpec = FusionSpec()
+    "The fusion network."
     transfer: TransferSpec | None = None
     "With it, trials are transfer strategies. `pruner`, and folds and fractions of `episodes`, are not used."
     engine: str = "batched"
     "The engine of the meta-gradient: batched, learn2learn or higher."
     training: TrainingSpec = TrainingSpec()
+    "The outer loop."
     sampler: Literal["tpe", "gp", "random"] = "tpe"
     "How configurations are drawn: tree-structured Parzen estimators, a Gaussian process, or at random."
     pruner: Literal["median", "hyperband", "wilcoxon", "none"] = "median"
@@ -131,7 +134,7 @@ class StudySpec(_Part):
     @field_validator("bases", mode="before")
     @classmethod
     def _names_are_bases(cls, value: Any) -> Any:
-        return _without_options(value) if _are_names(value) else value
+        return without_options(value) if are_names(value) else value
 
     @field_validator("defaults")
     @classmethod
@@ -175,6 +178,7 @@ class StudySpec(_Part):
             )
         if self.task == "ranking":
             self._check_ranking()
+        self._check_protocol()
         if self.objectives not in (["error"], ["error", "seconds"]):
             raise InputError(f"objectives must be [error] or [error, seconds] but got {self.objectives}")
         if len(self.objectives) > 1 and self.pruner != "none":
@@ -188,9 +192,7 @@ class StudySpec(_Part):
                     f"defaults.{parameter} must lie in the search range {self.space[parameter]} but is {value!r}; "
                     f"change search.{parameter} or defaults.{parameter}"
                 )
-        for column in self.columns:
-            if column not in COLUMNS:
-                raise InputError(f'columns: unknown column "{column}"; {suggest(column, COLUMNS)}')
+        self.check_columns([] if isinstance(self.domains, str) else list(self.domains))
         return self
 
     def _check_names(self) -> None:
@@ -223,6 +225,21 @@ class StudySpec(_Part):
             raise InputError(
                 f"episodes.draws must be 1 for ranking but got {self.episodes.draws}: what a user chose before a later "
                 "draw would count as not relevant"
+            )
+
+    def _check_protocol(self) -> None:
+        if self.protocol == "cold" and self.held_out != "random":
+            raise InputError(f"held_out: {self.held_out} needs protocol: warm but the protocol is cold; set both")
+        if self.protocol == "cold":
+            return
+        if self.task == "ranking":
+            raise InputError("protocol: warm needs the task rating but the task is ranking; remove one of them")
+        if self.transfer is not None:
+            raise InputError("a study of transfer strategies needs protocol: cold but got warm; remove the key")
+        if self.episodes.draws != 1:
+            raise InputError(
+                f"episodes.draws must be 1 for protocol: warm but got {self.episodes.draws}: every train rating is "
+                "predicted once"
             )
 
     def _check_parameters(self) -> None:
@@ -288,7 +305,12 @@ class StudySpec(_Part):
         try:
             return StudySpec.model_validate({**self.model_dump(exclude_unset=True), "task": task})
         except ValidationError as error:
-            raise InputError(_explain(error)) from None
+            raise InputError(explained(error, StudySpec)) from None
+
+    def as_yaml(self) -> str:
+        """All keys and values, as the text of a spec's file."""
+        text: str = yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
+        return text
 
     def chosen(self, params: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
         """The network of a trial and all its options."""
@@ -313,31 +335,12 @@ class StudySpec(_Part):
         return trials
 
 
-def find_spec(name: str) -> Path:
-    """The file of a spec: a path, or the name of a file in ``studies/``, here or of the package.
-
-    Raises:
-        InputError: there is no such file; the closest name is suggested.
-    """
-    path = Path(name)
-    if path.suffix in (".yaml", ".yml") or path.parent != Path():
-        # A path that no file can have is not there either; a pipe or a folder is refused when it is opened.
-        if os.path.exists(path):
-            return path
-        raise InputError(
-            f"{shown(path, 200)}: there is no such spec file; name a YAML file, or one of: {', '.join(_names())}"
-        )
-    for folder in (Path("studies"), STUDIES):
-        if os.path.exists(folder / f"{name}.yaml"):
-            return folder / f"{name}.yaml"
-    raise InputError(f'unknown spec "{shown(name)}"; {suggest(name, _names())}')
-
-
 def load_spec(name: str, overrides: Mapping[str, Any], assignments: Sequence[str] = ()) -> StudySpec:
     """Read a spec by name or path.
 
     Args:
-        overrides: keys that options of the command line replace, such as ``trials``.
+        overrides: keys that options of the command line replace, such as ``trials``. Of a part with keys of its own,
+            such as ``episodes``, only the given ones are replaced.
         assignments: ``KEY=VALUE`` of ``--set``; KEY is a path such as ``training.epochs``, VALUE is read as YAML.
 
     Raises:
@@ -354,13 +357,16 @@ def load_spec(name: str, overrides: Mapping[str, Any], assignments: Sequence[str
         raise InputError(f"{path}: not a YAML file: {shown(' '.join(str(error).split()), 300)}") from None
     if not isinstance(content, dict):
         raise InputError(f"{path}: a spec must be a mapping of keys to values but is {type(content).__name__}")
-    content = {**content, **overrides}
+    for key, value in overrides.items():
+        own = content.get(key)
+        is_part = isinstance(own, dict) and isinstance(value, Mapping) and bool(fields_of(StudySpec, [key]))
+        content[key] = {**content[key], **value} if is_part else value
     for assignment in assignments:
-        _assign(content, assignment)
+        assign(content, assignment)
     try:
         return StudySpec.model_validate(content)
     except ValidationError as error:
-        raise InputError(f"{path}: {shown(_explain(error), 700)}") from None
+        raise InputError(f"{path}: {shown(explained(error, StudySpec), 700)}") from None
     except InputError as error:
         # The names of keys and options are the user's, and may hold any letter.
         raise InputError(f"{path}: {shown(error, 700)}") from None
@@ -375,51 +381,10 @@ def stored_spec(content: Any, study: str) -> StudySpec:
     try:
         return StudySpec.model_validate(content)
     except ValidationError as error:
-        problem = _explain(error)
+        problem = explained(error, StudySpec)
     except InputError as error:
         problem = str(error)
     raise InputError(f'the stored spec of study "{shown(study)}": {printable(problem)}; begin a new study')
-
-
-def _names() -> list[str]:
-    return sorted({path.stem for folder in (Path("studies"), STUDIES) for path in folder.glob("*.yaml")})
-
-
-def _assign(content: dict[str, Any], assignment: str) -> None:
-    key, equals, text = assignment.partition("=")
-    if not equals or not key:
-        raise InputError(f'--set must be KEY=VALUE but got "{shown(assignment)}"')
-    *parents, last = key.split(".")
-    try:
-        check_depth(len(parents) + 1)
-        value = plain_values(text)
-    except InputError as error:
-        raise InputError(f"--set {shown(key)}: {error}") from None
-    except (yaml.YAMLError, ValueError):
-        value = text
-    place = content
-    for parent in parents:
-        inner = place.get(parent)
-        if _are_names(inner):
-            inner = _without_options(inner)
-        if inner is not None and not isinstance(inner, dict):
-            raise InputError(f'--set {shown(key)}: "{shown(parent)}" holds {shown(repr(inner))}, which has no keys')
-        # A copy, because the mapping may come from the defaults of another call.
-        place[parent] = dict(inner or {})
-        place = place[parent]
-    place[last] = value
-
-
-def _explain(error: ValidationError) -> str:
-    """The first problem in one line, with the closest name for an unknown key."""
-    first = error.errors()[0]
-    where = ".".join(str(part) for part in first["loc"] if part not in ("RealRange", "IntRange", "Choice"))
-    if first["type"] == "extra_forbidden":
-        return f'unknown key "{where}"; {suggest(str(first["loc"][-1]), _fields(first["loc"][:-1]))}'
-    problem = first["msg"].removeprefix("Value error, ")
-    if not where:
-        return problem
-    return f"{where}: {problem}, but got {shown(repr(first['input']), 200)}"
 
 
 def _check_models(ours: Sequence[str], baselines: Sequence[str], bases: Sequence[str]) -> None:
@@ -446,20 +411,3 @@ def _bases(task: Task | None) -> Registry:
 def _baselines(task: Task | None) -> Registry:
     """The stackers of a task, in ranking the rankers."""
     return RANKERS if task == "ranking" else STACKERS
-
-
-def _are_names(value: Any) -> TypeGuard[list[str]]:
-    return isinstance(value, list) and all(isinstance(name, str) for name in value)
-
-
-def _without_options(names: Sequence[str]) -> dict[str, dict[str, Any]]:
-    return {name: {} for name in names}
-
-
-def _fields(path: Sequence[int | str]) -> list[str]:
-    model: Any = StudySpec
-    for part in path:
-        field = model.model_fields.get(str(part)) if isinstance(model, type) and issubclass(model, BaseModel) else None
-        # The model of an optional part is that of the part.
-        model = next(iter(get_args(field.annotation)), field.annotation) if field else None
-    return list(model.model_fields) if isinstance(model, type) and issubclass(model, BaseModel) else []

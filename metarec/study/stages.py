@@ -14,9 +14,8 @@ from optuna.trial import FrozenTrial
 from metarec.episodes import Progress
 from metarec.evaluation.engine_check import EngineCheck
 from metarec.evaluation.insight import Insight
-from metarec.study.recorded_trial import RecordedObjective
+from metarec.study.records import FileKeeper, RecordedObjective
 from metarec.study.results import DomainResult
-from metarec.study.trial_files import FileKeeper
 from metarec.tracking import StudyRun
 
 __all__ = ["Keep", "Outcome", "Prepared", "RunTrials", "Searched", "StudyInput", "Workspace", "member_name"]

@@ -23,7 +23,7 @@ SAFE = "auto"
 class TransferSpec(BaseModel):
     """The target has a few train users, and each trial is a strategy of transfer from other domains to it."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     regime: Literal["everything", "labels"] = "everything"
     "The scarce data: everything, so that the bases learn from the few users alone, or only labels for the fusion."

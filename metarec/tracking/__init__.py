@@ -3,23 +3,25 @@
 Importing this package is cheap: MLflow is loaded when an :class:`MlflowTracker` opens its store.
 """
 
-from metarec.tracking._address import check_uri, runs_address, shown_uri, sqlite_uri, ui_command
+from metarec.stores import sqlite_uri
+from metarec.tracking._address import check_uri, runs_address, shown_uri, ui_command
 from metarec.tracking._base import (
-    CellRecord,
     ComparisonRun,
-    Dataset,
     NullTracker,
+    ParentRun,
     Run,
     StudyRun,
     Tracker,
     TrackingError,
-    TrialFacts,
     TrialRun,
+    check_same,
 )
+from metarec.tracking._facts import CellRecord, Dataset, Row, TrialFacts, View
 from metarec.tracking._limits import TAG_LENGTH
 from metarec.tracking._mlflow import MlflowTracker, leave_waiting_to_us
 from metarec.tracking._notes import Markdown, markdown_code, markdown_table, markdown_text
-from metarec.tracking._registry import CHAMPION, champion_uri, model_name
+from metarec.tracking._optuna import TrackedStudy, track
+from metarec.tracking._registry import CHAMPION, champion_uri, loading_code, model_name
 
 __all__ = [
     "CHAMPION",
@@ -30,15 +32,21 @@ __all__ = [
     "Markdown",
     "MlflowTracker",
     "NullTracker",
+    "ParentRun",
+    "Row",
     "Run",
     "StudyRun",
+    "TrackedStudy",
     "Tracker",
     "TrackingError",
     "TrialFacts",
     "TrialRun",
+    "View",
     "champion_uri",
+    "check_same",
     "check_uri",
     "leave_waiting_to_us",
+    "loading_code",
     "markdown_code",
     "markdown_table",
     "markdown_text",
@@ -46,5 +54,6 @@ __all__ = [
     "runs_address",
     "shown_uri",
     "sqlite_uri",
+    "track",
     "ui_command",
 ]

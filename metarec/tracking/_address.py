@@ -7,29 +7,17 @@ import shutil
 import socket
 import sys
 from pathlib import Path
+from typing import Literal
 from urllib.parse import urlsplit
 
 from metarec.errors import InputError, check_address, shown_address
 from metarec.registry import suggest
+from metarec.stores import sqlite_path, sqlite_uri
+from metarec.tracking._views import view_key
 
-__all__ = ["check_uri", "runs_address", "shown_uri", "sqlite_path", "sqlite_uri", "ui_command"]
+__all__ = ["check_uri", "runs_address", "shown_uri", "ui_command"]
 
-_SQLITE = "sqlite:///"
 _PORTS = {"http": 80, "https": 443, "postgresql": 5432, "mysql": 3306, "mssql": 1433}
-
-
-def sqlite_uri(path: Path) -> str:
-    """The tracking URI of a SQLite file.
-
-    >>> sqlite_uri(Path("/home/ada/mlruns/mlflow.db"))
-    'sqlite:////home/ada/mlruns/mlflow.db'
-    """
-    return f"{_SQLITE}{path.resolve()}"
-
-
-def sqlite_path(tracking_uri: str) -> Path | None:
-    """The file behind a SQLite tracking URI; None for any other store."""
-    return Path(tracking_uri.removeprefix(_SQLITE)) if tracking_uri.startswith(_SQLITE) else None
 
 
 def shown_uri(tracking_uri: str) -> str:
@@ -40,7 +28,7 @@ def shown_uri(tracking_uri: str) -> str:
     """
     path = sqlite_path(tracking_uri)
     if path is not None and path.is_relative_to(Path.cwd()):
-        return f"{_SQLITE}{path.relative_to(Path.cwd())}"
+        return f"sqlite:///{path.relative_to(Path.cwd())}"
     return shown_address(tracking_uri)
 
 
@@ -93,16 +81,28 @@ def ui_command(tracking_uri: str) -> str | None:
     return shlex.join([command, "ui", "--backend-store-uri", shown_uri(tracking_uri)])
 
 
-def runs_address(experiment_id: str, run_id: str | None = None, *, server: str = "http://127.0.0.1:5000") -> str:
-    """The page with the table of runs, or the page of one run, which shows its description and its trials.
+def runs_address(
+    experiment_id: str,
+    run_id: str | None = None,
+    *,
+    view: Literal["row", "trial"] | None = None,
+    server: str = "http://127.0.0.1:5000",
+) -> str:
+    """The page with the table of runs, or the page of one run, which shows its description.
 
     MLflow's own front page leads to an empty view for language models instead.
 
+    Args:
+        view: for the table of the run's rows or trials, see :class:`~metarec.tracking.View`.
+
     >>> runs_address("1")
     'http://127.0.0.1:5000/#/experiments/1/runs?workflowType=machine_learning'
+    >>> runs_address("1", "ab12", view="row").partition("&")[2]
+    'viewStateShareKey=metarec-ab12-row'
     """
-    run = f"/{run_id}" if run_id is not None else ""
+    shared = f"&viewStateShareKey={view_key(run_id, view)}" if view is not None and run_id is not None else ""
+    run = f"/{run_id}" if run_id is not None and not shared else ""
     address = urlsplit(server)
     # Without a user and a password.
     place = f"{address.scheme}://{address.netloc.rpartition('@')[2]}{address.path.rstrip('/')}"
-    return f"{place}/#/experiments/{experiment_id}/runs{run}?workflowType=machine_learning"
+    return f"{place}/#/experiments/{experiment_id}/runs{run}?workflowType=machine_learning{shared}"

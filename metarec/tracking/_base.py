@@ -6,27 +6,23 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from types import MappingProxyType, TracebackType
-from typing import Any, Literal, NamedTuple, Self
+from types import TracebackType
+from typing import Any, Self
 
-from metarec.errors import masked
+from metarec.errors import InputError, masked, shown
+from metarec.tracking._facts import CellRecord, Dataset, Row, State, TrialFacts, View
 
 __all__ = [
-    "CellRecord",
     "ComparisonRun",
-    "Dataset",
     "NullTracker",
     "ParentRun",
     "Run",
-    "State",
     "StudyRun",
     "Tracker",
     "TrackingError",
-    "TrialFacts",
     "TrialRun",
+    "check_same",
 ]
-
-State = Literal["complete", "pruned", "interrupted", "failed"]
 
 
 class TrackingError(RuntimeError):
@@ -64,6 +60,9 @@ class Run:
 
     def log_metrics(self, metrics: Mapping[str, float], *, step: int = 0) -> None:
         """Record numbers, by name. NaN and infinity are allowed."""
+
+    def tag(self, name: str, text: str) -> None:
+        """Record a text under a name, in place of an earlier one."""
 
     def describe(self, markdown: str) -> None:
         """Replace the run's description, which stands at the top of its page."""
@@ -114,68 +113,6 @@ class TrialRun(Run):
         """Make sure that the records so far survive this process and an absence of the store."""
 
 
-class TrialFacts(NamedTuple):
-    """The facts on a trial that was begun.
-
-    Attributes:
-        metrics: its scores, the most important first; none where it has no value.
-        curve: step -> value of the metric `curve_metric`.
-        began, ended: in milliseconds since 1970.
-        label, tags: as in :meth:`StudyRun.start_trial`.
-    """
-
-    number: int
-    state: State | Literal["running"]
-    params: Mapping[str, Any]
-    metrics: Mapping[str, float]
-    reason: str | None
-    curve_metric: str
-    curve: Mapping[int, float]
-    began: int | None
-    ended: int | None
-    label: str = ""
-    tags: Mapping[str, str] = MappingProxyType({})
-
-    @property
-    def value(self) -> float | None:
-        """The most important of its metrics."""
-        return next(iter(self.metrics.values()), None)
-
-
-class Dataset(NamedTuple):
-    """A table of a study's data.
-
-    Attributes:
-        digest: a hash of its content. source: where it came from.
-        profile: facts such as counts, as JSON values.
-    """
-
-    name: str
-    digest: str
-    source: str
-    profile: Mapping[str, Any]
-
-
-class CellRecord(NamedTuple):
-    """One finished cell: of a comparison, or a trial of a base's settings in a study.
-
-    Attributes:
-        key: identifies it when the study or comparison goes on. label: the name of its run.
-        began: when its work began, in seconds since 1970. seconds: how long that took.
-        files: name -> text of each file that is kept with it.
-        reason: why it failed; None for a cell that has its metrics.
-    """
-
-    key: str
-    label: str
-    params: Mapping[str, Any]
-    metrics: Mapping[str, float]
-    began: float
-    seconds: float
-    files: Mapping[str, str]
-    reason: str | None = None
-
-
 class ParentRun(Run):
     """The record of a study or a comparison, which has child runs.
 
@@ -202,6 +139,13 @@ class ParentRun(Run):
     def record_cell(self, cell: CellRecord) -> None:
         """Record a cell. One that was left half recorded gets the rest."""
 
+    def start_row(self, row: Row) -> Run:
+        """Begin the record of a row of the table, or continue it where there is one of its key."""
+        return Run()
+
+    def show(self, view: View) -> None:
+        """Let the page of a view show the child runs of its kind in this way; see :func:`runs_address`."""
+
 
 class StudyRun(ParentRun):
     """The record of one study, and where its trials begin."""
@@ -216,14 +160,21 @@ class StudyRun(ParentRun):
         """
         return TrialRun()
 
+    def record_trial(self, trial: TrialFacts) -> None:
+        """Record a trial that is over, with its times. One that was left half recorded gets the rest."""
+
+    def is_shared(self) -> bool:
+        """Whether another process of this folder records the study."""
+        return False
+
     def log_datasets(self, datasets: Sequence[Dataset]) -> None:
         """Record which data the study was given."""
 
-    def register(self, path: str, name: str, tags: Mapping[str, str]) -> None:
+    def register(self, path: str, name: str, tags: Mapping[str, str], about: str = "") -> None:
         """Register the model in the folder `path` of the run's artifacts, as the latest version and the champion.
 
         Args:
-            name: of the registered model. tags: of the version.
+            name: of the registered model. tags: of the version. about: its description, in Markdown.
         """
 
     def run_ids(self) -> dict[int, str]:
@@ -251,16 +202,47 @@ class ComparisonRun(ParentRun):
     """The record of one comparison and of its cells."""
 
 
+def check_same(name: str, before: Mapping[str, str], now: Mapping[str, str]) -> None:
+    """Raises :class:`InputError` for a comparison that would go on with other data or another value of a parameter.
+
+    A parameter that only one of them has is of another version, but a domain is not.
+    """
+    for key in {**before, **now}:
+        both = key in before and key in now
+        if before.get(key) != now.get(key) and (both or key.startswith("domains.")):
+            was, is_now = (shown(values.get(key, "not there")) for values in (before, now))
+            raise InputError(
+                f'comparison "{name}" has other data or settings: {key} was {was} and is {is_now} now; give this one '
+                "another --name"
+            )
+
+
 class Tracker:
-    """Where studies and comparisons are remembered."""
+    """Where studies and comparisons are remembered.
+
+    Attributes:
+        tracking_uri: of its store; None where it has none.
+    """
+
+    tracking_uri: str | None = None
 
     def open(self) -> None:
         """Reach the store, which takes seconds where it is new. Starting a run does it, unless it was done before."""
 
     def start_study(
-        self, name: str, *, params: Mapping[str, Any], tags: Mapping[str, str] | None = None, description: str = ""
+        self,
+        name: str,
+        *,
+        params: Mapping[str, Any],
+        tags: Mapping[str, str] | None = None,
+        description: str = "",
+        run_id: str | None = None,
     ) -> StudyRun:
-        """Begin the record of the study `name`, or continue it where one of this name exists."""
+        """Begin the record of the study `name`, or continue it where one of this name exists.
+
+        Args:
+            run_id: of the run that the study had when it was recorded last. If it was deleted, it is restored.
+        """
         return StudyRun()
 
     def join_study(self, name: str, run_id: str | None, experiment_id: str | None) -> StudyRun:
@@ -281,8 +263,17 @@ class Tracker:
         """
         return False
 
-    def start_comparison(self, name: str, *, params: Mapping[str, Any], description: str = "") -> ComparisonRun:
-        """Begin the record of the comparison `name`, or continue it where one of this name exists."""
+    def start_comparison(
+        self, name: str, *, params: Mapping[str, Any], fixed: Mapping[str, Any] | None = None, description: str = ""
+    ) -> ComparisonRun:
+        """Begin the record of the comparison `name`, or continue it where one of this name exists.
+
+        Args:
+            fixed: the parameters that must not differ where it goes on.
+
+        Raises:
+            InputError: one of them differs.
+        """
         return ComparisonRun()
 
 

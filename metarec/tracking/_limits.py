@@ -12,6 +12,7 @@ from metarec.errors import masked, printable
 __all__ = [
     "DATASET_NAME_LENGTH",
     "DATASET_SOURCE_LENGTH",
+    "DESCRIPTION_LENGTH",
     "DIGEST_LENGTH",
     "MODEL_NAME_LENGTH",
     "PARAM_LENGTH",
@@ -37,6 +38,7 @@ DATASET_NAME_LENGTH = 500
 DATASET_SOURCE_LENGTH = 65535
 RUN_NAME_LENGTH = 250
 MODEL_NAME_LENGTH = 256
+DESCRIPTION_LENGTH = 5000
 
 
 class Batch(NamedTuple):

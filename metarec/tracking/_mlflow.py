@@ -4,25 +4,41 @@ from __future__ import annotations
 
 import logging
 import os
+import shlex
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
 
 from metarec.errors import InputError
 from metarec.files import held, make_folder, remove_abandoned
-from metarec.tracking._address import check_uri, shown_uri, sqlite_path, sqlite_uri
-from metarec.tracking._base import ComparisonRun, StudyRun, Tracker, TrackingError
+from metarec.stores import announce_migration, sqlite_path, sqlite_uri
+from metarec.tracking._address import check_uri, shown_uri
+from metarec.tracking._base import ComparisonRun, StudyRun, Tracker, TrackingError, check_same
+from metarec.tracking._deleted import restored
 from metarec.tracking._limits import PARAM_LENGTH, clean_key, cut
 from metarec.tracking._mlflow_runs import Parent, Tag, found_runs, reaching, write
+from metarec.tracking._moved import mend_moved
 from metarec.tracking.spool import SpooledComparisonRun, SpooledStudyRun
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 __all__ = ["MlflowTracker", "leave_waiting_to_us"]
+
+logger = logging.getLogger(__name__)
+
+
+PATIENCE_S = 120.0
+"""How long a locked SQLite store is waited for at the start; in the middle of a study records wait by themselves."""
+
+
+class _StoreLocked(InputError):
+    """Another process holds the lock of the store."""
 
 
 class MlflowTracker(Tracker):
@@ -57,7 +73,7 @@ class MlflowTracker(Tracker):
         client: MlflowClient | None = None,
     ) -> None:
         self.spool = Path(spool)
-        self.tracking_uri = tracking_uri
+        self.tracking_uri: str = tracking_uri
         self.artifact_root = artifact_root
         self.experiment = experiment
         self._client = client
@@ -76,12 +92,22 @@ class MlflowTracker(Tracker):
         self._open()
 
     def start_study(
-        self, name: str, *, params: Mapping[str, Any], tags: Mapping[str, str] | None = None, description: str = ""
+        self,
+        name: str,
+        *,
+        params: Mapping[str, Any],
+        tags: Mapping[str, str] | None = None,
+        description: str = "",
+        run_id: str | None = None,
     ) -> StudyRun:
-        return SpooledStudyRun(self._start("study", name, params, tags or {}, description), self.spool, starts=True)
+        parent = self._start("study", name, params, tags or {}, description, earlier=run_id)
+        return SpooledStudyRun(parent, self.spool, starts=True)
 
-    def start_comparison(self, name: str, *, params: Mapping[str, Any], description: str = "") -> ComparisonRun:
-        return SpooledComparisonRun(self._start("comparison", name, params, {}, description), self.spool, starts=True)
+    def start_comparison(
+        self, name: str, *, params: Mapping[str, Any], fixed: Mapping[str, Any] | None = None, description: str = ""
+    ) -> ComparisonRun:
+        parent = self._start("comparison", name, params, {}, description, fixed or {})
+        return SpooledComparisonRun(parent, self.spool, starts=True)
 
     def _start(
         self,
@@ -90,6 +116,8 @@ class MlflowTracker(Tracker):
         params: Mapping[str, Any],
         tags: Mapping[str, str],
         description: str,
+        fixed: Mapping[str, Any] = MappingProxyType({}),
+        earlier: str | None = None,
     ) -> Parent:
         """The parent run of this name: a new one, or the one that goes on."""
         client, experiment_id = self._open()
@@ -99,12 +127,16 @@ class MlflowTracker(Tracker):
             parents = found_runs(client, experiment_id, f"tags.`{Tag.ROLE}` = '{role}'")
             # Names are compared here: queries cannot quote every one.
             found = next((run for run in parents if run.data.tags.get(Tag.STUDY) == name), None)
+            if found is None and earlier is not None:
+                found = restored(Parent(client, store, role, name, earlier, experiment_id))
             if found is None:
                 ours = {Tag.STUDY: name, Tag.ROLE: role, Tag.SOURCE: "metarec"}
                 run_id = client.create_run(experiment_id, tags=ours, run_name=name).info.run_id
             else:
                 run_id, before = found.info.run_id, found.data.params
-                client.update_run(run_id, status="RUNNING")
+                now = {clean_key(key): cut(value, PARAM_LENGTH) for key, value in fixed.items()}
+                check_same(name, before if fixed else {}, now)
+                client.update_run(run_id, status="RUNNING", name=name)
                 if Tag.REASON in found.data.tags:
                     client.delete_tag(run_id, Tag.REASON)
             note = {Tag.NOTE: description} if description else {}
@@ -138,10 +170,18 @@ class MlflowTracker(Tracker):
         return there
 
     def _open(self) -> tuple[MlflowClient, str]:
-        """The client and the experiment's id."""
-        with self._usable():
-            client = self._connected()
-            return client, self._experiment_id(client)
+        """The client and the experiment's id. A store that another process has locked is waited for."""
+        until = time.monotonic() + PATIENCE_S
+        while True:
+            try:
+                with self._usable():
+                    client = self._connected()
+                    return client, self._experiment_id(client)
+            except _StoreLocked:
+                if time.monotonic() > until:
+                    raise
+                logger.warning("another process writes to %s; waiting for it", shown_uri(self.tracking_uri))
+                time.sleep(1)
 
     @contextmanager
     def _usable(self) -> Iterator[None]:
@@ -150,6 +190,8 @@ class MlflowTracker(Tracker):
             with reaching(store, "open the experiment"):
                 yield
         except TrackingError as error:
+            if "database is locked" in error.reason:
+                raise _StoreLocked(f"another process writes to {store} all the time; try again") from None
             raise InputError(f"tracking URI {store} cannot be used: {error.reason}; give another one") from None
 
     def _connected(self) -> MlflowClient:
@@ -166,6 +208,12 @@ class MlflowTracker(Tracker):
                 remove_abandoned(path.parent, f".{path.name}-*")
                 if not path.exists():
                     _make_whole(path)
+                else:
+                    announce_migration(self.tracking_uri)
+                    if isinstance(self.artifact_root, Path):
+                        mend_moved(path, self.artifact_root, self.experiment)
+            else:
+                announce_migration(self.tracking_uri)
             self._client = MlflowClient(tracking_uri=self.tracking_uri)
         return self._client
 
@@ -176,6 +224,7 @@ class MlflowTracker(Tracker):
         if experiment.lifecycle_stage != "active":
             raise InputError(
                 f'experiment "{self.experiment}" of {shown_uri(self.tracking_uri)} was deleted; restore it: '
+                f"MLFLOW_TRACKING_URI={shlex.quote(shown_uri(self.tracking_uri))} "
                 f"mlflow experiments restore --experiment-id {experiment.experiment_id}"
             )
         return str(experiment.experiment_id)
@@ -185,6 +234,13 @@ class MlflowTracker(Tracker):
             return None
         root = self.artifact_root
         return root.resolve().as_uri() if isinstance(root, Path) else root
+
+
+def default_uri(folder: Path) -> str:
+    """What MLflow is set to, or else ``mlflow.db`` in a folder."""
+    import mlflow
+
+    return str(mlflow.get_tracking_uri()) if mlflow.is_tracking_uri_set() else sqlite_uri(folder / "mlflow.db")
 
 
 def _make_whole(path: Path) -> None:
@@ -219,6 +275,8 @@ def _quieten_mlflow() -> None:
 
     # It logs each migration of a new store.
     logging.getLogger("alembic").setLevel(logging.WARNING)
+    # It reports each check of a model that is saved.
+    logging.getLogger("mlflow.pyfunc").setLevel(logging.WARNING)
     # This logs a traceback for each error that it raises, which its callers report in a line.
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
 

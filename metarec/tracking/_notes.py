@@ -11,7 +11,7 @@ __all__ = ["Markdown", "markdown_code", "markdown_table", "markdown_text"]
 
 _MARKS = re.compile(
     r"[\\`*|~]"  # code, emphasis, cells
-    r"|(?<!\w)_|_(?!\w)"  # emphasis; inside of a word it has no meaning
+    r"|(?<![^\W_])_|_(?![^\W_])"  # emphasis; between letters or digits it has no meaning
     r"|\](?=\s*[(\[:])"  # the end of a link's text
     r"|:(?=//)|(?<=www)\."  # addresses, which MLflow makes links of
 )

@@ -121,4 +121,7 @@ def _computed(what, episodes):
 
 
 if __name__ == "__main__":
-    cold_users.main(models)
+    # Workers do not import the main module, so that the functions must come from another one.
+    from importlib import import_module
+
+    cold_users.main(import_module("stand_in").models)

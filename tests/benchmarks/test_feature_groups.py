@@ -67,6 +67,7 @@ def test_refuses_an_unknown_set():
     assert done.stderr.startswith('error: --sets: unknown set "nothing"')
 
 
+@pytest.mark.slow
 def test_numbers_are_finite(cross):
     for models in compare(cross, 5).values():
         assert np.isfinite([list(one.values()) for one in models.values()]).all()

@@ -9,7 +9,7 @@ from optuna.trial import TrialState, create_trial
 from rich.console import Console
 
 from metarec.cli import study_tables
-from metarec.cli.terminal import ProgressLine, library_messages, show_data, terminal
+from metarec.cli.terminal import ProgressLine, _TimeLeft, library_messages, show_data, terminal
 from metarec.evaluation.measures import RATING
 from metarec.ratings import Domain
 
@@ -85,6 +85,27 @@ def test_progress(monkeypatch):
     assert r"\x1b[2J" in text
     assert "\x1b[2J" not in text
     assert "\u202e" not in text
+
+
+def test_the_bar_keeps_its_time_and_shows_what_is_left():
+    now = [0.0]
+    console = Console(file=io.StringIO(), force_terminal=True, color_system=None, width=200)
+    with library_messages(console) as messages, ProgressLine(console, messages) as line:
+        progress = line._progress
+        progress.get_time = lambda: now[0]
+        line._show("base recommenders, bias", 0, 10)
+        (first,) = progress.task_ids
+        for done in (1, 2, 3):
+            now[0] = 60.0 * done
+            line._show(f"base recommenders, {done}", done, 10)
+        (task,) = progress.tasks
+        assert (task.id, task.elapsed, task.description) == (first, 180.0, "base recommenders, 3")
+        assert _TimeLeft().render(task).plain == "7 min 0 s left"
+        # Other work, and the same work from its begin, have a time of their own.
+        line._show("trials", 1, 30)
+        assert progress.tasks[0].elapsed == 0
+        line._show("opening the store of runs")
+        assert _TimeLeft().render(progress.tasks[0]).plain == ""
 
 
 def test_the_log():

@@ -51,14 +51,19 @@ def folder(finished, new_folder):
     return made
 
 
+def runs_in(client, experiment):
+    found = client.get_experiment_by_name(experiment)
+    return [] if found is None else list(client.search_runs([found.experiment_id], max_results=1000))
+
+
 @pytest.fixture(scope="session")
 def runs_of():
-    """Finds the parents and the children in a folder's store."""
+    """Finds the comparisons and the cells in a folder's store."""
 
     def find(folder):
         client = MlflowClient(tracking_uri=sqlite_uri(folder / "mlflow.db"))
-        runs = list(client.search_runs([client.get_experiment_by_name("metarec").experiment_id], max_results=1000))
-        parents = [run for run in runs if "mlflow.parentRunId" not in run.data.tags]
-        return client, parents, [run for run in runs if "mlflow.parentRunId" in run.data.tags]
+        runs = runs_in(client, "metarec")
+        cells = runs_in(client, "metarec-details")
+        return client, [run for run in runs if "mlflow.parentRunId" not in run.data.tags], cells
 
     return find

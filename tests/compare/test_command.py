@@ -163,6 +163,7 @@ def started(arguments, folder):
     )
 
 
+@pytest.mark.slow
 def test_ctrl_c_can_be_continued(here):
     with started(["-u", "-m", "metarec.compare", *TWO, "--target-users", "6", "--name", "s"], here) as process:
         lines = []

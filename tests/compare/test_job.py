@@ -1,8 +1,10 @@
 """A comparison: its rows follow from the rounds, and a cell is computed once, kept whole, and recorded once."""
 
 import dataclasses
+import html
 import json
 import logging
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,7 +18,7 @@ from metarec.compare.cells import StrategyResult, cells_on_disk
 from metarec.compare.job import Job, Watcher, run_comparison
 from metarec.compare.plan import CellKey
 from metarec.errors import InputError
-from metarec.tracking import MlflowTracker, NullTracker
+from metarec.tracking import MlflowTracker, NullTracker, markdown_text, runs_address
 from metarec.transfer import Sources, TransferRounds, predict_round
 
 KEYS = {"strategy", "target", "shots", "target_users", "seed", "rmse", "mae", "unit_rmse", "n_users"}
@@ -94,6 +96,7 @@ def test_predictions_of_the_oracle_are_as_wide_as_the_test_users_need(domains, t
     assert predict_round("oracle", given, plan.fusion, 0).predictions.shape[1] == width
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("recorded", [3, 0])
 def test_going_on_computes_only_the_missing_cells(finished, folder, domains, tiny_plan, computed, runs_of, recorded):
     """With an interrupted session that recorded its cells, and one that did not."""
@@ -114,10 +117,35 @@ def test_going_on_computes_only_the_missing_cells(finished, folder, domains, tin
     assert third.to_json() == whole.to_json()
     assert len(computed) == len(whole.results)
 
-    _, (parent,), children = runs_of(folder)
+    client, (parent,), children = runs_of(folder)
     assert parent.info.status == "FINISHED"
     assert sorted(child.info.run_name for child in children) == sorted(str(one.cell) for one in whole.results)
     assert {child.info.status for child in children} == {"FINISHED"}
+
+    client.delete_run(parent.info.run_id)
+    fourth = run_comparison(tiny_plan(), domains, Job(folder, "whole", tracker))
+    assert len(computed) == len(whole.results)
+    _, (anew,), both = runs_of(folder)
+    assert fourth.run_id == anew.info.run_id != parent.info.run_id
+    own = [child for child in both if child.data.tags["metarec.parent"] == anew.info.run_id]
+    assert len(own) == len(whole.results)
+
+
+@pytest.mark.parametrize("noted_in", ["folder", "store"])
+def test_a_name_is_not_used_for_other_data_or_settings(finished, domains, tiny_plan, folder, noted_in):
+    """The runs of both would be in one table."""
+    # The store alone knows it where another folder is used with one server.
+    where = finished[1] if noted_in == "folder" else folder
+    other = {**domains, "books": domains["books"].without(domains["books"].ratings["user"].unique()[:1])}
+    for plan, data, key in (
+        (tiny_plan(), other, "domains.books"),
+        (tiny_plan(link_users=True), domains, "link_users"),
+        (tiny_plan(), {name: domains[name] for name in ("movies", "books")}, "domains.music"),
+    ):
+        job = Job(where, "whole", MlflowTracker.in_folder(finished[1]))
+        with pytest.raises(InputError, match=rf'comparison "whole" has other data or settings: {key} was .* --name'):
+            run_comparison(plan, data, job)
+        shutil.rmtree(folder / "artifacts", ignore_errors=True)
 
 
 def test_the_sources_are_made_once_a_round(folder, domains, tiny_plan, monkeypatch):
@@ -201,7 +229,7 @@ def test_one_run_for_the_comparison_and_one_for_each_cell(finished, runs_of, tmp
     client, (parent,), children = runs_of(folder)
     assert (parent.info.run_id, parent.info.status) == (comparison.run_id, "FINISHED")
     assert parent.data.tags["metarec.role"] == "comparison"
-    assert {child.data.tags["mlflow.parentRunId"] for child in children} == {parent.info.run_id}
+    assert {child.data.tags["metarec.parent"] for child in children} == {parent.info.run_id}
     runs = {run.info.run_name: run for run in children}
     for result in comparison.results:
         run, row = runs.pop(str(result.cell)), result.row()
@@ -217,13 +245,71 @@ def test_one_run_for_the_comparison_and_one_for_each_cell(finished, runs_of, tmp
     assert "alpha" in json.loads(Path(reasons).read_text())["settings"][0]
 
     files = {file.path for file in client.list_artifacts(parent.info.run_id)}
-    assert files == {"gain_over_scratch.png", "similarity.png", "table.csv", "table.md"}
+    assert files == {"gain_over_scratch.png", "report.html", "similarity.png", "table.csv", "table.md"}
     for name in ("gain_over_scratch.png", "similarity.png"):
         picture = Path(client.download_artifacts(parent.info.run_id, name, str(tmp_path))).read_bytes()
         assert int.from_bytes(picture[16:20], "big") == 800
     table = Path(client.download_artifacts(parent.info.run_id, "table.md", str(tmp_path))).read_text().strip()
     assert table in parent.data.tags["mlflow.note.content"]
     assert "| zero_shot |" in table
+
+
+def rows_of(client, comparison):
+    """Strategy -> its row in MLflow."""
+    query = f"tags.`mlflow.parentRunId` = '{comparison.run_id}' and tags.`metarec.role` = 'row'"
+    rows = client.search_runs([comparison.experiment_id], query)
+    return {run.data.params["strategy"]: run for run in rows}
+
+
+def test_each_strategy_is_a_run_above_its_cells(finished, runs_of):
+    comparison, folder = finished
+    client, _, cells = runs_of(folder)
+    rows = rows_of(client, comparison)
+    assert set(rows) == set(comparison.plan.strategies)
+    for line in comparison.lines:
+        row = rows[line.strategy]
+        assert row.info.status == "FINISHED"
+        if line.shots is None:
+            assert row.info.run_name == f"{line.value:.4f} · {line.strategy}"
+            assert row.data.metrics["overall_rmse"] == line.value
+            assert row.data.metrics["overall_gain_percent"] == (0.0 if line.gain is None else line.gain.percent)
+            text = "" if line.gain is None else f"{line.gain}: {line.gain.verdict}"
+            assert row.data.tags["gain over scratch"] == text
+        else:
+            for name, value in {"rmse": line.value, "gain_percent": line.gain.percent if line.gain else 0.0}.items():
+                (point,) = [p for p in client.get_metric_history(row.info.run_id, name) if p.step == line.shots]
+                assert point.value == value
+    for cell in cells:
+        assert cell.data.tags["mlflow.parentRunId"] == rows[cell.data.params["strategy"]].info.run_id
+
+
+def test_the_address_leads_to_a_leaderboard(finished, runs_of):
+    comparison, folder = finished
+    client, _, _ = runs_of(folder)
+    experiment = client.get_experiment(comparison.experiment_id)
+    key = runs_address(comparison.experiment_id, comparison.run_id, view="row").rpartition("=")[2]
+    view = json.loads(experiment.tags[f"mlflow.sharedViewState.{key}"])
+    order = [f"{view['orderByKey']} {'ASC' if view['orderByAsc'] else 'DESC'}"]
+    found = client.search_runs([comparison.experiment_id], view["searchFilter"], order_by=order)
+    gains = [run.data.metrics["overall_gain_percent"] for run in found]
+    assert len(found) == len(comparison.plan.strategies)
+    assert gains == sorted(gains, reverse=True)
+    for column in view["selectedColumns"]:
+        kind, name = column.replace("`", "").split(".", 1)
+        assert all(name in getattr(run.data, kind) for run in found), column
+
+
+def test_the_report_begins_with_the_verdict(finished, runs_of, tmp_path):
+    comparison, folder = finished
+    client, (parent,), _ = runs_of(folder)
+    page = Path(client.download_artifacts(parent.info.run_id, "report.html", str(tmp_path))).read_text()
+    (verdict,) = comparison.verdicts()
+    assert verdict in html.unescape(page)
+    assert page.index(verdict.split()[0]) < page.index("<table")
+    assert parent.data.tags["mlflow.note.content"].startswith(markdown_text(verdict))
+    for line in comparison.lines_of(comparison.settings()[0], None):
+        assert f"<td>{line.strategy}</td>" in page
+    assert page.count("data:image/png;base64,") == 2
 
 
 def test_the_similarity_is_that_of_domains_without_test_users(finished, domains, tiny_plan, folder, monkeypatch):

@@ -16,13 +16,15 @@ from rich.console import Console
 from metarec.cli.compare_tables import show_comparison
 from metarec.compare.cells import StrategyResult, plain
 from metarec.compare.plan import ComparisonPlan
-from metarec.compare.records import cell_record, line_metrics
+from metarec.compare.records import added_metrics, cell_record
 from metarec.compare.summary import Comparison, added, best_of, lines
 from metarec.evaluation.measures import RATING
 from metarec.evaluation.metrics import Scores
-from metarec.report.comparison import ComparisonReporter, chosen_markdown, explanation, table_csv, table_markdown
+from metarec.report.comparison import ComparisonReporter, table_csv, tables_markdown
+from metarec.report.comparison_page import comparison_page, reasons_text
 from metarec.report.figures.canvas import save
 from metarec.report.figures.comparison import gain_over_scratch, similarity
+from metarec.tracking import TAG_LENGTH, ComparisonRun, markdown_text
 from metarec.transfer import competitors
 
 USERS = 40
@@ -94,7 +96,8 @@ def test_the_best_strategy_is_not_the_oracle(plan):
     column = comparison.lines_of(setting, 5)
     assert min(column, key=lambda line: line.value).strategy == "oracle"
     assert best_of(column, RATING) == "zero_shot"
-    table = table_markdown(comparison).splitlines()
+    (table,) = tables_markdown(comparison)
+    table = table.splitlines()
     assert [line for line in table if r"\*" in line] == [line for line in table if line.startswith("| zero_shot")]
 
 
@@ -111,7 +114,7 @@ def test_only_a_gain_that_holds_over_draws_is_bold():
         console = Console(width=120, record=True, file=io.StringIO())
         show_comparison(console, comparison)
         printed = " ".join(console.export_text().split())
-        return table_markdown(comparison), comparison.lines_of(setting, None), printed
+        return "\n\n".join(tables_markdown(comparison)), comparison.lines_of(setting, None), printed
 
     table, (_, zero_shot, pooled), printed = shown(3)
     assert [line for line in table.splitlines() if "**" in line] == [
@@ -142,12 +145,60 @@ def test_one_sentence_says_what_the_sources_models_add():
     (entry,) = comparison.to_json()["auto_over_stack"]
     assert (entry["target_users"], entry["percent"]) == (20, pytest.approx(added_percent))
     assert entry["by_draw"] == pytest.approx([added_percent] * 3)
-    assert line_metrics(comparison)["everything/20 users/auto_over_stack"] == pytest.approx(added_percent)
-    assert sentence in explanation(comparison)
+    assert added_metrics(comparison)["everything/20 users/auto_over_stack"] == pytest.approx(added_percent)
     console = Console(width=100, record=True, file=io.StringIO())
     show_comparison(console, comparison)
     assert sentence in " ".join(console.export_text().split())
     assert compared(ComparisonPlan("movies", ["auto"], [5], [20], 2)).sentences() == []
+
+
+def test_one_sentence_has_the_verdict():
+    plan = ComparisonPlan("movies", ["pooled", "auto", "oracle"], [0, 5], [20], 3)
+    comparison = compared(plan, factor=lambda cell: {"auto": 0.81, "oracle": 0.1}.get(cell.strategy, 1.1))
+    (verdict,) = comparison.verdicts()
+    gain = 100 * (1 - (0.81 / 1.1) ** 0.5)
+    assert verdict == (
+        f"auto is the best of 3 in hindsight with 20 target users: +{gain:.2f} % [+{gain:.2f}, +{gain:.2f}] "
+        "against scratch (better)."
+    )
+    worse = compared(plan, factor=lambda cell: 1.0 if cell.strategy == "scratch" else 1.2)
+    assert worse.verdicts() == [
+        "scratch is the best of 3 in hindsight with 20 target users: no other one has a gain over scratch."
+    ]
+
+
+def test_a_description_fits_the_store_and_begins_with_the_verdict(tmp_path):
+    plan = ComparisonPlan("movies", competitors(), [0, 1, 2, 5, 10], [5, 20, 100], 3)
+    comparison = compared(plan)
+    notes = []
+    run = ComparisonRun()
+    run.describe = notes.append
+    world = {name: SimpleNamespace(num_users=1, num_items=2, ratings=[], scale="1..5") for name in ("movies", "books")}
+    ComparisonReporter().report(run, comparison, world)
+    (note,) = notes
+    assert len(note) <= TAG_LENGTH
+    assert note.startswith(markdown_text(comparison.verdicts()[0]))
+    assert note.endswith("The rest is in `report.html`, among the artifacts.")
+
+
+def test_the_reasons_of_auto_are_sentences():
+    reasons = {
+        "transfers": True,
+        "share": 0.62,
+        "shares": {"zero_shot": 0.62, "ridge": 0.378, "fwls": 0.002},
+        "predicted_gain": 1.25,
+        "transferred_gain": 0.5,
+        "confidence": 0.875,
+        "untouched_gain": 0.031,
+        "sources": {"books": {"similarity": 0.71, "gains_from_the_others": [0.2, -0.1]}},
+    }
+    assert list(reasons_text(reasons)) == [
+        "62% of the weight is on the sources' models; all weights: zero shot 0.62, ridge 0.38.",
+        "It expects +1.25 % over the simplest alternative, and +0.50 % over the mixture without the sources' models "
+        "(with probability 0.88 above 0).",
+        "Without a step to the domain, the sources' models gain 3.1 % over the bases' mean.",
+        "Similarity to books: 0.71; as a target it gains +0.20 %, -0.10 %.",
+    ]
 
 
 def test_the_terminals_table_fits_into_100_columns():
@@ -188,14 +239,9 @@ REASONS = {
 }
 
 
-def test_reasons_of_any_type_are_kept_and_shown():
+def test_reasons_of_any_type_are_kept():
     plan = ComparisonPlan("movies", ["mean"], [5], [20], 1)
     result = made(plan, reasons=plain(REASONS))[1]
-    text = chosen_markdown([result, made(plan)[0]], RATING)
-    for line in ("- chosen: pooled", "- scores:", "  - pooled: 0.8123", "  - zero_shot: nan", "  - pooled, scratch"):
-        assert line in text.splitlines()
-    assert "## 5 shots, 20 users, seed 0" in text
-    assert "It gives no reasons." in text
     kept = json.loads(cell_record("k", result).files["reasons.json"])
     assert kept["scores"]["scratch"] == 0.9
     assert kept["steps"][1] == {"name": "b", "kept": None}
@@ -246,7 +292,7 @@ def test_the_picture_of_similarities():
     assert [label.get_text() for label in axes.get_xticklabels()] == names
 
 
-def test_names_from_the_data_are_shown_as_they_are():
+def test_names_from_the_data_are_shown_as_they_are(tmp_path):
     name = "<b>[red]x[/red]|[y](z)$^$"
     plan = ComparisonPlan(name, ["zero_shot"], [0], [20], 1)
     reasons = {name: {"source": name, "more": [name]}}
@@ -258,8 +304,11 @@ def test_names_from_the_data_are_shown_as_they_are():
     for figure in (gain_over_scratch(comparison), similarity(comparison.similarity)):
         save(figure, Path(os.devnull))
     world = {name: SimpleNamespace(num_users=1, num_items=2, ratings=[], scale="1..5")}
-    for text in (chosen_markdown(results, RATING), ComparisonReporter().description(plan, world, name)):
-        tokens = MarkdownIt("commonmark").enable("table").parse(text)
-        kinds = {inner.type for token in tokens for inner in (token, *(token.children or ()))}
-        assert not kinds & {"link_open", "image", "html_inline", "html_block"}
-        assert any(inner.content == name for token in tokens for inner in (token.children or ()))
+    text = ComparisonReporter().description(plan, world, name)
+    tokens = MarkdownIt("commonmark").enable("table").parse(text)
+    kinds = {inner.type for token in tokens for inner in (token, *(token.children or ()))}
+    assert not kinds & {"link_open", "image", "html_inline", "html_block"}
+    assert any(inner.content == name for token in tokens for inner in (token.children or ()))
+    page = comparison_page(comparison, world, [], tmp_path)
+    assert "<b>[red]" not in page
+    assert "&lt;b&gt;[red]" in page

@@ -76,7 +76,7 @@ def test_workers_change_nothing(domain, settings):
 def test_the_cache_gives_the_same_and_is_used(domain, settings, tmp_path, monkeypatch):
     first = build(domain, settings, cache=tmp_path)
     (entry,) = tmp_path.iterdir()
-    monkeypatch.setattr("metarec.episodes.builders._build._predict", None)
+    monkeypatch.setattr("metarec.episodes.builders._build.predicted_arrays", None)
     assert same(first, build(domain, settings, cache=tmp_path))
     assert entry.exists()
 

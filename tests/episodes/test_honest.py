@@ -90,7 +90,8 @@ def test_item_facts_do_not_know_the_users_own_rating(domain, settings):
 
     def arrays(table):
         tasks = cut_tasks(table, roles, settings, 0)
-        made = _build._predict(table, roles, tasks, settings, BASES, seed=0, run=map, on_progress=None)
+        groups = _build._by_fold(table, roles, tasks)
+        made = _build.predicted_arrays(tasks, groups, settings, BASES, seed=0, run=map)
         row = [cut.task.user for cut in tasks].index(user)
         return {name: values[row] for name, values in made.items()}
 

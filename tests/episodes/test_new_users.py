@@ -122,6 +122,11 @@ def test_a_history_comes_from_a_table():
     assert History.of(table.assign(timestamp=[7, 8])).times.tolist() == [7, 8]
     with pytest.raises(InputError, match='the columns item and rating, but "rating" is missing'):
         History.of(table[["item"]])
+    dated = table.assign(item=[7.0, 8.0], timestamp=pd.to_datetime([1_400_000_000, 1_400_000_001], unit="s"))
+    assert History.of(dated).items.tolist() == ["7", "8"]
+    assert History.of(dated).times.tolist() == [1_400_000_000, 1_400_000_001]
+    with pytest.raises(InputError, match="timestamp 1 is missing; fill it in, or leave out all times"):
+        History.of(table.assign(timestamp=[7, np.nan]))
 
 
 @pytest.mark.parametrize(

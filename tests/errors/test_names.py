@@ -21,7 +21,7 @@ from metarec.search.storage import open_storage
 from metarec.search.trials import SPEC
 from metarec.study.job import Job, study_input
 from metarec.study.joining import repair_study
-from metarec.study.recorded_trial import facts_of
+from metarec.study.records import facts_of
 from metarec.study.spec import load_spec
 from metarec.study.stages import Workspace
 from tests.support.studies import tiny_spec

@@ -9,15 +9,15 @@ from types import SimpleNamespace
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 import yaml
 from hypothesis import strategies as st
 
 from metarec.bases.ranking import RANKING_BASES
-from metarec.cli.predict import _read
 from metarec.episodes import History, TaskMaker
 from metarec.fusion import NETWORKS
 from metarec.fusion.rankers import RANKERS
-from metarec.ratings import Domain, RatingScale, read_domains
+from metarec.ratings import Domain, RatingScale, read_domains, read_rows
 from metarec.study.spec import StudySpec, load_spec
 from tests.support.fuzz import Case, fuzz, kept_cases, mutated
 
@@ -44,7 +44,7 @@ HEADER = ["user", "item", "rating", "timestamp", "domain", "user_id", "title", "
 # fmt: on
 
 cells = st.one_of(st.sampled_from(VALUES), st.text(max_size=4), st.integers().map(str), st.floats().map(repr))
-suffixes = st.sampled_from([".csv", ".tsv", ".txt", ".dat", ".csv.gz"])
+suffixes = st.sampled_from([".csv", ".tsv", ".txt", ".dat", ".csv.gz", ".json"])
 
 
 def check(case, folder):
@@ -60,7 +60,9 @@ def check(case, folder):
         assignment = case.content.decode("utf-8", errors="replace")
         assert isinstance(load_spec(str(path), {}, [assignment]), StudySpec)
     elif case.name == "histories.parquet":
-        for _, own in _read(path, ("user", "item", "rating")).groupby("user", sort=False):
+        for _, own in read_rows(path, ("user", "item"), ("rating",), ("rating",), ("timestamp",)).groupby(
+            "user", sort=False
+        ):
             TaskMaker.check(SimpleNamespace(scale=RatingScale(1, 5)), History.of(own))
     else:
         if case.name.startswith(FEATURES):
@@ -228,6 +230,7 @@ cases = st.one_of(
 )
 
 
+@pytest.mark.slow
 def test_readers():
     finds = fuzz(check, cases, CORPUS)
     assert not finds, "\n".join(f"{find.what}\n    {find.case}" for find in finds)

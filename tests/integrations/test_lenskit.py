@@ -1,6 +1,8 @@
 """The scorer for LensKit: LensKit's component tests, and the history behind each score."""
 
+import copy
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +18,7 @@ from lenskit.training import TrainingOptions
 
 from metarec.episodes import EpisodeSettings, build_episodes
 from metarec.errors import InputError
-from metarec.integrations.lenskit import PARTS
+from metarec.integrations.lenskit._ratings import PARTS, rating_views
 from metarec.lenskit import FusionScorer, FusionScorerConfig
 from metarec.ratings import Domain, read_domain, simulate_domains
 from tests.support.threads import assert_same_bits
@@ -54,6 +56,7 @@ def rng():
     return np.random.default_rng(0)
 
 
+@pytest.mark.slow
 class TestAsLensKitDemands(BasicComponentTests, ScorerTests):
     component = FusionScorer
     can_score = "known"
@@ -86,13 +89,13 @@ def test_its_defaults_are_a_studys_first_trial():
     from metarec.study.spec import StudySpec
 
     study, config = StudySpec(), FusionScorerConfig()
-    assert config.bases == study.bases
     assert (config.network, config.options) == (study.fusion.network, study.fusion.options)
     assert config.folds == study.episodes.folds
     assert config.validation_fraction == study.episodes.validation_fraction
     assert (config.epochs, config.patience) == (study.training.epochs, study.training.patience)
     first = study.trial_zero
-    assert (config.inner_lr, config.inner_steps) == (first["inner_lr"], first["inner_steps"])
+    network = config.network_of("rating")
+    assert (network.inner_lr, network.inner_steps) == (first["inner_lr"], first["inner_steps"])
     assert config.learning_rate == first["outer_lr"]
 
 
@@ -171,15 +174,15 @@ def test_the_bases_that_serve_a_user_have_not_seen_the_user(data, scorer):
     """Otherwise `user-knn` would find the user's own ratings, which are the targets."""
     users = set(scorer.model_.fitted_on)
     assert users == set(data.users.ids())
-    for user, fold in scorer._fold_of.items():
-        assert all(user not in recommender.fitted_on for recommender in scorer._without[fold])
-    assert set().union(*(own[0].fitted_on for own in scorer._without)) == users
+    for user, fold in scorer._server.served.fold_of.items():
+        assert all(user not in recommender.fitted_on for recommender in scorer._server.served.without[fold])
+    assert set().union(*(own[0].fitted_on for own in scorer._server.served.without)) == users
     # The planted fault: bases fitted on all users have much too small errors on a user's own ratings.
     column = list(scorer.model_.maker.bases).index("user-knn")
-    users = list(scorer._fold_of)[:20]
+    users = list(scorer._server.served.fold_of)[:20]
     errors = []
-    for own in (scorer._of_all, None):
-        of = {user: (own or scorer._without[scorer._fold_of[user]])[0] for user in users}
+    for own in (scorer._server.served.of_all, None):
+        of = {user: (own or scorer._server.served.without[scorer._server.served.fold_of[user]])[0] for user in users}
         rows = [of[user].maker.users([of[user].history_of(user)]).support for user in users]
         errors.append(
             np.mean([(support.predictions[0, :, column] - support.targets[0]).abs().nanmean() for support in rows])
@@ -207,7 +210,7 @@ def test_held_out_users_are_the_same_for_all_numbers_of_shots():
     few = world.ratings["user"].isin(sorted(world.ratings["user"].unique())[::2])
     kept = ~few | (world.ratings.groupby("user").cumcount() < 12)
     domain = Domain(world.name, world.ratings[kept], world.scale)
-    views = FusionScorer(**QUICK)._episodes(domain, {"bias": {}}, 0)
+    views = rating_views(domain, {"bias": {}}, FusionScorerConfig(**QUICK), 0)
     small, large = views[5], views[20]
     assert set(large.train.users) < set(small.train.users)
     assert set(large.validation.users) < set(small.validation.users)
@@ -218,15 +221,15 @@ def test_held_out_users_are_the_same_for_all_numbers_of_shots():
     }
     assert set(anew[20].validation.users) & set(anew[5].train.users)
     # No user has so many ratings.
-    assert list(FusionScorer(**{**QUICK, "shots": [5, 150]})._episodes(domain, {"bias": {}}, 0)) == [5]
+    assert list(rating_views(domain, {"bias": {}}, FusionScorerConfig(**{**QUICK, "shots": [5, 150]}), 0)) == [5]
 
 
 def test_a_long_history_is_cut_to_its_latest_ratings(data, scorer):
     user = data.users.id(0)
     history = data.user_row(user)
     items = ItemList([item for item in data.items.ids() if item not in set(history.ids())])
-    short = FusionScorer(**QUICK, max_history=10)
-    short.__dict__.update({name: value for name, value in scorer.__dict__.items() if name != "config"})
+    short = copy.copy(scorer)
+    short._server = replace(scorer._server, served=replace(scorer._server.served, max_history=10))
     latest = np.argsort(history.field("timestamp"))[-10:]
     np.testing.assert_array_equal(short(user, items).scores(), scorer(RecQuery(user, history[latest]), items).scores())
 
@@ -269,15 +272,19 @@ def test_wrong_arguments_are_refused(data, settings, problem):
         trained(data, **settings)
 
 
-def test_a_dataset_without_ratings_is_refused(data):
-    with pytest.raises(InputError, match="the dataset has none; give interactions a column rating"):
-        trained(from_interactions_df(frame(data)[["user_id", "item_id"]]))
+def test_missing_ratings_are_named_at_once(data):
+    table = frame(data)
+    table.loc[3, "rating"] = np.nan
+    for settings in ({}, {"scale": (1, 5)}):
+        with pytest.raises(InputError, match=r"1 of [\d,]+ ratings are missing, the first one of user"):
+            FusionScorer(**QUICK, **settings).train(from_interactions_df(table))
 
 
 def test_a_wrong_history_is_refused(data, scorer):
     item, other = data.items.ids()[:2]
-    for history in (ItemList([item], rating=[1e6]), ItemList([item, item], rating=[3.0, 3.0])):
-        with pytest.raises(InputError, match=r"every rating must lie in|rates an item once"):
+    undated = ItemList([item, other], rating=[3.0, 3.0], timestamp=np.array([1e9, np.nan]))
+    for history in (ItemList([item], rating=[1e6]), ItemList([item, item], rating=[3.0, 3.0]), undated):
+        with pytest.raises(InputError, match=r"every rating must lie in|rates an item once|history \d is missing"):
             scorer(history, ItemList([other]))
 
 

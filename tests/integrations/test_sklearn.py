@@ -4,8 +4,10 @@ import pickle
 
 import numpy as np
 import pytest
+from sklearn import config_context
 from sklearn.base import clone
 from sklearn.linear_model import RidgeCV
+from sklearn.model_selection import GroupKFold, cross_val_score
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from metarec.errors import InputError
@@ -119,3 +121,55 @@ def test_infinite_predictions_are_refused():
     P[3, 1] = np.inf
     with pytest.raises(ValueError, match="infinit"):
         FusionRegressor().fit(P, y)
+
+
+@pytest.mark.parametrize("missing", [float("nan"), None, np.datetime64("NaT")])
+def test_a_row_without_a_user_is_refused(missing):
+    P, y, whose = world()
+    groups = whose.astype(object)
+    groups[[3, 70]] = missing
+    with pytest.raises(InputError, match=r"NaN or None in 2 of 1920 rows, first in row 3"):
+        FusionRegressor(epochs=1).fit(P, y, groups=groups)
+
+
+def test_users_have_ids_of_any_kind():
+    P, y, whose = world()
+    settings = {"epochs": 2, "random_state": 0}
+    expected = FusionRegressor(**settings).fit(P, y, groups=whose).predict(P)
+    mixed = np.array([number if number < 40 else f"u{number}" for number in whose], dtype=object)
+    for groups in (whose.astype(float), list(whose), mixed, np.char.mod("%03d", whose)):
+        assert np.array_equal(FusionRegressor(**settings).fit(P, y, groups=groups).predict(P), expected)
+
+
+def test_one_long_user_does_not_pad_all_the_others(monkeypatch, caplog):
+    """300 users with 10 rows and one with 3,000: without a limit this is 301 x 3,000 rows."""
+    random = np.random.default_rng(0)
+    whose = np.r_[np.repeat(np.arange(300), 10), np.full(3000, 300)]
+    y = random.uniform(1, 5, len(whose))
+    P = np.stack([y + random.normal(0, spread, len(y)) for spread in (0.3, 1.0)], axis=1)
+    sizes = []
+    held_out = FusionRegressor._held_out
+
+    def watched(self, batch, random):
+        sizes.append((tuple(batch.query.mask.shape), int(batch.query.mask.sum(-1).max())))
+        return held_out(self, batch, random)
+
+    monkeypatch.setattr(FusionRegressor, "_held_out", watched)
+    FusionRegressor(epochs=1, random_state=0).fit(P, y, groups=whose)
+    # The mean is 20 rows.
+    assert sizes == [((301, 70), 70)]
+    assert "1 of 301 users have more than 80 rows" in caplog.text
+
+
+def test_groups_of_cross_validation_reach_fit_by_routing(monkeypatch):
+    """Without routing, cross_val_score hands groups to the splitter alone."""
+    P, y, whose = world()
+    seen = []
+    monkeypatch.setattr(FusionRegressor, "fit", lambda self, X, y, groups=None: seen.append(groups) or self)
+    monkeypatch.setattr(FusionRegressor, "predict", lambda self, X: np.zeros(len(X)))
+    cross_val_score(FusionRegressor(), P, y, groups=whose, cv=GroupKFold(2))
+    assert seen == [None, None]
+    with config_context(enable_metadata_routing=True):
+        model = FusionRegressor().set_fit_request(groups=True)
+        cross_val_score(model, P, y, params={"groups": whose}, cv=GroupKFold(2))
+    assert [len(set(groups)) for groups in seen[2:]] == [USERS // 2, USERS // 2]

@@ -9,6 +9,7 @@ import pytest
 from metarec.meta import make_engine
 
 
+@pytest.mark.slow
 def test_learn2learn_is_imported_on_use_and_prints_nothing():
     code = """
 import sys, metarec.meta

@@ -2,6 +2,7 @@
 
 import copy
 import gc
+from collections import deque
 
 import pytest
 import torch
@@ -37,7 +38,7 @@ def test_the_error_of_a_library_names_the_inner_step(engine, make_batch, make_ne
         ({"inner_steps": 1.5}, "inner_steps must be an integer >= 0 but got 1.5"),
         ({"first_order": "no"}, "first_order must be True or False but got 'no'"),
         ({"learn_rates": 1}, "learn_rates must be True or False but got 1"),
-        ({"adapted": "tail"}, 'adapted must be "all" or "head" but got \'tail\''),
+        ({"adapted": "tail"}, 'adapted must be "all", "head" or "ridge" but got \'tail\''),
         ({"loss": "hubert"}, 'unknown loss "hubert"; did you mean "huber"'),
         ({"network": torch.nn.Linear(2, 1)}, "network must be a FusionNetwork but got Linear"),
         ({"name": "bached"}, 'unknown engine "bached"; did you mean "batched"'),
@@ -78,7 +79,8 @@ class TwoLayers(FusionNetwork):
         super().__init__()
         self.first = torch.nn.Linear(5, 3, dtype=torch.float64)
         self.header = torch.nn.Linear(3, 1, dtype=torch.float64)
-        self.recorded = []
+        # Copies of the network share it, as they do not share a list.
+        self.recorded = deque()
 
     def fuse(self, inputs):
         prediction = self.header(self.first(inputs.context).tanh()).squeeze(-1)

@@ -9,6 +9,7 @@ from metarec.episodes import EpisodeBatch, FusionInputs
 from metarec.fusion import NETWORKS
 from metarec.fusion.losses import LIST_LOSSES
 from metarec.meta import NetworkConfig, make_engine
+from metarec.meta._ridge import list_residuals, ridge_coefficients
 from tests.fusion.conftest import build, stirred, with_terms
 from tests.meta.reference import apart, batch_sizes, draw_batch, gradient, loop
 
@@ -155,16 +156,33 @@ def test_adaptation_pays_where_the_support_shows_which_base_is_right():
     train, validation = two_kinds_of_users(0), two_kinds_of_users(1)
     test, judge = two_kinds_of_users(2), LackOfGain()
     gains = {}
-    for steps in (0, 1, 3):
+    for steps, adapted in ((0, "all"), (1, "all"), (3, "all"), (1, "ridge")):
         config = NetworkConfig(
             options={"prediction_loss": "softmax", "dropout": 0.0, "hidden_dim": 8},
             inner_lr=0.1,
             inner_steps=steps,
+            adapted=adapted,
             learn_rates=True,
             epochs=8,
             outer_lr=0.02,
         )
         learner = config.fit([train], [validation], seed=0, judge=judge).learner
-        gains[steps] = 1 - judge([learner.adapt(test.support).fuse(test.query).prediction], [test.query])
-    assert gains[1] > gains[0] + 0.03, gains
-    assert gains[3] > gains[0] + 0.03, gains
+        gains[steps, adapted] = 1 - judge([learner.adapt(test.support).fuse(test.query).prediction], [test.query])
+    plain = gains.pop((0, "all"))
+    assert min(gains.values()) > plain + 0.03, (plain, gains)
+
+
+def test_the_correction_of_a_list_is_its_linear_discriminant():
+    """Scores that are all equal expect every row alike, so that the residuals compare relevant rows with all rows."""
+    generator = torch.Generator().manual_seed(0)
+    features = torch.randn(40, 3, generator=generator, dtype=torch.float64)
+    targets = (features[:, 0] > 0.9).double()
+    network = build("gated", prediction_loss="softmax", temperature=0.2)
+    mask = torch.ones(40, dtype=torch.bool)
+    residuals, weights = list_residuals(network, torch.full((40,), 0.3, dtype=torch.float64), targets, mask)
+    assert residuals.sum().abs() < 1e-12
+    assert weights.sum() == pytest.approx(targets.sum())
+    found = ridge_coefficients(features, residuals, weights, torch.tensor(1e-9, dtype=torch.float64))
+    second_moments = features.T @ features / 40
+    apart_by = features[targets > 0].mean(0) - features.mean(0)
+    torch.testing.assert_close(found, 0.2 * torch.linalg.solve(second_moments, apart_by), rtol=1e-6, atol=1e-9)

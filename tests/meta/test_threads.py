@@ -13,8 +13,8 @@ from metarec.fusion import NETWORKS, MAMLRecommenderFusion, copy_with
 from metarec.meta import BatchedMAML, make_engine
 from metarec.threads import one_thread
 from tests.fusion.conftest import build, stirred
+from tests.meta.engines.test_batched_paths import Attending, Normed
 from tests.meta.reference import batch_sizes
-from tests.meta.test_batched_paths import Attending, Normed
 from tests.support.threads import assert_same_bits, at_once
 
 CALLS = 64

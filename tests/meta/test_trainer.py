@@ -9,9 +9,9 @@ from metarec.episodes import EpisodeBatch
 from metarec.errors import InputError
 from metarec.fusion import FusionNetwork
 from metarec.fusion.losses import task_means
-from metarec.meta import MetaLearningTrainer, NetworkConfig, NonFiniteLossError, make_engine
+from metarec.meta import MetaLearningTrainer, NetworkConfig, NonFiniteLossError, Shape, make_engine
 from metarec.meta import trainer as trainer_module
-from metarec.meta.trainer import LOG_RATES_FACTOR, Validation, make_adam
+from metarec.meta.trainer import LEARNED_FEATURES_FACTOR, LOGARITHMS_FACTOR, Validation, make_adam
 
 
 @pytest.fixture(scope="session")
@@ -93,7 +93,19 @@ def test_learned_rates_have_a_larger_outer_rate(make_batch, make_network):
     weights, rates = make_adam(learner, 0.01).param_groups
     assert rates["params"] == [learner.log_rates]
     assert weights["lr"] == 0.01
-    assert rates["lr"] == pytest.approx(LOG_RATES_FACTOR * 0.01)
+    assert rates["lr"] == pytest.approx(LOGARITHMS_FACTOR * 0.01)
+    assert {id(p) for p in weights["params"]} == {id(p) for p in learner.network.parameters()}
+
+
+def test_a_ridge_head_has_outer_rates_of_its_own(make_batch, make_network):
+    batch = make_batch()
+    how = {"inner_lr": 0.1, "inner_steps": 1, "adapted": "ridge", "shape": Shape.of(batch)}
+    learner = make_engine("batched", make_network(batch), **how)
+    weights, logarithms, learned = make_adam(learner, 0.01).param_groups
+    assert logarithms["params"] == [learner.ridge.logarithms]
+    assert logarithms["lr"] == pytest.approx(LOGARITHMS_FACTOR * 0.01)
+    assert learned["params"] == list(learner.ridge.learned.parameters())
+    assert learned["lr"] == pytest.approx(LEARNED_FEATURES_FACTOR * 0.01)
     assert {id(p) for p in weights["params"]} == {id(p) for p in learner.network.parameters()}
 
 

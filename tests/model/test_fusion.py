@@ -5,11 +5,13 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 
 from metarec.episodes import EpisodeSettings, build_episodes
 from metarec.errors import InputError
 from metarec.meta import NetworkConfig, Shape
 from metarec.model import Fusion, FusionConfig
+from metarec.model._arrays import read_arrays, write_arrays
 from metarec.search import ranked
 from metarec.study.stages import member_name
 
@@ -114,6 +116,22 @@ def test_it_is_restored_from_its_state(episodes, fusion):
     restored = Fusion.restore(fusion.state())
     assert (restored.config, restored.seed, restored.weights) == (fusion.config, fusion.seed, fusion.weights)
     np.testing.assert_allclose(restored.predict(episodes.test), fusion.predict(episodes.test), rtol=1e-12)
+
+
+def test_a_network_with_a_ridge_head_is_restored_with_it(episodes, tmp_path):
+    ridge = NETWORK.model_copy(update={"adapted": "ridge", "epochs": 2})
+    fusion = Fusion(FusionConfig(networks={"network": ridge}, stackers=())).fit(episodes)
+    state = fusion.state()
+    write_arrays(tmp_path / "network.npz", state["networks"]["network"])
+    arrays = read_arrays((tmp_path / "network.npz").read_bytes(), "network.npz")
+    restored = Fusion.restore(state | {"networks": {"network": arrays}})
+    expected = fusion.predict(episodes.test)
+    np.testing.assert_array_equal(restored.predict(episodes.test), expected)
+    with torch.no_grad():
+        restored.networks["network"].ridge.logarithms += 1
+    assert np.abs(restored.predict(episodes.test) - expected).max() > 1e-5
+    with pytest.raises(InputError, match="the network network must have weights of the shapes"):
+        Fusion.restore(state | {"networks": {"network": {**arrays, "ridge.logarithms": np.zeros(2)}}})
 
 
 def test_it_has_no_state_before_it_is_fitted():

@@ -9,8 +9,9 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
-from metarec.cli.predict import _read, app, predict_table
+from metarec.cli.predict import app, predict_table
 from metarec.errors import InputError
+from metarec.ratings import read_rows
 
 
 @pytest.fixture
@@ -103,24 +104,35 @@ def test_a_wrong_table_is_one_line(kept, tmp_path, monkeypatch, table, rule):
 @pytest.mark.parametrize(
     ("changes", "rule"),
     [
-        ({"rating": np.inf}, "row 1: the rating is inf; give a finite number"),
-        ({"rating": True}, "rating must be numbers but has type bool"),
-        ({"rating": "4"}, "rating must be numbers but has type object"),
-        ({"timestamp": "yesterday"}, "timestamp must be numbers but has type object"),
-        ({"timestamp": pd.Timestamp("2001-01-01")}, "timestamp must be numbers but has type datetime64"),
-        ({"timestamp": np.nan}, "row 1: the timestamp is nan"),
+        ({"rating": np.inf}, 'row 1: the rating (column "rating") must be a finite number but is "inf"'),
+        ({"rating": True}, 'row 1: the rating (column "rating") must be a finite number but is "True"'),
+        ({"rating": ["4", "four"]}, 'row 2: the rating (column "rating") must be a finite number but is "four"'),
+        ({"rating": [4.0, np.nan]}, 'row 2: the rating (column "rating") is missing'),
+        ({"timestamp": "yesterday"}, 'row 1: the timestamp (column "timestamp") must be seconds'),
+        ({"timestamp": [5.0, np.nan]}, 'row 2: the timestamp (column "timestamp") is missing'),
+        ({"timestamp": pd.to_datetime(["2001-01-01", None])}, 'row 2: the timestamp (column "timestamp") is missing'),
         ({"user": "x" * 1001}, "must have at most 1,000 letters"),
         ({"item": "x\0"}, "holds the letter"),
-        ({"user": [{"a": 1}, {"a": 2}]}, "the user ids must be text or numbers"),
     ],
 )
 def test_a_wrong_history_is_one_line(tmp_path, changes, rule):
     path = tmp_path / "h.parquet"
     pd.DataFrame({"user": ["a", "b"], "item": ["x", "y"], "rating": [4.0, 3.0]}).assign(**changes).to_parquet(path)
     with pytest.raises(InputError) as caught:
-        _read(path, ("user", "item", "rating"), ("rating", "timestamp"))
+        read_rows(path, ("user", "item"), ("rating",), ("rating",), ("timestamp",))
     assert str(caught.value).startswith(str(path))
     assert rule in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "times", [pd.to_datetime(["2014-05-13 16:53:20", "2014-05-14 00:00:00"]), ["2014-05-13T16:53:20Z", "2014-05-14"]]
+)
+def test_histories_have_the_ids_and_the_times_of_the_readers(tmp_path, times):
+    rows = pd.DataFrame({"user": ["a", "a"], "item": [7.0, 8.0], "rating": [4, 3], "timestamp": times})
+    rows.to_parquet(tmp_path / "h.parquet")
+    read = read_rows(tmp_path / "h.parquet", ("user", "item"), ("rating",), ("rating",), ("timestamp",))
+    assert read["item"].tolist() == ["7", "8"]
+    assert read["timestamp"].tolist() == [1_400_000_000, 1_400_025_600]
 
 
 def test_ratings_make_no_lists(kept, rows, tmp_path, monkeypatch):
@@ -131,20 +143,32 @@ def test_ratings_make_no_lists(kept, rows, tmp_path, monkeypatch):
     assert "predicts ratings and makes no lists; leave out --top" in str(ran.exception)
 
 
+def test_tables_of_text_are_read_and_written(kept, recommender, rows, histories, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    rows.to_csv("rows.csv", index=False, sep=";")
+    histories.to_csv("histories.csv", index=False)
+    words = [kept.name, "rows.csv", "out.csv", "--histories", "histories.csv", "--tracking-uri", kept.uri]
+    assert CliRunner().invoke(app, words).exit_code == 0
+    expected, _ = predict_table(recommender, rows, histories)
+    found = pd.read_csv("out.csv", dtype={"user": str, "item": str})
+    np.testing.assert_allclose(found["prediction"], expected["prediction"], atol=1e-6)
+    assert found[["user", "item"]].equals(expected[["user", "item"]].reset_index(drop=True))
+
+
 def test_ids_are_written_as_in_the_table_of_ratings(tmp_path):
     table = pd.DataFrame({"user": [1.0, 2.0, 1.0], "item": [b"x", b" y", b"y"], "note": [1, 2, 3]})
     table.to_parquet(tmp_path / "rows.parquet")
-    rows = _read(tmp_path / "rows.parquet", ("user", "item"))
+    rows = read_rows(tmp_path / "rows.parquet", ("user", "item"))
     assert rows.to_dict("list") == {"user": ["1", "2", "1"], "item": ["x", "y", "y"], "note": [1, 2, 3]}
 
 
 def test_what_is_no_regular_file_or_too_large_is_refused_at_once(tmp_path, monkeypatch):
     os.mkfifo(tmp_path / "h.parquet")
     with pytest.raises(InputError, match="is a named pipe"):
-        _read(tmp_path / "h.parquet", ("user", "item"))
-    with pytest.raises(InputError, match="is a folder"):
-        _read(tmp_path, ("user", "item"))
+        read_rows(tmp_path / "h.parquet", ("user", "item"))
+    with pytest.raises(InputError, match="no part of a table in this folder"):
+        read_rows(tmp_path, ("user", "item"))
     pd.DataFrame({"user": ["a"] * 99, "item": "x"}).to_parquet(tmp_path / "large.parquet")
     monkeypatch.setenv("METAREC_MAX_TABLE_BYTES", "1000")
     with pytest.raises(InputError, match="more than METAREC_MAX_TABLE_BYTES=1,000 bytes"):
-        _read(tmp_path / "large.parquet", ("user", "item"))
+        read_rows(tmp_path / "large.parquet", ("user", "item"))

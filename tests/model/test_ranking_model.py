@@ -13,11 +13,12 @@ from metarec.evaluation.measures import LISTED
 from metarec.fusion.rankers import RANKERS
 from metarec.model import Events, RankingRecommender, load_model
 from metarec.model._arrays import read_arrays, write_arrays
-from metarec.ratings import simulate_implicit_domains
+from metarec.ratings import Domain, simulate_implicit_domains
 from metarec.study.job import Job, run_study
 from metarec.tracking import MlflowTracker, sqlite_uri
 from tests.model.test_model import with_digests
 from tests.support.ranking_model import BASES, supports_of
+from tests.support.repeats import events
 from tests.support.studies import tiny_spec
 from tests.support.threads import at_once
 
@@ -82,14 +83,49 @@ def test_a_study_keeps_the_model_that_it_has_measured(new_folder):
     )
     folder = new_folder()
     result = run_study(spec, domains, Job(folder, "lists", tracker=MlflowTracker.in_folder(folder)))
-    assert result.model == "models:/metarec-lists@champion"
-    recommender = metarec.load(result.model, tracking_uri=sqlite_uri(folder / "mlflow.db"))
+    assert result.model_uri == "models:/metarec-lists@champion"
+    recommender = metarec.load(result.model_uri, tracking_uri=sqlite_uri(folder / "mlflow.db"))
     rows = pd.read_parquet(result.predictions)
     rows = rows[rows["model"] == "metarec"]
     supports = supports_of(domains["shop"], spec.episodes, spec.seed)
     assert rows["user"].nunique() > 10
     for user in rows["user"].unique():
         assert_is_measured(rows, user, *alone(recommender, supports, user))
+
+
+@pytest.mark.slow
+def test_a_study_with_repeats_keeps_what_it_has_measured(new_folder):
+    table = events(40, 60)
+    domain = Domain("shop", table, feedback="implicit")
+    spec = tiny_spec(
+        name="again",
+        task="ranking",
+        trials=1,
+        bases={"popularity": {}, "item-knn": {"weights": "log"}},
+        baselines=["best-single", "rrf", "lambdamart"],
+        episodes={"shots": 3, "min_query": 2, "folds": 2},
+        ranking={"candidates": 10, "repeats": "include"},
+    )
+    folder = new_folder()
+    result = run_study(spec, {"shop": domain}, Job(folder, "again", tracker=MlflowTracker.in_folder(folder)))
+    recommender = result.model
+    rows = pd.read_parquet(result.predictions)
+    rows = rows[rows["model"] == "metarec"]
+    again = 0
+    for user, measured in rows.groupby("user"):
+        own = table[table["user"] == user].sort_values("timestamp", kind="stable")
+        support = own[own["timestamp"] <= own.drop_duplicates("item")["timestamp"].iloc[2]]
+        found = recommender.adapt(support.drop(columns="user")).recommend(1000)
+        assert found["item"].tolist()[: len(measured)] == measured.sort_values("rank")["item"].tolist()
+        np.testing.assert_allclose(found["score"][: len(measured)], measured.sort_values("rank")["score"], atol=1e-6)
+        again += found["item"].isin(support["item"]).sum()
+    assert again > 10
+
+    # A kept user has single events, those after the support too.
+    user = str(rows["user"].iloc[0])
+    own = table[table["user"] == user].drop(columns="user")
+    assert recommender.history_of(user).counts.sum() == len(own) > own["item"].nunique()
+    pd.testing.assert_frame_equal(recommender.user(user).recommend(20), recommender.adapt(own).recommend(20))
 
 
 # --- files -----------------------------------------------------------------------------------------------------------
@@ -155,6 +191,13 @@ def test_events_of_one_item_are_added_up_at_the_first_time():
     assert events.weights.tolist() == [6.0, 6.0, 3.0]
     assert Events.of(table[["item"]]).items.tolist() == ["b", "a", "c"]
     assert Events.of(table[["item"]]).weights.tolist() == [2.0, 2.0, 1.0]
+    assert events.counts.tolist() == [2, 2, 1]
+
+
+def test_events_of_one_item_at_one_time_count_as_one():
+    table = pd.DataFrame({"item": list("aaab"), "weight": [1.0, 2, 3, 4], "timestamp": [1.0, 1, 2, 3]})
+    assert Events.of(table).counts.tolist() == [2, 1]
+    assert Events.of(table.drop(columns="timestamp")).counts.tolist() == [3, 1]
 
 
 def test_a_user_without_events_and_one_with_unknown_items_have_the_same_list(lists):
@@ -177,11 +220,12 @@ def test_a_user_of_the_model_is_served_from_the_kept_events(shop, lists):
     [
         ({"user": ["a"]}, '"item" is missing'),
         ({"item": ["i001"], "rating": [4.0]}, "a history of events has no column rating"),
-        ({"item": [7]}, "item ids must be strings but got 7"),
+        ({"item": ["i001", None]}, "item id 1 is missing"),
         ({"item": ["i001"], "weight": [0.0]}, "must be finite and > 0 but got 0"),
         ({"item": ["i001"], "weight": [np.nan]}, "must be finite and > 0 but got nan"),
         ({"item": ["i001"], "weight": ["much"]}, "the column weight of a history must be numbers"),
-        ({"item": ["i001"], "timestamp": [np.inf]}, "every time of a history must be finite"),
+        ({"item": ["i001"], "timestamp": [np.inf]}, "timestamp 0 must be seconds"),
+        ({"item": ["i001"], "timestamp": [np.nan]}, "timestamp 0 is missing"),
     ],
 )
 def test_a_wrong_history_is_one_line(lists, history, rule):

@@ -103,7 +103,7 @@ REFUSED = {
         r"history\[0\] must have item and optionally",
     ),
     "no item": (records({"history": [{"weight": 3.0}]}), r"history\[0\] must have item"),
-    "a number for an item": (records({"history": [{"item": 7}]}), r"history\[0\].item must be text"),
+    "a flag for an item": (records({"history": [{"item": True}]}), r"history\[0\].item must be text or a whole number"),
     "a weight of 0": (records({"history": [{"item": "i001", "weight": 0}]}), "finite and > 0 but got 0"),
     "a negative weight": (records({"history": [{"item": "i001", "weight": -1}]}), "finite and > 0 but got -1"),
     "NaN": (b'{"inputs": [{"history": [{"item": "i001", "weight": 1e999}]}]}', "must be a finite number"),
@@ -185,9 +185,9 @@ def test_the_command(lists, lists_folder, asked):
 @pytest.mark.parametrize(
     ("changes", "rule"),
     [
-        ({"weight": np.inf}, "row 1: the weight is inf; give a finite number"),
+        ({"weight": np.inf}, 'row 1: the weight (column "weight") must be a finite number but is "inf"'),
         ({"weight": -1.0}, 'user "new": every weight of a history must be finite and > 0 but got -1'),
-        ({"weight": "3"}, "weight must be numbers but has type"),
+        ({"weight": "three"}, 'row 1: the weight (column "weight") must be a finite number but is "three"'),
         ({"rating": 3.0}, 'user "new": a history of events has no column rating'),
     ],
 )

@@ -217,7 +217,8 @@ def test_every_form_has_the_same_answer(own, form, recommender, empty_history):
 
 def test_csv_is_answered_too(own, recommender):
     user = recommender.users[0]
-    status, answer = own.ask(f"user,item\n{user},m001\n,m002\n".encode(), "text/csv; charset=utf-8")
+    # Spreadsheets begin a file with a byte order mark.
+    status, answer = own.ask(f"\ufeffuser,item\n{user},m001\n,m002\n".encode(), "text/csv; charset=utf-8")
     assert status == 200, answer
     assert answer["predictions"][0] == {"prediction": recommender.user(user).predict(["m001"]).iloc[0]}
 
@@ -235,10 +236,25 @@ REFUSED = {
     "infinity": (b'{"inputs": [{"item": "m001", "history": [{"item": "m002", "rating": 1e999}]}]}', "finite number"),
     "1e308": (records({"item": "m001", "history": [{"item": "m002", "rating": 1e308}]}), "finite number"),
     "a flag": (records({"item": "m001", "history": [{"item": "m002", "rating": True}]}), "finite number"),
-    "a list for a user": (records({"item": "m001", "user": []}), "user must be text"),
+    "a list for a user": (records({"item": "m001", "user": []}), "user must be text or a whole number"),
+    "a flag for an item": (records({"item": True}), "row 0: item must be text or a whole number"),
+    "null for an item": (records({"item": None}), "row 0: item must be text or a whole number"),
+    "a number that was rounded": (records({"item": 1e18}), "row 0: item .* rounded"),
     "an object for a history": (records({"item": "m001", "history": {}}), "history must be a list"),
     "a key too many": (records({"item": "m001", "history": [{**HISTORY[0], "more": 1}]}), r"history\[0\] must have"),
     "a surrogate": (b'{"inputs": [{"item": "\\ud800"}]}', "unknown item"),
+    "mlflow 6079, a column too many": (
+        records({"item": "m001", "age": 3}),
+        "must be among item, user, history but one is age",
+    ),
+    "mlflow 5207, no rating": (
+        records({"item": "m001", "history": [{"item": "m002", "rating": None}]}),
+        "finite number",
+    ),
+    "mlflow 3996, a flag for an item": (records({"item": True}), "item must be text"),
+    "a history as text": (records({"item": "m001", "history": '[{"item": "m002", "rating": 4}]'}), "must be a list"),
+    "mlflow 6421, the form of older versions": ({"columns": ["item"], "data": [["m001"]]}, "an object with one of"),
+    "a key twice": (b'{"inputs": [{"item": "m001", "item": "m002"}]}', "must be JSON: .*item.* is there twice"),
     "half a letter": (b'{"inputs": [{"item": "\xff"}]}', "must be JSON"),
 }
 
@@ -353,6 +369,45 @@ def test_pyfunc_answers_as_the_server_does(kept, recommender):
     assert predicted["prediction"].to_numpy() == pytest.approx(one.predict(example["item"]).to_numpy(), abs=1e-5)
     with pytest.raises(MlflowException):
         model.predict(pd.DataFrame({"item": ["never seen"]}))
+
+
+def test_whole_numbers_are_ratings_and_times(own, kept):
+    """MLflow refuses a whole number where a signature has double."""
+    rows = [
+        {"item": "m003", "history": [{"item": "m001", "rating": rating, "timestamp": time}]}
+        for rating, time in ((4.0, 5.0), (4, 5))
+    ]
+    status, answer = own.ask(records(*rows))
+    assert status == 200, answer
+    first, second = (row["prediction"] for row in answer["predictions"])
+    assert first == second
+    model = mlflow.pyfunc.load_model(str(files_of(kept)))
+    predicted = model.predict(pd.DataFrame(rows))["prediction"].tolist()
+    assert predicted == pytest.approx([first, second], abs=1e-5)
+    for rating in ("x", None, True):
+        with pytest.raises(MlflowException, match=r"history\[0\].rating must be a finite number"):
+            model.predict(pd.DataFrame([{"item": "m003", "history": [{"item": "m001", "rating": rating}]}]))
+
+
+def test_whole_numbers_are_ids(own, kept):
+    """Files with whole numbers as ids have models whose ids are their texts; clients send the numbers."""
+    rows = [
+        {"item": "m003", "history": [{"item": "m001", "rating": 2.0}, {"item": number, "rating": 4.0}]}
+        for number in ("7", 7, 7.0)
+    ]
+    status, answer = own.ask(records(*rows))
+    assert status == 200, answer
+    assert answer["predictions"] == [answer["predictions"][0]] * 3
+    assert answer["predictions"][0]["unknown_in_history"] == 1
+    model = mlflow.pyfunc.load_model(str(files_of(kept)))
+    assert model.predict(pd.DataFrame(rows)).drop_duplicates().shape == (1, 2)
+    for ids, rule in (
+        ({"item": [7, 8]}, 'row 0: unknown item "7"'),
+        ({"item": ["m001", "m001"], "user": [None, 7]}, 'row 1: .*"7"'),
+        ({"item": [True, False]}, "row 0: item must be text or a whole number"),
+    ):
+        with pytest.raises(MlflowException, match=rule):
+            model.predict(pd.DataFrame(ids))
 
 
 def test_long_histories_that_differ_in_the_middle_are_different(recommender):

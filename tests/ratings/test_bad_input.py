@@ -29,7 +29,7 @@ def refused(path, **options):
         ("\n\n", ["the file is empty"]),
         ("user,item,rating\n", ["no rows"]),
         ("user,item,rating\n\n\n", ["no rows"]),
-        ("user item rating\na x 4\n", ["line 1", "one column only", "separated by a comma, tab, semicolon or |"]),
+        ("user:item:rating\na:x:4\n", ["line 1", "one column only", "separated by a comma, tab, semicolon or |"]),
         ("usr,item,rating\na,x,4\n", ["no column for the user", 'did you mean "usr"?', "columns.user=NAME"]),
         ("user,item,ratng,timestamp\na,x,4,1\n", ["no column for the rating", 'did you mean "ratng"?']),
         ("user,user,item,rating\na,a,x,4\n", ['two columns are named "user"']),
@@ -45,14 +45,13 @@ def refused(path, **options):
         (GOOD.replace("11", ""), ["line 3", "the timestamp"]),
         (GOOD.replace("b,x,2", "b,x,2,2"), ["line 3", "expected 4 fields but the line has 5"]),
         ("user,item,rating\na,x,4,9\nb,y,3,9\n", ["line 2", "more fields than the 3 columns"]),
-        ("\n" + GOOD, ["line 1"]),
         (GOOD.replace("b,x", '"b,x'), ["line 3", "quotation mark"]),
         ("user,item,rating\na,x,4\na,y,5\n", ['only one user ("a")']),
         ("user,item,rating\na,x,4\nb,y,4\n", ["all ratings are 4", "give the scale"]),
         (b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", ["is not text"]),
         (b"PK\x03\x04rest", ["a zip or Excel file under another name"]),
         (gzip.compress(GOOD.encode(), mtime=0), ["a gzip file under another name", "name it .gz"]),
-        (GOOD.encode("utf-16"), ["is not text", "UTF-8"]),
+        (GOOD.encode("utf-16-le"), ["is not text", "UTF-8"]),
     ],
 )
 def test_a_bad_csv(write, content, parts):
@@ -98,7 +97,7 @@ def test_missing_files_and_unknown_kinds(write, tmp_path):
     assert "no such file or folder" in refused("a\0b.csv")
     assert "no such file or folder" in refused("~nobody-here/x.csv")
     assert "cannot be read" in refused("x" * 5000)
-    assert 'unknown kind of file ".xlsx"; known are .csv' in refused(write("a.xlsx", "x"))
+    assert 'unknown kind of file ".xls"; known are .csv' in refused(write("a.xls", "x"))
     assert "unknown kind of file" in refused(write("ratings", GOOD))
 
 
@@ -149,24 +148,37 @@ def test_folders(write, tmp_path):
     message = refused(tmp_path / "empty")
     assert "no file of ratings in this folder; looked for ratings.*" in message
     assert "found no files" in message
-    assert "found notes.csv" in refused(write("other/notes.csv", "x").parent)
+    assert "found notes.md" in refused(write("other/notes.md", "x").parent)
     write("two/a.inter", "x")
     message = refused(write("two/b.inter", "x").parent)
     assert "2 files could hold the ratings: a.inter, b.inter; give the path of one" in message
     write("three/ratings.csv", GOOD)
     assert "2 files could hold" in refused(write("three/ratings.tsv", GOOD).parent)
-    write("four/movies.csv", "movieId,title\nx,X\n")
-    write("four/books.csv", "bookId,title\nx,X\n")
-    assert "movies.csv; keep one" in refused(write("four/ratings.csv", GOOD))
 
 
-def test_items_without_ids(write):
-    write("x/items.csv", "name,colour\nx,red\n")
-    assert "items.csv: no column for the item; name it item" in refused(write("x/ratings.csv", GOOD))
-    write("y/items.csv", "item,colour\nx,red\n,blue\n")
-    assert "items.csv, line 3: the item id" in refused(write("y/ratings.csv", GOOD))
-    write("z/items.csv", "item,colour,item\nx,red,x\n")
-    assert 'two columns are named "item"' in refused(write("z/ratings.csv", GOOD))
+def test_tables_of_features_that_cannot_be_read_are_left_out(write, caplog):
+    for folder, content, problem in [
+        ("a", "name,colour\nx,red\n", "items.csv: no column for the item; name it item"),
+        ("b", "item,colour\nx,red\n,blue\n", "items.csv, line 3: the item id"),
+        ("c", "item,colour,item\nx,red,x\n", 'two columns are named "item"'),
+        ("d", 'item,title\nx,"open\n', "items.csv, line 2: a quotation mark is opened here"),
+        ("e", "", "the file is empty"),
+    ]:
+        write(f"{folder}/items.csv", content)
+        write(f"{folder}/users.csv", "user,age\na,7\nb,8\n")
+        domain = read_domain(write(f"{folder}/ratings.csv", GOOD))
+        assert domain.items is None
+        assert domain.users["age"].tolist() == [7, 8]
+        assert problem in caplog.text
+        assert "; the features of items are left out" in caplog.text
+        caplog.clear()
+    write("f/users.csv", "name\nada\n")
+    assert read_domain(write("f/ratings.csv", GOOD)).users is None
+    assert "; the features of users are left out" in caplog.text
+    write("g/movies.csv", "movieId,title\nx,X\n")
+    write("g/books.csv", "bookId,title\nx,X\n")
+    assert read_domain(write("g/ratings.csv", GOOD)).items is None
+    assert "2 files could describe the same ids: books.csv, movies.csv; none of them is read; keep one" in caplog.text
 
 
 @pytest.mark.parametrize("method", ["pathlib.Path.iterdir", "os.open", "pathlib.Path.is_dir"])

@@ -39,6 +39,19 @@ def test_weights_are_found(write, column, caplog):
     assert f'no column of ratings, so the rows are read as events; weight: column "{column}"' in caplog.text
 
 
+@pytest.mark.parametrize(("yes", "no"), [("True", "False"), ("1", "0"), ("yes", "no")])
+def test_a_column_of_answers_that_is_not_read_is_named(write, caplog, yes, no):
+    path = write("shop.csv", f"user,item,liked,note\na,x,{yes},1\na,y,{no},1\nb,x,{no},1\nb,z,{yes},1\n")
+    assert len(read_domain(path).ratings) == 4
+    assert 'the column "liked" has two answers and is not read' in caplog.text
+    assert '"note"' not in caplog.text
+    caplog.clear()
+    if yes == "1":
+        domain = read_domain(path, columns={"rating": "liked"})
+        assert (domain.feedback, domain.ratings["rating"].tolist()) == ("explicit", [1.0, 0.0, 0.0, 1.0])
+        assert "two answers" not in caplog.text
+
+
 def test_weights_of_another_name(write):
     path = write("shop.csv", "user,item,pieces\na,x,2\nb,x,1\n")
     assert read_domain(path).ratings["weight"].tolist() == [1.0, 1.0]

@@ -101,10 +101,11 @@ def test_too_many_columns(tmp_path, kind):
     assert "at most 10,000 columns but has 10,003" in refused(read_domain, path)
 
 
-def test_a_sequence_of_too_many_numbers(tmp_path):
+def test_a_sequence_of_too_many_numbers(tmp_path, caplog):
     (tmp_path / "x.inter").write_text("user_id:token\titem_id:token\trating:float\n1\t1\t3\n2\t1\t4\n")
     (tmp_path / "x.item").write_text("item_id:token\tplace:float_seq\n1\t" + "1 " * 10_001 + "\n")
-    assert "at most 10,000 numbers" in refused(read_domain, tmp_path)
+    assert read_domain(tmp_path).items is None
+    assert "at most 10,000 numbers" in caplog.text
 
 
 def test_a_small_parquet_file_of_many_equal_rows(tmp_path, at_most):
@@ -271,11 +272,9 @@ def test_such_ids_in_files_name_the_line(tmp_path):
     assert 'column "item" holds the letter' in refused(read_domain, tmp_path / "a.parquet")
 
 
-def test_ids_that_are_large_floats_stay_apart(tmp_path):
-    table = pd.DataFrame({"user": [1e300, 2e300, 7.0], "item": ["x", "y", "x"], "rating": [1.0, 2.0, 3.0]})
+def test_ids_that_are_infinite_floats_stay_apart(tmp_path):
+    table = pd.DataFrame({"user": [1.0, np.inf, 3.0], "item": ["x", "y", "x"], "rating": [1.0, 2.0, 3.0]})
     table.to_parquet(tmp_path / "a.parquet")
-    assert read_domain(tmp_path / "a.parquet").num_users == 3
-    table.assign(user=[1.0, np.inf, 3.0]).to_parquet(tmp_path / "a.parquet")
     assert read_domain(tmp_path / "a.parquet").num_users == 3
 
 

@@ -82,6 +82,16 @@ def test_what_was_an_index_in_pandas_is_a_column_of_parquet(write):
     pd.testing.assert_frame_equal(read_domain(write("a.parquet", parquet_bytes(indexed))).ratings, EXPECTED)
 
 
+@pytest.mark.parametrize("index", [None, ["user", "item"]])
+def test_a_frame_is_read_as_its_parquet_file(write, index):
+    frame = EXPECTED.sample(frac=1, random_state=0) if index is None else EXPECTED.set_index(index)
+    expected = read_domain(write("films.parquet", parquet_bytes(frame)))
+    domain = read_domain(frame, "films")
+    pd.testing.assert_frame_equal(domain.ratings, expected.ratings)
+    assert (domain.name, domain.scale) == ("films", expected.scale)
+    assert domain.fingerprint() == expected.fingerprint()
+
+
 def test_a_missing_id_in_parquet_is_found_and_does_not_turn_ids_into_floats(write):
     frame = pd.DataFrame(
         {"user": pd.array([1, None, 2], dtype="Int64"), "item": ["a", "b", "c"], "rating": [1.0, 2.0, 3.0]}
@@ -102,6 +112,17 @@ def test_columns_that_are_not_found_automatically(write):
     path = write("a.csv", "who,what,mark,user\nann,x,1,9\nbob,x,5,9\n")
     domain = read_domain(path, columns={"user": "who", "item": "what", "rating": "mark"})
     assert domain.ratings["user"].tolist() == ["ann", "bob"]
+
+
+def test_a_role_may_have_no_column(write):
+    path = write("a.csv", "user,item,rating,domain,date\na,x,1,a.org,today\nb,y,5,b.org,13.5.2014\n")
+    domain = read_domain(path, columns={"domain": None, "timestamp": ""})
+    assert domain.ratings.to_dict("list") == {"user": ["a", "b"], "item": ["x", "y"], "rating": [1.0, 5.0]}
+    assert read_domain(path, columns=dict.fromkeys(["domain", "timestamp", "rating"])).feedback == "implicit"
+    with pytest.raises(InputError, match=r"columns\.user must name the column of the user ids but is empty; name it"):
+        read_domain(path, columns={"user": None})
+    with pytest.raises(InputError, match=r"if the column holds something else, set columns\.domain= \(nothing\)"):
+        read_domain(path, columns={"timestamp": None})
 
 
 def test_usual_names_of_amazon(write):

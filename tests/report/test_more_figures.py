@@ -10,6 +10,7 @@ import pytest
 from metarec.evaluation.measures import RATING
 from metarec.evaluation.metrics import Gain
 from metarec.evaluation.segments import THIRDS
+from metarec.report.figures.figures import TrialPoint, search_history
 from metarec.report.figures.insight_figures import calibration, gains_forest, segments, weights_against
 from metarec.report.figures.search_figures import (
     Tried,
@@ -93,6 +94,31 @@ def test_only_varied_parameters_are_drawn():
     assert [label.get_text() for label in axes.get_xticklabels()] == ["rate", "steps", "loss"]
 
 
+def test_one_bad_trial_does_not_flatten_the_others():
+    rates = {0.01: 0.170, 0.02: 0.171, 0.03: 0.172, 0.04: 0.9}
+    tried = [Tried(number, {"rate": rate}, value) for number, (rate, value) in enumerate(rates.items())]
+    axes, *_ = slices(tried, RATING).axes
+    low, high = axes.get_ylim()
+    assert high - low < 0.02
+    shown = sorted((points.get_offsets()[0].tolist()) for points in axes.collections)
+    assert [rate for rate, _ in shown] == list(rates)
+    assert [value for _, value in shown][:3] == list(rates.values())[:3]
+    history = search_history([TrialPoint(one.number, one.value, "complete") for one in tried], RATING)
+    assert "worse than the axis shows" in [text.get_text() for text in history.axes[0].get_legend().get_texts()]
+    assert history.axes[0].get_ylim()[1] < 0.2
+    # The colours of lines have the same range.
+    assert parallel_coordinates(tried, RATING).axes[1].get_ylim()[1] < 0.2
+
+
+def test_trials_of_one_choice_stand_beside_each_other():
+    tried = [Tried(number, {"steps": number % 2, "loss": "mse"}, 0.2) for number in range(6)]
+    axes, *_ = slices(tried, RATING).axes
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["0", "1"]
+    places = [points.get_offsets()[0][0] for points in axes.collections]
+    assert len({round(float(place), 6) for place in places}) == 6
+    assert all(abs(place - number % 2) < 0.3 for number, place in enumerate(places))
+
+
 def test_the_best_strategy_is_on_top():
     figure = strategies({"auto": [0.2, 0.3], "scratch": [0.25], "broken": [nan]}, RATING)
     (axes,) = figure.axes
@@ -110,6 +136,7 @@ DEGENERATE = {
     "no trials": lambda: slices([], RATING),
     "one trial": lambda: slices(TRIED[:1], RATING),
     "slices": lambda: slices(TRIED, RATING),
+    "varied NaN trials": lambda: slices([TRIED[2], TRIED[2]._replace(params={"rate": 1.0})], RATING),
     "NaN trials": lambda: slices(TRIED[2:] * 2, RATING),
     "no lines": lambda: parallel_coordinates([], RATING),
     "one line": lambda: parallel_coordinates(TRIED[:1], RATING),

@@ -1,5 +1,6 @@
 """The page of a study is complete and loads nothing from elsewhere."""
 
+import html
 import json
 import os
 import re
@@ -12,10 +13,10 @@ from markdown_it import MarkdownIt
 from metarec.cli import study as command
 from metarec.errors import InputError
 from metarec.evaluation.measures import RATING
-from metarec.evaluation.metrics import Gain
+from metarec.evaluation.metrics import METAREC, Gain
 from metarec.ratings import Domain
 from metarec.report import StudyReporter, write_report
-from metarec.report.description import final_description
+from metarec.report.description import final_description, headline
 from metarec.report.findings import importances_of, study_of
 from metarec.report.interactive import search_page
 from metarec.report.page import report_page
@@ -29,7 +30,6 @@ PICTURES = {
     "segments.png",
     "search.png",
     "learning_curves.png",
-    "importances.png",
     "slices.png",
     "parallel_coordinates.png",
     "weights.png",
@@ -128,9 +128,9 @@ def test_names_from_the_data_are_escaped(world, new_folder, monkeypatch):
     assert not kinds & {"link_open", "image", "html_inline", "html_block"}
     texts = [inner.content for token in tokens for inner in (token.children or ()) if inner.type == "text"]
     assert any(DOMAIN[:9] in text for text in texts)
-    assert f'`metarec.load("models:/metarec-{STUDY}@champion")`' in note
+    assert f'`metarec.load("models:/metarec-{STUDY}@champion", tracking_uri="sqlite:///' in note
     assert note.replace("\n", "").isprintable()
-    assert parent.info.run_name == STUDY
+    assert parent.info.run_name.endswith(f" · {STUDY}")
 
 
 def test_the_page_has_no_picture_of_elsewhere(finished, tmp_path):
@@ -174,7 +174,7 @@ def test_a_link_in_place_of_the_predictions_leads_nowhere(movies, new_folder, mo
 
 def test_the_page_of_the_search_needs_no_network_access(finished):
     _, result, _ = finished
-    page = search_page(result.trials, "</title><b>", RATING)
+    page = search_page(result.ended, "</title><b>", RATING)
     assert "&lt;/title&gt;&lt;b&gt;" in page
     assert page.count("Plotly.newPlot(") >= 3
     tags = re.findall(r"<(?:script|link|img|iframe)[^>]*>", page)
@@ -197,6 +197,11 @@ def test_the_sections_of_the_description_are_in_order_and_fit_the_limit(finished
     assert ("no significant difference" in text) == bool(sure)
 
     findings, _ = kept(folder)
+    ours = result.test["movies"].scores[METAREC].values["rmse"]
+    assert text.startswith(f"metarec has RMSE {ours:.4f} on movies: ")
+    assert text.index("against best-single (") < text.index("### Data")
+    page = (folder / "artifacts" / "tiny study" / "report.html").read_text()
+    assert headline(findings["tables"][0], RATING) in html.unescape(page)
     long = {**findings, "tables": [{**findings["tables"][0], "domain": f"domain {i}"} for i in range(40)]}
     assert len(final_description(long)) <= TAG_LENGTH
     assert final_description(long).endswith("The rest is in `report.html`, among the artifacts.")
@@ -212,7 +217,7 @@ def test_importances_need_enough_trials(finished):
     from optuna.distributions import FloatDistribution
 
     _, result, _ = finished
-    few = importances_of(result.trials, RATING)
+    few = importances_of(result.ended, RATING)
     assert (few["shares"], few["reason"]) == ({}, "3 complete trials are too few; it takes 10")
     space = {"matters": FloatDistribution(0, 1), "does_not": FloatDistribution(0, 1)}
     trials = [

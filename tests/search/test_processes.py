@@ -1,7 +1,7 @@
 """Trials in worker processes of one machine."""
 
 from metarec.search.runners import Work, run_in_processes
-from metarec.study.trial_files import FileKeeper
+from metarec.study.records import FileKeeper
 from metarec.tracking import NullTracker
 from tests.support.studies import opened, prepared, tiny_spec
 

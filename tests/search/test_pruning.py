@@ -7,7 +7,7 @@ import torch
 from metarec.search.pruning import PRUNERS, WARM_UP, progress_of
 from metarec.study.job import run_study
 from metarec.study.networks import NetworkObjective
-from metarec.study.recorded_trial import facts_of
+from metarec.study.records import facts_of
 from metarec.tracking import NullTracker
 from tests.support.studies import reported, runs_of, tiny_spec
 

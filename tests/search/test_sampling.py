@@ -27,7 +27,7 @@ USUAL = {"rate": 0.1, "steps": 1, "loss": "mse"}
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_a_draw_depends_on_the_trials_before_it_and_not_on_the_process(tmp_path, sampler, objectives, monkeypatch):
     # Not measured, so that both studies have the same times.
-    monkeypatch.setattr("metarec.study.recorded_trial.seconds_per_prediction", lambda answer, users: 1.0 / users)
+    monkeypatch.setattr("metarec.study.records._trial.seconds_per_prediction", lambda answer, users: 1.0 / users)
     spec = SPEC.model_copy(update={"sampler": sampler, "objectives": objectives})
     drawn = []
     for how in ("in one go", "in pieces"):

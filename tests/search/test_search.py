@@ -17,7 +17,7 @@ from metarec.search import trials as search_module
 from metarec.search.runners.processes import stopping_politely
 from metarec.search.trials import IDENTITY, counted_trials, equip, join_study, run_trials
 from metarec.search.trials import SPEC as STORED_SPEC
-from metarec.study.recorded_trial import RecordedObjective, TrialResult
+from metarec.study.records import RecordedObjective, TrialResult
 from metarec.study.spec import StudySpec
 from metarec.tracking import NullTracker
 from tests.support.studies import opened

@@ -66,6 +66,7 @@ def states(study):
 # --- a journal -------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_only_the_trial_of_a_killed_process_is_stale_and_at_once(journal):
     gone = []
     study = study_in(journal, lambda study, trial: gone.append(trial.number))

@@ -57,6 +57,7 @@ def refused(place, monkeypatch, capfd):
     return run
 
 
+@pytest.mark.slow
 def test_two_workers_leave_both_stores_in_agreement(study):
     found = audit("s", str(study / "optuna.journal"), sqlite_uri(study / "mlflow.db"))
     assert found["wrong"] == []
@@ -65,6 +66,7 @@ def test_two_workers_leave_both_stores_in_agreement(study):
     assert repair_study(job_in(study)) == []
 
 
+@pytest.mark.slow
 def test_every_trial_of_several_processes_has_its_value_again(study, place, monkeypatch):
     monkeypatch.chdir(place)
     trials = join_study("s", str(study / "optuna.journal")).trials
@@ -73,11 +75,13 @@ def test_every_trial_of_several_processes_has_its_value_again(study, place, monk
             assert replay_trial(job_in(study), {}, trial.number) == (trial.value, trial.value)
 
 
+@pytest.mark.slow
 def test_the_command_prints_whether_a_trial_is_equal(study, place):
     output = ended(begun(place, "replay", "--study-name", "s", "--trial", "0", "--out", str(study)))
     assert output.splitlines()[-1].endswith(": equal")
 
 
+@pytest.mark.slow
 def test_with_other_ratings_it_is_not_the_same_study(study, refused, tmp_path):
     other = simulate_domains(1, num_users=60, num_items=40, ratings_per_user=20)["movies"]
     other.ratings.to_csv(tmp_path / "other.csv", index=False)
@@ -85,6 +89,7 @@ def test_with_other_ratings_it_is_not_the_same_study(study, refused, tmp_path):
     assert "was begun with other data" in refused("replay", *named, "--data", f"movies={tmp_path}/other.csv")
 
 
+@pytest.mark.slow
 def test_a_worker_elsewhere_needs_the_urls_and_the_data_alone(study, place, tmp_path, monkeypatch):
     """Another folder represents another machine; the number of trials grows meanwhile."""
     monkeypatch.chdir(place)
@@ -102,7 +107,7 @@ def test_a_worker_elsewhere_needs_the_urls_and_the_data_alone(study, place, tmp_
     # The first process scores all trials; it trains missing networks again.
     domains = read_data(spec)
     result = run_study(spec, domains, job_in(study))
-    assert len(result.trials) == 7
+    assert len(result.ended) == 7
     assert all(trial["run_id"] for trial in result.to_json()["trials"])
 
 

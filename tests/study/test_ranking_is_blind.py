@@ -24,7 +24,7 @@ SPEC = tiny_spec(
 def chosen(domain, folder):
     """What validation users choose: the trials, the weights of the members, and the settings of the rankers."""
     result = run_study(SPEC, {"shop": domain}, Job(folder, "blind"))
-    trials = [(trial.params, trial.values) for trial in result.trials]
+    trials = [(trial.params, trial.values) for trial in result.ended]
     return trials, result.settings["shop"], pd.read_parquet(result.predictions)
 
 

@@ -6,7 +6,8 @@ import time
 import pytest
 
 from metarec.errors import InputError
-from metarec.study.spec import find_spec, load_spec
+from metarec.study.spec import load_spec
+from metarec.study.spec_files import find_spec
 
 GOOD = "trials: 3\n"
 MOST = "METAREC_MAX_SPEC_BYTES"

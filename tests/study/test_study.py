@@ -24,6 +24,7 @@ from metarec.cli import study as command
 from metarec.episodes import assign_roles
 from metarec.episodes._split import cut_tasks
 from metarec.errors import InputError
+from metarec.evaluation.engine_check import check_engines
 from metarec.evaluation.measures import RATING, ByUser
 from metarec.evaluation.metrics import KEYS, METAREC, Gain, scores
 from metarec.files import write_kept
@@ -34,7 +35,7 @@ from metarec.search import COMMON_PARAMETERS
 from metarec.study.data import choose_target
 from metarec.study.job import Job, StudyFailed, run_study
 from metarec.study.networks import _objective as objective_module
-from metarec.study.trial_files import FileKeeper
+from metarec.study.records import FileKeeper
 from tests.support.studies import TINY, prepared, reported, runs_of, tiny_spec
 
 ROOT = Path(__file__).parents[2]
@@ -110,20 +111,20 @@ def test_a_study_searches_the_network_itself(world, tmp_path):
         },
     )
     result = run_study(spec, {"movies": world["movies"]}, reported(tmp_path, "networks"))
-    assert [trial.params["network"] for trial in result.trials][:2] == ["gated", "linear"]
-    for trial in result.trials:
+    assert [trial.params["network"] for trial in result.ended][:2] == ["gated", "linear"]
+    for trial in result.ended:
         owners = {name.partition(".")[0] for name in trial.params if "." in name}
         assert owners == {trial.params["network"]}
         assert f"{trial.params['network']}.diversity_weight" in trial.params
     _, _, children = runs_of(tmp_path)
-    assert [run.data.tags["fusion"] for run in children] == [trial.params["network"] for trial in result.trials]
+    assert [run.data.tags["fusion"] for run in children] == [trial.params["network"] for trial in result.ended]
     assert all(f" {run.data.tags['fusion']}/batched" in run.info.run_name for run in children)
-    kept = set(result.members) & {f"trial {trial.number}" for trial in result.trials}
+    kept = set(result.members) & {f"trial {trial.number}" for trial in result.ended}
     assert len(kept) == 3
     again = run_study(
         spec.model_copy(update={"trials": 4}), {"movies": world["movies"]}, reported(tmp_path, "networks")
     )
-    assert [trial.params for trial in again.trials[:3]] == [trial.params for trial in result.trials]
+    assert [trial.params for trial in again.ended[:3]] == [trial.params for trial in result.ended]
 
 
 @pytest.mark.parametrize("changes", [{"bases": ["bias", "mean"]}, {"baselines": ["stack"]}])
@@ -172,7 +173,7 @@ def test_the_table_holds_every_query_of_every_test_user_with_the_ratings_of_the_
 
 def test_trial_0_is_the_default_configuration(finished):
     spec, result, _ = finished
-    assert result.trials[0].params == spec.trial_zero
+    assert result.ended[0].params == spec.trial_zero
 
 
 def test_the_engines_agree(finished):
@@ -209,6 +210,22 @@ def test_the_file_of_a_trial_has_all_learned_weights_and_rates(movies, tmp_path,
     write_kept(tmp_path / "artifacts/s/networks/trial-0.pt", content.getvalue())
     other = predictions(run_study(spec, movies, Job(tmp_path, "s")))
     assert not np.allclose(other[METAREC], before[METAREC], atol=1e-6)
+
+
+def test_a_study_of_ridge_heads_has_all_its_parts(movies, tmp_path):
+    search = {"adapted": {"choices": ["ridge"]}, "inner_steps": {"first": 1, "last": 3}}
+    spec = tiny_spec(trials=2, search=search, baselines=["mean"], target="movies")
+    result = run_study(spec, movies, Job(tmp_path, "s"))
+    assert {trial.params["adapted"] for trial in result.ended} == {"ridge"}
+    weights = torch.load(tmp_path / "artifacts" / "s" / "networks" / "trial-0.pt", weights_only=True)
+    assert "ridge.logarithms" in weights
+    rows = predictions(result)
+    assert not np.allclose(rows[METAREC], rows["no-inner-loop"], atol=1e-6)
+    assert len(result.insight.shots["shots"].unique()) > 1
+    best, episodes = result.ended[0].params, prepared(spec, movies, tmp_path).episodes["movies"].train
+    reference, *others = check_engines(objective_module.network_config(spec, best), episodes, seed=0)
+    assert reference.difference is None
+    assert all(check.difference < 1e-4 for check in others), others
 
 
 @pytest.mark.parametrize("damage", ["empty", "cut", "flipped", "text", "gone"])
@@ -252,9 +269,9 @@ def test_mlflow_holds_one_parent_with_its_trials(finished):
     spec, result, folder = finished
     client, (parent,), children = runs_of(folder)
     assert parent.info.status == "FINISHED"
-    assert parent.info.run_name == "tiny study"
+    assert parent.info.run_name == f"{result.value:.4f} · tiny study"
     assert [child.info.run_id for child in children] == [trial["run_id"] for trial in result.to_json()["trials"]]
-    for child, trial in zip(children, result.trials, strict=True):
+    for child, trial in zip(children, result.ended, strict=True):
         assert child.data.tags["mlflow.parentRunId"] == parent.info.run_id
         assert child.info.status == "FINISHED"
         assert child.data.params == {name: str(value) for name, value in trial.params.items()}
@@ -284,9 +301,9 @@ def test_runs_can_be_filtered_by_tags(finished, world):
     tags = {"domain": "movies", "strategy": "none", "fusion": "attention", "engine": "batched", "state": "complete"}
     for run in (parent, *children):
         assert {key: run.data.tags[key] for key in tags} == tags
-    for child, trial in zip(children, result.trials, strict=True):
+    for child, trial in zip(children, result.ended, strict=True):
         label = " ".join(trial.params[name] for name in ("adapted", "loss", "prediction_loss", "combine"))
-        assert child.info.run_name == f"trial-{trial.number:03d} attention/batched {label} · {trial.value:.4f}"
+        assert child.info.run_name == f"{trial.value:.4f} · trial-{trial.number:03d} attention/batched {label}"
     given = {entry.dataset.name: entry.dataset for entry in client.get_run(parent.info.run_id).inputs.dataset_inputs}
     assert set(given) == {"movies", "books"}
     profile = json.loads(given["books"].profile)
@@ -298,13 +315,13 @@ def test_the_label_of_a_run_is_the_same_from_optuna_and_from_its_trial(finished)
     import optuna
 
     from metarec.search.storage import open_storage
-    from metarec.study.recorded_trial import facts_of
+    from metarec.study.records import facts_of
 
     _, _, folder = finished
     study = optuna.load_study(study_name="tiny study", storage=open_storage(str(folder / "optuna.journal")))
     _, _, children = runs_of(folder)
     for fact, child in zip(facts_of(study), children, strict=True):
-        assert child.info.run_name.startswith(f"trial-{fact.number:03d} {fact.label} · ")
+        assert child.info.run_name.endswith(f" · trial-{fact.number:03d} {fact.label}")
         assert fact.tags.items() <= child.data.tags.items()
 
 
@@ -315,7 +332,7 @@ def test_the_artifacts_match_the_result(finished):
     pd.testing.assert_frame_equal(pd.read_parquet(stored), predictions(result))
     study = yaml.safe_load(Path(client.download_artifacts(parent.info.run_id, "study.yaml")).read_text())
     assert type(spec).model_validate(study).model_dump() == {**spec.model_dump(), "task": "rating"}
-    for child, trial in zip(children, result.trials, strict=True):
+    for child, trial in zip(children, result.ended, strict=True):
         path = client.download_artifacts(child.info.run_id, "configuration.yaml")
         assert yaml.safe_load(Path(path).read_text())["parameters"] == trial.params
         rows = pd.read_parquet(client.download_artifacts(child.info.run_id, "validation_predictions.parquet"))
@@ -386,18 +403,23 @@ def test_other_processes_do_not_change_the_result(world, finished, new_folder):
 # --- continuing ------------------------------------------------------------------------------------------------------
 
 
-def test_a_continued_study_runs_the_missing_trials(movies, new_folder):
+@pytest.mark.slow
+def test_a_continued_study_runs_the_missing_trials(movies, new_folder, caplog):
+    caplog.set_level(logging.INFO, "metarec")
     folder = new_folder()
     first = run_study(tiny_spec(trials=2), movies, reported(folder, "s"))
+    assert "going on" not in caplog.text
     second = run_study(tiny_spec(trials=5), movies, reported(folder, "s"))
-    assert [trial.number for trial in second.trials] == [0, 1, 2, 3, 4]
-    for before, after in zip(first.trials, second.trials, strict=False):
+    best = f"going on: 2 of 5 trials have ended; the best is trial {first.best.number}, validation RMSE"
+    assert best in caplog.text
+    assert [trial.number for trial in second.ended] == [0, 1, 2, 3, 4]
+    for before, after in zip(first.ended, second.ended, strict=False):
         assert (before.params, before.value, before.datetime_complete) == (
             after.params,
             after.value,
             after.datetime_complete,
         )
-    assert len({trial.params["outer_lr"] for trial in second.trials}) == 5
+    assert len({trial.params["outer_lr"] for trial in second.ended}) == 5
     _, parents, children = runs_of(folder)
     assert (len(parents), len(children)) == (1, 5)
     assert {run.info.status for run in [*parents, *children]} == {"FINISHED"}
@@ -447,7 +469,7 @@ def test_a_loss_that_is_not_finite_ends_the_trial_not_the_study(movies, new_fold
     not_finite(lambda rate: rate == COMMON_PARAMETERS["outer_lr"].default)  # that of trial 0
     folder = new_folder()
     result = run_study(tiny_spec(), movies, reported(folder, "s"))
-    assert [trial.state for trial in result.trials] == [TrialState.FAIL, TrialState.COMPLETE, TrialState.COMPLETE]
+    assert [trial.state for trial in result.ended] == [TrialState.FAIL, TrialState.COMPLETE, TrialState.COMPLETE]
     output = result.to_json()["trials"][0]
     assert (output["state"], output["value"]) == ("failed", None)
     _, (parent,), children = runs_of(folder)
@@ -521,7 +543,7 @@ def test_ctrl_c_puts_a_trial_back(movies, new_folder, monkeypatch):
     assert (parent.info.status, [child.info.status for child in children]) == ("KILLED", ["FINISHED", "KILLED"])
     result = run_study(tiny_spec(), movies, reported(folder, "s"))
     # Three trials ended by themselves; the interrupted parameters are tried again.
-    assert [trial.state for trial in result.trials] == [TrialState.COMPLETE] * 3
+    assert [trial.state for trial in result.ended] == [TrialState.COMPLETE] * 3
     assert calls[2] == calls[1]
     _, (parent,), children = runs_of(folder)
     assert parent.info.status == "FINISHED"
@@ -553,9 +575,9 @@ def test_two_workers_run_the_trials_of_one_study(movies, new_folder):
     folder = new_folder()
     job = reported(folder, "s")
     result = run_study(tiny_spec(trials=4, workers=2), movies, job)
-    assert [trial.number for trial in result.trials] == [0, 1, 2, 3]
-    assert {trial.state for trial in result.trials} == {TrialState.COMPLETE}
-    assert result.trials[0].params == tiny_spec().trial_zero
+    assert [trial.number for trial in result.ended] == [0, 1, 2, 3]
+    assert {trial.state for trial in result.ended} == {TrialState.COMPLETE}
+    assert result.ended[0].params == tiny_spec().trial_zero
     _, (parent,), children = runs_of(folder)
     assert {run.info.status for run in [parent, *children]} == {"FINISHED"}
     assert len(children) == 4
@@ -606,6 +628,7 @@ def test_ctrl_c_on_the_command_and_going_on(tiny_command, presses, second):
     assert sorted(child.info.status for child in children) == ["FINISHED"] * 2 + ["KILLED"] * (presses - 1)
 
 
+@pytest.mark.slow
 def test_ctrl_c_before_anything_has_begun(tiny_command):
     """The signal meets the import of workers' libraries, which must not print a traceback."""
     arguments, _ = tiny_command
@@ -641,13 +664,23 @@ def test_the_command_prints_the_table_and_the_address_of_the_runs(tiny_command, 
     output = json.loads(Path("out.json").read_text())
     for model, row in output["test"]["movies"].items():
         assert re.search(rf"│ {model} +│ +{row['rmse']:.4f} │ +{row['mae']:.4f} │", printed.out), model
-    *_, where, opened, address, own = printed.out.strip().splitlines()
+    *_, where, opened, address, trials, own = printed.out.strip().splitlines()
     assert 'model: metarec.load("models:/metarec-' in printed.out
     assert str(folder / "mlflow.db") in where
     assert "mlflow ui --backend-store-uri" in opened
-    assert "/#/experiments/1/runs?workflowType=machine_learning" in address
+    table = r".*/#/experiments/1/runs\?workflowType=machine_learning&viewStateShareKey=metarec-[0-9a-f]{32}"
+    assert re.fullmatch(f"then look at: {table}-row", address)
+    assert re.fullmatch(f"its trials: {table}-trial", trials)
     assert re.fullmatch(r"this study: .*/#/experiments/1/runs/[0-9a-f]{32}\?workflowType=machine_learning", own)
     assert "trial   0  validation RMSE" in printed.err
+    split = re.search(
+        r"movies: (\d+) of (\d+) users make episodes: (\d+) train, (\d+) validation, (\d+) test", printed.err
+    )
+    able, everybody, *parts = map(int, split.groups())
+    assert able == sum(parts) <= everybody
+    assert parts[2] == output["test"]["movies"]["metarec"]["n_users"]
+    # Lines of other libraries are not among ours.
+    assert "mlflow.pyfunc" not in printed.err
     assert logging.getLogger("metarec").handlers == []
 
 

@@ -41,6 +41,12 @@ SMALL = {
 MODELS = {METAREC, "stack", "stack-mean", "bias", "item-knn", "mean", "best-single", "ridge"}
 
 
+def models_of(result):
+    """The models of the table: the proposed strategy is metarec, the others have rows of their own."""
+    others = set(STRATEGIES) - {result.best.params["strategy"]}
+    return MODELS | {f"strategy {name}" for name in others}
+
+
 def small_spec(**changes):
     return StudySpec.model_validate({**SMALL, **changes})
 
@@ -78,7 +84,7 @@ def test_the_contract_of_json(done):
     best = min(output["trials"], key=lambda trial: trial["value"])
     assert output["best"] == {key: best[key] for key in ("number", "value", "params", "run_id")}
     assert set(output["test"]) == {"movies"}
-    assert set(output["test"]["movies"]) == MODELS
+    assert set(output["test"]["movies"]) == models_of(result)
     assert output["engines"] == []
     assert output["members"] == {"movies": {f"trial {best['number']}": 1.0}}
 
@@ -86,7 +92,7 @@ def test_the_contract_of_json(done):
 def test_the_table_is_that_of_the_predictions(done, given, world):
     result, _ = done
     rows = pd.read_parquet(result.predictions)
-    assert set(rows.columns) == {*KEYS, *MODELS}
+    assert set(rows.columns) == {*KEYS, *models_of(result)}
     assert set(rows["user"]) == set(given.test.users)
     joined = rows.merge(world["movies"].ratings, on=["user", "item"], suffixes=("", "_given"))
     assert len(joined) == len(rows)
@@ -106,6 +112,20 @@ def test_metarec_is_the_best_trials_strategy_with_a_comparisons_predictions(done
     predicted = predict_round(result.best.params["strategy"], given, settings, 0)
     expected = given.scale.to_ratings(predicted.predictions[given.test.batch.query.mask.numpy()])
     np.testing.assert_allclose(rows[METAREC], expected, atol=1e-9)
+
+
+def test_the_other_strategies_have_intervals_and_the_predictions_of_their_best_trials(done, given):
+    result, _ = done
+    rows = pd.read_parquet(result.predictions)
+    for trial in result.ended:
+        name = trial.params["strategy"]
+        if trial.number != result.best.number:
+            settings = transfer_settings(small_spec(), trial.params)
+            predicted = predict_round(name, given, settings, 0)
+            expected = given.scale.to_ratings(predicted.predictions[given.test.batch.query.mask.numpy()])
+            np.testing.assert_allclose(rows[f"strategy {name}"], expected, atol=1e-9)
+            assert f"strategy {name}" in result.test["movies"].gains
+            assert result.settings["movies"][f"strategy {name}"] == {f"trial {trial.number}": 1.0}
 
 
 def test_the_table_says_what_the_sources_models_add(done):
@@ -145,7 +165,7 @@ def test_the_terminal_has_strategies_in_the_place_of_engines(done):
 def test_trials_are_runs_with_their_strategy_and_its_reasons(done, given):
     result, folder = done
     client, (parent,), children = runs_of(folder)
-    for child, trial in zip(children, result.trials, strict=True):
+    for child, trial in zip(children, result.ended, strict=True):
         assert child.data.tags["mlflow.parentRunId"] == parent.info.run_id
         assert child.data.params == {name: str(value) for name, value in trial.params.items()}
         assert child.data.metrics["validation_unit_rmse"] == pytest.approx(trial.value)
@@ -200,10 +220,11 @@ def inverted(world, given):
     return {**world, "movies": replace(movies, ratings=ratings)}
 
 
+@pytest.mark.slow
 def test_inverted_query_ratings_of_test_users_change_no_trial_and_no_prediction(done, inverted, tmp_path):
     before, _ = done
     after = run_study(small_spec(), inverted, Job(tmp_path, "s"))
-    assert [trial.value for trial in after.trials] == [trial.value for trial in before.trials]
+    assert [trial.value for trial in after.ended] == [trial.value for trial in before.ended]
     assert after.best.params == before.best.params
     one, other = pd.read_parquet(before.predictions), pd.read_parquet(after.predictions)
     assert (one["rating"] != other["rating"]).mean() > 0.8
@@ -228,14 +249,15 @@ def test_trials_that_are_scored_on_test_users_are_detected(inverted, world, tmp_
 # --- continuing ------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_continued_study_runs_what_is_missing_and_refuses_another(done, world, tmp_path):
     whole, _ = done
     job = Job(tmp_path / "runs", "s")
     first = run_study(small_spec(trials=1), world, job)
     second = run_study(small_spec(trials=3), world, job)
-    assert [trial.params["strategy"] for trial in second.trials] == STRATEGIES[:3]
-    assert [trial.value for trial in second.trials] == [trial.value for trial in whole.trials[:3]]
-    assert second.trials[0].datetime_complete == first.trials[0].datetime_complete
+    assert [trial.params["strategy"] for trial in second.ended] == STRATEGIES[:3]
+    assert [trial.value for trial in second.ended] == [trial.value for trial in whole.ended[:3]]
+    assert second.ended[0].datetime_complete == first.ended[0].datetime_complete
     for changed in ({"target_users": 7}, {"regime": "labels"}, None):
         transfer = changed and {**SMALL["transfer"], **changed}
         with pytest.raises(InputError, match='study "s" was begun with other data or settings'):
@@ -245,7 +267,18 @@ def test_a_continued_study_runs_what_is_missing_and_refuses_another(done, world,
 def test_studies_without_the_new_keys_can_continue(world):
     spec = small_spec(transfer=None)
     settings = spec.model_dump(mode="json")
-    new = {"transfer", "sampler", "objectives", "warm_start", "task", "ranking", "event_weights", "tune_bases"}
+    new = {
+        "transfer",
+        "sampler",
+        "objectives",
+        "warm_start",
+        "task",
+        "ranking",
+        "event_weights",
+        "missing",
+        "encoding",
+        "tune_bases",
+    }
     for key in ("name", "description", "trials", "workers", "timeout", "domains", *new):
         del settings[key]
     data = {name: domain.fingerprint() for name, domain in world.items()}
@@ -270,7 +303,7 @@ def test_a_study_where_only_labels_are_few(done, world, tmp_path):
     few, _ = done
     spec = small_spec(trials=2, transfer={**SMALL["transfer"], "regime": "labels"})
     result = run_study(spec, world, Job(tmp_path, "s"))
-    assert [trial.params["strategy"] for trial in result.trials] == STRATEGIES[:2]
+    assert [trial.params["strategy"] for trial in result.ended] == STRATEGIES[:2]
     # Its bases know all train users of the target.
     given = TransferRounds(world, [4], spec.episodes, bases=spec.bases, cache=tmp_path / "cache").round(
         "movies", shots=4, target_users=8, regime="labels"
@@ -287,9 +320,9 @@ def test_two_workers_run_the_trials_of_one_study(done, world, new_folder):
     folder = new_folder()
     job = reported(folder, "s")
     result = run_study(small_spec(workers=2), world, job)
-    assert {trial.state for trial in result.trials} == {TrialState.COMPLETE}
-    values = {trial.params["strategy"]: trial.value for trial in result.trials}
-    assert values == {trial.params["strategy"]: trial.value for trial in alone.trials}
+    assert {trial.state for trial in result.ended} == {TrialState.COMPLETE}
+    values = {trial.params["strategy"]: trial.value for trial in result.ended}
+    assert values == {trial.params["strategy"]: trial.value for trial in alone.ended}
 
 
 # --- what is searched ------------------------------------------------------------------------------------------------
@@ -400,6 +433,7 @@ def _without_items(world):
     return {name: replace(domain, items=None) if name == "books" else domain for name, domain in world.items()}
 
 
+@pytest.mark.slow
 def test_a_base_that_needs_missing_item_features_is_left_out(world, tmp_path, caplog):
     spec = small_spec(trials=1, bases=["bias", "content"], baselines=["mean"])
     result = run_study(spec, _without_items(world), Job(tmp_path, "s"))

@@ -11,8 +11,8 @@ import pandas as pd
 import pytest
 
 from metarec.report import StudyReporter
+from metarec.study.records import FileKeeper, Files
 from metarec.study.reporter import TrialPictures
-from metarec.study.trial_files import FileKeeper, Files
 from metarec.workers import worker_pool
 
 FILES = Files(

@@ -80,12 +80,12 @@ def finished(world, new_folder):
 
 
 def runs_of(folder):
-    """The parents and the children in a folder's store."""
+    """The studies and the trials in a folder's store."""
     client = MlflowClient(tracking_uri=sqlite_uri(folder / "mlflow.db"))
     experiment = client.get_experiment_by_name("metarec")
     runs = list(client.search_runs([experiment.experiment_id]))
     parents = [run for run in runs if "mlflow.parentRunId" not in run.data.tags]
-    children = [run for run in runs if "mlflow.parentRunId" in run.data.tags]
+    children = [run for run in runs if run.data.tags["metarec.role"] == "trial"]
     return client, parents, sorted(children, key=lambda run: run.info.start_time)
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from benchmarks.study.servers import Proxy, free_port
 from metarec.cli import predict, study
-from metarec.study.recorded_trial import EXPERIMENT_ID
+from metarec.study.records import EXPERIMENT_ID
 from metarec.study.results import RUN_ID
 from metarec.tracking import MlflowTracker, sqlite_uri
 from metarec.tracking.spool import _sender, _spooled_runs

@@ -13,7 +13,7 @@ from metarec.tracking import MlflowTracker, runs_address
 
 pytestmark = pytest.mark.slow
 
-NAMES = {"trial-000 · 0.1873": "FINISHED", "trial-001 · 0.2500 · pruned": "KILLED", "trial-002 · failed": "FAILED"}
+NAMES = {"0.1873 · trial-000": "FINISHED", "0.2500 · trial-001 · pruned": "KILLED", "trial-002 · failed": "FAILED"}
 
 
 def record_a_study(tracker):

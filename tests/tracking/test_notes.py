@@ -56,6 +56,7 @@ def test_text_is_shown_as_it_is(text):
 
 @settings(deadline=None)
 @given(text=TEXT, other=TEXT)
+@example(text="", other="__0__")
 def test_a_cell_stays_a_cell(text, other):
     kinds, flat = rendered(markdown_table([text, "b"], [[other, 0.5], [text, Markdown("**c**")]]))
     assert kinds - {"strong_open", "strong_close"} <= {

@@ -49,6 +49,19 @@ def test_an_interrupted_registration_goes_on(run):
     assert client.get_model_version_by_alias("half", "champion").version == 1
 
 
+def test_a_version_has_a_description_that_fits_and_its_score(run):
+    client, run_id = run
+    register(client, run_id, "model", "scored", {"digest": "a", "ndcg@10": "0.2345"}, "first " + "x" * 6000)
+    register(client, run_id, "model", "scored", {"digest": "b", "ndcg@10": "0.3456"}, "second")
+    first, second = (client.get_model_version("scored", str(number)) for number in (1, 2))
+    assert len(first.description) <= 5000
+    assert first.description.startswith("first x")
+    assert (second.tags["ndcg_at_10"], second.description) == ("0.3456", "second")
+    assert client.get_registered_model("scored").description == "second"
+    register(client, run_id, "model", "scored", {"digest": "b", "ndcg@10": "0.3456"}, "second")
+    assert len(client.search_model_versions("name = 'scored'")) == 2
+
+
 class InStep:
     """A client that waits at these calls until another one has come to the same call."""
 
@@ -84,8 +97,8 @@ def test_a_study_that_goes_on_has_a_new_champion(movies, new_folder):
     assert name == "metarec-a- study"
     assert versions(client, name) == {1, 2}
     assert client.get_model_version_by_alias(name, "champion").version == 2
-    assert result.model == f"models:/{name}@champion" == result.to_json()["model"]
-    assert len(metarec.load(result.model, tracking_uri=client.tracking_uri).items)
+    assert result.model_uri == f"models:/{name}@champion" == result.to_json()["model"]
+    assert len(metarec.load(result.model_uri, tracking_uri=client.tracking_uri).items)
 
 
 @pytest.mark.slow
@@ -103,4 +116,4 @@ def test_a_model_that_cannot_be_kept_does_not_take_the_table_away(movies, new_fo
     client = MlflowClient(tracking_uri=sqlite_uri(folder / "mlflow.db"))
     assert client.get_run(result.run_id).info.status == "FINISHED"
     assert not versions(client, model_name("plugged"))
-    assert result.model is None
+    assert result.model_uri is None

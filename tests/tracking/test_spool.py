@@ -95,7 +95,7 @@ def assert_whole(client, study, numbers):
     assert [int(run.data.tags["metarec.trial"]) for run in runs] == list(numbers)
     for number, run in zip(numbers, runs, strict=True):
         assert (run.info.status, run.data.params) == ("FINISHED", {"x": str(number)})
-        assert run.info.run_name == f"trial-{number:03d} · {number / 10:.4f}"
+        assert run.info.run_name == f"{number / 10:.4f} · trial-{number:03d}"
         assert run.data.metrics["value"] == number / 10
         points = client.get_metric_history(run.info.run_id, "val_rmse")
         assert [(point.step, point.value) for point in points] == [(0, 0.5), (1, 0.4), (2, 0.3)]
@@ -231,7 +231,8 @@ def test_cells_that_a_killed_process_recorded_are_sent_by_the_next_one_exactly_o
     )
     with MlflowTracker.in_folder(folder).start_comparison("c", params={}) as comparison:
         assert comparison.recorded_cells() == {"a", "b"}
-    runs = client.search_runs([comparison.experiment_id], f"tags.`mlflow.parentRunId` = '{comparison.run_id}'")
+    details = client.get_experiment_by_name("metarec-details").experiment_id
+    runs = client.search_runs([details], f"tags.`mlflow.parentRunId` = '{comparison.run_id}'")
     assert sorted(run.data.tags["metarec.cell"] for run in runs) == ["a", "b"]
     for run in runs:
         key = run.data.tags["metarec.cell"]
@@ -329,7 +330,7 @@ def test_runs_are_made_to_agree_with_the_trials(folder, client):
         6: "KILLED",
     }
     assert runs[2].data.tags["metarec.reason"] == "the loss is nan"
-    assert runs[0].info.run_name == "trial-000 · 0.0000"
+    assert runs[0].info.run_name == "0.0000 · trial-000"
     assert runs[6].data.tags["metarec.repaired"] == "true"
     assert runs[6].data.params == {"x": "6"}
     assert [point.value for point in client.get_metric_history(runs[6].info.run_id, "val_rmse")] == [0.5, 0.4]

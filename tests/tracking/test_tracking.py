@@ -76,8 +76,8 @@ def client(folder):
 def test_states_names_and_parents(tracker, client):
     study = tracker.start_study("quickstart", params={"trials": 4}, description="hello")
     endings = [
-        ("complete", None, 0.18734, "FINISHED", "trial-000 · 0.1873"),
-        ("pruned", "worse than the median", 0.25, "KILLED", "trial-001 · 0.2500 · pruned"),
+        ("complete", None, 0.18734, "FINISHED", "0.1873 · trial-000"),
+        ("pruned", "worse than the median", 0.25, "KILLED", "0.2500 · trial-001 · pruned"),
         ("failed", "the loss is not finite", None, "FAILED", "trial-002 · failed"),
         ("interrupted", "interrupted", None, "KILLED", "trial-003 · interrupted"),
     ]
@@ -261,6 +261,58 @@ def test_continuing_a_study(tracker, client, folder):
     assert [run.info.status for run in runs] == ["FINISHED"] * 3
 
 
+def start(folder, **given):
+    return MlflowTracker.in_folder(folder).start_study("quickstart", params={"trials": 2}, **given)
+
+
+def record_trials(study, *numbers):
+    for number in numbers:
+        with study.start_trial(number, {"lr": 0.1}) as trial, trial.artifacts() as files:
+            (files / "curve.txt").write_text("down")
+            trial.finish("complete", value=0.2)
+
+
+@pytest.mark.parametrize("children_too", [False, True])
+def test_a_deleted_study_that_goes_on_is_restored_with_its_children(folder, client, caplog, children_too):
+    with start(folder) as study:
+        record_trials(study, 0, 1)
+        study.record_cell(CellRecord("abc", "ridge", {}, {"rmse": 0.9}, 0.0, 1.0, {}))
+    # Trial 1 has a second run by now.
+    again = client.create_run(study.experiment_id, tags=client.get_run(study.run_ids()[1]).data.tags)
+    before = {run.info.run_id for run in study._parent.trials() + study._parent.cells()} - {again.info.run_id}
+    for run_id in [study.run_id, *(before if children_too else ())]:
+        client.delete_run(run_id)
+    with start(folder, run_id=study.run_id) as second:
+        assert second.run_id == study.run_id
+        assert second.recorded_cells() == {"abc"}
+        record_trials(second, 2)
+    lines = [record.getMessage() for record in caplog.records]
+    # Of trials 0 and 1, the latter has a run that was not deleted; and there is the cell.
+    more = " with 2 of its child runs" if children_too else ""
+    assert lines == [f'the run of study "quickstart" had been deleted{more}; it is restored']
+    assert client.get_run(study.run_id).info.lifecycle_stage == "active"
+    runs = second._parent.trials()
+    assert sorted({run.data.tags["metarec.trial"] for run in runs}) == ["0", "1", "2"]
+    kept = {run.info.run_id for run in runs if client.list_artifacts(run.info.run_id)}
+    assert len(kept) == (2 if children_too else 3)
+
+
+def test_only_the_run_of_the_same_study_is_restored(folder, client, caplog):
+    with MlflowTracker.in_folder(folder).start_study("other", params={}) as other, start(folder) as study:
+        pass
+    client.delete_run(other.run_id)
+    # Begun anew, without a run before.
+    client.delete_run(study.run_id)
+    with start(folder) as second:
+        assert second.run_id != study.run_id
+    client.delete_run(second.run_id)
+    for foreign in (other.run_id, "0" * 32):
+        with start(folder, run_id=foreign) as third:
+            assert third.run_id not in (other.run_id, study.run_id, second.run_id)
+    assert not caplog.records
+    assert client.get_run(other.run_id).info.lifecycle_stage == "deleted"
+
+
 def test_other_studies_are_left_alone(tracker, client):
     mine = tracker.start_study("mine", params={})
     theirs = tracker.start_study("theirs", params={})
@@ -418,10 +470,13 @@ def test_a_comparison_records_each_cell_once(folder, client):
     with tracker.start_study("same name", params={}):
         pass
     comparison = tracker.start_comparison("same name", params={})
+    comparison.record_cell(cell("first"))
+    settled(comparison)
     counting.calls.clear()
     comparison.record_cell(cell("a", **{"reasons.json": "{}"}))
     settled(comparison)
-    assert counting.calls == ["search_runs", "create_run", "log_artifacts", "log_batch", "set_terminated"]
+    # A cell of an earlier version is in another experiment.
+    assert counting.calls == [*["search_runs"] * 2, "create_run", "log_artifacts", "log_batch", "set_terminated"]
     # The process is killed before the last call, on a machine whose spool is lost.
     counting.set_terminated = lambda *_, **__: None
     comparison.record_cell(cell("b"))
@@ -430,15 +485,16 @@ def test_a_comparison_records_each_cell_once(folder, client):
 
     again = tracker.start_comparison("same name", params={})
     assert again.run_id == comparison.run_id
-    assert again.recorded_cells() == {"a"}
+    assert again.recorded_cells() == {"first", "a"}
     again.record_cell(cell("b"))
     # On its way it counts as recorded.
-    assert again.recorded_cells() == {"a", "b"}
+    assert again.recorded_cells() == {"first", "a", "b"}
     again.finish("complete")
     again.close()
-    assert tracker.start_comparison("same name", params={}).recorded_cells() == {"a", "b"}
-    runs = client.search_runs([again.experiment_id], f"tags.`mlflow.parentRunId` = '{again.run_id}'")
-    assert sorted(run.info.run_name for run in runs) == ["ridge, seed a", "ridge, seed b"]
+    assert tracker.start_comparison("same name", params={}).recorded_cells() == {"first", "a", "b"}
+    details = client.get_experiment_by_name("metarec-details").experiment_id
+    runs = client.search_runs([details], f"tags.`mlflow.parentRunId` = '{again.run_id}'")
+    assert sorted(run.info.run_name for run in runs) == ["ridge, seed a", "ridge, seed b", "ridge, seed first"]
     for run in runs:
         assert (run.info.status, run.data.tags["metarec.role"]) == ("FINISHED", "cell")
         assert (run.info.start_time, run.info.end_time) == (1_000_000, 1_002_500)
@@ -543,5 +599,5 @@ def test_a_trials_name_and_tags_are_the_same_while_it_runs_and_after(tracker, cl
         assert (run.data.tags["fusion"], run.data.tags["state"]) == ("attention", "running")
         trial.finish("complete", value=0.25)
     run = client.get_run(trial.run_id)
-    assert run.info.run_name == "trial-017 attention/batched product · 0.2500"
+    assert run.info.run_name == "0.2500 · trial-017 attention/batched product"
     assert (run.data.tags["fusion"], run.data.tags["state"]) == ("attention", "complete")

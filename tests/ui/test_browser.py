@@ -1,4 +1,4 @@
-"""MLflow's pages in a browser, on the store of the quickstart.
+"""MLflow's pages in a browser, on the store of a short quickstart and of a comparison.
 
 Each test waits for a page, checks its text, its console and its width, and saves a screenshot in the folder that
 METAREC_SCREENSHOTS names.
@@ -28,30 +28,39 @@ pytestmark = [
     pytest.mark.skipif(shutil.which("chromedriver") is None, reason="no chromedriver (Debian: chromium-driver)"),
 ]
 
-WIDTH, HEIGHT = 1400, 1000
+WIDTH, HEIGHT = 1600, 900
 
-# MLflow's pages send requests to other machines, which may be unreachable, and to a server without users.
-NOT_OURS = re.compile(r"https?://(?!127\.0\.0\.1)|/users/current - Failed to load resource: .* 404")
+# MLflow's pages send requests to other machines, which may be unreachable, and to a server without users. Chromium
+# warns of a table that is measured while its width changes.
+NOT_OURS = re.compile(r"https?://(?!127\.0\.0\.1)|/users/current - Failed to load resource: .* 404|ResizeObserver loop")
 
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory):
-    """The folder of a quickstart, as ``make study`` runs it."""
+    """The folder of a short quickstart and of a small comparison, and what both printed."""
     folder = tmp_path_factory.mktemp("quickstart")
-    command = [sys.executable, "-m", "metarec.study", "--out", "mlruns", "--study-name", "quickstart"]
+    few = ["--target-users", "6", "--shots", "2,4", "--seeds", "2", "--strategies", "zero_shot,pooled,auto,stack"]
+    commands = {
+        "study": ["metarec.study", "--study-name", "quickstart", "--trials", "3", "--set", "training.epochs=4"],
+        "compare": ["metarec.compare", "--name", "transfer", *few],
+    }
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    ran = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
-    assert ran.returncode == 0, ran.stderr
-    return folder
+    printed = {}
+    for name, command in commands.items():
+        whole = [sys.executable, "-m", *command, "--out", "mlruns"]
+        ran = subprocess.run(whole, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
+        assert ran.returncode == 0, ran.stderr
+        printed[name] = ran.stdout
+    return folder, printed
 
 
 @pytest.fixture(scope="module")
 def runs(store):
     """The parent, and its trials in their order."""
-    client = MlflowClient(tracking_uri=sqlite_uri(store / "mlruns" / "mlflow.db"))
+    client = MlflowClient(tracking_uri=sqlite_uri(store[0] / "mlruns" / "mlflow.db"))
     found = client.search_runs([client.get_experiment_by_name("metarec").experiment_id])
-    (parent,) = (run for run in found if "mlflow.parentRunId" not in run.data.tags)
-    children = [run for run in found if "mlflow.parentRunId" in run.data.tags]
+    (parent,) = (run for run in found if run.data.tags["metarec.role"] == "study")
+    children = [run for run in found if run.data.tags["metarec.role"] == "trial"]
     return parent, sorted(children, key=lambda run: run.info.start_time)
 
 
@@ -63,13 +72,14 @@ def address(store):
         port = free.getsockname()[1]
     command = [sys.executable, "-m", "mlflow", "ui", "--port", str(port), "--workers", "1"]
     command += ["--backend-store-uri", "sqlite:///mlruns/mlflow.db"]
+    folder, _ = store
     environment = {**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true"}
-    with (store / "log").open("w") as log:
-        server = subprocess.Popen(command, cwd=store, env=environment, stdout=log, stderr=log, start_new_session=True)
+    with (folder / "log").open("w") as log:
+        server = subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=log, start_new_session=True)
         try:
             where = f"http://127.0.0.1:{port}"
             for _ in range(300):
-                assert server.poll() is None, (store / "log").read_text()
+                assert server.poll() is None, (folder / "log").read_text()
                 try:
                     with urllib.request.urlopen(f"{where}/health", timeout=2):
                         break
@@ -152,6 +162,56 @@ def page_of(run, tab=""):
     return f"experiments/{run.info.experiment_id}/runs/{run.info.run_id}{tab}"
 
 
+def printed_page(store, command, line):
+    """The page that a command printed after this text, without the server's address."""
+    (found,) = re.findall(rf"^{line}: \S+?/#/(\S+)$", store[1][command], re.MULTILINE)
+    return found
+
+
+def seen(browser):
+    """The texts of the cells of the table of runs that are visible without scrolling."""
+    script = """return [...document.querySelectorAll('[role=gridcell]')].filter(cell => {
+        const at = cell.getBoundingClientRect();
+        return at.top >= 0 && at.bottom <= window.innerHeight && at.right <= window.innerWidth;
+    }).map(cell => cell.innerText)"""
+    # The text of a name follows that of its colour.
+    return [text.rpartition("\n")[2] for text in browser.execute_script(script)]
+
+
+def test_the_printed_address_of_a_study_is_a_leaderboard(look, store, browser):
+    look("leaderboard", printed_page(store, "study", "then look at"), "gain of metarec", "· metarec", "· stack")
+    cells = seen(browser)
+    names = [cell for cell in cells if re.fullmatch(r"\d\.\d{4} · [\w-]+", cell)]
+    assert len(names) >= 8
+    scores = [float(name.split()[0]) for name in names]
+    assert scores == sorted(scores)
+    assert [cell for cell in cells if re.search(r" % \[.*\]: (better|worse|no significant difference)$", cell)]
+
+
+def test_the_printed_address_of_trials_has_their_parameters(look, store):
+    look("trials", printed_page(store, "study", "its trials"), "trial-000", "validation_unit", "inner_lr", "outer_lr")
+
+
+def test_the_printed_address_of_a_comparison_is_a_leaderboard(look, store, browser):
+    page = printed_page(store, "compare", "then look at")
+    look("comparison-leaderboard", page, "gain over scratch", "· auto", "· scratch", "· pooled")
+    cells = seen(browser)
+    gains = [float(cell.split()[0]) for cell in cells if re.search(r" % \[.*\]: ", cell)]
+    assert len(gains) >= 4
+    assert gains == sorted(gains, reverse=True)
+
+
+def test_two_strategies_are_lines_of_one_chart(look, store):
+    page = f"{printed_page(store, 'compare', 'then look at')}&compareRunsMode=CHART"
+    # The legend of the first chart has a line for each run.
+    look("comparison-chart", page, "· auto (gain_percent)", "· pooled (gain_percent)", "interval_low")
+
+
+def test_the_report_of_a_comparison_is_previewed(look, store):
+    page = printed_page(store, "compare", "this comparison").partition("?")[0]
+    look("comparison-report", f"{page}/artifacts/report.html", "in hindsight with 6 target users", within="iframe")
+
+
 def test_the_experiment_lists_the_study(look, runs):
     parent, _ = runs
     look("experiment", f"experiments/{parent.info.experiment_id}/runs?workflowType=machine_learning", "quickstart")
@@ -190,6 +250,23 @@ def test_the_report_is_previewed(look, runs):
     parent, _ = runs
     path = page_of(parent, "/artifacts/report.html")
     look("report", path, "best-single", "Comparison with other models", within="iframe")
+
+
+@pytest.mark.parametrize(("name", "pictures"), [("quickstart", 9), ("transfer", 2)])
+def test_every_picture_of_a_report_is_drawn(name, pictures, store, runs, browser, tmp_path):
+    """The whole page in one screenshot, however long it is."""
+    pages = list((store[0] / "mlruns" / "artifacts").rglob("report.html"))
+    page = next(path for path in pages if f"<title>{name}: report" in path.read_text())
+    browser.get(page.as_uri())
+    height = browser.execute_script("return document.documentElement.scrollHeight")
+    browser.set_window_size(WIDTH, height + 200)
+    sizes = browser.execute_script("return [...document.images].map(i => [i.naturalWidth, i.clientWidth])")
+    kept = Path(os.environ.get("METAREC_SCREENSHOTS") or tmp_path)
+    browser.save_screenshot(str(kept / f"report-of-{name}.png"))
+    browser.set_window_size(WIDTH, HEIGHT)
+    assert len(sizes) >= pictures
+    assert all(natural == 800 and shown > 700 for natural, shown in sizes)
+    assert browser.execute_script("return document.documentElement.scrollWidth <= window.innerWidth")
 
 
 def test_the_registry_shows_the_model(look, runs):

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -14,14 +15,17 @@ from metarec.episodes._cache import cache_key, load_arrays, save_arrays
 from metarec.episodes._features import ItemFacts, Priors
 from metarec.episodes._item_facts import item_facts, task_facts
 from metarec.episodes._predictions import QueryScores, base_predictions
-from metarec.episodes._split import Cut, UserRoles, assign_roles, cut_tasks, validation_cuts
+from metarec.episodes._split import Cut, UserRoles, assign_roles, cut_tasks, roles_of, validation_cuts
 from metarec.episodes._standards import Moments, Standards
 from metarec.episodes.settings import EpisodeSettings, Progress
 from metarec.errors import check_name
 from metarec.ratings import Domain, rated_domains
 from metarec.workers import Map, worker_map
 
-__all__ = ["build_episodes", "validation_predictions"]
+__all__ = ["Group", "build_episodes", "predicted_arrays", "scores_of", "validation_predictions"]
+
+Group: TypeAlias = tuple[Domain, list[int]]
+"""What bases are fitted on, and the places of the tasks that they predict."""
 
 
 def build_episodes(
@@ -75,13 +79,16 @@ def build_episodes(
     if missing:
         with worker_map(jobs) as run:
             for name in missing:
-                arrays[name] = _predict(
-                    domains[name], roles, cuts[name], settings, bases, seed=seed, run=run, on_progress=on_progress
+                groups = _by_fold(domains[name], roles, cuts[name])
+                arrays[name] = predicted_arrays(
+                    cuts[name], groups, settings, bases, seed=seed, run=run, on_progress=on_progress
                 )
                 if cache:
                     save_arrays(paths[name], arrays[name])
     return {
-        name: PredictedTasks(domain, settings, tuple(bases), roles.roles, cuts[name], arrays[name]).episodes()
+        name: PredictedTasks(
+            domain, settings, tuple(bases), roles_of(cuts[name], roles.roles), cuts[name], arrays[name]
+        ).episodes()
         for name, domain in domains.items()
     }
 
@@ -97,27 +104,44 @@ def validation_predictions(
         InputError: the base raised an error.
     """
     cuts = validation_cuts(domain, roles, settings, seed)
-    arrays = _predict(domain, roles, cuts, settings, {name: options}, seed=seed, run=map, on_progress=None)
+    arrays = predicted_arrays(cuts, _by_fold(domain, roles, cuts), settings, {name: options}, seed=seed, run=map)
+    return scores_of(domain, settings, name, cuts, arrays)
+
+
+def scores_of(
+    domain: Domain, settings: EpisodeSettings, name: str, cuts: Sequence[Cut], arrays: Mapping[str, np.ndarray]
+) -> QueryScores:
+    """The scores of one base for the query rows of validation tasks."""
     # The features are not used, so their standards do not matter.
     nothing = Moments(np.zeros(1), np.zeros(1))
     standards = Standards(Priors(np.zeros(1), 0.0), nothing, nothing, settings.damping)
-    tasks = PredictedTasks(domain, settings, (name,), roles.roles, cuts, arrays)
+    tasks = PredictedTasks(domain, settings, (name,), ["validation"] * len(cuts), cuts, arrays)
     query = tasks.episodes(standards).validation.batch.query
     return QueryScores(query.predictions[..., 0].numpy(), query.targets.numpy(), query.mask.numpy())
 
 
-def _predict(
-    domain: Domain,
-    roles: UserRoles,
+def _by_fold(domain: Domain, roles: UserRoles, cuts: Sequence[Cut]) -> list[Group]:
+    """The tasks of each fold of the train users, then all others; each with the ratings of the other train users."""
+    groups: list[Group] = []
+    for fold in [*range(roles.num_folds), None]:
+        own = [row for row, cut in enumerate(cuts) if roles.folds.get(cut.task.user) == fold]
+        if own:
+            groups.append((domain.without(roles.held_out(fold)), own))
+    return groups
+
+
+def predicted_arrays(
     cuts: Sequence[Cut],
+    groups: Sequence[Group],
     settings: EpisodeSettings,
     bases: Mapping[str, Mapping[str, Any]],
     *,
     seed: int,
     run: Map,
-    on_progress: Progress | None,
+    on_progress: Progress | None = None,
+    are_warm: bool = False,
 ) -> dict[str, np.ndarray]:
-    """Base predictions and item facts as padded arrays in the order of `cuts`."""
+    """Base predictions and item facts as padded arrays in the order of `cuts`, see :func:`base_predictions`."""
     widths = {"support": max(settings.shots, 1), "query": settings.max_query}
     arrays = {
         f"{side}{what}": np.full((len(cuts), width, len(bases)), np.nan)
@@ -127,20 +151,15 @@ def _predict(
     for side, width in widths.items():
         arrays[f"{side}_facts"] = np.zeros((len(cuts), width, len(ItemFacts._fields)))
 
-    groups: list[tuple[Domain, list[int]]] = []
-    for fold in [*range(roles.num_folds), None]:
-        own = [row for row, cut in enumerate(cuts) if roles.folds.get(cut.task.user) == fold]
-        if own:
-            fit_on = domain.without(roles.held_out(fold))
-            groups.append((fit_on, own))
-            item_table = item_facts(fit_on, settings.damping)
-            for name, table in task_facts(item_table, [cuts[row] for row in own], *widths.values()).items():
-                arrays[name][own] = table
+    for fit_on, own in groups:
+        item_table = item_facts(fit_on, settings.damping)
+        for name, table in task_facts(item_table, [cuts[row] for row in own], *widths.values()).items():
+            arrays[name][own] = table
 
     calls = [(group, base) for group in range(len(groups)) for base in range(len(bases))]
     names = list(bases)
     answers = run(
-        base_predictions,
+        partial(base_predictions, are_warm=True) if are_warm else base_predictions,
         [groups[group][0] for group, _ in calls],
         [names[base] for _, base in calls],
         [bases[names[base]] for _, base in calls],
@@ -152,5 +171,5 @@ def _predict(
         for name, table in answer.padded(*widths.values()).items():
             arrays[name][rows, :, base] = table
         if on_progress:
-            on_progress(done, len(calls), f"{domain.name}: {names[base]}")
+            on_progress(done, len(calls), f"{groups[group][0].name}: {names[base]}")
     return arrays

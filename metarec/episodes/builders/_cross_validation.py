@@ -15,7 +15,17 @@ from metarec.episodes._assemble import DomainEpisodes, PredictedTasks
 from metarec.episodes._cache import cache_key, load_arrays, save_arrays
 from metarec.episodes._item_facts import item_facts, task_facts
 from metarec.episodes._predictions import base_predictions
-from metarec.episodes._split import MIN_USERS, Cut, Role, UserRoles, cut_tasks, deal_folds, eligible_users, too_few
+from metarec.episodes._split import (
+    MIN_USERS,
+    Cut,
+    Role,
+    UserRoles,
+    cut_tasks,
+    deal_folds,
+    eligible_users,
+    roles_of,
+    too_few,
+)
 from metarec.episodes.builders._linked import Joined, Links
 from metarec.episodes.settings import EpisodeSettings, Progress
 from metarec.errors import InputError
@@ -78,7 +88,7 @@ class CrossValidation:
                     arrays[name] = np.zeros((len(cuts), *values.shape[1:]))
                 arrays[name][rows] = values[chosen]
         settings = self.settings.model_copy(update={"shots": shots})
-        return PredictedTasks(self.domain, settings, self.base_names, roles, cuts, arrays)
+        return PredictedTasks(self.domain, settings, self.base_names, roles_of(cuts, roles), cuts, arrays)
 
     def _role(self, own: int, fold: int) -> Role:
         if own == fold:

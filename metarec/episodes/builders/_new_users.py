@@ -19,9 +19,9 @@ from metarec.episodes._predictions import padded, padded_predictions, predict_ta
 from metarec.episodes._split import Task
 from metarec.episodes._standards import Moments, Standards, unit_rows
 from metarec.errors import InputError, shown
-from metarec.ratings import Domain, RatingScale
+from metarec.ratings import Domain, RatingScale, ids_of, seconds_of
 
-__all__ = ["History", "NewUsers", "TaskMaker"]
+__all__ = ["History", "NewUsers", "TaskMaker", "task_of"]
 
 _NOTHING = np.array([], dtype=object)
 
@@ -37,14 +37,16 @@ class History(NamedTuple):
     def of(cls, table: pd.DataFrame) -> Self:
         """From the columns ``item``, ``rating`` and, where there is one, ``timestamp``.
 
+        Ids and times follow the rules of :func:`metarec.ratings.ids_of` and :func:`metarec.ratings.seconds_of`.
+
         Raises:
-            InputError: a column is missing.
+            InputError: a column is missing, or an id or a time breaks its rule.
         """
         for column in ("item", "rating"):
             if column not in table.columns:
                 raise InputError(f'a history needs the columns item and rating, but "{column}" is missing')
-        times = table["timestamp"].to_numpy(dtype=np.float64) if "timestamp" in table.columns else None
-        return cls(table["item"].to_numpy(dtype=object), table["rating"].to_numpy(dtype=np.float64), times)
+        times = seconds_of(table["timestamp"], "timestamp") if "timestamp" in table.columns else None
+        return cls(ids_of(table["item"]), table["rating"].to_numpy(dtype=np.float64), times)
 
     def rows(self, rows: np.ndarray) -> Self:
         """Some of them, by position."""
@@ -61,6 +63,18 @@ class History(NamedTuple):
         return self.rows(np.sort(chosen))
 
 
+def task_of(user: str, history: History, shots: int | None, query: np.ndarray) -> tuple[History, Task]:
+    """The support of a user, and the task, in which the earlier part of the history is the background.
+
+    Args:
+        shots: the most support ratings, the latest ones; None for all. query: [n] the items to predict.
+    """
+    support = history if shots is None else history.latest(shots)
+    others = ~np.isin(history.items, support.items)
+    task = Task(user, support.items, support.ratings, query, history.items[others], history.ratings[others])
+    return support, task
+
+
 @dataclass(frozen=True)
 class TaskMaker:
     """Makes the tasks of new users exactly as the episodes of a domain.
@@ -74,6 +88,8 @@ class TaskMaker:
         item_table: the item facts from the ratings that the bases were fitted on.
         now: the time of the latest of these ratings, for rows without a time; None without timestamps.
         standards: the standardisation of features, from :attr:`DomainEpisodes.standards`.
+        shots: the most support rows of a user, the latest ones; the bases get all ratings as the history. None makes
+            all ratings support rows.
     """
 
     scale: RatingScale
@@ -81,16 +97,24 @@ class TaskMaker:
     item_table: ItemFactsTable
     now: float | None
     standards: Standards
+    shots: int | None = None
 
     @classmethod
     def fit(
-        cls, domain: Domain, bases: Mapping[str, Mapping[str, Any]], standards: Standards, *, seed: int = 0
+        cls,
+        domain: Domain,
+        bases: Mapping[str, Mapping[str, Any]],
+        standards: Standards,
+        *,
+        shots: int | None = None,
+        seed: int = 0,
     ) -> TaskMaker:
-        """Fit the bases on all ratings of `domain`, which must not hold those of test users.
+        """Fit the bases on all ratings of `domain`, which must not hold those of test users, or test ratings.
 
         Args:
             bases: name -> options of each base recommender, in the order of the tensors' axis.
             standards: those of the episodes that the network was trained on. seed: of the bases, as there.
+            shots: the most support rows of a user.
         """
         return cls(
             domain.scale,
@@ -98,6 +122,7 @@ class TaskMaker:
             item_facts(domain, standards.damping),
             float(domain.ratings["timestamp"].max()) if domain.has_timestamps else None,
             standards,
+            shots,
         )
 
     def arrays(self) -> dict[str, Learned]:
@@ -114,6 +139,7 @@ class TaskMaker:
             "context_mean": standards.context.mean,
             "context_spread": standards.context.spread,
             "damping": standards.damping,
+            **({} if self.shots is None else {"shots": float(self.shots)}),
         }
 
     @classmethod
@@ -137,6 +163,7 @@ class TaskMaker:
             "context_mean": Stored("context"),
             "context_spread": Stored("context", low=0),
             "damping": Stored(low=1e-9),
+            **({"shots": Stored(low=0)} if "shots" in stored else {}),
         }
         check_stored("the facts of the items", stored, rules, {"bases": len(bases)})
         items = pd.Index(stored["items"].astype(object), dtype=object)
@@ -146,7 +173,8 @@ class TaskMaker:
             Moments(stored["context_mean"], stored["context_spread"]),
             float(stored["damping"]),
         )
-        return cls(scale, bases, ItemFactsTable(items, stored["table"], stored["first"]), now, standards)
+        shots = int(stored["shots"]) if "shots" in stored else None
+        return cls(scale, bases, ItemFactsTable(items, stored["table"], stored["first"]), now, standards, shots)
 
     def users(self, histories: Sequence[History]) -> NewUsers:
         """Fold in T users: every item of a history is predicted from the user's other ratings.
@@ -161,15 +189,15 @@ class TaskMaker:
             raise InputError("histories must hold at least one user's but is empty")
         for history in histories:
             self.check(history)
-        tasks = [Task("", history.items, history.ratings, _NOTHING) for history in histories]
-        width = max(1, *(len(history.items) for history in histories))
+        supports, tasks = zip(*(task_of("", history, self.shots, _NOTHING) for history in histories), strict=True)
+        width = max(1, *(len(support.items) for support in supports))
         answers = predict_tasks(self.bases.values(), tasks)
-        ratings = padded([self.scale.to_unit(history.ratings) for history in histories], width, 0.0)
+        ratings = padded([self.scale.to_unit(support.ratings) for support in supports], width, 0.0)
         rows = self._rows(
             [padded_predictions(answer.support, width) for answer in answers],
             [padded_predictions(answer.support_evidence, width) for answer in answers],
-            [history.items for history in histories],
-            [history.times for history in histories],
+            [support.items for support in supports],
+            [support.times for support in supports],
         )
         features = support_features(rows, ratings, self.standards.priors, damping=self.standards.damping)
         return NewUsers(self, tasks, rows, ratings, self.standards.inputs(features, ratings, rows.mask))

@@ -15,7 +15,7 @@ from metarec.episodes._cache import cache_key, load_arrays, save_arrays
 from metarec.episodes._few_users import Fit, draw_worlds
 from metarec.episodes._item_facts import item_facts, task_facts
 from metarec.episodes._predictions import BasePredictions, base_predictions
-from metarec.episodes._split import Cut, Role, UserRoles, cut_tasks
+from metarec.episodes._split import Cut, Role, UserRoles, cut_tasks, roles_of
 from metarec.episodes.builders._linked import Joined, Links
 from metarec.episodes.settings import EpisodeSettings
 from metarec.ratings import Domain
@@ -82,7 +82,7 @@ def small_worlds(
     ) -> PredictedTasks:
         whole = {name: np.concatenate([part[k][name] for part in arrays]) for name in arrays[0][k]}
         tasks = [cut for fit in fits for cut in maker.cuts_of(fit)[k]]
-        return PredictedTasks(domain, cut_settings[k], tuple(bases), roles, tasks, whole)
+        return PredictedTasks(domain, cut_settings[k], tuple(bases), roles_of(tasks, roles), tasks, whole)
 
     return [
         SmallWorld(

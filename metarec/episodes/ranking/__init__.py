@@ -11,6 +11,7 @@ from metarec.episodes.ranking._features import (
 )
 from metarec.episodes.ranking._new_users import RankingTaskMaker
 from metarec.episodes.ranking._small_worlds import SmallRankingWorlds
+from metarec.episodes.ranking._tasks import UserHistory
 from metarec.episodes.ranking._validation import validation_lists
 from metarec.episodes.ranking.settings import RankingSettings
 
@@ -24,6 +25,7 @@ __all__ = [
     "RankingTaskMaker",
     "SmallRankingWorlds",
     "TimedEpisodes",
+    "UserHistory",
     "build_ranking_episodes",
     "build_timed_episodes",
     "check_choice",

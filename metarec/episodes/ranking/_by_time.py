@@ -58,8 +58,8 @@ def build_timed_episodes(
     """Ranking episodes by a global cut in time.
 
     The cut is the time before which `share` of the events happen. A warm user has events before it: these are the
-    history, of which the latest `settings.shots` items are left out one after the other, and all later items are
-    relevant. A cold user has none: the first `settings.shots` items after the cut are the history. Both need
+    history. Its latest `settings.shots` items are left out one after the other. All later items are relevant. A cold
+    user has none: the first `settings.shots` items after the cut are the history. Both need
     `settings.min_query` later items. A second cut, at the same share of the events before the first one, makes train
     and validation episodes in the same way, from events before the first cut alone.
 
@@ -83,7 +83,7 @@ def build_timed_episodes(
     if not domain.has_timestamps:
         raise InputError(f'domain "{domain.name}": a split by time needs times, but the table has none')
     settings = settings.model_copy(update={"max_query": ALL})
-    events = _single_events(domain)
+    events = domain.single_events()
     cut = _time_at(events, share)
     inner_cut = _time_at(events[events["timestamp"] < cut], share)
     end = np.inf
@@ -190,14 +190,6 @@ def _warm_tasks(past: Domain, later: pd.DataFrame, least: int, repeats: bool, se
             yield RankingTask(
                 str(user), UserHistory(items, own["weight"].to_numpy(), own["count"].to_numpy()), relevant
             )
-
-
-def _single_events(domain: Domain) -> pd.DataFrame:
-    """All events of a domain, those of repeated pairs one for each time."""
-    if domain.repeats is None:
-        return domain.ratings
-    pairs, several = (pd.MultiIndex.from_frame(table[["user", "item"]]) for table in (domain.ratings, domain.repeats))
-    return pd.concat([domain.ratings[~pairs.isin(several)], domain.repeats], ignore_index=True)
 
 
 def _domain_of(domain: Domain, events: pd.DataFrame) -> Domain:

@@ -49,16 +49,18 @@ def top_items(scores: np.ndarray, excluded: Sequence[np.ndarray], most: int) -> 
     Returns:
         [R, m] codes, the best first, with m = min(M, I), and [R, m] whether each is proposed.
     """
-    table = torch.from_numpy(np.array(scores, dtype=np.float32))
+    table = np.array(scores, dtype=np.float32)
+    table[np.isnan(table[:, 0])] = -np.inf
     for row, codes in enumerate(excluded):
-        table[row, torch.from_numpy(codes)] = -torch.inf
-    table = torch.where(table.isnan(), -torch.inf, table)
-    best = torch.topk(table, min(most, table.shape[1]), dim=1)
+        table[row, codes] = -np.inf
+    best = torch.topk(torch.from_numpy(table), min(most, table.shape[1]), dim=1)
     return best.indices.numpy(), np.isfinite(best.values.numpy())
 
 
 def standard_scores(values: np.ndarray) -> np.ndarray:
     """[N, A] scores of the candidates -> standard scores on the unit scale; equal scores become 0.5, NaN stays."""
+    if not len(values):
+        return values
     centred = values - values.mean(0)
     spread = centred.std(0)
     z = np.where(spread > 1e-9, centred / np.where(spread > 1e-9, spread, 1.0), centred * 0.0)
@@ -77,13 +79,22 @@ def make_list(
     """
     items = np.unique(np.concatenate([tops[proposed], *([] if more is None else [more])]))
     own = scores[:, items].astype(np.float64).T
-    ranks = np.full(own.shape, most, dtype=np.int64)
-    for base, (codes, real) in enumerate(zip(tops, proposed, strict=True)):
-        ranks[np.searchsorted(items, codes[real]), base] = np.flatnonzero(real)
-    order = np.sort(own, axis=0)
-    lower = np.stack([np.searchsorted(order[:, base], own[:, base]) for base in range(len(scores))], axis=1)
-    percentiles = np.where(np.isnan(own), 0.5, lower / max(len(items) - 1, 1))
     # Small types, because all users' lists are in memory together.
-    return UserList(
-        items, standard_scores(own).astype(np.float32), ranks.astype(np.int16), percentiles.astype(np.float32)
+    ranks = np.full(own.shape, most, dtype=np.int16)
+    bases, places = np.nonzero(proposed)
+    ranks[np.searchsorted(items, tops[proposed]), bases] = places
+    percentiles = np.where(np.isnan(own), 0.5, _lower(own) / max(len(items) - 1, 1))
+    return UserList(items, standard_scores(own).astype(np.float32), ranks, percentiles.astype(np.float32))
+
+
+def _lower(values: np.ndarray) -> np.ndarray:
+    """[N, A] the number of lower values in the same column."""
+    order = np.argsort(values, axis=0)
+    ordered = np.take_along_axis(values, order, axis=0)
+    # Equal values have the place of the first one.
+    places = np.arange(len(values))[:, None] * np.concatenate(
+        [np.full((min(len(values), 1), values.shape[1]), True), ordered[1:] != ordered[:-1]]
     )
+    lower = np.empty(values.shape, dtype=np.int64)
+    np.put_along_axis(lower, order, np.maximum.accumulate(places, axis=0), axis=0)
+    return lower

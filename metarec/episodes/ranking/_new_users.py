@@ -116,28 +116,27 @@ class RankingTaskMaker:
         )
         return cls(bases, Catalogue(index, stored["facts"]), standards, settings, seed)
 
-    def users(self, histories: Sequence[tuple[np.ndarray, np.ndarray]]) -> Episodes:
+    def users(self, histories: Sequence[UserHistory]) -> Episodes:
         """The candidates of T users, as episodes without targets.
 
         Args:
-            histories: [k] item ids in the order of time, and [k] weights > 0, for each user; may be empty. Items
-                outside of the catalogue are left out. Where repeats are included, an item is there for each of its
-                events, which have different times; otherwise it is there once, with the sum of the weights.
+            histories: of each user, with item ids; may be empty. Items outside of the catalogue are left out.
 
         Raises:
-            InputError: no histories, an item that is there twice where repeats are excluded, or a weight that is not
-                finite and > 0.
+            InputError: no histories, an item that is there twice, a weight that is not finite and > 0, or a count below
+                1.
         """
         if not histories:
             raise InputError("histories must hold at least one user's but is empty")
-        for items, weights in histories:
-            if self.settings.repeats == "exclude" and len(set(items.tolist())) < len(items):
+        for items, weights, counts in histories:
+            if len(set(items.tolist())) < len(items):
                 raise InputError("a history must hold each item once, with the sum of its weights")
             if not (np.isfinite(weights) & (weights > 0)).all():
                 wrong = weights[~(np.isfinite(weights) & (weights > 0))][0]
                 raise InputError(f"every weight of a history must be finite and > 0 but got {wrong}")
-        known = [UserHistory.of_events(items, weights) for items, weights in histories]
-        arrays = make_tables(self.bases, self.catalogue, known, self.settings, seed=self.seed)
+            if (counts < 1).any():
+                raise InputError(f"an item of a history must have at least 1 event but has {counts.min()}")
+        arrays = make_tables(self.bases, self.catalogue, histories, self.settings, seed=self.seed)
         arrays["most"] = np.array(self.settings.candidates)
         standards = self.standards
         support = support_side(arrays, standards.priors)

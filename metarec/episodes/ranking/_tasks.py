@@ -27,13 +27,6 @@ class UserHistory(NamedTuple):
     weights: np.ndarray
     counts: np.ndarray
 
-    @classmethod
-    def of_events(cls, items: np.ndarray, weights: np.ndarray) -> Self:
-        """From [n] items and weights of single events in the order of time."""
-        codes, different = pd.factorize(np.asarray(items, dtype=object))
-        sums = np.bincount(codes, weights, len(different))
-        return cls(np.asarray(different, dtype=object), sums, np.bincount(codes, minlength=len(different)))
-
     def without(self, place: int) -> Self:
         """The history without the item at this place."""
         return type(self)(*(np.delete(values, place) for values in self))

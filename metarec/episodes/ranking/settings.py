@@ -12,7 +12,7 @@ __all__ = ["RankingSettings"]
 class RankingSettings(BaseModel):
     """The candidates of a user, and the rows that a fusion adapts on."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     candidates: int = Field(50, ge=10, le=1000)
     "The best items of each base; the candidates of a user are their union."

@@ -1,6 +1,13 @@
 """Fusion networks, one a file: the outputs of several bases and a context in, one prediction and its weights out."""
 
-from metarec.fusion.networks._base import FusionNetwork, FusionOutput, ParallelLinear, Task, all_features
+from metarec.fusion.networks._base import (
+    FusionNetwork,
+    FusionOutput,
+    ParallelLinear,
+    Task,
+    all_features,
+    available_mean,
+)
 from metarec.fusion.networks.attention import MetaRecommenderFusion
 from metarec.fusion.networks.gated import GatedFusion
 from metarec.fusion.networks.hypernetwork import HyperNetworkFusion
@@ -22,6 +29,7 @@ __all__ = [
     "ResidualFusion",
     "Task",
     "all_features",
+    "available_mean",
 ]
 
 NETWORKS = Registry(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from metarec.fusion import FusionNetwork
 from metarec.meta._base import Adapted, MetaLearner
 from metarec.meta._calls import Loss
+from metarec.meta._data import Shape
 from metarec.meta._inner_optimizers import InnerOptimizer
 from metarec.registry import Registry
 
@@ -32,6 +33,7 @@ def make_engine(
     learn_rates: bool = False,
     adapted: Adapted = "all",
     inner_optimizer: InnerOptimizer = "sgd",
+    shape: Shape | None = None,
 ) -> MetaLearner:
     """Make an engine around a fusion network. All engines compute the same; see :class:`MetaLearner`.
 
@@ -44,8 +46,10 @@ def make_engine(
         loss: "mse", "mae" or "huber" of the predictions, "fusion" for the network's own loss, or a function of
             (FusionOutput, FusionInputs) that returns one loss per row; inner and outer alike.
         learn_rates: learn an inner rate for each adapted parameter tensor, beginning at `inner_lr`.
-        adapted: "all", or "head" for the network's last layers only (all, where a network does not name them).
+        adapted: "all", or "head" for the network's last layers only (all, where a network does not name them); or
+            "ridge" for a ridge regression beside the network in place of inner steps, see :class:`MetaLearner`.
         inner_optimizer: "sgd" (plain steps), "momentum" (0.9) or "adam"; learn2learn has only "sgd".
+        shape: of the rows, which adapted="ridge" needs; the others do not use it.
 
     Raises:
         InputError: an unknown name, or an argument that breaks its rule.
@@ -66,4 +70,5 @@ def make_engine(
         learn_rates=learn_rates,
         adapted=adapted,
         inner_optimizer=inner_optimizer,
+        shape=shape,
     )

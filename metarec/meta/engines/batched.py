@@ -9,13 +9,14 @@ import torch
 from torch import Tensor, nn
 
 from metarec.episodes import EpisodeBatch, FusionInputs
-from metarec.fusion import call_with, copy_with
+from metarec.fusion import copy_with
 from metarec.fusion.losses import masked_mean
 from metarec.meta._base import TASK_CHUNK, AdaptedNetwork, MetaLearner
-from metarec.meta._calls import RowLosses, outputs_by_name, plain_attention
-from metarec.meta._inner_loop import InnerLoop, LowRankSteps, MetaLoss, Path, fast_weights, in_parts
-from metarec.meta._inner_optimizers import descent_direction
+from metarec.meta._calls import RowLosses, TaskBuffers, outputs_by_name, plain_attention
+from metarec.meta._inner_loop import InnerLoop, LowRankSteps, Path, StepsAlone, each_of, fast_weights, in_parts
 from metarec.meta._linear_steps import Rate
+from metarec.meta._paths import MetaLoss
+from metarec.meta._ridge_head import solved
 
 __all__ = ["BatchedMetaLearner"]
 
@@ -26,12 +27,12 @@ MANY_ROWS = 128
 class BatchedMetaLearner(MetaLearner):
     """Adapts all tasks of a batch in a few large products. Exact second order, unless `first_order`.
 
-    It chooses between two paths. **low-rank** does not build the fast weights of wide layers: it serves networks whose
-    adapted parameters belong to linear layers or to the network itself. **vmap** maps the network over the tasks with
-    ``torch.func``, and serves any network whose operations ``vmap`` supports. Before the first use of the low-rank
-    path, its loss and gradient are compared with the general path's on two tasks; where they differ, and for inner
-    optimizers other than plain descent, the general path is taken. :attr:`path` and :attr:`why` give the choice and the
-    reason.
+    It chooses between three paths. **low-rank** does not build the fast weights of wide layers: it serves networks
+    whose adapted parameters belong to linear layers or to the network itself, with plain descent in the inner loop.
+    **vmap** maps the network over the tasks with ``torch.func``, and serves any network whose operations ``vmap``
+    supports. **one-by-one** takes one task after the other, and serves every network. Before the first use of one of
+    the others, its loss and gradient are compared with those of single tasks, on two tasks and in the mode in which it
+    is used. :attr:`path` and :attr:`why` give the latest choice and the reason.
 
     >>> import torch
     >>> from metarec.episodes import EpisodeBatch, FusionInputs
@@ -49,11 +50,11 @@ class BatchedMetaLearner(MetaLearner):
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
-        self._after_steps = MetaLoss(self._row_losses)
+        self._after_steps = MetaLoss()
 
     @property
     def path(self) -> Path | None:
-        """The path taken, None before the first batch."""
+        """The latest path taken, None before the first batch; one that is set is kept."""
         return self._after_steps.path
 
     @path.setter
@@ -62,16 +63,23 @@ class BatchedMetaLearner(MetaLearner):
 
     @property
     def why(self) -> str | None:
-        """The reason against the low-rank path, None if there is none."""
+        """The reason against a faster path, None if there is none."""
         return self._after_steps.why
 
     def meta_loss(self, batch: EpisodeBatch) -> Tensor:
+        if self.ridge is not None:
+            self.ridge.note(batch.query)
+            with plain_attention:
+                losses, _ = solved(self._row_losses, self.ridge, batch.support)
+                return masked_mean(losses(batch.query), batch.query.mask)
         if self.inner_steps == 0:
             with plain_attention:
                 return self._unadapted_loss(batch.query)
-        return self._after_steps(*batch, self._loop, self._trained())
+        return self._after_steps(self._row_losses, *batch, self._loop())
 
     def adapt(self, support: FusionInputs) -> AdaptedNetwork:
+        if self.ridge is not None:
+            return self._corrected([support])
         with plain_attention:
             return self._adapt(support)
 
@@ -81,49 +89,30 @@ class BatchedMetaLearner(MetaLearner):
         if self.inner_steps == 0:
             same = {name: start[name].expand(tasks, *start[name].shape) for name in rates}
             return AdaptedNetwork(self._row_losses, same, tasks, shared=True)
-        if tasks == 1:
-            return AdaptedNetwork(self._row_losses, self._adapted_to_one(support), tasks)
-        self._after_steps.choose(support, support, self._loop, self._trained())
+        losses: Any = self._row_losses
+        if any(part.training for part in losses.network.modules()):
+            losses = copy_with(losses, training=False)
+        loop = self._loop()._replace(first_order=True)
+        path = "one-by-one" if tasks == 1 else self._after_steps.choose(losses, support, support, loop)
         # No graph is kept beyond that of one inner gradient. Adapted parameters are copied, because the network may be
         # trained further; the others are shared.
         start = {name: value.detach().clone() if name in rates else value.detach() for name, value in start.items()}
-        parts = in_parts(support, TASK_CHUNK)
-        if self.path == "low-rank":
-            taken = [
-                LowRankSteps(self._row_losses, start, rates, keep_graph=False).descend(part, self.inner_steps)
-                for part in parts
+        if path == "one-by-one":
+            loop = loop._replace(start=start, rates=rates)
+            alone = [
+                StepsAlone(losses, loop, TaskBuffers(losses), keep_graph=False).descend(rows).fast
+                for rows in each_of(support)
             ]
+            fast = {name: torch.stack([task[name] for task in alone]) for name in rates}
+            return AdaptedNetwork(self._row_losses, fast, tasks, one_by_one=True)
+        parts = in_parts(support, TASK_CHUNK)
+        if path == "low-rank":
+            taken = [LowRankSteps(losses, start, rates, keep_graph=False).descend(part, loop.steps) for part in parts]
             return _LowRankNetwork(self._row_losses, taken, tasks)
-        built = [
-            fast_weights(
-                self._row_losses,
-                start,
-                rates,
-                part,
-                steps=self.inner_steps,
-                keep_graph=False,
-                optimizer=self.inner_optimizer,
-            )
-            for part in parts
-        ]
+        how: dict[str, Any] = {"steps": loop.steps, "keep_graph": False, "optimizer": loop.optimizer}
+        built = [fast_weights(losses, start, rates, part, **how) for part in parts]
         fast = {name: torch.cat([part[name] for part in built]) for name in rates}
         return AdaptedNetwork(self._row_losses, fast, tasks)
-
-    def _adapted_to_one(self, support: FusionInputs) -> dict[str, Tensor]:
-        """name -> [1, ...] the parameters adapted to a single task's support rows, without batching."""
-        rows = FusionInputs(*(tensor[support.mask] for tensor in support))
-        start, rates = self._start(), self._all_rates(constant=True)
-        fast = {name: start[name].detach().clone() for name in rates}
-        direction = descent_direction(self.inner_optimizer)
-        with torch.enable_grad():
-            for _ in range(self.inner_steps if len(rows.mask) else 0):
-                for value in fast.values():
-                    value.requires_grad_()
-                loss = call_with(self._row_losses, fast, rows, training=False).mean()
-                gradients = torch.autograd.grad(loss, list(fast.values()), allow_unused=True, materialize_grads=True)
-                moves = direction(dict(zip(fast, gradients, strict=True)))
-                fast = {name: value.detach() - rates[name] * moves[name] for name, value in fast.items()}
-        return {name: value.unsqueeze(0) for name, value in fast.items()}
 
     def _unadapted_loss(self, query: FusionInputs) -> Tensor:
         """The meta-loss where all tasks share one network: their rows go through it together, without padding.
@@ -137,9 +126,6 @@ class BatchedMetaLearner(MetaLearner):
         counts = query.mask.sum(-1, keepdim=True)
         of_row = counts.expand_as(query.mask)[query.mask].to(losses.dtype)
         return (losses / of_row).sum() / (counts > 0).sum().clamp(min=1)
-
-    def _trained(self) -> list[nn.Parameter]:
-        return [parameter for parameter in self.parameters() if parameter.requires_grad]
 
     def _loop(self) -> InnerLoop:
         return InnerLoop(self._start(), self._all_rates(), self.inner_steps, self.first_order, self.inner_optimizer)

@@ -9,8 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from metarec.episodes import FusionInputs
+from metarec.episodes import EpisodeBatch, FusionInputs
+from metarec.errors import InputError
 from metarec.fusion.losses import masked_mean
+from metarec.meta._base import AdaptedNetwork
+from metarec.meta._calls import RowLosses, take_inner_modes
 from metarec.meta._inner_optimizers import ADAM_BETAS, ADAM_EPSILON, MOMENTUM
 from metarec.meta.engines._taskwise import TaskwiseMetaLearner, inner_step
 
@@ -29,6 +32,7 @@ class HigherMetaLearner(TaskwiseMetaLearner):
 
     Raises:
         ImportError: higher is not installed.
+        InputError: as for every engine; or, when it is used, the network has hooks.
     """
 
     def __init__(self, *args: Any, **options: Any) -> None:
@@ -43,8 +47,25 @@ class HigherMetaLearner(TaskwiseMetaLearner):
         self._innerloop = higher.innerloop_ctx
         self._make_optimizer = OPTIMIZERS[self.inner_optimizer]
 
-    def _adapt_task(self, support: FusionInputs, steps: int, *, keep_graph: bool) -> nn.Module:
-        parameters = dict(self._row_losses.named_parameters())
+    def meta_loss(self, batch: EpisodeBatch) -> Tensor:
+        self._check_hooks()
+        return super().meta_loss(batch)
+
+    def adapt(self, support: FusionInputs) -> AdaptedNetwork:
+        self._check_hooks()
+        return super().adapt(support)
+
+    def _check_hooks(self) -> None:
+        """higher does not call hooks, and would compute with the weight that a hook left behind."""
+        for name, part in self.network.named_modules():
+            if part._forward_pre_hooks or part._forward_hooks:
+                raise InputError(
+                    f"{name or 'the network'} has a hook, such as that of torch.nn.utils.weight_norm or prune, which "
+                    "the engine higher does not call; use torch.nn.utils.parametrizations, or the engine batched"
+                )
+
+    def _adapt_task(self, losses: RowLosses, support: FusionInputs, steps: int, *, keep_graph: bool) -> nn.Module:
+        parameters = dict(losses.named_parameters())
         names = self._adapted_names()
         # A group for each parameter, because a rate belongs to a group; a parameter in no group is not adapted.
         groups = [{"params": [parameters[name]]} for name in names]
@@ -52,9 +73,9 @@ class HigherMetaLearner(TaskwiseMetaLearner):
         override = {"lr": [self._rate(name) for name in names]} if self.learn_rates else None
         # With copied initial weights the graph would end at the copies and not reach the network.
         with self._innerloop(
-            self._row_losses, optimizer, copy_initial_weights=False, override=override, track_higher_grads=keep_graph
+            losses, optimizer, copy_initial_weights=False, override=override, track_higher_grads=keep_graph
         ) as (adapted, descent):
-            adapted.eval()
+            take_inner_modes(adapted, losses)
             for step in range(steps):
                 loss = masked_mean(adapted(support), support.mask)
                 with inner_step("higher", step, support):

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from metarec.episodes import FusionInputs
 from metarec.errors import InputError
 from metarec.fusion.losses import masked_mean
+from metarec.meta._calls import RowLosses, take_inner_modes
 from metarec.meta.engines._taskwise import TaskwiseMetaLearner, inner_step
 
 __all__ = ["Learn2LearnMetaLearner"]
@@ -31,8 +32,6 @@ class Learn2LearnMetaLearner(TaskwiseMetaLearner):
         ImportError: learn2learn is not installed.
     """
 
-    _wrapped: Any
-
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         if self.inner_optimizer != "sgd":
@@ -40,17 +39,16 @@ class Learn2LearnMetaLearner(TaskwiseMetaLearner):
                 'inner_optimizer must be "sgd" with the engine learn2learn, which takes plain inner steps, but got '
                 f'"{self.inner_optimizer}"; use the engine higher or batched'
             )
-        maml, gbml = _import_algorithms()
+        self._maml, self._gbml = _import_algorithms()
+
+    def _wrapped(self, losses: RowLosses) -> Any:
         # Frozen and unused parameters are allowed, as in the other engines. With these flags adapt also raises its
         # errors; otherwise it prints them and fails on a name that it never bound.
         common = {"first_order": self.first_order, "allow_unused": True, "allow_nograd": True}
         if self.learn_rates or self.adapted != "all":
-            steps = {parameter: self._step_of(name) for name, parameter in self.network.named_parameters()}
-            wrapped = gbml(self._row_losses, transform=steps.__getitem__, lr=1.0, **common)
-        else:
-            wrapped = maml(self._row_losses, lr=self.inner_lr, **common)
-        # Not a submodule: the network's parameters would appear in the state twice.
-        object.__setattr__(self, "_wrapped", wrapped)
+            steps = {parameter: self._step_of(name) for name, parameter in losses.network.named_parameters()}
+            return self._gbml(losses, transform=steps.__getitem__, lr=1.0, **common)
+        return self._maml(losses, lr=self.inner_lr, **common)
 
     def _step_of(self, name: str) -> nn.Module:
         if name not in self._rated:
@@ -59,9 +57,9 @@ class Learn2LearnMetaLearner(TaskwiseMetaLearner):
             return _Step(self.inner_lr)
         return _LearnedStep(self.log_rates, self._rated.index(name))
 
-    def _adapt_task(self, support: FusionInputs, steps: int, *, keep_graph: bool) -> nn.Module:
-        clone = self._wrapped.clone(first_order=self.first_order or not keep_graph)
-        clone.eval()
+    def _adapt_task(self, losses: RowLosses, support: FusionInputs, steps: int, *, keep_graph: bool) -> nn.Module:
+        clone = self._wrapped(losses).clone(first_order=self.first_order or not keep_graph)
+        take_inner_modes(clone.module, losses)
         for step in range(steps):
             loss = masked_mean(clone(support), support.mask)
             with inner_step("learn2learn", step, support):

@@ -13,11 +13,13 @@ import pandas as pd
 from metarec.errors import InputError, shown
 from metarec.files import Limit
 from metarec.model._kept import KeptRecommender
+from metarec.ratings import ids_of, seconds_of
 
 if TYPE_CHECKING:
     from mlflow.models import ModelSignature
+    from mlflow.types.schema import ColSpec
 
-__all__ = ["Requests", "is_missing"]
+__all__ = ["Requests", "history_column", "id_column", "is_missing", "requested_id"]
 
 MAX_HISTORY = "METAREC_MAX_HISTORY", 10_000
 """Entries of one history in a request: the variable, and the default."""
@@ -29,7 +31,7 @@ class Requests(ABC, Generic[HistoryT]):
     """The rows of requests to one recommender.
 
     Attributes:
-        columns: of a request. needed: those without which a row is refused. flat: those whose values are text.
+        columns: of a request. needed: those without which a row is refused. flat: those whose values are ids.
         limit: of the rows of one request.
         entry: of a history, the names of what an entry may hold; the last one is the time. needed_in_entry: those
             that it must hold.
@@ -105,9 +107,7 @@ class Requests(ABC, Generic[HistoryT]):
             return ("history", *self._entries(history))
         if is_missing(user):
             return ()
-        if not isinstance(user, str):
-            raise InputError(f"user must be text but got {shown(user)}")
-        return ("user", user)
+        return ("user", requested_id(user, "user"))
 
     def _entries(self, history: Any) -> list[tuple[Any, ...]]:
         """The item, the value and the time of each entry; True for a time that is not there."""
@@ -123,31 +123,65 @@ class Requests(ABC, Generic[HistoryT]):
                     f"history[{place}] must have {', '.join(self.needed_in_entry)} and optionally "
                     f"{' and '.join(optional)} but got {shown(entry)}"
                 )
-            item, value, time = entry["item"], entry.get(value_name), entry.get(time_name)
-            if not isinstance(item, str):
-                raise InputError(f"history[{place}].item must be text but got {shown(item)}")
+            item = requested_id(entry["item"], f"history[{place}].item")
+            value, time = entry.get(value_name), entry.get(time_name)
             known = 1.0 if value_name not in needed and is_missing(value) else _number(value, place, value_name)
             entries.append((item, known, is_missing(time) or _number(time, place, time_name)))
         return entries
 
     def _history(self, user: Any, history: Any) -> HistoryT:
         if is_missing(history):
-            return self._nothing if is_missing(user) else self._kept.history_of(user)
+            return self._nothing if is_missing(user) else self._kept.history_of(requested_id(user, "user"))
         entries = self._entries(history)
         items = np.empty(len(entries), dtype=object)
         items[:] = [entry[0] for entry in entries]
         times = [entry[2] for entry in entries]
         dated = bool(times) and not any(time is True for time in times)
         values = np.array([entry[1] for entry in entries], dtype=np.float64)
-        return self._given(items, values, np.array(times, dtype=np.float64) if dated else None)
+        return self._given(items, values, seconds_of(times, "timestamp of the history") if dated else None)
+
+
+def id_column(name: str, *, required: bool) -> ColSpec:
+    """The column of ids in a signature. An id may be text or a whole number, as in the files of ratings."""
+    from mlflow.types.schema import AnyType, ColSpec
+
+    return ColSpec(AnyType(), name, required=required)
+
+
+def history_column(entry: Sequence[str]) -> ColSpec:
+    """The column of histories in a signature; `entry`: the names of what an entry may hold, the item first.
+
+    All have the type any: MLflow refuses a whole number where the signature has double or text. Each request is checked
+    by :meth:`Requests.answer` in any case.
+    """
+    from mlflow.types.schema import AnyType, Array, ColSpec, Object, Property
+
+    numbers = [Property(name, AnyType(), required=False) for name in entry[1:]]
+    return ColSpec(Array(Object([Property(entry[0], AnyType()), *numbers])), "history", required=False)
+
+
+def requested_id(value: Any, what: str) -> str:
+    """An id of a request as text, by the rule of :func:`~metarec.ratings.ids_of`.
+
+    Raises:
+        InputError: the value is neither text nor a number that can be an id.
+    """
+    if isinstance(value, str):
+        return value
+    if not _is_number(value):
+        raise InputError(f"{what} must be text or a whole number but got {shown(value)}")
+    return str(ids_of([value], what)[0])
 
 
 def _number(value: Any, place: int, name: str) -> float:
-    is_number = isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
     # An integer of many digits is no float.
-    if not is_number or not -1e300 < value < 1e300 or not math.isfinite(value):
+    if not _is_number(value) or not -1e300 < value < 1e300 or not math.isfinite(value):
         raise InputError(f"history[{place}].{name} must be a finite number but got {shown(value)}")
     return float(value)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
 
 
 def is_missing(value: Any) -> bool:

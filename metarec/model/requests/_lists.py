@@ -11,7 +11,7 @@ import pandas as pd
 from metarec.errors import InputError, shown
 from metarec.files import Limit
 from metarec.model.ranking_recommender import NO_EVENTS, Events, RankingRecommender
-from metarec.model.requests._base import Requests, is_missing
+from metarec.model.requests._base import Requests, history_column, id_column, is_missing
 
 if TYPE_CHECKING:
     from mlflow.models import ModelSignature
@@ -64,20 +64,13 @@ class ListRequests(Requests[Events]):
     @staticmethod
     def signature() -> ModelSignature:
         from mlflow.models import ModelSignature
-        from mlflow.types.schema import Array, ColSpec, DataType, Object, Property, Schema
+        from mlflow.types.schema import Array, ColSpec, DataType, Schema
 
-        event = Object(
-            [
-                Property("item", DataType.string),
-                Property("weight", DataType.double, required=False),
-                Property("timestamp", DataType.double, required=False),
-            ]
-        )
         return ModelSignature(
             inputs=Schema(
                 [
-                    ColSpec(DataType.string, "user", required=False),
-                    ColSpec(Array(event), "history", required=False),
+                    id_column("user", required=False),
+                    history_column(ListRequests.entry),
                     ColSpec(DataType.long, "n", required=False),
                 ]
             ),

@@ -12,7 +12,7 @@ from metarec.episodes import History
 from metarec.errors import InputError, shown
 from metarec.files import Limit
 from metarec.model.recommender import NO_HISTORY, FusedRecommender
-from metarec.model.requests._base import Requests
+from metarec.model.requests._base import Requests, history_column, id_column, requested_id
 
 if TYPE_CHECKING:
     from mlflow.models import ModelSignature
@@ -46,10 +46,7 @@ class RatingRequests(Requests[History]):
     def answer(self, rows: Sequence[Sequence[Any]]) -> pd.DataFrame:
         self._check_count(rows)
         items = np.empty(len(rows), dtype=object)
-        items[:] = [row[0] for row in rows]
-        for place, item in enumerate(items):
-            if not isinstance(item, str):
-                raise InputError(f"row {place}: item must be text but got {shown(item)}")
+        items[:] = [requested_id(row[0], f"row {place}: item") for place, row in enumerate(rows)]
         known = pd.Index(self._recommender.items)
         codes = known.get_indexer(items)
         if (codes < 0).any():
@@ -67,21 +64,14 @@ class RatingRequests(Requests[History]):
     @staticmethod
     def signature() -> ModelSignature:
         from mlflow.models import ModelSignature
-        from mlflow.types.schema import Array, ColSpec, DataType, Object, Property, Schema
+        from mlflow.types.schema import ColSpec, DataType, Schema
 
-        rated = Object(
-            [
-                Property("item", DataType.string),
-                Property("rating", DataType.double),
-                Property("timestamp", DataType.double, required=False),
-            ]
-        )
         return ModelSignature(
             inputs=Schema(
                 [
-                    ColSpec(DataType.string, "item"),
-                    ColSpec(DataType.string, "user", required=False),
-                    ColSpec(Array(rated), "history", required=False),
+                    id_column("item", required=True),
+                    id_column("user", required=False),
+                    history_column(RatingRequests.entry),
                 ]
             ),
             outputs=Schema([ColSpec(DataType.double, "prediction")]),

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+import statistics
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +24,7 @@ __all__ = [
     "ORANGE",
     "beside",
     "canvas",
+    "edge_of",
     "label",
     "nothing",
     "panels",
@@ -30,13 +34,13 @@ __all__ = [
 _WIDTH = 8.0
 _DPI = 100
 
-# Okabe and Ito's colours, which are distinct for any colour vision.
+# Okabe and Ito's colours, which are distinct for any colour vision, and three more for pictures with many lines.
 BLUE = "#0072b2"
 ORANGE = "#d55e00"
 GREEN = "#009e73"
 GREY = "#8a8f98"
 INK = "#2b2f36"
-COLOURS = (BLUE, ORANGE, GREEN, "#cc79a7", "#e69f00", "#56b4e9")
+COLOURS = (BLUE, ORANGE, GREEN, "#cc79a7", "#e69f00", "#56b4e9", "#6a3d9a", "#7f4f24", "#111111")
 
 
 def canvas(title: str, *, height: float) -> tuple[Figure, Axes]:
@@ -71,6 +75,24 @@ def label(text: str) -> str:
 def beside(axes: Axes, text: str, row: float, **style: Any) -> None:
     """Write a text to the right of the axes, at the height of a row."""
     axes.annotate(text, (1.01, row), xycoords=("axes fraction", "data"), va="center", **style)
+
+
+def edge_of(values: Iterable[float], *, maximised: bool) -> float:
+    """Where the axis of some values ends on their worse side, so that a few bad ones do not flatten the others.
+
+    It is as far beyond the median as three times the median is from the best, or the worst value if that is nearer. NaN
+    without a finite value.
+
+    >>> edge_of([0.17, 0.18, 0.19, 3.0], maximised=False), edge_of([0.1, 0.2, 0.3], maximised=True)
+    (0.23, 0.1)
+    """
+    best, worst = (max, min) if maximised else (min, max)
+    finite = [value for value in values if math.isfinite(value)]
+    if not finite:
+        return math.nan
+    middle = statistics.median(finite)
+    edge = middle + 3 * (middle - best(finite))
+    return round(edge, 12) if edge != middle and worst(edge, worst(finite)) != edge else worst(finite)
 
 
 def nothing(figure: Figure, axes: Axes, why: str) -> Figure:

@@ -17,7 +17,19 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from metarec.evaluation.measures import Measure
-from metarec.report.figures.canvas import BLUE, COLOURS, GREEN, GREY, INK, ORANGE, beside, canvas, nothing, save
+from metarec.report.figures.canvas import (
+    BLUE,
+    COLOURS,
+    GREEN,
+    GREY,
+    INK,
+    ORANGE,
+    beside,
+    canvas,
+    edge_of,
+    nothing,
+    save,
+)
 from metarec.study.results import FrontLine
 
 __all__ = [
@@ -153,6 +165,9 @@ def search_history(trials: Sequence[TrialPoint], measure: Measure) -> Figure:
     values = _gaps([math.nan if trial.value is None else trial.value for trial in trials])
     states = np.array([trial.state for trial in trials])
     finite = np.isfinite(values)
+    edge = edge_of(values, maximised=measure.maximised)
+    beyond = finite & ((values < edge) if measure.maximised else (values > edge))
+    values = np.where(beyond, edge, values)
     complete = finite & (states == "complete")
     pruned = finite & (states == "pruned")
     if complete.any():
@@ -166,6 +181,16 @@ def search_history(trials: Sequence[TrialPoint], measure: Measure) -> Figure:
     ):
         if group.any():
             axes.scatter(numbers[group], values[group], color=colour, marker=marker, s=42, zorder=3, label=name)
+    if beyond.any():
+        axes.scatter(
+            numbers[beyond],
+            values[beyond],
+            color=INK,
+            marker="v" if measure.maximised else "^",
+            s=90,
+            zorder=2,
+            label="worse than the axis shows",
+        )
     if not finite.all():
         # Trials without a value stand on the axis.
         axes.scatter(

@@ -6,6 +6,7 @@ They follow the rules of :mod:`metarec.report.figures.figures`.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -16,9 +17,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullFormatter
 
 from metarec.evaluation.measures import Measure
-from metarec.report.figures.canvas import BLUE, COLOURS, GREY, INK, ORANGE, beside, canvas, nothing, panels
+from metarec.report.figures.canvas import BLUE, COLOURS, GREY, INK, ORANGE, beside, canvas, edge_of, nothing, panels
 
-__all__ = ["Tried", "importances", "learning_curves", "parallel_coordinates", "slices", "strategies"]
+__all__ = ["Tried", "importances", "learning_curves", "parallel_coordinates", "slices", "strategies", "varied"]
 
 # Dark is good. The map is made for any colour vision.
 COLOUR_MAP = "cividis"
@@ -81,17 +82,25 @@ def importances(shares: Mapping[str, float], *, trials: int) -> Figure:
 
 
 def slices(trials: Sequence[Tried], measure: Measure) -> Figure:
-    """The value of each trial against each parameter that was varied."""
-    names = _varied(trials)
+    """The value of each trial against each parameter that was varied; triangles are worse than the axis shows."""
+    names = varied([trial for trial in trials if math.isfinite(trial.value)])
     if not names:
         return nothing(
             *canvas(f"{measure.noun.capitalize()} against each parameter", height=3), "no parameter was varied"
         )
     figure, axes = panels(names, columns=3, height=2.5)
+    edge = edge_of([trial.value for trial in trials], maximised=measure.maximised)
+    beyond = "v" if measure.maximised else "^"
     for one, name in zip(axes, names, strict=True):
         own = [trial for trial in trials if name in trial.params and math.isfinite(trial.value)]
         places, labels = _places([trial.params[name] for trial in own])
-        one.scatter(places, [trial.value for trial in own], c=BLUE, s=22, alpha=0.8, edgecolors="white", linewidths=0.4)
+        if labels is not None:
+            places = _spread(places)
+        for place, value in zip(places, [trial.value for trial in own], strict=True):
+            out = value != edge and measure.best([value, edge]) == edge
+            marker, colour = (beyond, ORANGE) if out else ("o", BLUE)
+            at = edge if out else value
+            one.scatter(place, at, c=colour, marker=marker, s=22, alpha=0.8, edgecolors="white", linewidths=0.4)
         if labels is not None:
             one.set_xticks(range(len(labels)), labels, rotation=20 if len(labels) > 3 else 0, fontsize=8)
             one.set_xlim(-0.5, len(labels) - 0.5)
@@ -107,7 +116,7 @@ def slices(trials: Sequence[Tried], measure: Measure) -> Figure:
 
 def parallel_coordinates(trials: Sequence[Tried], measure: Measure) -> Figure:
     """Every trial as a line through its parameters; better trials are darker."""
-    names = _varied(trials)
+    names = varied(trials)
     figure, axes = canvas("Trials through their parameters", height=4.6)
     finite = sorted(
         (trial for trial in trials if math.isfinite(trial.value)),
@@ -130,9 +139,8 @@ def parallel_coordinates(trials: Sequence[Tried], measure: Measure) -> Figure:
         for height, text in ((-0.04, low_text), (1.04, high_text)):
             axes.text(names.index(name), height, text, ha="center", va="center", fontsize=8, color=GREY)
     values = [trial.value for trial in finite]
-    # The worst tenth has the colour of its best.
-    worst = float(np.quantile(values, 0.1 if measure.maximised else 0.9))
-    low, high = sorted([measure.best(values), worst])
+    # A few bad trials must not take all colours.
+    low, high = sorted([measure.best(values), edge_of(values, maximised=measure.maximised)])
     colours = ScalarMappable(Normalize(low, high), COLOUR_MAP + "_r" * measure.maximised)
     for trial in finite:
         line = [heights[name].get(trial.number, math.nan) for name in names]
@@ -165,18 +173,35 @@ def strategies(trials: Mapping[str, Sequence[float]], measure: Measure) -> Figur
     return figure
 
 
-def _varied(trials: Sequence[Tried]) -> list[str]:
+def varied(trials: Sequence[Tried]) -> list[str]:
     """The parameters that have more than one value."""
     names = dict.fromkeys(name for trial in trials for name in trial.params)
     return [name for name in names if len({str(trial.params[name]) for trial in trials if name in trial.params}) > 1]
 
 
+FEW = 8
+"""So many different whole numbers are shown as choices."""
+
+
 def _places(values: Sequence[Any]) -> tuple[list[float], list[str] | None]:
-    """The places of values on an axis; for choices also the labels of the places."""
-    if all(isinstance(value, int | float) and not isinstance(value, bool) for value in values):
+    """The places of values on an axis; for choices and a few whole numbers also the labels of the places."""
+    numbers = all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
+    whole = numbers and all(isinstance(value, int) for value in values) and len(set(values)) <= FEW
+    if numbers and not whole:
         return [float(value) for value in values], None
-    labels = sorted({str(value) for value in values})
+    labels = [str(value) for value in sorted(set(values))] if whole else sorted({str(value) for value in values})
     return [float(labels.index(str(value))) for value in values], labels
+
+
+def _spread(places: Sequence[float]) -> list[float]:
+    """The places of choices, with those of one choice beside each other."""
+    seen: Counter[float] = Counter()
+    spread = []
+    for place in places:
+        # Seven places, from the middle to both sides.
+        spread.append(place + 0.07 * ((seen[place] + 1) // 2 % 4) * (-1) ** seen[place])
+        seen[place] += 1
+    return spread
 
 
 def _is_log(values: Sequence[float]) -> bool:

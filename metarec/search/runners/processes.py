@@ -18,7 +18,7 @@ import optuna
 from metarec.search.runners.worker import POLL_S, Work, report_new
 from metarec.search.storage import end_stale_trials
 from metarec.search.trials import OnTrial, counted_trials
-from metarec.workers import end_with_parent, start_server
+from metarec.workers import end_with_parent, start_process, start_server
 
 __all__ = ["run_in_processes", "stopping_politely"]
 
@@ -88,7 +88,7 @@ def run_in_processes(
 
     def start() -> BaseProcess:
         process = context.Process(target=_work, args=(work, deadline, stop))
-        process.start()
+        start_process(process)
         return process
 
     reported = {trial.number for trial in counted_trials(study)}

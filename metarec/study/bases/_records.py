@@ -24,10 +24,11 @@ def base_cells(tuned: Mapping[str, TunedBase], measure: Measure) -> Iterator[Cel
 
 def _cell(base: str, trial: FrozenTrial, measure: Measure) -> CellRecord:
     metrics = trial_metrics(measure, trial.values) if trial.state == TrialState.COMPLETE else {}
-    ending = [f"{value:.4f}" for value in metrics.values()] or ["failed"]
+    scores = [f"{value:.4f}" for value in metrics.values()]
+    name = f"{base}-{trial.number:03d}"
     return CellRecord(
         content_key({"base": base, "trial": trial.number}),
-        " · ".join([f"{base}-{trial.number:03d}", *ending]),
+        " · ".join([*scores, name]) if scores else f"{name} · failed",
         {"base": base, **trial.params},
         metrics,
         0.0 if trial.datetime_start is None else trial.datetime_start.timestamp(),

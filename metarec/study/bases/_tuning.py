@@ -9,7 +9,15 @@ from typing import Any
 
 from metarec.bases import BASES, Setting, applicable_bases, searched_settings
 from metarec.bases.ranking import RANKING_BASES, applicable_ranking_bases
-from metarec.episodes import EpisodeSettings, Progress, QueryScores, UserRoles, validation_predictions
+from metarec.episodes import (
+    EpisodeSettings,
+    Progress,
+    QueryScores,
+    RatingRoles,
+    UserRoles,
+    validation_predictions,
+    warm_validation_predictions,
+)
 from metarec.episodes.ranking import validation_lists
 from metarec.errors import InputError
 from metarec.files import content_key
@@ -40,7 +48,7 @@ class BaseSearch:
     study: str
     storage: str
     domain: Domain
-    roles: UserRoles
+    roles: UserRoles | RatingRoles
     task: Task
     episodes: EpisodeSettings
     bases: Mapping[str, Mapping[str, Any]]
@@ -74,7 +82,7 @@ class BaseSearch:
         objective = BaseObjective(space, partial(self._score, name), settings)
         facts = {
             "data": self.domain.fingerprint(),
-            "roles": dict(self.roles.roles),
+            "roles": self.roles.parts.tolist() if isinstance(self.roles, RatingRoles) else dict(self.roles.roles),
             "task": self.task,
             "episodes": self.episodes.model_dump(),
             "base": name,
@@ -94,8 +102,10 @@ class BaseSearch:
         run_trials(study, objective, lambda trial: None)
 
     def _score(self, name: str, chosen: Mapping[str, Any]) -> QueryScores:
-        score = validation_lists if self.task == "ranking" else validation_predictions
         options = {**self.bases[name], **chosen}
+        if isinstance(self.roles, RatingRoles):
+            return warm_validation_predictions(self.roles, self.episodes, name, options, seed=self.seed)
+        score = validation_lists if self.task == "ranking" else validation_predictions
         return score(self.domain, self.roles, self.episodes, name, options, seed=self.seed)
 
 

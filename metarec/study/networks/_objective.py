@@ -19,10 +19,9 @@ from metarec.evaluation.metrics import METAREC, base_unit_predictions
 from metarec.files import read_kept, write_kept
 from metarec.meta import MetaLearner, NetworkConfig, OnEpoch, Shape, TrainedNetwork, judge_of
 from metarec.search.pruning import progress_of
-from metarec.study.recorded_trial import CURVES, RecordedObjective, TrialResult
+from metarec.study.records import CURVES, FileKeeper, Files, RecordedObjective, TrialResult
 from metarec.study.reporter import TrialPictures
 from metarec.study.spec import StudySpec
-from metarec.study.trial_files import FileKeeper, Files
 from metarec.tracking import StudyRun, TrialRun
 
 __all__ = ["NetworkObjective", "network_config"]

@@ -16,10 +16,10 @@ from optuna.trial import FrozenTrial
 
 from metarec.bases import applicable_bases
 from metarec.bases.ranking import RANKING_BASES, applicable_ranking_bases
-from metarec.episodes import DomainEpisodes, Episodes, TaskMaker, assign_roles, build_episodes
-from metarec.episodes.ranking import RankingEpisodes, RankingTaskMaker, build_ranking_episodes
+from metarec.episodes import DomainEpisodes, Episodes, TaskMaker
+from metarec.episodes.ranking import RankingEpisodes, RankingTaskMaker
 from metarec.evaluation.engine_check import check_engines
-from metarec.evaluation.insight import Insight, crowd_of, look_into
+from metarec.evaluation.insight import Insight, look_into
 from metarec.evaluation.metrics import METAREC, base_unit_predictions
 from metarec.evaluation.segments import behaviour_of
 from metarec.fusion import Task
@@ -28,13 +28,14 @@ from metarec.meta import MetaLearner, NetworkConfig, NonFiniteLossError
 from metarec.model import FusedRecommender, Fusion, FusionConfig, RankingRecommender, fit_stacker, save_model
 from metarec.model.contrasts import NO_INNER_LOOP, contrasts_of, without_inner_loop
 from metarec.model.mlflow_model import write_mlflow_model
-from metarec.ratings import Domain
+from metarec.ratings import Domain, titles_of
 from metarec.search import ranked
 from metarec.study.networks._objective import NetworkObjective, network_config
+from metarec.study.protocols import protocol_of
+from metarec.study.records import FileKeeper
 from metarec.study.results import DomainResult
 from metarec.study.spec import StudySpec
 from metarec.study.stages import Keep, Outcome, Prepared, RunTrials, Searched, StudyInput, Workspace, member_name
-from metarec.study.trial_files import FileKeeper
 from metarec.threads import one_thread
 from metarec.tracking import StudyRun
 
@@ -45,9 +46,6 @@ logger = logging.getLogger(__name__)
 MEMBERS = 3
 """How many trials' networks a study proposes. Networks that adapt and networks that do not err differently: on
 MovieLens' latest-small the mean of one of each was 0.2 to 0.3 % better than either."""
-
-LOOKS_BACK = 4
-"""A served model reads at most this many times the shots of its training from a history."""
 
 Stackers = Mapping[str, Mapping[str, Stacker]]
 """Domain -> name -> the fitted stacker."""
@@ -60,26 +58,16 @@ class NetworkInput(StudyInput):
         applicable = applicable_ranking_bases if spec.task == "ranking" else applicable_bases
         names = applicable(list(spec.bases), list(domains.values()))
         self._bases = {name: spec.bases[name] for name in names}
-        assign_roles(domains, spec.target or "", spec.episodes, spec.seed)
+        self._protocol = protocol_of(spec, domains)
         self._spec, self._domains, self._workspace = spec, domains, workspace
 
     def prepare(self) -> PreparedNetworks:
-        spec, workspace = self._spec, self._workspace
+        spec = self._spec
         for left_out in sorted(set(spec.bases) - set(self._bases)):
             needs = RANKING_BASES.get(left_out).needs if spec.task == "ranking" else "items"
             what = "timestamps" if needs == "timestamps" else "item features"
             logger.warning("the base %s is left out: no domain has %s", left_out, what)
-        build = partial(build_ranking_episodes, ranking=spec.ranking) if spec.task == "ranking" else build_episodes
-        episodes = build(
-            self._domains,
-            spec.target or "",
-            spec.episodes,
-            bases=self._bases,
-            seed=spec.seed,
-            cache=workspace.cache,
-            jobs=workspace.jobs,
-            on_progress=workspace.on_progress,
-        )
+        episodes = self._protocol.episodes(self._bases, self._workspace)
         return PreparedNetworks(self._spec, episodes, self._workspace, self._domains, self._bases)
 
 
@@ -202,25 +190,25 @@ class SearchedNetworks(Searched):
         target = spec.target or ""
         domain, episodes = prepared.domains[target], prepared.episodes[target]
         prepared.workspace.on_stage("fitting the bases that serve")
-        outside = assign_roles(prepared.domains, target, spec.episodes, spec.seed).held_out(None)
+        protocol = protocol_of(spec, prepared.domains)
         # The bases that predicted for the test users.
-        train = domain.without(outside)
-        kept = fusion.used(), domain.name, domain.ratings, frozenset(train.ratings["user"].unique())
-        max_history = LOOKS_BACK * max(spec.episodes.shots, 1)
+        train = protocol.learned_from(target)
+        # Held-out ratings of users whose other ratings are known are in no model.
+        kept_of = train if spec.protocol == "warm" else domain
+        events = kept_of.single_events() if spec.ranking.repeats == "include" else kept_of.ratings
+        kept = fusion.used(), domain.name, events, frozenset(train.ratings["user"].unique())
+        titles = titles_of(domain.items)
         if isinstance(episodes, RankingEpisodes):
-            crowd = crowd_of(domain, episodes.validation, episodes.test)
-            insight = Insight(behaviour_of(domain, episodes.test, crowd))
-            if spec.ranking.repeats == "include":
-                # A kept history adds up the events of an item, so the model could not recommend what was measured.
-                return insight, None
+            insight = Insight(behaviour_of(domain, episodes.test, train))
             lists = RankingTaskMaker.fit(
                 train, prepared.bases, episodes.ranking_standards, spec.ranking, seed=spec.seed
             )
-            return insight, partial(self._keep, RankingRecommender(lists, *kept, max_history))
+            return insight, partial(self._keep, RankingRecommender(lists, *kept, protocol.max_history, titles))
         assert episodes.standards is not None, "these episodes were made from ratings"
-        maker = TaskMaker.fit(train, prepared.bases, episodes.standards, seed=spec.seed)
-        insight = look_into(domain, episodes, self.networks[member_name(self.members[0])], maker)
-        return insight, partial(self._keep, FusedRecommender(maker, *kept, max_history))
+        shots = spec.episodes.shots if spec.protocol == "warm" else None
+        maker = TaskMaker.fit(train, prepared.bases, episodes.standards, shots=shots, seed=spec.seed)
+        insight = look_into(domain, train, episodes, self.networks[member_name(self.members[0])], maker)
+        return insight, partial(self._keep, FusedRecommender(maker, *kept, protocol.max_history, titles))
 
     def _keep(self, recommender: FusedRecommender | RankingRecommender, folder: Path) -> str:
         prepared = self.prepared

@@ -16,11 +16,10 @@ import torch
 from metarec.episodes import Episodes
 from metarec.evaluation.metrics import METAREC, base_unit_predictions
 from metarec.study.networks import network_config
-from metarec.study.recorded_trial import RecordedObjective, TrialResult
+from metarec.study.records import FileKeeper, Files, RecordedObjective, TrialResult
 from metarec.study.reporter import Reporter
 from metarec.study.spec import StudySpec
 from metarec.study.transfer_spec import STRATEGY
-from metarec.study.trial_files import FileKeeper, Files
 from metarec.tracking import StudyRun, TrialRun
 from metarec.transfer import STRATEGIES, Round, Sources, TransferredModel, TransferSettings
 

@@ -20,11 +20,12 @@ from metarec.evaluation.segments import behaviour_of
 from metarec.model.contrasts import STACK, STACK_MEAN
 from metarec.ratings import Domain
 from metarec.search import ranked
+from metarec.study.records import FileKeeper
 from metarec.study.results import DomainResult
 from metarec.study.spec import StudySpec
 from metarec.study.stages import Outcome, Prepared, RunTrials, Searched, StudyInput, Workspace, member_name
 from metarec.study.transfer._objective import TransferObjective, TrialData
-from metarec.study.trial_files import FileKeeper
+from metarec.study.transfer_spec import STRATEGY
 from metarec.tracking import StudyRun
 from metarec.transfer import RankingRounds, Round, Rounds, TransferRounds, TransferSettings, predict_round
 
@@ -112,20 +113,34 @@ class PreparedRound(Prepared):
         self, run_trials: RunTrials, *, run: StudyRun | None, keeper: FileKeeper, processes: Executor | None = None
     ) -> SearchedStrategies:
         objective = self.objective(run, keeper)
-        return SearchedStrategies(self, objective, ranked(run_trials(objective))[0])
+        best = ranked(run_trials(objective))
+        # Ranked trials: the first of a strategy is its best one.
+        firsts = {trial.params[STRATEGY]: trial for trial in reversed(best)}
+        return SearchedStrategies(self, objective, best[0], firsts)
+
+
+def strategy_row(strategy: str) -> str:
+    """The name of a searched strategy that is not proposed, in the table of test users. Baselines have other names.
+
+    >>> strategy_row("pooled")
+    'strategy pooled'
+    """
+    return f"strategy {strategy}"
 
 
 @dataclass(frozen=True)
 class SearchedStrategies(Searched):
-    """The best trial.
+    """The best trial, and that of each strategy.
 
-    Its strategy is proposed alone, because the weights of a combination would need the validation users. Baselines are
-    fitted on the few users. Only the target is scored, and no engine is compared.
+    The strategy of the best trial is proposed alone, because the weights of a combination would need the validation
+    users. The other strategies are scored beside it. Baselines are fitted on the few users. Only the target is scored,
+    and no engine is compared.
     """
 
     prepared: PreparedRound
     objective: TransferObjective
     best: FrozenTrial
+    firsts: Mapping[str, FrozenTrial]
 
     def score(self) -> Outcome:
         spec, given, domain = self.prepared.spec, self.prepared.round, self.prepared.domain
@@ -135,17 +150,19 @@ class SearchedStrategies(Searched):
         baselines = {
             name: predict_round(name, given, TransferSettings(task=given.few.task), spec.seed) for name in names
         }
+        others = {strategy_row(name): trial for name, trial in self.firsts.items() if trial is not self.best}
+        fitted = {name: self.objective.fit(trial.params) for name, trial in {METAREC: self.best, **others}.items()}
         judged = spec.measure.judge(
             given.plain_test,
             {
-                METAREC: self.objective.fit(self.best.params).predict(given.test, given.plain_test),
+                **{name: model.predict(given.test, given.plain_test) for name, model in fitted.items()},
                 **{name: own.predictions for name, own in baselines.items()},
                 **base_unit_predictions(given.plain_test),
             },
         )
         result = DomainResult.of(spec.measure, judged, seed=spec.seed, transfer=True)
         settings: dict[str, Mapping[str, Any]] = {
-            METAREC: {member_name(self.best): 1.0},
+            **{name: {member_name(trial): 1.0} for name, trial in {METAREC: self.best, **others}.items()},
             **{name: own.reasons for name, own in baselines.items()},
         }
         crowd = crowd_of(domain, given.plain_validation, given.plain_test)

@@ -6,9 +6,9 @@ import time
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from metarec.tracking._base import TrialFacts
+from metarec.tracking._facts import TrialFacts
 from metarec.tracking._limits import clean_key
-from metarec.tracking._mlflow_runs import STATUS, Parent, Tag, final_name, trial_name, write
+from metarec.tracking._mlflow_runs import STATUS, Parent, Tag, content_of, final_name, trial_name, write
 
 __all__ = ["reconciled"]
 
@@ -36,7 +36,7 @@ def reconciled(study: Parent, trials: Iterable[TrialFacts]) -> list[str]:
         if trial.state == "running":
             # Its process may be writing to any of them.
             continue
-        run, *others = sorted(own, key=_content, reverse=True)
+        run, *others = sorted(own, key=content_of, reverse=True)
         for other in others:
             study.client.delete_run(other.info.run_id)
             done.append(f"trial {trial.number} had a second run: deleted")
@@ -45,11 +45,6 @@ def reconciled(study: Parent, trials: Iterable[TrialFacts]) -> list[str]:
         if number not in runs and trial.state not in ("running", "interrupted"):
             done += _make(study, trial)
     return done
-
-
-def _content(run: Any) -> tuple[bool, int, int]:
-    """The order of a trial's runs; the last one has the most in it and is kept."""
-    return run.info.status == "FINISHED", len(run.data.metrics), -run.info.start_time
 
 
 def _end_unknown(study: Parent, unknown: list[Any]) -> Iterator[str]:

@@ -13,8 +13,8 @@ from metarec.tracking._mlflow_runs import STATUS
 __all__ = ["FILES", "UNFIT", "Operation", "UnfitRecord", "read_json", "read_record"]
 
 Operation = dict[str, Any]
-"""JSON values. ``what`` is begin, log, files, datasets, register or end. ``child`` is a trial's number or a cell's key;
-for the parent's own run it is None."""
+"""JSON values. ``what`` is begin, log, files, datasets, register, view or end. ``child`` is a trial's number, or the
+key of a cell or a row; for the parent's own run it is None."""
 
 FILES = "files"
 """The folder of a spool with the files that are to be sent, each record's in a folder of its own."""
@@ -123,6 +123,10 @@ _RULES: dict[str, tuple[Callable[[object], bool], str]] = {
     "folder": (_matches(f"{FILES}/[0-9a-f]{{32}}"), f"{FILES}/ and the name that metarec gave"),
     "path": (_matches(r"\w[\w.-]*"), "the name of a folder among the artifacts"),
     "model": (_is_text, "text"),
+    "about": (_is_text, "text"),
+    "below": (lambda value: isinstance(value, str) and _is_child(value), "the key of a row"),
+    "key": (_matches(r"[A-Za-z0-9_.-]{1,100}"), "the key of a view"),
+    "content": (_is_text, "text"),
     "datasets": (_all(_is_dataset), "objects with the texts name, digest, source and profile"),
 }
 """Field -> a test of its value, and the rule in words."""
@@ -133,6 +137,7 @@ _NEEDS: dict[str, tuple[str, ...]] = {
     "files": ("folder",),
     "datasets": ("datasets",),
     "register": ("path", "model", "tags"),
+    "view": ("key", "content"),
     "end": ("state",),
 }
 """What -> the fields that it cannot do without."""

@@ -22,6 +22,7 @@ from metarec.tracking._limits import (
 )
 from metarec.tracking._mlflow_runs import STATUS, Parent, Tag, trial_name, write
 from metarec.tracking._registry import model_name, register
+from metarec.tracking._views import view_tag
 from metarec.tracking.spool._records import UNFIT, Operation, UnfitRecord
 from metarec.tracking.spool._spool import REFUSED, Spool
 
@@ -38,7 +39,7 @@ QUIET_S = 10.0
 LINGER_S = 2.0
 """How long an operation waits for others of its run, unless there is a flush: a short trial is sent as one."""
 
-ALONE = frozenset({"begin", "files", "datasets", "register", UNFIT})
+ALONE = frozenset({"begin", "files", "datasets", "register", "view", UNFIT})
 """Operations that are sent by calls of their own."""
 
 LATE_S = 30.0
@@ -196,7 +197,14 @@ class Sender:
                 shutil.rmtree(folder)
             return
         if what == "register":
-            register(self._client, run_id, operation["path"], operation["model"], operation["tags"])
+            # Earlier versions recorded no description.
+            about = operation.get("about", "")
+            register(self._client, run_id, operation["path"], operation["model"], operation["tags"], about)
+            return
+        if what == "view":
+            self._client.set_experiment_tag(
+                self._parent.experiment_id, view_tag(operation["key"]), operation["content"]
+            )
             return
         if what == "datasets":
             self._client.log_inputs(run_id, [_input(dataset) for dataset in operation["datasets"]])
@@ -208,22 +216,26 @@ class Sender:
             self._client.set_terminated(run_id, STATUS[operation["state"]], end_time=operation["time"])
 
     def _run_of(self, child: int | str, operation: Operation, doubtful: bool) -> str:
-        """The run of a trial or a cell, which is created with its first operation."""
+        """The run of a trial, a cell or a row, which is created with its first operation."""
         if child in self.run_ids:
             return self.run_ids[child]
         began = operation.get("began")
         name = operation.get("name") or (trial_name(child) if isinstance(child, int) else child)
         late = began is not None and time.time() - began / 1000 > LATE_S
         found = []
-        if doubtful or late or began is None:
+        # A row is there already where its study or comparison goes on.
+        if doubtful or late or began is None or self._parent.child_role(child) == "row":
             found = self._parent.children(child)
+        tags = self._parent.child_tags(child)
+        if not found and "below" in operation:
+            tags[Tag.PARENT] = self._run_of(operation["below"], {"time": operation["time"]}, doubtful)
         run = (
             found[0]
             if found
             else self._client.create_run(
-                self._parent.experiment_id,
+                self._parent.place_of(child),
                 start_time=operation["time"] if began is None else began,
-                tags=self._parent.child_tags(child),
+                tags=tags,
                 run_name=cut(name, RUN_NAME_LENGTH),
             )
         )

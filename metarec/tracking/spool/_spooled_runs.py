@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import math
@@ -15,19 +16,11 @@ from types import TracebackType
 from typing import Any
 
 from metarec.errors import masked, printable
-from metarec.tracking._base import (
-    CellRecord,
-    ComparisonRun,
-    Dataset,
-    ParentRun,
-    Run,
-    State,
-    StudyRun,
-    TrialFacts,
-    TrialRun,
-)
-from metarec.tracking._mlflow_runs import Parent, Point, Tag, final_name, trial_name
+from metarec.tracking._base import ComparisonRun, ParentRun, Run, StudyRun, TrialRun
+from metarec.tracking._facts import CellRecord, Dataset, Row, State, TrialFacts, View
+from metarec.tracking._mlflow_runs import ROW, Parent, Point, Tag, final_name, trial_name
 from metarec.tracking._notes import markdown_text
+from metarec.tracking._views import view_content, view_key
 from metarec.tracking.spool._reconcile import reconciled
 from metarec.tracking.spool._records import Operation
 from metarec.tracking.spool._sender import Sender, unless_away
@@ -54,15 +47,26 @@ class _SpooledRun(Run):
             # SQL stores clamp infinity to 1.8e308, which flattens every chart with it; NaN leaves a gap.
             self._metrics.append((key, number if math.isfinite(number) else math.nan, now, step))
 
+    def tag(self, name: str, text: str) -> None:
+        self._record(tags={name: text})
+
     def describe(self, markdown: str) -> None:
         self._record(tags={Tag.NOTE: markdown})
 
     def finish(self, state: State, *, reason: str | None = None, value: float | None = None) -> None:
         self._end(state, reason)
 
-    def _end(self, state: State, reason: str | None = None, *, note: str | None = None, **content: Any) -> None:
+    def _end(
+        self,
+        state: State,
+        reason: str | None = None,
+        *,
+        note: str | None = None,
+        labels: Mapping[str, str] | None = None,
+        **content: Any,
+    ) -> None:
         optional = {Tag.REASON: reason, Tag.NOTE: note}
-        tags = {Tag.STATE: state, **{tag: text for tag, text in optional.items() if text is not None}}
+        tags = {Tag.STATE: state, **(labels or {}), **{tag: text for tag, text in optional.items() if text is not None}}
         self._record("end", tags=tags, state=state, **content)
         self.finished = True
 
@@ -80,6 +84,17 @@ class _SpooledRun(Run):
         """An operation, with the metrics that have gathered."""
         metrics, self._metrics = self._metrics, []
         self._sender.record(what, self._child, metrics=metrics, **content)
+
+
+class _SpooledRowRun(_SpooledRun):
+    """A row of a table. Its numbers are sent with its end."""
+
+    def __init__(self, sender: Sender, child: str, label: str) -> None:
+        super().__init__(sender, child)
+        self._label = label
+
+    def finish(self, state: State, *, reason: str | None = None, value: float | None = None) -> None:
+        self._end(state, reason, name=final_name(self._label, state, value))
 
 
 class SpooledTrialRun(_SpooledRun, TrialRun):
@@ -117,9 +132,18 @@ class SpooledTrialRun(_SpooledRun, TrialRun):
         super().fail(error)
 
     def finish(self, state: State, *, reason: str | None = None, value: float | None = None) -> None:
+        self.end(state, reason, value)
+
+    def end(self, state: State, reason: str | None, value: float | None, **content: Any) -> None:
+        """End the run, with more content of its last record."""
         # The page cuts a long tag short; a description it shows.
         note = None if reason is None else f"**{state}**: {markdown_text(reason)}"
-        self._end(state, reason, note=note, name=final_name(self._name, state, value))
+        self._end(state, reason, note=note, name=final_name(self._name, state, value), **content)
+
+
+def _row_key(key: str) -> str:
+    """The key of a row as the spool and the store have it: names of strategies and models are any text."""
+    return ROW + hashlib.sha256(key.encode()).hexdigest()[:32]
 
 
 def _ends_parent(operation: Operation) -> bool:
@@ -142,6 +166,7 @@ class _SpooledParentRun(_SpooledRun, ParentRun):
         self._starts = starts
         self._about = {"study": parent.name, "run_id": parent.run_id}
         self._adopted: list[Spool] = []
+        self._rows: list[Run] = []
         super().__init__(Sender(parent, Spool.new(spools, self._about)), None)
         if starts:
             self.adopt()
@@ -194,9 +219,28 @@ class _SpooledParentRun(_SpooledRun, ParentRun):
             ended |= {run.data.tags[tag] for run in self._parent.cells() if run.info.status != "RUNNING"}
         return ended
 
+    def finish(self, state: State, *, reason: str | None = None, value: float | None = None) -> None:
+        for row in self._rows:
+            if not row.finished:
+                row.finish(state, reason=reason)
+        self._end(state, reason, name=final_name(self._parent.name, state, value))
+
+    def start_row(self, row: Row) -> Run:
+        child = _row_key(row.key)
+        self._sender.record("begin", child, name=row.label)
+        values = {key: str(value) for key, value in row.params.items()}
+        self._sender.record("log", child, params=values, tags={Tag.STATE: "running", **row.tags})
+        self._rows.append(_SpooledRowRun(self._sender, child, row.label))
+        return self._rows[-1]
+
+    def show(self, view: View) -> None:
+        content = view_content(view, self.run_id)
+        self._sender.record("view", None, key=view_key(self.run_id, view.kind), content=content)
+
     def record_cell(self, cell: CellRecord) -> None:
         began, ended = int(1000 * cell.began), int(1000 * (cell.began + cell.seconds))
-        self._sender.record("begin", cell.key, name=cell.label, time=began)
+        below = {} if cell.row is None else {"below": _row_key(cell.row)}
+        self._sender.record("begin", cell.key, name=cell.label, time=began, **below)
         run = _SpooledRun(self._sender, cell.key)
         if cell.files:
             with run.artifacts() as folder:
@@ -221,12 +265,27 @@ class SpooledStudyRun(_SpooledParentRun, StudyRun):
         self._sender.record("log", number, params=values, tags={Tag.STATE: "running", **(tags or {})})
         return SpooledTrialRun(self._sender, number, name)
 
+    def record_trial(self, trial: TrialFacts) -> None:
+        assert trial.state != "running", "a running trial is not over"
+        name = trial_name(trial.number, trial.label)
+        began, ended = ({} if at is None else {"time": at} for at in (trial.began, trial.ended))
+        self._sender.record("begin", trial.number, name=name, **began)
+        run = SpooledTrialRun(self._sender, trial.number, name)
+        for step, value in trial.curve.items():
+            run.log_epoch(step, {trial.curve_metric: value})
+        run.log_metrics(trial.metrics)
+        params = {key: str(value) for key, value in trial.params.items()}
+        run.end(trial.state, trial.reason, trial.value, params=params, labels=trial.tags, **ended)
+
+    def is_shared(self) -> bool:
+        return Spool.lives(self._spools, self._about, but=[spool.folder for spool in self._spools_held()])
+
     def log_datasets(self, datasets: Sequence[Dataset]) -> None:
         content = [{**one._asdict(), "profile": json.dumps(dict(one.profile))} for one in datasets]
         self._sender.record("datasets", None, datasets=content)
 
-    def register(self, path: str, name: str, tags: Mapping[str, str]) -> None:
-        self._sender.record("register", None, path=path, model=name, tags=dict(tags))
+    def register(self, path: str, name: str, tags: Mapping[str, str], about: str = "") -> None:
+        self._sender.record("register", None, path=path, model=name, tags=dict(tags), about=about)
 
     def run_ids(self) -> dict[int, str]:
         with unless_away():
@@ -243,7 +302,7 @@ class SpooledStudyRun(_SpooledParentRun, StudyRun):
         return []
 
     def end_if_abandoned(self) -> list[str]:
-        if Spool.lives(self._spools, self._about, but=[spool.folder for spool in self._spools_held()]):
+        if self.is_shared():
             return []
         running = False
         with unless_away():

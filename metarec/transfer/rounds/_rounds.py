@@ -206,7 +206,9 @@ class TransferRounds(Rounds):
         """A source's tasks on the common scale: of all small worlds of this size, or of the whole domain."""
         if size is None:
             whole = self._whole(name, number, linked).predicted_tasks(number % FOLDS, shots)
-            chosen = some_users(((cut.task.user, whole.roles[cut.task.user]) for cut in whole.cuts), number)
+            chosen = some_users(
+                ((cut.task.user, role) for cut, role in zip(whole.cuts, whole.roles, strict=True)), number
+            )
             scale = common_scale(self._train_ratings(name, number))
             yield replace(whole.where(lambda user, role: user in chosen), scale=scale)
             return

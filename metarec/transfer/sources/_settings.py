@@ -8,7 +8,7 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from metarec.fusion import NETWORKS, Task
-from metarec.meta import NetworkConfig
+from metarec.meta import Adapted, NetworkConfig
 from metarec.model import FusionConfig, stackers_of
 
 __all__ = ["TransferSettings"]
@@ -36,7 +36,7 @@ class TransferSettings(NetworkConfig):
     "The other engines compute the same, task by task."
     inner_lr: float = 0.001
     inner_steps: int = 1
-    adapted: Literal["all", "head"] = "head"
+    adapted: Adapted = "head"
     learn_rates: bool = True
     loss: Literal["mse", "mae", "huber", "fusion"] = "mse"
     outer_lr: float = 0.002

@@ -42,6 +42,7 @@ def finished(command, tmp_path_factory):
     return folder, out
 
 
+@pytest.mark.slow
 def test_a_run_its_report_and_a_second_that_computes_nothing(finished, command, data):
     folder, out = finished
     assert len(computed(folder)) == CELLS
@@ -99,6 +100,7 @@ def test_ctrl_c_keeps_finished_cells_and_the_rerun_gives_the_same_report(finishe
     assert numbers(tmp_path)["sets"] == numbers(finished[0])["sets"]
 
 
+@pytest.mark.slow
 def test_stale_and_damaged_cells_are_computed_again(command, tmp_path):
     few = ("--sets", "ml_latest_small", "--shots", "5", "--folds", "3", "--seeds", "1", "--jobs", "1")
     assert end(command(tmp_path, *few))[0] == 0

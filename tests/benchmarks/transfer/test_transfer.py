@@ -100,6 +100,7 @@ def sections_of(cells):
 EVEN = dict.fromkeys([*CONTROLS, *STRATEGIES], 1.0)
 
 
+@pytest.mark.slow
 def test_a_larger_run_computes_only_what_a_smaller_one_did_not(start):
     computed, report = start(SMALL)
     assert len(computed) == 2

@@ -182,6 +182,7 @@ def test_what_is_known_of_a_row_does_not_hold_its_rating(table):
     assert set(names) - set(untimed) == {"user_age", "item_age", "minutes_to_nearest", "nearby_residual"}
 
 
+@pytest.mark.slow
 def test_a_small_table_from_end_to_end_and_again_from_what_is_kept(table, tmp_path, monkeypatch):
     bases = [base for base in quick_bases() if base.name in ("bias", "bayesian-mf", "bayesian-mf-time")]
     said = []

@@ -8,7 +8,7 @@ from metarec.bases.ranking import Histories, fit_ranking_base
 from metarec.episodes import EpisodeSettings, assign_roles, fold_roles
 from metarec.episodes._split import cut_tasks
 from metarec.episodes.ranking import RankingSettings, RankingTaskMaker, _build, build_ranking_episodes
-from metarec.episodes.ranking._tasks import ranking_tasks
+from metarec.episodes.ranking._tasks import UserHistory, ranking_tasks
 from metarec.errors import InputError
 from metarec.ratings import Domain
 
@@ -223,6 +223,10 @@ def test_a_catalogue_of_one_item(table):
         build(table.drop_duplicates("user").assign(item="i00"))
 
 
+def history(items, weights):
+    return UserHistory(np.array(items, dtype=object), np.array(weights, dtype=float), np.ones(len(items), dtype=int))
+
+
 def test_a_new_user_has_the_list_of_the_test_user_with_the_same_history(table, episodes):
     domain = domain_of(table)
     fit_on = domain.without(assign_roles({"shop": domain}, "shop", SETTINGS, 0).held_out(None))
@@ -230,7 +234,7 @@ def test_a_new_user_has_the_list_of_the_test_user_with_the_same_history(table, e
     histories = []
     for user in episodes.test.users:
         own = table[table["user"] == user].sort_values("timestamp").head(3)
-        histories.append((own["item"].to_numpy(dtype=object), own["weight"].to_numpy()))
+        histories.append(history(own["item"], own["weight"]))
     found = maker.users(histories)
     assert (found.query_items == episodes.test.query_items).all()
     for side in ("support", "query"):
@@ -241,11 +245,15 @@ def test_a_new_user_has_the_list_of_the_test_user_with_the_same_history(table, e
 
 def test_a_new_user_without_a_history_has_candidates(table, episodes):
     maker = RankingTaskMaker.fit(domain_of(table), BASES, episodes.ranking_standards, RANKING)
-    found = maker.users([(np.array([], dtype=object), np.array([]))])
+    found = maker.users([history([], [])])
     assert (found.query_items[0] != "").sum() == 10
     assert not found.batch.support.mask.any()
     with pytest.raises(InputError, match="every weight of a history must be finite and > 0 but got -1"):
-        maker.users([(np.array(["i01"], dtype=object), np.array([-1.0]))])
+        maker.users([history(["i01"], [-1.0])])
+    with pytest.raises(InputError, match="a history must hold each item once"):
+        maker.users([history(["i01", "i01"], [1.0, 1.0])])
+    with pytest.raises(InputError, match="an item of a history must have at least 1 event but has 0"):
+        maker.users([history(["i01"], [1.0])._replace(counts=np.zeros(1, dtype=int))])
 
 
 def test_over_all_folds_every_user_is_a_test_user_once(table):

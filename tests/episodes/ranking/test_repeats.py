@@ -11,29 +11,15 @@ from metarec.episodes.ranking import (
     REPEAT_CONTEXT_NAMES,
     RankingSettings,
     RankingTaskMaker,
+    UserHistory,
     build_ranking_episodes,
 )
 from metarec.errors import InputError
 from metarec.ratings import Domain
+from tests.support.repeats import DAY, events
 
 SETTINGS = EpisodeSettings(shots=3, min_query=2, folds=2)
 BASES = {"popularity": {}, "item-knn": {"weights": "log"}}
-DAY = 86_400
-
-
-def events(num_users=30, num_items=40, seed=0):
-    """A shop in which a user takes a new item each day, and every third day takes an earlier one as well."""
-    rng = np.random.default_rng(seed)
-    rows = []
-    for user in range(num_users):
-        half = np.arange(num_items // 2) + (user % 2) * (num_items // 2)
-        own = rng.permutation(half)[: rng.integers(6, 10)]
-        for day, item in enumerate(own):
-            rows.append((f"u{user:02d}", f"i{item:02d}", 1.0 + day % 2, DAY * day))
-            if day % 2 == 1:
-                again = own[rng.integers(day)]
-                rows.append((f"u{user:02d}", f"i{again:02d}", 2.0, DAY * day + 60))
-    return pd.DataFrame(rows, columns=["user", "item", "weight", "timestamp"])
 
 
 def domain_of(table):
@@ -183,10 +169,8 @@ def test_a_new_user_has_the_list_of_the_test_user_with_the_same_events(table, fo
     maker = RankingTaskMaker.fit(fit_on, BASES, episodes.ranking_standards, ranking_of(repeats))
     histories = []
     for user in episodes.test.users:
-        own = history_of(table, user)[0]
-        if repeats == "exclude":
-            own = own.groupby("item", sort=False, as_index=False)["weight"].sum()
-        histories.append((own["item"].to_numpy(dtype=object), own["weight"].to_numpy()))
+        own = history_of(table, user)[0].groupby("item", sort=False)["weight"].agg(["sum", "size"])
+        histories.append(UserHistory(own.index.to_numpy(dtype=object), own["sum"].to_numpy(), own["size"].to_numpy()))
     new = maker.users(histories)
     assert new.context_names == episodes.test.context_names
     assert (new.query_items == episodes.test.query_items).all()

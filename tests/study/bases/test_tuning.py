@@ -101,19 +101,9 @@ def test_a_planted_score_on_test_users_is_detected(given, tmp_path, monkeypatch)
 
     for module in (_build, _validation):
         monkeypatch.setattr(module, "validation_cuts", leaking)
-    monkeypatch.setattr(_build.PredictedTasks, "episodes", _test_as_validation(_build.PredictedTasks.episodes))
+    # Test users have every place of the validation users.
     with pytest.raises(AssertionError):
         test_test_users_move_no_trial(given, tmp_path)
-
-
-def _test_as_validation(honest):
-    from dataclasses import replace
-
-    def episodes(tasks, *arguments):
-        found = honest(tasks, *arguments)
-        return replace(found, validation=found.test)
-
-    return episodes
 
 
 def test_the_defaults_have_the_value_that_the_base_has_in_the_study(given, tmp_path):

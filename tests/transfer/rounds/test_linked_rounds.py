@@ -67,6 +67,7 @@ def test_links_do_not_change_users_and_queries(domains, regime):
     assert not same(plain.plain_test, linked.plain_test, but={("query", "context"), ("support", "context")})
 
 
+@pytest.mark.slow
 @regimes
 def test_earlier_ratings_elsewhere_change_predictions_only_with_links(domains, regime):
     before = {link: made(domains, regime, link=link) for link in (False, True)}

@@ -84,6 +84,7 @@ def test_each_round_has_other_test_users_and_more_target_users_are_added(light, 
     assert set(given(light, regime, target_users=4).few.users) < set(made.few.users)
 
 
+@pytest.mark.slow
 @regimes
 def test_test_users_query_ratings_move_no_prediction(domains, rounds, regime):
     made = given(rounds, regime)

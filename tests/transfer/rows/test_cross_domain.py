@@ -107,6 +107,7 @@ def test_domains_may_have_other_features(name, sources):
         assert rmse(model, *test) < 0.7 * float(test[1].std())
 
 
+@pytest.mark.slow
 @named
 def test_it_is_reproducible_and_does_not_change_its_inputs(name, sources):
     rows = as_dicts(*drawn(20, 108))

@@ -71,6 +71,7 @@ def error(given, predictions):
     return float(np.square(predictions - given.scale.to_unit(given.test.query_ratings))[mask].mean())
 
 
+@pytest.mark.slow
 def test_it_transfers_from_helpful_domains_and_gives_reasons(whole):
     given = round_of(whole, regime="everything", target_users=10)
     auto = predict_round("auto", given, SHORT, 0)
@@ -143,6 +144,7 @@ def test_out_of_fold_predictions_of_a_user_do_not_depend_on_their_ratings(labels
     assert np.abs(before - after).max() > 1e-4
 
 
+@pytest.mark.slow
 def test_a_single_target_user_is_enough(whole):
     given = round_of(whole)
     model = STRATEGIES.get("auto")(SHORT, seed=0).fit(given.sources, given.few.select(torch.tensor([0])))

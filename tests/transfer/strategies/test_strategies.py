@@ -13,6 +13,10 @@ from metarec.transfer.sources import fine_tune
 
 SHORT = TransferSettings(epochs=6, patience=3, outer_lr=0.01, options={"hidden_dim": 8})
 strategies = pytest.mark.parametrize("name", STRATEGIES.names())
+strategies_slowly = pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=pytest.mark.slow if name in ("auto", "stack") else ()) for name in STRATEGIES.names()],
+)
 
 
 def fitted(name, worlds, target, *, seed=0, sources=("books", "music")):
@@ -33,7 +37,7 @@ def few(worlds):
     return few_users(worlds["movies"].train, 6, seed=0)
 
 
-@strategies
+@strategies_slowly
 def test_every_strategy_predicts_reproducibly(name, worlds, few):
     test = worlds["movies"].test
     model = fitted(name, worlds, few)
@@ -46,7 +50,7 @@ def test_every_strategy_predicts_reproducibly(name, worlds, few):
     assert not np.array_equal(fitted(name, worlds, few, seed=1).predict(test), predicted)
 
 
-@strategies
+@strategies_slowly
 def test_a_strategy_uses_only_the_data_that_it_may_use(name, worlds, few):
     """zero_shot uses no target rating, scratch no source rating, and none uses test users."""
     test = worlds["movies"].test
@@ -85,10 +89,11 @@ def test_one_user_is_enough(name, worlds, few):
 
 
 @strategies
-def test_every_strategy_works_with_the_attention_network(name, worlds, few):
+@pytest.mark.parametrize("adapted", ["head", "ridge"])
+def test_every_strategy_works_with_the_attention_network(name, adapted, worlds, few):
     options = {"hidden_dim": 8, "meta_hidden_dim": 8}
-    network = SHORT.model_copy(update={"network": "attention", "options": options, "loss": "fusion", "epochs": 2})
-    strategy = STRATEGIES.get(name)(network, seed=0)
+    how = {"network": "attention", "options": options, "loss": "fusion", "epochs": 2, "adapted": adapted}
+    strategy = STRATEGIES.get(name)(SHORT.model_copy(update=how), seed=0)
     predicted = strategy.fit({"books": worlds["books"]}, few).predict(worlds["movies"].test)
     assert ((predicted >= 0) & (predicted <= 1)).all()
 
