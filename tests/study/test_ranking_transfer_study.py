@@ -48,7 +48,9 @@ def test_trials_are_strategies_with_an_ndcg_on_validation_users(done):
 
 
 def test_test_users_are_scored_by_the_best_trial_and_the_rankers(done, domains):
-    models = {METAREC, "stack", "stack-mean", "best-single", "combsum", *BASES}
+    proposed = done.to_json()["best"]["params"]["strategy"]
+    (other,) = {"scratch", "zero_shot"} - {proposed}
+    models = {METAREC, "stack", "stack-mean", "best-single", "combsum", *BASES, f"strategy {other}"}
     assert set(done.test["shop"].scores) == models
     spec = StudySpec.model_validate(RANKED)
     rounds = RankingRounds(domains, [3], spec.episodes, ranking=LISTS, bases=BASES)

@@ -89,6 +89,14 @@ def runs_of(folder):
     return client, parents, sorted(children, key=lambda run: run.info.start_time)
 
 
+def tunings_of(folder):
+    """The trials of tuned bases in a folder's store, which are not among the trials that people compare."""
+    client = MlflowClient(tracking_uri=sqlite_uri(folder / "mlflow.db"))
+    details = client.get_experiment_by_name("metarec-details")
+    runs = client.search_runs([details.experiment_id])
+    return [run for run in runs if run.data.tags["metarec.role"] == "base-trial"]
+
+
 RUDE = """
 import numpy as np
 

@@ -15,7 +15,7 @@ from metarec.study.job import run_study
 from metarec.study.joining import repair_study, replay_trial
 from metarec.study.spec import load_spec
 from metarec.tracking import sqlite_uri
-from tests.support.studies import reported, runs_of, tiny_spec
+from tests.support.studies import reported, runs_of, tiny_spec, tunings_of
 
 
 def test_a_study_without_tuned_bases_has_the_identity_that_it_had_before(movies):
@@ -68,9 +68,8 @@ def test_a_study_tunes_its_bases_and_goes_on(world, new_folder, monkeypatch, tmp
     assert all(own["value"] <= own["default"] for own in bases.values())
     assert bases["item-knn"]["options"]["neighbours"] == 20
     # The study uses what was chosen.
-    client, _, children = runs_of(folder)
-    trials = [run for run in children if run.data.tags["metarec.role"] == "trial"]
-    tunings = [run for run in children if run.data.tags["metarec.role"] == "base-trial"]
+    client, _, trials = runs_of(folder)
+    tunings = tunings_of(folder)
     assert len(trials) == 2
     assert sorted(run.data.params["base"] for run in tunings) == ["bias", "bias", "item-knn", "item-knn"]
     values = {run.data.metrics["validation_unit_rmse"] for run in tunings}
@@ -89,7 +88,7 @@ def test_a_study_tunes_its_bases_and_goes_on(world, new_folder, monkeypatch, tmp
     assert (found["wrong"], found["counted"]) == ([], 2)
     run_study(spec.model_copy(update={"trials": 3}), movies, reported(folder, "tuned"))
     assert len(fits) == 4
-    assert len([run for run in runs_of(folder)[2] if run.data.tags["metarec.role"] == "base-trial"]) == 4
+    assert len(tunings_of(folder)) == 4
     assert len(join_study("tuned.bases.bias", str(folder / "optuna.journal")).trials) == 2
     with pytest.raises(InputError, match=r"other data or settings \(tune_bases\), so its trials"):
         run_study(spec.model_copy(update={"tune_bases": 4}), movies, reported(folder, "tuned"))
