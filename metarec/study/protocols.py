@@ -107,10 +107,9 @@ class WarmUsers(Protocol):
     def episodes(self, bases: Mapping[str, Mapping[str, Any]], workspace: Workspace) -> Mapping[str, DomainEpisodes]:
         spec = self._spec
         return build_warm_episodes(
-            self._domains,
+            self._roles,
             spec.episodes,
             bases,
-            held_out=spec.held_out,
             seed=spec.seed,
             cache=workspace.cache,
             jobs=workspace.jobs,

@@ -20,7 +20,8 @@ def movies():
 
 
 def built(domain, held_out="random", seed=0):
-    return build_warm_episodes({domain.name: domain}, SETTINGS, BASES, held_out=held_out, seed=seed)[domain.name]
+    roles = assign_ratings(domain, SETTINGS, held_out, seed)
+    return build_warm_episodes({domain.name: roles}, SETTINGS, BASES, seed=seed)[domain.name]
 
 
 def rows_of(episodes):
@@ -120,6 +121,32 @@ def test_the_support_are_the_latest_of_the_known_ratings(movies):
         )
 
 
+def test_a_published_test_set_is_the_test_set(movies):
+    test = np.arange(len(movies.ratings)) % 5 == 2
+    roles = assign_ratings(movies, SETTINGS, "random", 0, test=test)
+    np.testing.assert_array_equal(roles.parts == -1, test)
+    assert roles.count("validation") == round(0.25 * (~test).sum())
+    episodes = build_warm_episodes({"movies": roles}, SETTINGS, BASES)["movies"]
+    published = movies.ratings.loc[test, ["user", "item"]].itertuples(index=False, name=None)
+    assert sorted(rows_of(episodes.test)) == sorted(published)
+
+
+def test_the_digest_of_a_split_depends_on_its_parts_and_not_on_the_order(movies):
+    roles = assign_ratings(movies, SETTINGS, "random", 0)
+    shuffled = Domain("movies", movies.ratings.sample(frac=1, random_state=0), movies.scale, items=movies.items)
+    assert assign_ratings(shuffled, SETTINGS, "random", 0).digest == roles.digest
+    assert assign_ratings(movies, SETTINGS, "random", 1).digest != roles.digest
+    swapped = _warm.RatingRoles(roles.domain, roles.parts[::-1].copy(), roles.num_folds)
+    assert swapped.digest != roles.digest
+
+
+def test_the_rated_rows_of_mixed_feedback_are_split(movies):
+    events = movies.ratings.assign(rating=movies.ratings["rating"].where(movies.ratings.index % 4 > 0))
+    mixed = Domain("movies", events, movies.scale, feedback="mixed")
+    roles = assign_ratings(mixed, SETTINGS, "random", 0)
+    assert len(roles.parts) == events["rating"].notna().sum() == len(roles.domain.ratings)
+
+
 def test_too_little_and_no_times_are_refused(movies):
     few = movies.restrict(movies.ratings["user"].unique()[:4])
     with pytest.raises(InputError, match="the protocol warm needs 10 users and 30 ratings"):
@@ -127,4 +154,15 @@ def test_too_little_and_no_times_are_refused(movies):
     timeless = Domain("movies", movies.ratings.drop(columns="timestamp"), movies.scale)
     with pytest.raises(InputError, match="held_out: latest needs times"):
         assign_ratings(timeless, SETTINGS, "latest", 0)
+    every = np.ones(len(movies.ratings), dtype=bool)
+    for test, held_out in (
+        (every, "random"),
+        (every[:-1], "random"),
+        (every.astype(int), "random"),
+        (~every, "random"),
+    ):
+        with pytest.raises(InputError, match="test must be .* booleans, some true and some false"):
+            assign_ratings(movies, SETTINGS, held_out, 0, test=test)
+    with pytest.raises(InputError, match="with held_out: random but got"):
+        assign_ratings(movies, SETTINGS, "latest", 0, test=movies.ratings.index.to_numpy() % 2 == 0)
     assert len(built(timeless).test)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,7 +19,8 @@ from metarec.episodes.builders._build import Group, predicted_arrays, scores_of
 from metarec.episodes.builders._new_users import History, task_of
 from metarec.episodes.settings import EpisodeSettings, Progress
 from metarec.errors import InputError, check_name
-from metarec.ratings import Domain, rated_domains
+from metarec.files import content_key
+from metarec.ratings import Domain
 from metarec.workers import worker_map
 
 __all__ = ["HeldOut", "RatingRoles", "assign_ratings", "build_warm_episodes", "warm_validation_predictions"]
@@ -46,6 +48,13 @@ class RatingRoles:
         """How many ratings have this role."""
         return int(np.count_nonzero(self._has(role)))
 
+    @cached_property
+    def digest(self) -> str:
+        """A hash of the ratings' content and parts, independent of the order of the rows."""
+        ratings = self.domain.ratings
+        order = ratings.sort_values(["user", "item"], kind="stable").index
+        return content_key([self.domain.fingerprint(), self.parts[order].tolist()])
+
     @property
     def learned_from(self) -> Domain:
         """The domain without its test ratings."""
@@ -69,19 +78,29 @@ class RatingRoles:
     def _where(self, rows: np.ndarray) -> Domain:
         domain = self.domain
         kept = domain.ratings[rows].reset_index(drop=True)
-        return Domain(domain.name, kept, domain.scale, items=domain.items)
+        return Domain(domain.name, kept, domain.scale, items=domain.items, users=domain.users)
 
 
-def assign_ratings(domain: Domain, settings: EpisodeSettings, held_out: HeldOut, seed: int) -> RatingRoles:
+def assign_ratings(
+    domain: Domain, settings: EpisodeSettings, held_out: HeldOut, seed: int, *, test: np.ndarray | None = None
+) -> RatingRoles:
     """Split the ratings of a domain into folds of train ratings, validation and test ratings.
 
     The shares are those of `settings`; that of validation is one of the ratings which are left. The split depends on
     ids, times and the seed, and not on the order of the rows or the ratings.
 
+    Args:
+        domain: with mixed feedback, the rated rows are split.
+        test: [R] whether each rating is one of the test, for a split that was published; by default they are drawn.
+
     Raises:
-        InputError: too few users or ratings, or `held_out` is "latest" and there are no times.
+        InputError: too few users or ratings, or `held_out` is "latest" and there are no times; or `test` is not a
+            boolean for each rating, with some of both, or comes with the latest ratings.
     """
+    domain = domain.rated()
     ratings = domain.ratings
+    if test is not None:
+        _check_test(test, held_out, len(ratings))
     if held_out == "latest" and not domain.has_timestamps:
         raise InputError(f'domain "{domain.name}": held_out: latest needs times, but the table has none')
     if domain.num_users < MIN_USERS or len(ratings) < 10 * settings.folds:
@@ -95,8 +114,9 @@ def assign_ratings(domain: Domain, settings: EpisodeSettings, held_out: HeldOut,
     drawn[canonical] = rng.random(len(ratings))
     parts = np.full(len(ratings), 0)
     if held_out == "random":
-        order = np.argsort(drawn, kind="stable")
-        num_test = max(round(settings.test_fraction * len(order)), 1)
+        # Published test ratings come first.
+        order = np.argsort(drawn if test is None else np.where(test, -1.0, drawn), kind="stable")
+        num_test = max(round(settings.test_fraction * len(order)), 1) if test is None else int(test.sum())
         num_validation = max(round(settings.validation_fraction * (len(order) - num_test)), 1)
         parts[order[:num_test]], parts[order[num_test : num_test + num_validation]] = TEST, VALIDATION
     else:
@@ -115,12 +135,19 @@ def assign_ratings(domain: Domain, settings: EpisodeSettings, held_out: HeldOut,
     return RatingRoles(domain, parts, settings.folds)
 
 
+def _check_test(test: np.ndarray, held_out: HeldOut, count: int) -> None:
+    if held_out != "random" or test.dtype != bool or test.shape != (count,) or not 0 < test.sum() < count:
+        raise InputError(
+            f"test must be {count} booleans, some true and some false, with held_out: random but got "
+            f"{test.dtype}{list(test.shape)} with {int(test.sum())} true and held_out: {held_out}"
+        )
+
+
 def build_warm_episodes(
-    domains: Mapping[str, Domain],
+    splits: Mapping[str, RatingRoles],
     settings: EpisodeSettings,
     bases: Mapping[str, Mapping[str, Any]],
     *,
-    held_out: HeldOut = "random",
     seed: int = 0,
     cache: Path | None = None,
     jobs: int = 1,
@@ -133,23 +160,21 @@ def build_warm_episodes(
     held-out ratings makes several episodes.
 
     Args:
-        domains, settings, bases, seed, cache, jobs, on_progress: as for :func:`build_episodes`.
-        held_out: which ratings are held out.
+        splits: name of a domain -> its ratings and their parts.
+        settings, bases, seed, cache, jobs, on_progress: as for :func:`build_episodes`.
 
     Raises:
-        InputError: as :func:`assign_ratings`; or a name that breaks the rule of names.
+        InputError: a name that breaks the rule of names, or a base raised an error.
     """
-    check_name("the name of a domain", *domains)
+    check_name("the name of a domain", *splits)
     found = {}
     with worker_map(jobs) as run:
-        for name, domain in rated_domains(domains).items():
-            roles = assign_ratings(domain, settings, held_out, seed)
+        for name, roles in splits.items():
             cuts, owners, groups = _cut(roles, settings)
             facts = {
                 "protocol": "warm",
-                "domain": domain.fingerprint(),
+                "split": roles.digest,
                 "settings": settings.model_dump(),
-                "held out": held_out,
                 "bases": {base: dict(options) for base, options in bases.items()},
                 "order": list(bases),
                 "plug-ins": BASES.code_of(bases),
@@ -163,7 +188,7 @@ def build_warm_episodes(
                 )
                 if path:
                     save_arrays(path, arrays)
-            found[name] = PredictedTasks(domain, settings, tuple(bases), owners, cuts, arrays).episodes()
+            found[name] = PredictedTasks(roles.domain, settings, tuple(bases), owners, cuts, arrays).episodes()
     return found
 
 

@@ -82,7 +82,7 @@ class BaseSearch:
         objective = BaseObjective(space, partial(self._score, name), settings)
         facts = {
             "data": self.domain.fingerprint(),
-            "roles": self.roles.parts.tolist() if isinstance(self.roles, RatingRoles) else dict(self.roles.roles),
+            "roles": self.roles.digest if isinstance(self.roles, RatingRoles) else dict(self.roles.roles),
             "task": self.task,
             "episodes": self.episodes.model_dump(),
             "base": name,
