@@ -52,6 +52,7 @@ CODE = {
         *_SHARED,
         *(f"metarec/{part}" for part in ("fusion", "meta", "search", "study", "tracking")),
         "benchmarks/cold/models.py",
+        "benchmarks/common/study.py",
     ),
 }
 """The code that a cell's result depends on. Baselines do not depend on networks, and stay when these change."""

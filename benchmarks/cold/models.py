@@ -2,32 +2,24 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from benchmarks.common.folders import ROOT
+from benchmarks.common.study import searched
 from metarec.episodes import DomainEpisodes
 from metarec.evaluation.metrics import METAREC
 from metarec.meta import NetworkConfig
 from metarec.model import Fusion
 from metarec.model.contrasts import NETWORK_ALONE, NO_INNER_LOOP
-from metarec.search.trials import counted_trials, run_trials
-from metarec.study.job import begin_search
-from metarec.study.networks import PreparedNetworks
-from metarec.study.records import FileKeeper, RecordedObjective
 from metarec.study.spec import StudySpec, load_spec
-from metarec.study.stages import Workspace
-from metarec.tracking import NullTracker
 
 __all__ = [
     "PARTS",
     "Proposal",
     "metarec_predictions",
     "propose",
-    "searched",
     "static_network_predictions",
     "weights_of",
 ]
@@ -56,24 +48,6 @@ def propose(episodes: DomainEpisodes, seed: int) -> Proposal:
     """
     fusion, contrasts = searched(episodes, _spec_of(episodes, seed))
     return Proposal(fusion, {name: contrasts[name] for name in PARTS if name in contrasts})
-
-
-def searched(episodes: DomainEpisodes, spec: StudySpec) -> tuple[Fusion, dict[str, Fusion]]:
-    """The fusion that a study of this spec proposes for its target, and its contrasts."""
-
-    def run(objective: RecordedObjective) -> Any:
-        study = begin_search(spec, "cell", str(folder / "optuna.journal"), identity="cell")
-        run_trials(study, objective, lambda trial: None)
-        return [trial for trial in counted_trials(study) if trial.values]
-
-    domain = episodes.train.domain
-    with TemporaryDirectory(prefix="metarec-cell-") as name:
-        folder = Path(name)
-        prepared = PreparedNetworks(spec, {domain: episodes}, Workspace(folder / "cache", folder / "networks"), {}, {})
-        record = NullTracker().start_study("cell", params={})
-        found = prepared.search(run, run=record, keeper=FileKeeper())
-        fusion = found.fusion(domain)
-        return fusion, found.contrasts(domain, fusion)
 
 
 def metarec_predictions(episodes: DomainEpisodes, seed: int) -> tuple[dict[str, np.ndarray], dict[str, Any]]:

@@ -33,7 +33,7 @@ _PARTS = ("errors", "registry.py", "ratings", "bases", "episodes", "fusion", "me
 CODE = (
     *(f"metarec/{part}" for part in _PARTS),
     "metarec/evaluation/ranking.py",
-    *(f"benchmarks/ranking/{part}.py" for part in ("cells", "models")),
+    *(f"benchmarks/{part}.py" for part in ("common/study", "ranking/cells", "ranking/models")),
 )
 """The code that a cell's result depends on."""
 

@@ -1,1 +1,1 @@
-"""Known users of MovieLens-100K, on the folds of Surprise's table. ``python -m benchmarks.warm``"""
+"""Users with known histories, on published splits. ``python -m benchmarks.warm``"""

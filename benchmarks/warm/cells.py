@@ -1,134 +1,103 @@
-"""The bases' predictions of every fold: of its test rows, and of its training rows, each part from the other parts."""
+"""The cells of the benchmark on users with known histories: one fold of one published split."""
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
-import sys
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from benchmarks.common.folders import ROOT
-from benchmarks.warm.bases import Predicted, WarmBase
-from benchmarks.warm.data import Table, five_folds, inner_parts
+from benchmarks.warm.sets import WARM_SETS
+from metarec.bases import applicable_bases
+from metarec.cells import Cell, CellResult, CellStore
+from metarec.episodes import DomainEpisodes, assign_ratings, build_warm_episodes
+from metarec.evaluation.metrics import prediction_rows
+from metarec.files import code_facts
+from metarec.ratings import Domain
+from metarec.study.spec import StudySpec, load_spec
 
-__all__ = ["LIBRARIES", "ROOT", "Answers", "Cell", "Plan", "Split", "cells_of", "compute_fold", "splits_of"]
+__all__ = ["LIBRARIES", "SETTINGS", "WarmPlan", "cells_of", "predict_cell", "spec_of"]
 
-LIBRARIES = ("numpy", "scipy", "lenskit", "lightgbm", "scikit-learn", "torch")
+LIBRARIES = ("lenskit", "lightgbm", "numpy", "scikit-learn", "scipy", "torch")
+
+_PARTS = ("errors", "registry.py", "ratings", "bases", "episodes", "fusion", "meta", "model", "search", "study")
 CODE = (
-    "benchmarks/warm/bases.py",
-    "benchmarks/warm/data.py",
-    "metarec/bases/bayesian/gibbs.py",
-    "metarec/bases/lenskit.py",
+    *(f"metarec/{part}" for part in _PARTS),
+    *(f"benchmarks/{part}.py" for part in ("common/study", "warm/cells", "warm/sets")),
 )
-TEST = "test"
+"""The code that a cell's result depends on."""
+
+SETTINGS: Mapping[str, Any] = {"protocol": "warm", "episodes": {"shots": 20}}
+"""What is set beside the spec ``cold-start``, as docs/honest.md does."""
+
+Predict = Callable[[DomainEpisodes, StudySpec], tuple[Mapping[str, np.ndarray], Mapping[str, Any]]]
 
 
 @dataclass(frozen=True)
-class Plan:
-    """What is computed: the bases on each fold of a table, with `parts` inner parts drawn by `seed`; kept in `work`."""
+class WarmPlan:
+    """A run.
 
-    table: Table
-    bases: Sequence[WarmBase]
-    parts: int
-    seed: int
+    Attributes:
+        sets: names. data: their folder. work: the folder of finished cells and of the bases' predictions.
+        settings: keys of the spec ``cold-start`` and their values.
+        models: (episodes, spec) -> model -> [T, N] unit-scale predictions of the test query rows, and settings.
+        jobs: processes that fit bases.
+    """
+
+    sets: tuple[str, ...]
+    data: Path
     work: Path
-
-
-@dataclass(frozen=True)
-class Split:
-    """Rows to fit on, and rows to predict; `part` is an inner part's number, or "test"."""
-
-    fold: int
-    part: int | str
-    known: np.ndarray
-    asked: np.ndarray
-
-
-def splits_of(plan: Plan, fold: int) -> list[Split]:
-    """The inner parts of one fold's training rows, and at last its test rows."""
-    folds = five_folds(len(plan.table.ratings))
-    train = np.sort(np.concatenate([rows for number, rows in enumerate(folds) if number != fold]))
-    parts = inner_parts(train, plan.parts, plan.seed + fold)
-    inner = [
-        Split(fold, number, np.concatenate([rows for other, rows in enumerate(parts) if other != number]), asked)
-        for number, asked in enumerate(parts)
-    ]
-    return [*inner, Split(fold, TEST, train, folds[fold])]
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One base on one split. Its file's name holds a hash of all that its predictions depend on."""
-
-    split: Split
-    base: WarmBase
-    file: Path
+    settings: Mapping[str, Any]
+    models: Predict
+    jobs: int = 1
 
     @property
-    def name(self) -> str:
-        return f"fold {self.split.fold}, part {self.split.part}, {self.base.name}"
+    def store(self) -> CellStore:
+        """The finished cells."""
+        return CellStore(self.work)
 
 
-def cells_of(plan: Plan, fold: int) -> Iterator[Cell]:
-    """Every piece of work of one fold."""
+def spec_of(plan: WarmPlan, target: str) -> StudySpec:
+    """The settings of ``python -m metarec.study cold-start`` with those of the plan."""
+    spec = load_spec(str(ROOT / "studies" / "cold-start.yaml"), dict(plan.settings))
+    return spec.model_copy(update={"target": target})
+
+
+def cells_of(plan: WarmPlan, domain: Domain) -> list[Cell]:
+    """A cell for each fold of one set."""
     facts = {
-        "data": plan.table.digest,
-        "parts": plan.parts,
-        "seed": plan.seed,
-        "code": {path: hashlib.sha256((ROOT / path).read_bytes()).hexdigest() for path in CODE},
-        "python": sys.version_info[:2],
-        "versions": {name: version(name) for name in ("numpy", "scipy", "lenskit")},
+        "data": domain.fingerprint(),
+        "spec": spec_of(plan, domain.name).model_dump(mode="json"),
+        **code_facts(CODE, LIBRARIES, ROOT),
     }
-    for split in splits_of(plan, fold):
-        for base in plan.bases:
-            key = {"fold": fold, "part": split.part, "base": base.name, "settings": {**base.settings}}
-            digest = hashlib.sha256(json.dumps([facts, key], sort_keys=True).encode()).hexdigest()[:16]
-            yield Cell(split, base, plan.work / f"fold-{fold}.part-{split.part}.{base.name}.{digest}.parquet")
+    masks = WARM_SETS[domain.name].test_masks(domain, plan.data)
+    return [Cell({"set": domain.name, "fold": fold}, {**facts, "folds": len(masks)}) for fold in range(len(masks))]
 
 
-class Answers(NamedTuple):
-    """For each part of a fold what every base predicts, in the order of the plan's bases; and how long that took."""
+def predict_cell(plan: WarmPlan, cell: Cell) -> CellResult:
+    """Learn from all ratings but those of the test, and predict these.
 
-    of_parts: dict[int | str, list[Predicted]]
-    processor_seconds: float
-
-
-def compute_fold(plan: Plan, fold: int, on_done: Callable[[Cell, float], None]) -> Answers:
-    """The predictions of one fold: cells that are there are read, the others are computed and kept.
-
-    `on_done` is called with each computed cell and its seconds of processor time.
+    The frame `rows` has a row for each test rating: user, item, rating and each model, in the domain's units. The
+    notes: settings, and bases.
     """
-    answers: dict[int | str, list[Predicted]] = {}
-    total = 0.0
-    for cell in cells_of(plan, fold):
-        if not cell.file.is_file():
-            start = time.process_time()
-            known, asked = plan.table.known(cell.split.known), plan.table.asked(cell.split.asked)
-            answer = cell.base.predict(plan.table, known, asked)
-            seconds = time.process_time() - start
-            _keep(cell, answer, seconds)
-            on_done(cell, seconds)
-        frame = pd.read_parquet(cell.file)
-        total += float(frame.attrs["processor_seconds"])
-        predicted = Predicted(frame["rating"].to_numpy(), frame["spread"].to_numpy())
-        answers.setdefault(cell.split.part, []).append(predicted)
-    return Answers(answers, total)
-
-
-def _keep(cell: Cell, answer: Predicted, seconds: float) -> None:
-    """Write so that the file is there whole or not at all."""
-    cell.file.parent.mkdir(parents=True, exist_ok=True)
-    temporary = cell.file.with_name(cell.file.name + ".unfinished")
-    frame = pd.DataFrame({"rating": answer.ratings, "spread": answer.spreads})
-    frame.attrs["processor_seconds"] = seconds
-    frame.to_parquet(temporary)
-    os.replace(temporary, cell.file)
+    name = cell.key["set"]
+    domain = WARM_SETS[name].read(plan.data)
+    spec = spec_of(plan, name)
+    mask = WARM_SETS[name].test_masks(domain, plan.data)[cell.key["fold"]]
+    roles = assign_ratings(domain, spec.episodes, "random", spec.seed, test=mask)
+    episodes = build_warm_episodes(
+        {name: roles},
+        spec.episodes,
+        {base: spec.bases[base] for base in applicable_bases(list(spec.bases), [domain])},
+        seed=spec.seed,
+        cache=plan.work / "bases",
+        jobs=plan.jobs,
+    )[name]
+    predictions, chosen = plan.models(episodes, spec)
+    rows = prediction_rows(episodes.test, predictions)
+    # They come as objects; a column of one type is what a file gives back.
+    rows["user"], rows["item"] = rows["user"].astype(str), rows["item"].astype(str)
+    return CellResult({"rows": rows}, {"settings": chosen, "bases": list(episodes.test.base_names)})

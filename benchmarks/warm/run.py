@@ -1,220 +1,156 @@
-"""``python -m benchmarks.warm --data FOLDER``: known users of MovieLens-100K, on the folds of Surprise's table.
+"""``python -m benchmarks.warm``: metarec on published splits of the ratings of users with known histories.
 
-Five folds of rows; within each training fold, five inner parts whose ratings are predicted by bases that were fitted
-on the other four. On these out-of-fold predictions a :class:`metarec.model.Fusion` with its default settings learns
-(four parts) and is weighed (the fifth); then the bases are fitted on the whole training fold, and all predict the
-fold's test rows.
-
-What is used besides ratings: genres and release years, age, gender and occupation, which items a user has rated *in the
-training fold*, and the time of day and date of a rating, that of a test row too. A random split lets a user's ratings
-of the same minute stand on both sides, and ratings of one session are alike: models that know the time profit, here as
-in published work. What is left of that without any timestamp is a line of its own in the table. No test row's rating,
-and no test row as implicit feedback, reaches a fit: the functions that predict never get them.
-
-Finished predictions of a base are kept: the same command goes on after an interruption.
+The model is the one that a study with ``protocol: warm`` proposes. Each fold is kept as soon as it is finished: the
+same command goes on after an interruption, and computes again only what its code, settings or data have changed.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any
 
-import numpy as np
 import typer
 
-from benchmarks.common.command import ending_plainly
+from benchmarks.common.command import make_folders
 from benchmarks.common.folders import RESULTS, WORK
+from metarec.cli.command import check_json, run_command
 from metarec.errors import InputError
 
-__all__ = ["Outcome", "main", "run"]
-
-UNTIMED = "ridge without timestamps"
-MOVIELENS = "0d60e10972f15cba"
-
-PUBLISHED = (
-    ("Surprise SVD", 0.934, 0.737),
-    ("Surprise SVD++", 0.919, 0.721),
-    ("Surprise k-NN baseline", 0.931, 0.733),
-    ("Surprise baseline", 0.944, 0.748),
-    ("Surprise co-clustering", 0.963, 0.753),
-    ("Auto-Surprise, two hours of search", 0.9116, 0.7244),
-)
-
-
-class Outcome(NamedTuple):
-    """Per model RMSE and MAE of each fold, in stars; what was chosen in each fold, and the processor's seconds."""
-
-    rmse: dict[str, list[float]]
-    mae: dict[str, list[float]]
-    folds: list[dict[str, Any]]
+__all__ = ["main", "run"]
 
 
 def run(
-    table: Any,
-    bases: Sequence[Any],
-    settings: Any,
-    config: Any,
-    *,
-    parts: int,
-    seed: int,
+    sets: Sequence[str],
+    jobs: int,
     work: Path,
-    say: Any,
-) -> Outcome:
-    """Compute or read the bases' predictions of all folds, and fuse them.
+    out: Path,
+    json_file: Path | None,
+    *,
+    settings: Mapping[str, Any] | None = None,
+) -> None:
+    """Compute the missing cells and write the report.
 
     Args:
-        table: of :func:`benchmarks.warm.data.read_table`. bases: of :mod:`benchmarks.warm.bases`; the first one
-            stands in for those that have no prediction.
-        settings: :class:`benchmarks.warm.fusion.WarmSettings`. config: of the fusion.
-        parts: inner parts, at least 3.
-        work: where finished predictions are kept. say: called with a line for each step.
+        settings: keys of the spec and their values, in place of :data:`benchmarks.warm.cells.SETTINGS`.
+
+    Raises:
+        InputError: an option, or a set, is wrong or missing.
     """
-    from benchmarks.warm.cells import Plan, compute_fold, splits_of
-    from benchmarks.warm.fusion import fuse, make_episodes
-    from metarec.model import FusionConfig
-    from metarec.ratings import RatingScale
-
-    scale = RatingScale(float(table.ratings.min()), float(table.ratings.max()))
-    plan = Plan(table, tuple(bases), parts, seed, work)
-    names = [base.name for base in bases]
-    outcome = Outcome({}, {}, [])
-    for fold in range(5):
-        answers, base_seconds = compute_fold(plan, fold, lambda cell, s: say(f"{cell.name}: {s:.1f} s"))
-        start = time.process_time()
-        splits = splits_of(plan, fold)
-        test = splits[-1]
-        fallback = answers["test"][0].ratings
-        fallback = np.where(np.isfinite(fallback), fallback, table.ratings[test.known].mean())
-        predicted = {
-            name: (test.asked, np.where(np.isfinite(answer.ratings), answer.ratings, fallback))
-            for name, answer in zip(names, answers["test"], strict=True)
-        }
-        episodes = make_episodes(table, splits, answers, names, scale, settings)
-        fused = fuse(episodes, config, seed=seed)
-        predicted |= {name: (episodes.test_rows, values) for name, values in fused.predictions.items()}
-        untimed = [number for number, base in enumerate(bases) if not base.timed]
-        if len(untimed) < len(bases):
-            kept = {part: [own[number] for number in untimed] for part, own in answers.items()}
-            plain = make_episodes(
-                table, splits, kept, [names[number] for number in untimed], scale, settings, timed=False
-            )
-            alone = FusionConfig(networks={}, stackers=("ridge",))
-            ridge = fuse(plain, alone, seed=seed).predictions["ridge"]
-            predicted[UNTIMED] = (plain.test_rows, ridge)
-        for name, (rows, values) in predicted.items():
-            errors = np.clip(values, scale.low, scale.high) - table.ratings[rows]
-            outcome.rmse.setdefault(name, []).append(float(np.sqrt(np.mean(errors**2))))
-            outcome.mae.setdefault(name, []).append(float(np.mean(np.abs(errors))))
-        outcome.folds.append(
-            {
-                "chosen": fused.settings,
-                "bases_processor_s": base_seconds,
-                "fusion_processor_s": time.process_time() - start,
-            }
-        )
-        say(f"fold {fold}: " + ", ".join(f"{name} {values[-1]:.4f}" for name, values in outcome.rmse.items()))
-    return outcome
-
-
-def markdown(outcome: Outcome, about: Mapping[str, str], described: Mapping[str, Any], published: bool) -> str:
-    """The report: a table of all models, published lines among them, and where the numbers come from."""
-    lines = [
-        "# MovieLens-100K, known users" if published else "# Known users (not MovieLens-100K as published)",
-        "",
-        "Five folds of rows, as in Surprise's published table. RMSE of each fold; means over folds; in stars.",
-        "",
-        "| model | 1 | 2 | 3 | 4 | 5 | RMSE | MAE |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
-    rows = [
-        (float(np.mean(values)), float(np.mean(outcome.mae[name])), [name, *(f"{value:.4f}" for value in values)])
-        for name, values in outcome.rmse.items()
-    ]
-    if published:
-        rows += [(rmse, mae, [f"*{name}*", *[""] * 5]) for name, rmse, mae in PUBLISHED]
-    lines += [f"| {' | '.join(cells)} | {rmse:.4f} | {mae:.4f} |" for rmse, mae, cells in sorted(rows)]
-    lines += ["", "In italics: as published. Bases:", ""]
-    lines += [f"- {name}: {text}" for name, text in about.items()]
-    lines += ["", "What was chosen on the validation rows of each fold:", ""]
-    lines += [
-        f"- fold {number}: metarec has the weights {fold['chosen']['metarec']}"
-        for number, fold in enumerate(outcome.folds, start=1)
-    ]
-    run_facts = {key: described[key] for key in ("command", "date", "commit", "versions", "machine", "settings")}
-    total = sum(fold["bases_processor_s"] + fold["fusion_processor_s"] for fold in outcome.folds)
-    lines += ["", f"Processor time of all parts, one core: {total / 60:.1f} minutes.", "", "```json"]
-    lines += [json.dumps(run_facts, indent=1, default=str), "```", ""]
-    return "\n".join(lines)
-
-
-def main(
-    data: Annotated[Path, typer.Option(help="Folder of the atomic files of MovieLens-100K (NAME/NAME.inter, ...).")],
-    work: Annotated[Path, typer.Option(help="Where finished predictions are kept.")] = WORK,
-    out: Annotated[Path, typer.Option(help="Where the report goes.")] = RESULTS,
-    json_file: Annotated[Path | None, typer.Option("--json", help="The numbers as JSON.")] = None,
-) -> None:
-    """MovieLens-100K, known users, on the folds of Surprise's published table."""
-    with ending_plainly():
-        _report(data, work, out, json_file or out / "warm_ml100k.json", sys.argv[1:])
-
-
-def _report(data: Path, work: Path, out: Path, target: Path, arguments: Sequence[str]) -> None:
+    from benchmarks.cold.run import Counter
+    from benchmarks.common.cells import state_of
+    from benchmarks.common.folders import ROOT
     from benchmarks.common.machine import describe_run
-    from benchmarks.warm.bases import WARM_BASES
-    from benchmarks.warm.cells import LIBRARIES, ROOT
-    from benchmarks.warm.data import read_table
-    from benchmarks.warm.fusion import WarmSettings
-    from metarec.model import FusionConfig
-    from metarec.threads import one_thread
+    from benchmarks.common.sets import FOLDER
+    from benchmarks.common.study import study_predictions
+    from benchmarks.common.terminal import Board
+    from benchmarks.warm.cells import LIBRARIES, SETTINGS, WarmPlan, cells_of, predict_cell
+    from benchmarks.warm.report import compare_warm, markdown
+    from benchmarks.warm.sets import find_warm_sets
+    from metarec.cells import run_cells
 
     start = time.perf_counter()
-    table = read_table(data)
-    settings, config = WarmSettings(), FusionConfig()
-    parts, seed = 5, 0
-    for folder in (work, out, target.parent):
+    data = os.environ.get(FOLDER)
+    if not data:
+        raise InputError(f"{FOLDER} must name the folder of the sets but is not set")
+    found = find_warm_sets(sets)
+    if jobs < 1:
+        raise InputError(f"--jobs must be >= 1 but got {jobs}")
+    make_folders(work, out)
+    target = json_file or out / "warm.json"
+    check_json(target, out)
+    plan = WarmPlan(tuple(sets), Path(data), work, SETTINGS if settings is None else settings, study_predictions, jobs)
+    results: dict[str, list[Any]] = {}
+    described_data, records = {}, []
+    with Board() as board:
         try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise InputError(f"{folder} cannot be made: {error.strerror}") from None
-    with one_thread():
-        outcome = run(table, WARM_BASES, settings, config, parts=parts, seed=seed, work=work, say=typer.echo)
-    described = {
-        # Where the folders lie is nobody's business but this machine's.
-        **describe_run("benchmarks.warm", [Path(argument).name for argument in arguments], LIBRARIES, ROOT),
-        "duration_s": time.perf_counter() - start,
-        "settings": {
-            "inner_parts": parts,
-            "seed": seed,
-            "episodes": settings._asdict(),
-            "fusion": config.model_dump(mode="json"),
-            "bases": {base.name: {**base.settings} for base in WARM_BASES},
-        },
-    }
-    published = table.digest == MOVIELENS
-    about = {base.name: base.about for base in WARM_BASES}
-    (out / "warm_ml100k.md").write_text(markdown(outcome, about, described, published), encoding="utf-8")
-    content = {
-        "benchmark": "warm_ml100k",
-        "run": described,
-        "data": {"ratings": len(table.ratings), "digest": table.digest, "as_published": published},
-        "models": {
-            name: {
-                "rmse": values,
-                "mae": outcome.mae[name],
-                "mean_rmse": float(np.mean(values)),
-                "mean_mae": float(np.mean(outcome.mae[name])),
-            }
-            for name, values in outcome.rmse.items()
-        },
-        "folds": outcome.folds,
-    }
-    target.write_text(json.dumps(content, indent=1, default=str) + "\n", encoding="utf-8")
-    typer.echo(f"report: {out / 'warm_ml100k.md'}, {target}")
+            for one in found:
+                domain = one.read(plan.data)
+                cells = cells_of(plan, domain)
+                missing = [cell for cell in cells if not plan.store.finished(cell)]
+                board.say(state_of(one.name, cells, missing, plan.store))
+                counter = Counter(board, one.name, len(missing))
+                # The bases of a fold are fitted by several processes; folds follow each other.
+                run_cells(missing, partial(predict_cell, plan), plan.store, on_done=counter)
+                described_data[one.name] = {
+                    "about": one.about,
+                    "users": domain.num_users,
+                    "items": domain.num_items,
+                    "ratings": len(domain.ratings),
+                    "fingerprint": domain.fingerprint(),
+                    "published": dict(one.published),
+                }
+                for cell in cells:
+                    result = plan.store.load(cell)
+                    assert result is not None, "the cell was finished above"
+                    results.setdefault(one.name, []).append(result)
+                    records.append((cell, result))
+        except KeyboardInterrupt:
+            board.say("interrupted; to continue, run the same command")
+            raise
+        sections = compare_warm(results)
+        described = {
+            **describe_run("benchmarks.warm", sys.argv[1:], LIBRARIES, ROOT),
+            "cells_s": sum(result.seconds for _, result in records),
+            "duration_s": time.perf_counter() - start,
+        }
+        report = {
+            "benchmark": "warm",
+            "run": described,
+            "settings": dict(plan.settings),
+            "data": described_data,
+            "sets": {name: section.to_json() for name, section in sections.items()},
+            "cells": [
+                {
+                    **cell.key,
+                    "digest": cell.digest,
+                    "seconds": result.seconds,
+                    "bases": result.notes["bases"],
+                    "settings": result.notes["settings"],
+                }
+                for cell, result in records
+            ],
+        }
+        text = markdown(sections, described)
+        (out / "warm.md").write_text(text, encoding="utf-8")
+        target.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+        board.say(f"report: {out / 'warm.md'}, {target}")
+    print(text.partition("\n## ")[2].partition("\n## The run")[0].strip())
 
 
-if __name__ == "__main__":
-    typer.run(main)
+def _command() -> typer.Typer:
+    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+
+    @app.command()
+    def warm(
+        sets: Annotated[str, typer.Option(metavar="A,B", help="The sets.")] = ",".join(_sets()),
+        jobs: Annotated[int, typer.Option(metavar="N", help="Processes that fit bases.")] = 2,
+        work: Annotated[Path, typer.Option(metavar="DIR", help="Where finished cells are kept.")] = WORK,
+        out: Annotated[Path, typer.Option(metavar="DIR", help="Where the report goes.")] = RESULTS,
+        json_file: Annotated[
+            Path | None, typer.Option("--json", metavar="FILE", help="All numbers; by default in --out.")
+        ] = None,
+    ) -> None:
+        """Predict the test ratings of published splits. METAREC_DATA names the folder of the sets.
+
+        Exit codes: 0 done; 2 bad input; 130 interrupted, to be continued with the same command.
+        """
+        run([name for name in sets.split(",") if name], jobs, work, out, json_file)
+
+    return app
+
+
+def _sets() -> tuple[str, ...]:
+    from benchmarks.warm.sets import WARM_SETS
+
+    return tuple(WARM_SETS)
+
+
+def main() -> None:
+    """Run the command; input errors end it with one line and an exit code."""
+    run_command(_command())

@@ -53,7 +53,7 @@ class RatingRoles:
         """A hash of the ratings' content and parts, independent of the order of the rows."""
         ratings = self.domain.ratings
         order = ratings.sort_values(["user", "item"], kind="stable").index
-        return content_key([self.domain.fingerprint(), self.parts[order].tolist()])
+        return content_key({"domain": self.domain.fingerprint(), "parts": self.parts[order].tolist()})
 
     @property
     def learned_from(self) -> Domain:
