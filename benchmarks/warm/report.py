@@ -20,6 +20,7 @@ __all__ = ["WarmSection", "compare_warm", "markdown"]
 _HOW = """\
 - The users' other ratings are known. The test ratings are those of the published split; no base, stacker or network was
   fitted or chosen on one of them. A fifth of the other ratings is for validation, the rest is in five folds.
+- Each base is tuned by {tune_bases} trials on the validation ratings of the fold, and metarec searches {trials} trials.
 - RMSE and MAE are in the set's own units, the mean over the folds.
 - Gain: how much lower metarec's RMSE is over all test ratings, in percent; in brackets the 95 % bootstrap interval over
   users. A negative gain means that metarec is behind.
@@ -104,9 +105,9 @@ def markdown(sections: Mapping[str, WarmSection], run: Mapping[str, Any]) -> str
     """The table of each set, published lines among them.
 
     Args:
-        run: where the numbers come from, see :func:`benchmarks.cold.report.describe`.
+        run: where the numbers come from, see :func:`benchmarks.cold.report.describe`, with `tune_bases` and `trials`.
     """
-    parts = ["# Users with known histories", _HOW]
+    parts = ["# Users with known histories", _HOW.format(**{name: run[name] for name in ("tune_bases", "trials")})]
     for name, section in sections.items():
         of_set = WARM_SETS[name]
         parts.append(f"## {name}")

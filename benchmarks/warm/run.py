@@ -96,6 +96,7 @@ def run(
         sections = compare_warm(results)
         described = {
             **describe_run("benchmarks.warm", sys.argv[1:], LIBRARIES, ROOT),
+            **{name: plan.settings[name] for name in ("tune_bases", "trials")},
             "cells_s": sum(result.seconds for _, result in records),
             "duration_s": time.perf_counter() - start,
         }

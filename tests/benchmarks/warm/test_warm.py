@@ -19,6 +19,7 @@ from tests.episodes.conftest import make_domain
 SMALL = {
     **SETTINGS,
     "trials": 2,
+    "tune_bases": 2,
     "bases": ["bias", "item-knn"],
     "baselines": ["ridge", "fwls"],
     "training": {"epochs": 2},
@@ -54,7 +55,9 @@ def mean_alone(episodes, spec):
 
 
 def plan_of(data, tmp_path, name="small", models=mean_alone):
-    return WarmPlan((name,), data, tmp_path / "work", SMALL, models)
+    work = tmp_path / "work"
+    work.mkdir()
+    return WarmPlan((name,), data, work, SMALL, models)
 
 
 def test_the_folds_are_those_of_surprise(data):
@@ -115,12 +118,14 @@ def test_no_prediction_depends_on_a_test_rating(data, tmp_path):
     scale = domain.scale
     table.loc[::4, "rating"] = scale.low + scale.high - table.loc[::4, "rating"]
     table.to_csv(path, index=False)
-    again = replace(plan, work=tmp_path / "other")
+    again = replace(plan, work=tmp_path)
     (cell,) = cells_of(again, one.read(data))
     after = predict_cell(again, cell)
     models = before.frames["rows"].columns.drop(["domain", "user", "item", "rating"])
     assert {"metarec", "network", "stack", "no-inner-loop", "ridge", "bias"} <= set(models)
     pd.testing.assert_frame_equal(before.frames["rows"][models], after.frames["rows"][models])
+    assert "neighbours" in before.notes["settings"]["item-knn"]
+    assert before.notes["settings"] == after.notes["settings"]
     assert (before.frames["rows"]["rating"] != after.frames["rows"]["rating"]).any()
 
 
@@ -165,7 +170,10 @@ def test_comparisons_are_paired_over_users():
     assert section.comparisons["stack"]["verdict"] == "better"
     assert section.comparisons["ridge"]["verdict"] == "no difference"
     run = {"machine": {"memory_gib": None, "cpu": "c", "cores": 2, "system": "s"}, "command": "c", "date": "d"}
-    text = markdown({"u1": section}, {**run, "commit": "c", "versions": {}, "duration_s": 1.0, "cells_s": 1.0})
+    text = markdown(
+        {"u1": section},
+        {**run, "commit": "c", "versions": {}, "tune_bases": 2, "trials": 3, "duration_s": 1.0, "cells_s": 1.0},
+    )
     assert "| `stack` | 0.6000 | 0.6000 | +16.67 % [+16.67, +16.67] |" in text
 
 
