@@ -63,7 +63,11 @@ class BayesianMFRecommender(FoldInRecommender):
     name = "bayesian-mf"
     Config = BayesianMFConfig
     config: BayesianMFConfig
-    searched: ClassVar = {"factors": Range(3, 30, log=True), "rank": Range(8, 128, log=True)}
+    searched: ClassVar = {
+        "factors": Range(3, 30, log=True),
+        "samples": Range(16, 64, log=True),
+        "rank": Range(8, 128, log=True),
+    }
     learned: ClassVar = {
         "levels": Stored("samples items"),
         "axes": Stored("samples items factors"),
