@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from metarec.episodes import DomainEpisodes
+from metarec.episodes import DomainEpisodes, Episodes
 from metarec.evaluation.metrics import METAREC, base_unit_predictions
 from metarec.model import Fusion
 from metarec.search.trials import counted_trials, run_trials
@@ -42,18 +42,22 @@ def searched(episodes: DomainEpisodes, spec: StudySpec) -> tuple[Fusion, dict[st
 
 
 def study_predictions(
-    episodes: DomainEpisodes, spec: StudySpec
+    episodes: DomainEpisodes, spec: StudySpec, test: Episodes | None = None
 ) -> tuple[dict[str, np.ndarray], dict[str, Mapping[str, Any]]]:
     """Model -> [T, N] predictions of the test query rows; and the settings that validation rows chose.
 
     The models are metarec, its parts, its stackers or rankers, and the bases.
+
+    Args:
+        test: by default the test episodes.
     """
+    test = episodes.test if test is None else test
     fusion, contrasts = searched(episodes, spec)
-    members = fusion.members(episodes.test)
+    members = fusion.members(test)
     predictions = {METAREC: fusion.combine(members)}
-    predictions |= {name: one.predict(episodes.test) for name, one in contrasts.items()}
+    predictions |= {name: one.predict(test) for name, one in contrasts.items()}
     predictions |= {name: members[name] for name in fusion.stackers}
-    predictions |= base_unit_predictions(episodes.test)
+    predictions |= base_unit_predictions(test)
     settings: dict[str, Mapping[str, Any]] = {
         **{name: one.weights for name, one in {METAREC: fusion, **contrasts}.items()},
         **{name: stacker.settings for name, stacker in fusion.stackers.items()},
