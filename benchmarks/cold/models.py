@@ -10,7 +10,7 @@ from benchmarks.common.folders import ROOT
 from benchmarks.common.study import searched
 from metarec.episodes import DomainEpisodes
 from metarec.evaluation.metrics import METAREC
-from metarec.meta import NetworkConfig
+from metarec.meta import AdaptedNetwork, NetworkConfig
 from metarec.model import Fusion
 from metarec.model.contrasts import NETWORK_ALONE, NO_INNER_LOOP
 from metarec.study.spec import StudySpec, load_spec
@@ -65,7 +65,9 @@ def weights_of(fusion: Fusion, episodes: DomainEpisodes) -> np.ndarray:
     support, query = episodes.test.batch
     weights = []
     for learner in fusion.networks.values():
-        given = learner.adapt(support).fuse(query).weights
+        adapted = learner.adapt(support)
+        assert isinstance(adapted, AdaptedNetwork), "the benchmark fits each member once"
+        given = adapted.fuse(query).weights
         assert given is not None, "a gated network has a weight for each base"
         weights.append(given[query.mask].numpy())
     mean: np.ndarray = np.mean(weights, axis=0)

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from metarec.episodes import DomainEpisodes
 from metarec.meta import NetworkConfig
-from metarec.model.fusion import Fusion, FusionConfig, Stacked, Task
+from metarec.model.fusion import Fusion, Task
 
 __all__ = [
     "AVERAGED",
@@ -41,19 +40,19 @@ AVERAGED: Mapping[Task, tuple[str, ...]] = {
 """The strongest stackers on the real rating sets of `benchmarks/`, and rankers that learn in different ways."""
 
 
-def stacks_of(stackers: Mapping[str, Stacked], episodes: DomainEpisodes, *, seed: int) -> dict[str, Fusion]:
+def stacks_of(fusion: Fusion) -> dict[str, Fusion]:
     """:data:`STACK`, and :data:`STACK_MEAN` where all of the task's :data:`AVERAGED` are there; empty without stackers.
 
     Args:
-        stackers: name -> a stacker that is fitted on the train users of `episodes`.
+        fusion: fitted in this process.
     """
-    if not stackers:
+    if not fusion.stackers:
         return {}
-    task = episodes.train.task
-    configs = {STACK: FusionConfig(task=task, networks={}, stackers=tuple(stackers))}
-    if set(AVERAGED[task]) <= set(stackers):
-        configs[STACK_MEAN] = FusionConfig(task=task, networks={}, stackers=AVERAGED[task], weights="equal")
-    return {name: Fusion(config, seed=seed).fit(episodes, stackers=stackers) for name, config in configs.items()}
+    found = {STACK: fusion.part([*fusion.stackers])}
+    averaged = AVERAGED[fusion.config.task]
+    if set(averaged) <= set(fusion.stackers):
+        found[STACK_MEAN] = fusion.part(averaged, "equal")
+    return found
 
 
 def without_inner_loop(config: NetworkConfig) -> NetworkConfig:
@@ -61,13 +60,10 @@ def without_inner_loop(config: NetworkConfig) -> NetworkConfig:
     return config.model_copy(update={"inner_steps": 0})
 
 
-def contrasts_of(fusion: Fusion, best: str, episodes: DomainEpisodes) -> dict[str, Fusion]:
+def contrasts_of(fusion: Fusion, best: str) -> dict[str, Fusion]:
     """Name -> the model: the best network alone, and the combinations without networks.
 
     Args:
-        fusion: fitted on `episodes`. best: the name of its best network.
+        fusion: fitted in this process. best: the name of its best network.
     """
-    own = {best: fusion.config.networks[best]}
-    config = FusionConfig(task=fusion.config.task, networks=own, stackers=(), weights="equal")
-    alone = Fusion(config, seed=fusion.seed).fit(episodes, networks=fusion.networks)
-    return {NETWORK_ALONE: alone, **stacks_of(fusion.stackers, episodes, seed=fusion.seed)}
+    return {NETWORK_ALONE: fusion.part([best], "equal"), **stacks_of(fusion)}

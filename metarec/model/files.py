@@ -131,12 +131,16 @@ class _BaseEntry(Config):
     fitted_again: bool
 
 
+_Path = Literal["low-rank", "vmap", "one-by-one"] | None
+"""How an engine computes; a list of them for a network that was fitted several times."""
+
+
 class _FusionEntry(Config):
     config: FusionConfig
     seed: NonNegativeInt
     shape: tuple[PositiveInt, PositiveInt, PositiveInt]
     weights: dict[str, Annotated[float, Field(ge=0, le=1)]]
-    paths: dict[str, Literal["low-rank", "vmap", "one-by-one"] | None]
+    paths: dict[str, _Path | list[_Path]]
 
 
 class _ModelEntry(Config):

@@ -6,7 +6,7 @@ import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal, Self, TypeAlias
+from typing import Any, Literal, NamedTuple, Self, TypeAlias
 
 import numpy as np
 import torch
@@ -20,14 +20,18 @@ from metarec.fusion.rankers import RANKERS, Ranker
 from metarec.fusion.ranks import RelevantRanks, ndcg, standard_scores
 from metarec.fusion.stackers import STACKERS, Stacker
 from metarec.meta import AdaptedNetwork, MetaLearner, NetworkConfig, Shape, judge_of
+from metarec.model.averaged import MeanAdapted, MeanNetwork, MeanStacker, fold_indices
 from metarec.registry import Registry
 
 __all__ = ["AdaptedFusion", "Fusion", "FusionConfig", "Stacked", "fit_stacker", "outputs_of", "stackers_of"]
 
 Task = Literal["rating", "ranking"]
 
-Stacked: TypeAlias = Stacker | Ranker
+Stacked: TypeAlias = Stacker | Ranker | MeanStacker
 """A member without meta-learning."""
+
+Trained: TypeAlias = MetaLearner | MeanNetwork
+"""A member that is meta-learned."""
 
 STEPS, BAGS = 15, 10
 """Of the selection of a ranking fusion's members (:func:`metarec.fusion.blend.bagged_greedy_weights`)."""
@@ -54,6 +58,10 @@ class FusionConfig(Config):
     "Names of the stackers, in ranking of the rankers, among the members."
     weights: Literal["validation", "equal"] = "validation"
     "Convex weights with the smallest squared error, in ranking a high nDCG@10, on validation users, or equal weights."
+    cross_fit: int = Field(0, ge=0)
+    """Fits of each member, which are averaged. Each is stopped and tuned on another part of the train and validation
+    users, and learns from the others; the weights come from the predictions of these parts. 0 makes one fit, which is
+    stopped, tuned and weighted on the validation users."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -63,6 +71,8 @@ class FusionConfig(Config):
         check_name("networks: the name of a network", *self.networks)
         for name in self.stackers:
             stackers_of(self.task).check(name)
+        if self.cross_fit == 1:
+            raise InputError("cross_fit must be 0 or at least 2 but got 1")
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             raise InputError(f'the members of a fusion must have different names but "{twice[0]}" is there twice')
@@ -81,7 +91,8 @@ class Fusion:
         config: the members and how they are weighted. seed: of every random draw, >= 0.
 
     Attributes:
-        networks: name -> the meta-learned network. stackers: name -> the fitted stacker.
+        networks: name -> the meta-learned network, with `cross_fit` a mean of several. stackers: name -> the fitted
+            stacker, or the mean.
         weights: name -> the weight of each member; their sum is 1.
 
     >>> from metarec.episodes import EpisodeSettings, build_episodes
@@ -101,25 +112,29 @@ class Fusion:
     def __init__(self, config: FusionConfig | None = None, *, seed: int = 0) -> None:
         self.config = FusionConfig() if config is None else config
         self.seed = seed
-        self.networks: dict[str, MetaLearner] = {}
+        self.networks: dict[str, Trained] = {}
         self.stackers: dict[str, Stacked] = {}
         self.weights: dict[str, float] = {}
         self._shape: Shape | None = None
+        self._judged: _Judged | None = None
 
     def fit(
         self,
         episodes: DomainEpisodes | Sequence[DomainEpisodes],
         *,
         beside: Sequence[Episodes] = (),
-        networks: Mapping[str, MetaLearner] | None = None,
+        networks: Mapping[str, Trained] | None = None,
         stackers: Mapping[str, Stacked] | None = None,
     ) -> Self:
         """Train on train users; stop, choose settings and weights on validation users. Test users are not used.
 
+        With `cross_fit`, train and validation users are one group, in parts.
+
         Args:
             episodes: of one domain, or of several for joint training.
             beside: further episodes to train on.
-            networks: members that are trained already, by name; the others are trained here. stackers: the same.
+            networks: members that are trained already, by name, from a fusion of the same episodes, seed and
+                `cross_fit`; the others are trained here. stackers: the same.
 
         Raises:
             InputError: episodes of another task than the configuration's.
@@ -129,21 +144,83 @@ class Fusion:
         validation = [domain.validation for domain in domains]
         self._check_task(*train, *validation)
         self._shape = Shape.of(train[0].batch)
+        given = networks or {}, stackers or {}
+        if self.config.cross_fit:
+            self._fit_parts(domains, beside, *given)
+        else:
+            self._fit_members(train, validation, *given)
+            held_out = validation[0] if len(validation) == 1 else Episodes.joined(validation)
+            self._judged = _Judged(held_out)
+        self.weights = self._judged_weights()
+        return self
+
+    def _fit_members(
+        self,
+        train: Sequence[Episodes],
+        validation: Sequence[Episodes],
+        networks: Mapping[str, Trained],
+        stackers: Mapping[str, Stacked],
+    ) -> None:
         batches = [one.batch for one in train], [one.batch for one in validation]
         judge = judge_of(validation)
         self.networks = {
-            name: networks[name]
-            if networks and name in networks
-            else config.fit(*batches, seed=self.seed, judge=judge).learner
+            name: networks[name] if name in networks else config.fit(*batches, seed=self.seed, judge=judge).learner
             for name, config in self.config.networks.items()
         }
         together = [one[0] if len(one) == 1 else Episodes.joined(one) for one in (train, validation)]
         self.stackers = {
-            name: stackers[name] if stackers and name in stackers else fit_stacker(name, *together, seed=self.seed)
+            name: stackers[name] if name in stackers else fit_stacker(name, *together, seed=self.seed)
             for name in self.config.stackers
         }
-        self.weights = self._weigh(together[1])
-        return self
+
+    def _fit_parts(
+        self,
+        domains: Sequence[DomainEpisodes],
+        beside: Sequence[Episodes],
+        networks: Mapping[str, Trained],
+        stackers: Mapping[str, Stacked],
+    ) -> None:
+        """Fit the members once for each part of the users. The fit that did not learn from a part predicts it."""
+        users = [Episodes.joined([domain.train, domain.validation]) for domain in domains]
+        folds = [list(fold_indices(len(one), self.config.cross_fit, self.seed)) for one in users]
+        fits, parts, members = [], [], []
+        for place in range(min(len(own) for own in folds)):
+            sides = [
+                (one.select(own[place][0]), one.select(own[place][1])) for one, own in zip(users, folds, strict=True)
+            ]
+            learned, held_out = ([*side] for side in zip(*sides, strict=True))
+            fit = Fusion(self.config.model_copy(update={"cross_fit": 0}), seed=self.seed)
+            own_networks = {name: _fit_at(mean, place) for name, mean in networks.items()}
+            own_stackers = {name: _fit_at(mean, place) for name, mean in stackers.items()}
+            fit._fit_members([*learned, *beside], held_out, own_networks, own_stackers)
+            fits.append(fit)
+            parts.append(held_out[0] if len(held_out) == 1 else Episodes.joined(held_out))
+            members.append(fit.members(parts[-1]))
+        networks_of: list[dict[str, Any]] = [fit.networks for fit in fits]
+        self.networks = {name: MeanNetwork([own[name] for own in networks_of]) for name in self.config.networks}
+        self.stackers = {name: MeanStacker([fit.stackers[name] for fit in fits]) for name in self.config.stackers}
+        together = {name: np.concatenate([own[name] for own in members]) for name in members[0]}
+        self._judged = _Judged(Episodes.joined(parts), together)
+
+    def part(self, names: Sequence[str], weights: Literal["validation", "equal"] = "validation") -> Fusion:
+        """A fusion of some of the members as they are, with weights of its own from the same users.
+
+        Raises:
+            RuntimeError: the fusion was not fitted in this process.
+        """
+        if self._judged is None:
+            raise RuntimeError("the fusion was not fitted here, so there are no predictions to weigh its members by")
+        networks = {name: config for name, config in self.config.networks.items() if name in names}
+        stackers = tuple(name for name in self.config.stackers if name in names)
+        kept = {"networks": networks, "stackers": stackers, "weights": weights}
+        other = Fusion(self.config.model_copy(update=kept), seed=self.seed)
+        other.networks = {name: self.networks[name] for name in networks}
+        other.stackers = {name: self.stackers[name] for name in stackers}
+        judged = self._judged.members
+        members = {name: judged[name] for name in (*networks, *stackers)} if judged else None
+        other._shape, other._judged = self._shape, _Judged(self._judged.users, members)
+        other.weights = other._judged_weights()
+        return other
 
     def predict(self, episodes: Episodes) -> np.ndarray:
         """[T, N] predictions of the query rows on the unit scale, after adaptation to the support rows.
@@ -170,10 +247,10 @@ class Fusion:
         total = sum(weight * members[name] for name, weight in self.weights.items() if weight > 0)
         return np.asarray(total)
 
-    def with_networks(self, networks: Mapping[str, MetaLearner]) -> Fusion:
+    def with_networks(self, networks: Mapping[str, Trained]) -> Fusion:
         """A copy with other networks under the same names, and the same stackers and weights."""
         other = copy.copy(self)
-        other.networks = {**self.networks, **networks}
+        other.networks, other._judged = {**self.networks, **networks}, None
         return other
 
     def used(self) -> Fusion:
@@ -230,18 +307,30 @@ class Fusion:
             raise InputError(f"a fusion must have a weight >= 0 for each member, with the sum 1, but has {weights}")
         for name, config in fusion.config.networks.items():
             arrays: Mapping[str, Learned] = state["networks"][name]
-            learner = _learner(f"the network {name}", config, fusion._shape, fusion.seed, arrays)
-            learner.path = state["paths"][name]
+            fits = fusion.config.cross_fit
+            learner = _learner(f"the network {name}", config, fusion._shape, fusion.seed, fits, arrays)
+            paths = state["paths"][name]
+            if fits != (len(paths) if isinstance(paths, list) else 0):
+                raise InputError(
+                    f"the network {name} must have a path for each of its {fits or 1} fits but has {paths}"
+                )
+            learner.path = paths
             fusion.networks[name] = learner.eval()
         fusion.stackers = {
-            name: stackers_of(fusion.config.task).get(name)().restore(state["stackers"][name])
-            for name in fusion.config.stackers
+            name: fusion._unfitted(name).restore(state["stackers"][name]) for name in fusion.config.stackers
         }
         fusion.weights = weights
         return fusion
 
+    def _unfitted(self, name: str) -> Stacked:
+        """A stacker of the fusion before its state is restored."""
+        make = stackers_of(self.config.task).get(name)
+        fits = self.config.cross_fit
+        stacker: Stacked = MeanStacker([make() for _ in range(fits)]) if fits else make()
+        return stacker
+
     def _outputs(
-        self, networks: Mapping[str, AdaptedNetwork], stackers: Mapping[str, Stacked], episodes: Episodes
+        self, networks: Mapping[str, AdaptedNetwork | MeanAdapted], stackers: Mapping[str, Stacked], episodes: Episodes
     ) -> dict[str, np.ndarray]:
         """Member -> [T, N], see :meth:`members`."""
         self._check_task(episodes)
@@ -252,21 +341,30 @@ class Fusion:
             return scores
         return {name: standard_scores(own, query.mask.numpy()) for name, own in scores.items()}
 
-    def _weigh(self, validation: Episodes) -> dict[str, float]:
+    def _judged_weights(self) -> dict[str, float]:
+        if self.config.weights == "equal":
+            names = [*self.networks, *self.stackers]
+            return dict.fromkeys(names, 1 / len(names))
+        assert self._judged is not None, "members are fitted first"
+        users, members = self._judged
+        if members is None:
+            self._judged = _Judged(users, members := self.members(users))
+        return self._weigh(users, members)
+
+    def _weigh(self, validation: Episodes, members: Mapping[str, np.ndarray]) -> dict[str, float]:
+        """The weights that suit these users, from the members' predictions for them, [T, N] each."""
         # It imports scipy's optimizers, which nothing needs before the end of a search.
         from metarec.fusion.blend import bagged_greedy_weights, convex_weights
 
         names = [*self.networks, *self.stackers]
-        if self.config.weights == "equal":
-            return dict.fromkeys(names, 1 / len(names))
         query = validation.batch.query
         targets, mask, relevant = query.targets.numpy(), query.mask.numpy(), validation.relevant
-        members = self.members(validation).values()
+        predicted = [members[name] for name in names]
         if relevant is None:
-            weights = convex_weights(np.stack([own[mask] for own in members], axis=1), targets[mask])
+            weights = convex_weights(np.stack([own[mask] for own in predicted], axis=1), targets[mask])
         else:
             value = partial(_ndcg_of, targets=targets, mask=mask, relevant=relevant)
-            weights = bagged_greedy_weights(np.stack(list(members)), value, steps=STEPS, bags=BAGS, seed=self.seed)
+            weights = bagged_greedy_weights(np.stack(predicted), value, steps=STEPS, bags=BAGS, seed=self.seed)
         return dict(zip(names, weights.tolist(), strict=True))
 
     def _check_task(self, *several: Episodes) -> None:
@@ -275,12 +373,19 @@ class Fusion:
                 raise InputError(f"a fusion for {self.config.task} needs such episodes but got some of {episodes.task}")
 
 
+class _Judged(NamedTuple):
+    """The users that choose the weights, and each member's predictions for them, [T, N], once they are needed."""
+
+    users: Episodes
+    members: Mapping[str, np.ndarray] | None = None
+
+
 @dataclass(frozen=True)
 class AdaptedFusion:
     """A fusion whose networks are adapted to some users, for repeated predictions for these users."""
 
     fusion: Fusion
-    networks: Mapping[str, AdaptedNetwork]
+    networks: Mapping[str, AdaptedNetwork | MeanAdapted]
 
     def predict(self, episodes: Episodes) -> np.ndarray:
         """[T, N] predictions of the query rows on the unit scale.
@@ -293,16 +398,28 @@ class AdaptedFusion:
         return fusion.combine(fusion._outputs(self.networks, used, episodes))
 
 
-def _learner(whose: str, config: NetworkConfig, shape: Shape, seed: int, arrays: Mapping[str, Learned]) -> MetaLearner:
+def _fit_at(mean: Any, place: int) -> Any:
+    """One fit of a member that was fitted several times."""
+    return mean.fits[place]
+
+
+def _built(config: NetworkConfig, shape: Shape, seed: int, fits: int) -> Trained:
+    """The untrained learner of a configuration, or the mean of several."""
+    return MeanNetwork([config.build(shape, seed) for _ in range(fits)]) if fits else config.build(shape, seed)
+
+
+def _learner(
+    whose: str, config: NetworkConfig, shape: Shape, seed: int, fits: int, arrays: Mapping[str, Learned]
+) -> Trained:
     """The learner of a configuration with these weights."""
     with torch.device("meta"):
         # Without memory: options can ask for more than there is.
-        expected = {key: list(tensor.shape) for key, tensor in config.build(shape, seed).state_dict().items()}
+        expected = {key: list(tensor.shape) for key, tensor in _built(config, shape, seed, fits).state_dict().items()}
     found = {key: list(np.shape(array)) for key, array in arrays.items()}
     if found != expected:
         raise InputError(f"{whose} must have weights of the shapes {shown(expected, 200)} but has {shown(found, 200)}")
     check_finite(whose, arrays)
-    learner = config.build(shape, seed)
+    learner = _built(config, shape, seed, fits)
     learner.load_state_dict({key: torch.from_numpy(np.asarray(array)) for key, array in arrays.items()})
     return learner
 
@@ -312,8 +429,10 @@ def fit_stacker(name: str, train: Episodes, validation: Episodes, *, seed: int) 
     return stackers_of(train.task).get(name)().fit(train, validation, seed=seed)
 
 
-def outputs_of(network: AdaptedNetwork, query: FusionInputs, task: Task) -> np.ndarray:
+def outputs_of(network: AdaptedNetwork | MeanAdapted, query: FusionInputs, task: Task) -> np.ndarray:
     """[T, N] the predictions of an adapted network, in [0, 1] for ratings."""
+    if isinstance(network, MeanAdapted):
+        return _array(network.predict(query)) if task == "rating" else network.scores(query)
     # Scores of a list have no bounds, and clipped ones would be equal.
     return _array(network.predict(query) if task == "rating" else network.fuse(query).prediction)
 

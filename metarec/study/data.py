@@ -111,7 +111,9 @@ def data_of(domains: Mapping[str, Domain]) -> list[dict[str, Any]]:
     ]
 
 
-FREE = frozenset({"name", "description", "trials", "workers", "timeout", "domains", "sampler", "warm_start"})
+FREE = frozenset(
+    {"name", "description", "trials", "workers", "timeout", "domains", "sampler", "warm_start", "cross_fit"}
+)
 """Keys that may change when a study continues."""
 
 

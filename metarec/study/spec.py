@@ -99,6 +99,8 @@ class StudySpec(ReadingSettings, _Title):
     "Trials for the settings of each base, on validation users; 0 leaves the settings as they are."
     baselines: list[str] = Field(default_factory=lambda data: _baselines(data.get("task")).builtins())
     "Stackers, in ranking rankers, to compare with, which are also members of the fusion."
+    cross_fit: int = Field(0, ge=0, le=100)
+    "Fits of each model in the table, on parts of the train and validation users, and averaged; 0 makes one fit."
     fusion: FusionSpec = FusionSpec()
     "The fusion network."
     transfer: TransferSpec | None = None
@@ -176,6 +178,9 @@ class StudySpec(ReadingSettings, _Title):
                 f"a study of transfer strategies needs tune_bases: 0 but got {self.tune_bases}: its few target users "
                 "do not suffice to tune bases; remove the key"
             )
+        if self.cross_fit == 1 or (self.transfer is not None and self.cross_fit):
+            rule = "0 or at least 2" if self.transfer is None else "0 in a study of transfer strategies"
+            raise InputError(f"cross_fit must be {rule} but got {self.cross_fit}")
         if self.task == "ranking":
             self._check_ranking()
         self._check_protocol()

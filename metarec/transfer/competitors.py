@@ -8,11 +8,11 @@ import numpy as np
 
 from metarec.errors import InputError
 from metarec.fusion import Task
-from metarec.model import stackers_of
+from metarec.model import mean_of, stackers_of
 from metarec.model.contrasts import AVERAGED, STACK, STACK_MEAN
 from metarec.registry import suggest
 from metarec.transfer.rounds import Round
-from metarec.transfer.sources import CrossFitted, SourceModel, Sources, TransferredModel, TransferSettings, mean_of
+from metarec.transfer.sources import CrossFitted, SourceModel, Sources, TransferredModel, TransferSettings
 from metarec.transfer.strategies import STRATEGIES
 
 __all__ = [

@@ -24,7 +24,7 @@ def fusion(episodes):
 
 
 def test_the_stack_is_the_fusion_of_the_same_stackers_without_networks(fusion, episodes):
-    stack = contrasts_of(fusion, "one", episodes)["stack"]
+    stack = contrasts_of(fusion, "one")["stack"]
     alone = Fusion(FusionConfig(networks={}, stackers=("mean", *AVERAGED["rating"])), seed=1).fit(episodes)
     assert stack.weights == pytest.approx(alone.weights)
     np.testing.assert_allclose(stack.predict(episodes.test), alone.predict(episodes.test))
@@ -35,19 +35,19 @@ def test_the_stack_is_the_fusion_of_the_same_stackers_without_networks(fusion, e
 def test_the_stack_mean_is_the_plain_mean_of_three(fusion, episodes):
     members = fusion.members(episodes.test)
     expected = np.mean([members[name] for name in AVERAGED["rating"]], axis=0)
-    found = contrasts_of(fusion, "one", episodes)["stack-mean"].predict(episodes.test)
+    found = contrasts_of(fusion, "one")["stack-mean"].predict(episodes.test)
     np.testing.assert_allclose(found, expected)
 
 
 @pytest.mark.parametrize("best", ["one", "two"])
 def test_the_network_is_the_best_one_alone(fusion, episodes, best):
-    found = contrasts_of(fusion, best, episodes)["network"].predict(episodes.test)
+    found = contrasts_of(fusion, best)["network"].predict(episodes.test)
     np.testing.assert_array_equal(found, fusion.members(episodes.test)[best])
 
 
 def test_models_that_need_a_stacker_that_is_not_there_are_left_out(fusion, episodes):
-    assert stacks_of({}, episodes, seed=0) == {}
-    assert set(stacks_of({"mean": fusion.stackers["mean"]}, episodes, seed=0)) == {"stack"}
+    assert stacks_of(fusion.part(["one"])) == {}
+    assert set(stacks_of(fusion.part(["one", "mean"]))) == {"stack"}
 
 
 def test_without_the_inner_loop_all_else_is_the_same():

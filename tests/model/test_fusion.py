@@ -76,7 +76,9 @@ def test_weights_chosen_on_test_users_are_detected(episodes, monkeypatch):
     honest = Fusion._weigh
 
     def leak(domain):
-        monkeypatch.setattr(Fusion, "_weigh", lambda self, validation: honest(self, domain.test))
+        monkeypatch.setattr(
+            Fusion, "_weigh", lambda self, validation, members: honest(self, domain.test, self.members(domain.test))
+        )
         return Fusion(CONFIG).fit(domain).weights
 
     assert leak(episodes) != leak(with_other_test_ratings(episodes))

@@ -109,7 +109,9 @@ def test_weights_chosen_on_test_users_are_detected(episodes, fusion, monkeypatch
     honest = Fusion._weigh
 
     def leak(domain):
-        monkeypatch.setattr(Fusion, "_weigh", lambda self, validation: honest(self, domain.test))
+        monkeypatch.setattr(
+            Fusion, "_weigh", lambda self, validation, members: honest(self, domain.test, self.members(domain.test))
+        )
         return Fusion(CONFIG).fit(domain, networks=fusion.networks, stackers=fusion.stackers).weights
 
     assert leak(episodes) != leak(with_other_test_targets(episodes))
@@ -151,13 +153,13 @@ def test_episodes_of_the_other_task_are_refused(episodes, fusion):
 
 
 def test_the_contrasts_are_the_parts(episodes, fusion):
-    found = contrasts_of(fusion, "one", episodes)
+    found = contrasts_of(fusion, "one")
     members = fusion.members(episodes.test)
     np.testing.assert_allclose(found["network"].predict(episodes.test), members["one"])
     assert set(found["stack"].weights) == set(STACKERS)
     mean = np.mean([members[name] for name in AVERAGED["ranking"]], axis=0)
     np.testing.assert_allclose(found["stack-mean"].predict(episodes.test), mean, atol=1e-12)
-    assert set(stacks_of({"combsum": fusion.stackers["combsum"]}, episodes, seed=0)) == {"stack"}
+    assert set(stacks_of(fusion.part(["combsum"]))) == {"stack"}
 
 
 def test_equal_weights_are_the_plain_mean(episodes, fusion):

@@ -25,7 +25,16 @@ from metarec.evaluation.segments import behaviour_of
 from metarec.fusion import Task
 from metarec.fusion.stackers import Stacker
 from metarec.meta import MetaLearner, NetworkConfig, NonFiniteLossError
-from metarec.model import FusedRecommender, Fusion, FusionConfig, RankingRecommender, fit_stacker, save_model
+from metarec.model import (
+    FusedRecommender,
+    Fusion,
+    FusionConfig,
+    RankingRecommender,
+    Stacked,
+    Trained,
+    fit_stacker,
+    save_model,
+)
 from metarec.model.contrasts import NO_INNER_LOOP, contrasts_of, without_inner_loop
 from metarec.model.mlflow_model import write_mlflow_model
 from metarec.ratings import Domain, titles_of
@@ -94,7 +103,8 @@ class PreparedNetworks(Prepared):
         self, run_trials: RunTrials, *, run: StudyRun | None, keeper: FileKeeper, processes: Executor | None = None
     ) -> SearchedNetworks:
         objective = self.objective(run, keeper)
-        stackers = self._fit_stackers(processes)
+        # With cross_fit they are fitted with the networks.
+        stackers = iter(()) if self.spec.cross_fit else self._fit_stackers(processes)
         complete = run_trials(objective)
         return SearchedNetworks(self, objective, ranked(complete)[:MEMBERS], dict(stackers))
 
@@ -116,23 +126,48 @@ class SearchedNetworks(Searched):
     stackers: Stackers
 
     def fusion(self, domain: str) -> Fusion:
-        """The proposed fusion of one domain, weighted on its validation users."""
-        return self._fit(domain, self._configs, self.networks)
+        """The proposed fusion of one domain, weighted on its validation users, or by its `cross_fit`."""
+        if self.prepared.spec.cross_fit:
+            return self._fit(domain, self._configs, {}, {})
+        return self._fit(domain, self._configs, self.networks, self.stackers.get(domain, {}))
 
     def contrasts(self, domain: str, fusion: Fusion) -> dict[str, Fusion]:
         """The models that show what the gain of this domain's fusion is made of."""
-        found = contrasts_of(fusion, member_name(self.members[0]), self.prepared.episodes[domain])
-        if self.plain_networks is not None:
-            plain = {name: without_inner_loop(config) for name, config in self._configs.items()}
-            found[NO_INNER_LOOP] = self._fit(domain, plain, self.plain_networks)
+        found = contrasts_of(fusion, member_name(self.members[0]))
+        plain = {name: without_inner_loop(config) for name, config in self._configs.items()}
+        try:
+            networks = self._cross_fitted_plain(fusion) if self.prepared.spec.cross_fit else self.plain_networks
+            found[NO_INNER_LOOP] = self._fit(domain, plain, networks, fusion.stackers)
+        except NonFiniteLossError as error:
+            logger.warning("%s is left out: a network diverges without inner steps (%s)", NO_INNER_LOOP, error)
         return found
 
-    def _fit(self, domain: str, configs: Mapping[str, NetworkConfig], networks: Mapping[str, MetaLearner]) -> Fusion:
+    def _cross_fitted_plain(self, fusion: Fusion) -> dict[str, Trained]:
+        """The cross-fitted networks that have no inner steps anyway."""
+        plain = {member_name(trial) for trial in self.members if trial.params["inner_steps"] == 0}
+        return {name: fusion.networks[name] for name in plain}
+
+    def _fit(
+        self,
+        domain: str,
+        configs: Mapping[str, NetworkConfig],
+        networks: Mapping[str, Trained],
+        stackers: Mapping[str, Stacked],
+    ) -> Fusion:
         spec = self.prepared.spec
         task: Task = spec.task or "rating"
-        config = FusionConfig(task=task, networks=dict(configs), stackers=tuple(dict.fromkeys(spec.baselines)))
-        episodes, stackers = self.prepared.episodes[domain], self.stackers.get(domain)
-        return Fusion(config, seed=spec.seed).fit(episodes, networks=networks, stackers=stackers)
+        names = tuple(dict.fromkeys(spec.baselines))
+        config = FusionConfig(task=task, networks=dict(configs), stackers=names, cross_fit=spec.cross_fit)
+        # Networks of trials have learned from all domains, too.
+        beside = [episodes for name, episodes in self.objective.train.items() if name != domain]
+        fusion = Fusion(config, seed=spec.seed)
+        with one_thread():
+            return fusion.fit(
+                self.prepared.episodes[domain],
+                beside=beside if spec.cross_fit else (),
+                networks=networks,
+                stackers=stackers,
+            )
 
     @cached_property
     def _configs(self) -> dict[str, NetworkConfig]:
@@ -144,25 +179,24 @@ class SearchedNetworks(Searched):
         return {member_name(trial): self.objective.network(trial) for trial in self.members}
 
     @cached_property
-    def plain_networks(self) -> dict[str, MetaLearner] | None:
-        """The same networks, trained without inner steps; None where the training of one diverges."""
-        try:
-            with one_thread():
-                return {
-                    member_name(trial): self.networks[member_name(trial)]
-                    if trial.params["inner_steps"] == 0
-                    else self.objective.fit({**trial.params, "inner_steps": 0}).learner
-                    for trial in self.members
-                }
-        except NonFiniteLossError as error:
-            logger.warning("%s is left out: a network diverges without inner steps (%s)", NO_INNER_LOOP, error)
-            return None
+    def plain_networks(self) -> dict[str, MetaLearner]:
+        """The same networks, trained without inner steps; NonFiniteLossError where the training of one diverges."""
+        with one_thread():
+            return {
+                member_name(trial): self.networks[member_name(trial)]
+                if trial.params["inner_steps"] == 0
+                else self.objective.fit({**trial.params, "inner_steps": 0}).learner
+                for trial in self.members
+            }
 
     def score(self) -> Outcome:
         prepared, spec = self.prepared, self.prepared.spec
         target = spec.target or ""
         workspace = prepared.workspace
-        workspace.on_stage(f"scoring the best {len(self.members)} trials and the baselines on the test users")
+        if spec.cross_fit:
+            workspace.on_stage(f"fitting each model {spec.cross_fit} times, on other users each time")
+        else:
+            workspace.on_stage(f"scoring the best {len(self.members)} trials and the baselines on the test users")
         tested = [name for name, domain in prepared.episodes.items() if len(domain.test)]
         fusions = {name: self.fusion(name) for name in sorted(tested, key=lambda name: name != target)}
         contrasts = {name: self.contrasts(name, fusion) for name, fusion in fusions.items()}

@@ -13,10 +13,11 @@ from torch import Tensor, nn
 
 from metarec.errors import InputError
 from metarec.meta import BatchedMAML
+from metarec.model import fold_indices
 from metarec.transfer.rows._rows import RatedRows, RowSource, TargetRows
 from metarec.transfer.rows.alignment import AlignedModel, FeatureAligner
 from metarec.transfer.rows.prototypes import PrototypeBasedModel, extract_prototypes
-from metarec.transfer.sources import best_epoch, fold_indices
+from metarec.transfer.sources import best_epoch
 from metarec.transfer.strategies.gradient_based import agreeing_gradient, gradient_of, set_gradient
 
 __all__ = ["ROW_STRATEGIES", "RowSources", "RowStrategy", "row_errors"]

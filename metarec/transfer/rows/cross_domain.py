@@ -12,10 +12,11 @@ from torch import nn
 
 from metarec.episodes import DomainEpisodes, Episodes
 from metarec.errors import InputError, check_at_least
+from metarec.model import fold_indices
 from metarec.registry import suggest
 from metarec.transfer.rows._row_strategies import ROW_STRATEGIES, row_errors
 from metarec.transfer.rows._rows import RowSource, TargetRows, as_rows
-from metarec.transfer.sources import Sources, TransferredModel, TransferSettings, few_users, fold_indices
+from metarec.transfer.sources import Sources, TransferredModel, TransferSettings, few_users
 from metarec.transfer.strategies import STRATEGIES
 
 __all__ = ["CrossDomainMetaLearner"]

@@ -1,7 +1,7 @@
 """Models of the source domains, and their first adaptation step to a target with few users."""
 
 from metarec.transfer.sources._domain_step import DomainStep, corrections, mean_deviations, out_of_fold
-from metarec.transfer.sources._few_users import CrossFitted, few_users, fold_indices, mean_of
+from metarec.transfer.sources._few_users import CrossFitted, few_users
 from metarec.transfer.sources._settings import TransferSettings
 from metarec.transfer.sources._source_model import SourceModel, Sources, TransferredModel
 from metarec.transfer.sources._training import best_epoch, fine_tune
@@ -17,8 +17,6 @@ __all__ = [
     "corrections",
     "few_users",
     "fine_tune",
-    "fold_indices",
     "mean_deviations",
-    "mean_of",
     "out_of_fold",
 ]

@@ -13,7 +13,7 @@ from metarec.episodes import Episodes
 from metarec.evaluation.metrics import base_unit_predictions
 from metarec.fusion.ranks import standard_scores
 from metarec.fusion.stackers import query_rows, true_ratings
-from metarec.transfer.sources._few_users import fold_indices
+from metarec.model import fold_indices
 
 __all__ = ["DomainStep", "corrections", "mean_deviations", "out_of_fold"]
 

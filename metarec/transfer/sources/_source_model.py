@@ -11,8 +11,8 @@ import numpy as np
 from metarec.episodes import DomainEpisodes, Episodes
 from metarec.fusion import Task
 from metarec.meta import MetaLearner
-from metarec.model import Fusion, FusionConfig
-from metarec.transfer.sources._few_users import few_users, mean_of
+from metarec.model import Fusion, FusionConfig, mean_of
+from metarec.transfer.sources._few_users import few_users
 from metarec.transfer.sources._settings import TransferSettings
 
 __all__ = ["SourceModel", "Sources", "TransferredModel"]
@@ -61,6 +61,7 @@ class SourceModel(TransferredModel):
     def learner(self) -> MetaLearner:
         """The only network."""
         (learner,) = self.fusion.networks.values()
+        assert isinstance(learner, MetaLearner), "source models are fitted once"
         return learner
 
     def with_learner(self, learner: MetaLearner) -> SourceModel:

@@ -9,7 +9,7 @@ from functools import partial
 
 from metarec.episodes import EpisodeBatch, Episodes
 from metarec.meta import MetaLearner, MetaLearningTrainer, NonFiniteLossError, judge_of, make_adam
-from metarec.transfer.sources._few_users import fold_indices
+from metarec.model import fold_indices
 from metarec.transfer.sources._settings import TransferSettings
 
 __all__ = ["Epochs", "best_epoch", "fine_tune"]

@@ -9,6 +9,7 @@ import numpy as np
 
 from metarec.episodes import Episodes
 from metarec.evaluation.measures import measure_of
+from metarec.model import mean_of
 from metarec.transfer.similarity import similarities
 from metarec.transfer.sources import (
     CrossFitted,
@@ -16,7 +17,6 @@ from metarec.transfer.sources import (
     Sources,
     TransferredModel,
     few_users,
-    mean_of,
     out_of_fold,
 )
 from metarec.transfer.strategies._base import TransferStrategy

@@ -6,7 +6,7 @@ import numpy as np
 
 from metarec.episodes import Episodes
 from metarec.meta import Shape
-from metarec.model import outputs_of
+from metarec.model import mean_of, outputs_of
 from metarec.transfer.sources import (
     CrossFitted,
     SourceModel,
@@ -14,7 +14,6 @@ from metarec.transfer.sources import (
     TransferredModel,
     TransferSettings,
     fine_tune,
-    mean_of,
 )
 from metarec.transfer.strategies._base import TransferStrategy
 

@@ -65,9 +65,10 @@ def test_no_model_sees_the_answers_of_test_users(episodes):
 def test_weights_that_are_chosen_on_test_users_are_detected(episodes, monkeypatch):
     honest = SearchedNetworks._fit
 
-    def leaking(searched, domain, configs, networks):
-        fusion = honest(searched, domain, configs, networks)
-        fusion.weights = fusion._weigh(searched.prepared.episodes[domain].test)
+    def leaking(searched, domain, *members):
+        fusion = honest(searched, domain, *members)
+        test = searched.prepared.episodes[domain].test
+        fusion.weights = fusion._weigh(test, fusion.members(test))
         return fusion
 
     monkeypatch.setattr(SearchedNetworks, "_fit", leaking)
@@ -76,8 +77,11 @@ def test_weights_that_are_chosen_on_test_users_are_detected(episodes, monkeypatc
 
 def test_stacks_that_are_weighted_on_test_users_are_detected(episodes, monkeypatch):
     honest = Fusion._weigh
-    monkeypatch.setattr(Fusion, "_weigh", lambda fusion, _: honest(fusion, current[0].test))
+    monkeypatch.setattr(Fusion, "_weigh", lambda fusion, *_: honest(fusion, test(), fusion.members(test())))
     current = [episodes]
+
+    def test():
+        return current[0].test
 
     def predict(own, seed):
         current[0] = own

@@ -8,7 +8,8 @@ import numpy as np
 
 from metarec.episodes import Episodes
 from metarec.fusion import Task
-from metarec.transfer.sources import CrossFitted, DomainStep, mean_of
+from metarec.model import mean_of
+from metarec.transfer.sources import CrossFitted, DomainStep
 
 __all__ = ["OWN", "TRANSFERRED", "Candidates", "names_of"]
 
