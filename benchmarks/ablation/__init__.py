@@ -1,0 +1,1 @@
+"""What each part of a fusion is worth, on cold users. ``python -m benchmarks.ablation``"""
