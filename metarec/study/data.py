@@ -127,6 +127,8 @@ def identity_of(spec: StudySpec, domains: Mapping[str, Domain]) -> str:
         ignored.add("objectives")
     if spec.task != "ranking":
         ignored |= {"task", "ranking"}
+    if spec.protocol == "cold":
+        ignored |= {"protocol", "held_out"}
     if not spec.tune_bases:
         ignored.add("tune_bases")
     ignored |= {key for key in ("event_weights", "missing", "encoding") if not getattr(spec, key)}

@@ -96,7 +96,7 @@ def predict_round(name: str, given: Round, settings: TransferSettings, seed: int
         fitted = [CrossFitted(one, given.plain_few, settings.folds, seed) for one in names]
         mean = mean_of([one.predict(given.plain_test) for one in fitted], given.plain_test)
         return RoundPrediction(
-            given.to_unit(mean, plain=True), {"settings": [chosen for one in fitted for chosen in one.settings]}
+            given.to_unit(mean, plain=True), {"settings": [chosen for one in fitted for chosen in one.settings["fits"]]}
         )
     strategy = STRATEGIES.get(name)(settings, seed=seed)
     plain = not strategy.needs_sources

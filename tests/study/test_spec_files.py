@@ -21,7 +21,7 @@ def refused(tmp_path):
         begun = time.perf_counter()
         with pytest.raises(InputError) as caught:
             load_spec(str(path), {}, assignments)
-        assert time.perf_counter() - begun < 2
+        assert time.perf_counter() - begun < 5
         message = str(caught.value)
         assert message.isprintable()
         assert len(message) < 600

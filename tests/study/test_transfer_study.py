@@ -264,6 +264,24 @@ def test_a_continued_study_runs_what_is_missing_and_refuses_another(done, world,
             run_study(small_spec(transfer=transfer), world, job)
 
 
+IDENTIFYING = [
+    "baselines",
+    "bases",
+    "columns",
+    "defaults",
+    "engine",
+    "episodes",
+    "fusion",
+    "pruner",
+    "scale",
+    "search",
+    "seed",
+    "target",
+    "training",
+]
+"""The keys that a study of networks was identified by before any key was added."""
+
+
 def test_studies_without_the_new_keys_can_continue(world):
     spec = small_spec(transfer=None)
     settings = spec.model_dump(mode="json")
@@ -278,9 +296,14 @@ def test_studies_without_the_new_keys_can_continue(world):
         "missing",
         "encoding",
         "tune_bases",
+        "cross_fit",
+        "protocol",
+        "held_out",
     }
     for key in ("name", "description", "trials", "workers", "timeout", "domains", *new):
         del settings[key]
+    # A key that is new here makes every study that was begun before it refuse to continue.
+    assert sorted(settings) == IDENTIFYING
     data = {name: domain.fingerprint() for name, domain in world.items()}
     before = hashlib.sha256(json.dumps([settings, data], sort_keys=True).encode()).hexdigest()
     assert identity_of(spec, world) == before
