@@ -1,7 +1,8 @@
 """The cold users of MetaHIN's published lists on MovieLens-1M (Lu, Fang, Shi, KDD 2020).
 
-Each of them has 13 to 100 ratings. By the convention of these lists, which is MeLU's, a user's last ten ratings by
-position are the query, and the others are the support. All other users of MovieLens-1M are there to learn from.
+By the convention of these lists, which is MeLU's (Lee et al., KDD 2019), the users with 13 to 100 ratings are
+predicted: the last ten ratings by position are the query, and the others are the support. All users of MovieLens-1M
+that are not in the lists are there to learn from.
 """
 
 from __future__ import annotations
@@ -22,6 +23,9 @@ from metarec.study.spec import StudySpec
 
 __all__ = ["PUBLISHED", "QUERY", "Lists", "predict_lists", "read_lists"]
 
+FEWEST, MOST = 13, 100
+"""Ratings of a user who is predicted."""
+
 QUERY = 10
 """The last ratings of a user, which are predicted."""
 
@@ -41,7 +45,7 @@ def read_lists(folder: Path) -> Lists:
     """Read `ratings.csv.gz` and `metahin_user_cold.csv.gz`.
 
     Raises:
-        InputError: a file is missing or has other columns, a user has too few ratings, or a rating is not in the table.
+        InputError: a file is missing or has other columns, or no user has as many ratings as the convention asks for.
     """
     domain = read_domain(folder / "ratings.csv.gz", "ml1m")
     path = folder / "metahin_user_cold.csv.gz"
@@ -50,17 +54,16 @@ def read_lists(folder: Path) -> Lists:
         table = table[["user", "item", "rating", "position"]].sort_values(["user", "position"], kind="stable")
     except (OSError, ValueError, KeyError) as error:
         raise InputError(f"{path}: must be a table of user, item, rating and position: {error}") from None
-    pairs = pd.MultiIndex.from_frame(domain.ratings[["user", "item"]])
-    strange = int((~pd.MultiIndex.from_frame(table[["user", "item"]]).isin(pairs)).sum())
-    if strange:
-        raise InputError(f"{path}: each rating must be one of MovieLens-1M but {strange} are not")
+    listed = set(table["user"])
+    sizes = table["user"].map(table["user"].value_counts())
+    # One pair of the lists is there twice.
+    table = table[sizes.between(FEWEST, MOST)].drop_duplicates(["user", "item"])
+    if table.empty:
+        raise InputError(f"{path}: some users must have {FEWEST} to {MOST} ratings but none has")
     behind = table.groupby("user").cumcount(ascending=False)
-    sizes = table.groupby("user").size()
-    if sizes.min() <= QUERY:
-        raise InputError(f"{path}: each user must have more than {QUERY} ratings but one has {sizes.min()}")
     columns = ["user", "item", "rating"]
     support, query = (table.loc[rows, columns].reset_index(drop=True) for rows in (behind >= QUERY, behind < QUERY))
-    return Lists(domain.without(set(table["user"])), support, query)
+    return Lists(domain.without(listed), support, query)
 
 
 def predict_lists(

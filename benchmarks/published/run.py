@@ -30,9 +30,10 @@ SETTINGS: Mapping[str, Any] = {"episodes": {"shots": 20}, "trials": 10}
 FOLDER = "ml1m"
 
 _HOW = """\
-MovieLens-1M. The cold users are those of MetaHIN's published lists. The last {query} ratings of each are predicted
-from all of the user's others; all other users are there to learn from. The model is the one that a study with the spec
-`cold-start` and the settings `{settings}` proposes. All choices are made on validation users among the others.
+MovieLens-1M. The cold users are those of MetaHIN's published lists who have {fewest} to {most} ratings. The last
+{query} ratings of each are predicted from all of the user's others; the users that are not in the lists are there to
+learn from. The model is the one that a study with the spec `cold-start` and the settings `{settings}` proposes. All
+choices are made on validation users among the others.
 
 - MAE and RMSE are over all predicted ratings. Gain: how much lower metarec's MAE is, in percent; in brackets the 95 %
   bootstrap interval over users. A negative gain means that metarec is behind.
@@ -50,7 +51,7 @@ def run(jobs: int, work: Path, out: Path, json_file: Path | None, *, settings: M
     from benchmarks.common.folders import ROOT
     from benchmarks.common.machine import describe_run
     from benchmarks.common.sets import FOLDER as VARIABLE
-    from benchmarks.published.metahin import PUBLISHED, QUERY, predict_lists, read_lists
+    from benchmarks.published.metahin import FEWEST, MOST, PUBLISHED, QUERY, predict_lists, read_lists
     from metarec.study.spec import load_spec
     from metarec.threads import one_thread
 
@@ -83,7 +84,7 @@ def run(jobs: int, work: Path, out: Path, json_file: Path | None, *, settings: M
             "chosen": chosen,
         },
     }
-    how = _HOW.format(query=QUERY, settings=json.dumps(dict(settings)))
+    how = _HOW.format(query=QUERY, fewest=FEWEST, most=MOST, settings=json.dumps(dict(settings)))
     where = describe({**described, "duration_s": seconds, "cells_s": seconds})
     counts = f"{rows['user'].nunique():,} users, {len(rows):,} ratings."
     text = f"# Published protocols\n\n{how}\n{counts}\n\n{_table(models, PUBLISHED)}\n\n## The run\n\n{where}\n"

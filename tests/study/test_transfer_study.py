@@ -265,19 +265,8 @@ def test_a_continued_study_runs_what_is_missing_and_refuses_another(done, world,
 
 
 IDENTIFYING = [
-    "baselines",
-    "bases",
-    "columns",
-    "defaults",
-    "engine",
-    "episodes",
-    "fusion",
-    "pruner",
-    "scale",
-    "search",
-    "seed",
-    "target",
-    "training",
+    *("baselines", "bases", "columns", "defaults", "engine", "episodes", "fusion", "pruner", "scale", "search", "seed"),
+    *("target", "training"),
 ]
 """The keys that a study of networks was identified by before any key was added."""
 
