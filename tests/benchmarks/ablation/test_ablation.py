@@ -77,12 +77,18 @@ def test_gains_are_against_the_stack():
     rng = np.random.default_rng(0)
     truth = rng.normal(size=200)
     rows = pd.DataFrame({"domain": "d", "user": np.repeat(np.arange(50).astype(str), 4), "item": "i", "rating": truth})
-    rows = rows.assign(**{"stack": truth + 0.5, "1 step": truth + 0.6, "all": truth + 0.4})
-    cell = CellResult({"rows": rows}, {"seconds": {"stack": 1.0, "1 step": 2.0, "all": 3.0}})
+    rows = rows.assign(
+        **{"stack": truth + 0.5, "1 step": truth + 0.6, "stack × 4": truth + 0.45, "all × 4": truth + 0.36}
+    )
+    cell = CellResult({"rows": rows}, {"seconds": {"stack": 1.0, "1 step": 2.0, "stack × 4": 4.0, "all × 4": 8.0}})
     models = compare_parts({"d": [cell]})["d"]["models"]
-    assert models["stack"] == {"rmse": pytest.approx(0.5), "seconds": 1.0}
-    assert models["all"]["gain"] == pytest.approx(20)
-    assert (models["all"]["verdict"], models["1 step"]["verdict"]) == ("better", "worse")
+    assert models["stack"] == {"rmse": pytest.approx(0.5), "seconds": 1.0, "comparisons": {}}
+    assert models["1 step"]["comparisons"]["stack"]["verdict"] == "worse"
+    crossed = models["all × 4"]["comparisons"]
+    assert crossed["stack"]["gain"] == pytest.approx(28)
+    assert crossed["stack × 4"]["gain"] == pytest.approx(20)
+    assert crossed["stack × 4"]["verdict"] == "better"
+    assert list(models["stack × 4"]["comparisons"]) == ["stack"]
 
 
 def test_the_command_writes_a_report_and_goes_on(tmp_path, few_bases, monkeypatch, capsys):
