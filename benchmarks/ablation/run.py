@@ -48,13 +48,11 @@ def run(
     """
     from benchmarks.ablation.cells import LIBRARIES, NETWORKS, AblationPlan, cells_of, folds_of, predict_cell
     from benchmarks.ablation.report import compare_parts, markdown
-    from benchmarks.cold.run import Counter, check_plan
-    from benchmarks.common.cells import state_of
+    from benchmarks.cold.run import check_plan
+    from benchmarks.common.cells import finished_cells, resumable_board
     from benchmarks.common.folders import ROOT
     from benchmarks.common.machine import describe_run
     from benchmarks.common.sets import FOLDER, find_sets
-    from benchmarks.common.terminal import Board
-    from metarec.cells import run_cells
     from metarec.fusion.stackers import STACKERS
 
     start = time.perf_counter()
@@ -68,25 +66,20 @@ def run(
     plan = AblationPlan(tuple(found), shots, folds, names, networks or NETWORKS, work)
     results: dict[str, list[Any]] = {}
     records = []
-    with Board() as board:
-        try:
-            for one in found:
-                domain = one.read()
-                cells = cells_of(plan, domain)
-                missing = [cell for cell in cells if not plan.store.finished(cell)]
-                board.say(state_of(one.name, cells, missing, plan.store))
-                if missing:
-                    folds_of(plan, domain, jobs=jobs, on_progress=board.show)
-                    counter = Counter(board, one.name, len(missing))
-                    run_cells(missing, partial(predict_cell, plan), plan.store, jobs=jobs, on_done=counter)
-                for cell in cells:
-                    result = plan.store.load(cell)
-                    assert result is not None, "the cell was finished above"
-                    results.setdefault(one.name, []).append(result)
-                    records.append((cell, result))
-        except KeyboardInterrupt:
-            board.say("interrupted; to continue, run the same command")
-            raise
+    with resumable_board() as board:
+        for one in found:
+            domain = one.read()
+            own = finished_cells(
+                board,
+                one.name,
+                cells_of(plan, domain),
+                partial(predict_cell, plan),
+                plan.store,
+                jobs=jobs,
+                prepare=partial(folds_of, plan, domain, jobs=jobs, on_progress=board.show),
+            )
+            results[one.name] = [result for _, result in own]
+            records += own
         sections = compare_parts(results)
         described = {
             **describe_run("benchmarks.ablation", sys.argv[1:], LIBRARIES, ROOT),

@@ -23,7 +23,7 @@ from benchmarks.common.folders import RESULTS, WORK
 from metarec.cli.command import check_json, run_command
 from metarec.errors import InputError
 
-__all__ = ["Counter", "check_plan", "main", "numbers"]
+__all__ = ["check_plan", "main", "numbers"]
 
 
 def run(
@@ -49,11 +49,9 @@ def run(
         InputError: an option, or a set, is wrong or missing.
     """
     from benchmarks.cold.cells import Plan, cells_of, folds_of, predict_cell, set_predictions
-    from benchmarks.common.cells import state_of
+    from benchmarks.common.cells import compute_missing, resumable_board
     from benchmarks.common.sets import FOLDER, find_sets
     from benchmarks.common.statistics import compare
-    from benchmarks.common.terminal import Board
-    from metarec.cells import run_cells
     from metarec.episodes import EpisodeSettings
 
     start = time.perf_counter()
@@ -66,18 +64,11 @@ def run(
     plan = Plan(tuple(found), tuple(shots), folds, seeds, EpisodeSettings(), work, models())
     domains = {rating_set.name: rating_set.read() for rating_set in found}
     cells = {name: cells_of(plan, domain) for name, domain in domains.items()}
-    with Board() as board:
-        try:
-            for name, domain in domains.items():
-                missing = [cell for cell in cells[name] if not plan.store.finished(cell)]
-                board.say(state_of(name, cells[name], missing, plan.store))
-                if missing:
-                    folds_of(plan, domain, jobs=jobs, on_progress=board.show)
-                    done = Counter(board, name, len(missing))
-                    run_cells(missing, partial(predict_cell, plan), plan.store, jobs=jobs, on_done=done)
-        except KeyboardInterrupt:
-            board.say("interrupted; to continue, run the same command")
-            raise
+    with resumable_board() as board:
+        for name, domain in domains.items():
+            prepare = partial(folds_of, plan, domain, jobs=jobs, on_progress=board.show)
+            compute = partial(predict_cell, plan)
+            compute_missing(board, name, cells[name], compute, plan.store, jobs=jobs, prepare=prepare)
         board.say("comparing")
         predicted = {
             (name, number): set_predictions(plan.store, cells[name], number, domain.scale)
@@ -86,21 +77,6 @@ def run(
         }
         _write(plan, domains, cells, compare(predicted), out, target, arguments, start)
         board.say(f"report: {out / 'cold_users.md'}, {out / 'cold_users.png'}, {target}")
-
-
-class Counter:
-    """Shows each finished cell of one set on the board."""
-
-    def __init__(self, board: Any, name: str, total: int) -> None:
-        self._board = board
-        self._name = name
-        self._total = total
-        self._done = 0
-
-    def __call__(self, cell: Any, result: Any) -> None:
-        self._done += 1
-        self._board.show(self._done, self._total, f"{self._name}: cells")
-        self._board.say(f"{cell.name}  {result.seconds:.1f} s")
 
 
 def _write(

@@ -45,23 +45,21 @@ def run(
     Raises:
         InputError: an option, or a set, is wrong or missing.
     """
-    from benchmarks.cold.run import Counter, check_plan
-    from benchmarks.common.cells import state_of
+    from benchmarks.cold.run import check_plan
+    from benchmarks.common.cells import chosen_sets, finished_cells, resumable_board
     from benchmarks.common.folders import ROOT
     from benchmarks.common.machine import describe_run
     from benchmarks.common.sets import FOLDER
-    from benchmarks.common.terminal import Board
     from benchmarks.ranking.cells import LIBRARIES, RankingPlan, bases_of, cells_of, check_split, parts_of, predict_cell
     from benchmarks.ranking.models import ranking_predictions
     from benchmarks.ranking.report import compare_lists, markdown
-    from benchmarks.ranking.sets import RANKING_SETS, find_ranking_sets
-    from metarec.cells import run_cells
+    from benchmarks.ranking.sets import RANKING_SETS
 
     start = time.perf_counter()
     data = os.environ.get(FOLDER)
     if not data:
         raise InputError(f"{FOLDER} must name the folder of the sets but is not set")
-    found = find_ranking_sets(sets)
+    found = chosen_sets(sets, RANKING_SETS)
     check_plan(shots, folds, seeds, jobs)
     kind = check_split(split)
     make_folders(work, out)
@@ -75,38 +73,24 @@ def run(
     plan = RankingPlan(tuple(sets), tuple(shots), folds, seeds, Path(data), work, models, tune_bases, kind)
     results: dict[tuple[str, int], list[Any]] = {}
     described_data, records = {}, []
-    with Board() as board:
-        try:
-            for one in found:
-                domain = one.read(plan.data)
-                cells = cells_of(plan, domain)
-                missing = [cell for cell in cells if not plan.store.finished(cell)]
-                board.say(state_of(one.name, cells, missing, plan.store))
-                run_cells(
-                    missing,
-                    partial(predict_cell, plan),
-                    plan.store,
-                    jobs=jobs,
-                    on_done=Counter(board, one.name, len(missing)),
-                )
-                described_data[one.name] = {
-                    "users": domain.num_users,
-                    "items": domain.num_items,
-                    "events": len(domain.ratings),
-                    "fingerprint": domain.fingerprint(),
-                    "bases": list(bases_of(domain)),
-                    "chosen_on": RANKING_SETS[one.name].chosen_on,
-                }
-                for cell in cells:
-                    result = plan.store.load(cell)
-                    assert result is not None, "the cell was finished above"
-                    for part, own in parts_of(result).items():
-                        name = one.name if part == "all" else f"{one.name} {part}"
-                        results.setdefault((name, cell.key["shots"]), []).append(own)
-                    records.append((cell, result))
-        except KeyboardInterrupt:
-            board.say("interrupted; to continue, run the same command")
-            raise
+    with resumable_board() as board:
+        for one in found:
+            domain = one.read(plan.data)
+            cells = cells_of(plan, domain)
+            own_cells = finished_cells(board, one.name, cells, partial(predict_cell, plan), plan.store, jobs=jobs)
+            described_data[one.name] = {
+                "users": domain.num_users,
+                "items": domain.num_items,
+                "events": len(domain.ratings),
+                "fingerprint": domain.fingerprint(),
+                "bases": list(bases_of(domain)),
+                "chosen_on": RANKING_SETS[one.name].chosen_on,
+            }
+            for cell, result in own_cells:
+                for part, own in parts_of(result).items():
+                    name = one.name if part == "all" else f"{one.name} {part}"
+                    results.setdefault((name, cell.key["shots"]), []).append(own)
+            records += own_cells
         board.say("comparing")
         sections = compare_lists(results)
         described = {

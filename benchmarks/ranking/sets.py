@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
-from metarec.errors import InputError
 from metarec.ratings import Domain, read_domain
-from metarec.registry import suggest
 
-__all__ = ["RANKING_SETS", "RankingSet", "find_ranking_sets"]
+__all__ = ["RANKING_SETS", "RankingSet"]
 
 
 @dataclass(frozen=True)
@@ -53,17 +51,3 @@ _SETS = (
 
 RANKING_SETS: Mapping[str, RankingSet] = MappingProxyType({one.name: one for one in _SETS})
 """Every set by its name. The defaults of the bases were chosen on validation users of those with `chosen_on`."""
-
-
-def find_ranking_sets(names: Sequence[str]) -> list[RankingSet]:
-    """The sets of these names.
-
-    Raises:
-        InputError: an unknown name, or one that is there twice.
-    """
-    for name in names:
-        if name not in RANKING_SETS:
-            raise InputError(f'--sets: unknown set "{name}"; {suggest(name, RANKING_SETS)}')
-    if not names or len(set(names)) < len(names):
-        raise InputError(f"--sets must name different sets but got {','.join(names) or 'none'}")
-    return [RANKING_SETS[name] for name in names]

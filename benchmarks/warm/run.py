@@ -42,23 +42,20 @@ def run(
     Raises:
         InputError: an option, or a set, is wrong or missing.
     """
-    from benchmarks.cold.run import Counter
-    from benchmarks.common.cells import state_of
+    from benchmarks.common.cells import chosen_sets, finished_cells, resumable_board
     from benchmarks.common.folders import ROOT
     from benchmarks.common.machine import describe_run
     from benchmarks.common.sets import FOLDER
     from benchmarks.common.study import study_predictions
-    from benchmarks.common.terminal import Board
     from benchmarks.warm.cells import LIBRARIES, SETTINGS, WarmPlan, cells_of, predict_cell
     from benchmarks.warm.report import compare_warm, markdown
-    from benchmarks.warm.sets import find_warm_sets
-    from metarec.cells import run_cells
+    from benchmarks.warm.sets import WARM_SETS
 
     start = time.perf_counter()
     data = os.environ.get(FOLDER)
     if not data:
         raise InputError(f"{FOLDER} must name the folder of the sets but is not set")
-    found = find_warm_sets(sets)
+    found = chosen_sets(sets, WARM_SETS)
     if jobs < 1:
         raise InputError(f"--jobs must be >= 1 but got {jobs}")
     make_folders(work, out)
@@ -67,32 +64,21 @@ def run(
     plan = WarmPlan(tuple(sets), Path(data), work, SETTINGS if settings is None else settings, study_predictions, jobs)
     results: dict[str, list[Any]] = {}
     described_data, records = {}, []
-    with Board() as board:
-        try:
-            for one in found:
-                domain = one.read(plan.data)
-                cells = cells_of(plan, domain)
-                missing = [cell for cell in cells if not plan.store.finished(cell)]
-                board.say(state_of(one.name, cells, missing, plan.store))
-                counter = Counter(board, one.name, len(missing))
-                # The bases of a fold are fitted by several processes; folds follow each other.
-                run_cells(missing, partial(predict_cell, plan), plan.store, on_done=counter)
-                described_data[one.name] = {
-                    "about": one.about,
-                    "users": domain.num_users,
-                    "items": domain.num_items,
-                    "ratings": len(domain.ratings),
-                    "fingerprint": domain.fingerprint(),
-                    "published": dict(one.published),
-                }
-                for cell in cells:
-                    result = plan.store.load(cell)
-                    assert result is not None, "the cell was finished above"
-                    results.setdefault(one.name, []).append(result)
-                    records.append((cell, result))
-        except KeyboardInterrupt:
-            board.say("interrupted; to continue, run the same command")
-            raise
+    with resumable_board() as board:
+        for one in found:
+            domain = one.read(plan.data)
+            # The bases of a fold are fitted by several processes; folds follow each other.
+            own = finished_cells(board, one.name, cells_of(plan, domain), partial(predict_cell, plan), plan.store)
+            described_data[one.name] = {
+                "about": one.about,
+                "users": domain.num_users,
+                "items": domain.num_items,
+                "ratings": len(domain.ratings),
+                "fingerprint": domain.fingerprint(),
+                "published": dict(one.published),
+            }
+            results[one.name] = [result for _, result in own]
+            records += own
         sections = compare_warm(results)
         described = {
             **describe_run("benchmarks.warm", sys.argv[1:], LIBRARIES, ROOT),

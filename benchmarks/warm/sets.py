@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gzip
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -12,9 +12,8 @@ import numpy as np
 
 from metarec.errors import InputError
 from metarec.ratings import Domain, read_domain
-from metarec.registry import suggest
 
-__all__ = ["WARM_SETS", "WarmSet", "find_warm_sets"]
+__all__ = ["WARM_SETS", "WarmSet"]
 
 Masks = Callable[[Domain, Path], list[np.ndarray]]
 
@@ -134,17 +133,3 @@ _SETS = (
 )
 
 WARM_SETS: Mapping[str, WarmSet] = MappingProxyType({one.name: one for one in _SETS})
-
-
-def find_warm_sets(names: Sequence[str]) -> list[WarmSet]:
-    """The sets of these names.
-
-    Raises:
-        InputError: an unknown name, or one that is there twice.
-    """
-    for name in names:
-        if name not in WARM_SETS:
-            raise InputError(f'--sets: unknown set "{name}"; {suggest(name, WARM_SETS)}')
-    if not names or len(set(names)) < len(names):
-        raise InputError(f"--sets must name different sets but got {','.join(names) or 'none'}")
-    return [WARM_SETS[name] for name in names]

@@ -9,9 +9,10 @@ import pandas as pd
 import pytest
 
 from benchmarks.warm import run as warm_run
+from benchmarks.warm import sets
 from benchmarks.warm.cells import SETTINGS, WarmPlan, cells_of, predict_cell
 from benchmarks.warm.report import compare_warm, markdown
-from benchmarks.warm.sets import WARM_SETS, WarmSet, find_warm_sets, random_tenth, surprise_folds
+from benchmarks.warm.sets import WARM_SETS, WarmSet, random_tenth, surprise_folds
 from metarec.cells import CellResult
 from metarec.errors import InputError
 from tests.episodes.conftest import make_domain
@@ -38,13 +39,13 @@ def data(tmp_path, monkeypatch):
     rows.to_csv(folder / "ratings.csv", index=False)
     with gzip.open(folder / "u1.test.gz", "wt") as file:
         rows.iloc[::4].to_csv(file, sep="\t", header=False, index=False)
-    sets = {
+    known = {
         "small": WarmSet("small", "small", "Small, five folds", surprise_folds, published={"theirs": 0.9}),
         "listed": replace(WARM_SETS["u1"], name="listed", folder="small"),
     }
-    monkeypatch.setattr("benchmarks.warm.sets.WARM_SETS", sets)
-    monkeypatch.setattr("benchmarks.warm.cells.WARM_SETS", sets)
-    monkeypatch.setattr("benchmarks.warm.report.WARM_SETS", sets)
+    monkeypatch.setattr("benchmarks.warm.sets.WARM_SETS", known)
+    monkeypatch.setattr("benchmarks.warm.cells.WARM_SETS", known)
+    monkeypatch.setattr("benchmarks.warm.report.WARM_SETS", known)
     monkeypatch.setenv("METAREC_DATA", str(folder.parent))
     return folder.parent
 
@@ -61,7 +62,7 @@ def plan_of(data, tmp_path, name="small", models=mean_alone):
 
 
 def test_the_folds_are_those_of_surprise(data):
-    domain = find_warm_sets(["small"])[0].read(data)
+    domain = sets.WARM_SETS["small"].read(data)
     masks = surprise_folds(domain, data)
     np.testing.assert_array_equal(np.sum(masks, axis=0), 1)
     # KFold(n_splits=5, random_state=0, shuffle=True) of Surprise 1.1.4 on ten ratings.
@@ -72,7 +73,7 @@ def test_the_folds_are_those_of_surprise(data):
 
 
 def test_the_listed_ratings_are_the_test(data):
-    one = find_warm_sets(["listed"])[0]
+    one = sets.WARM_SETS["listed"]
     domain = one.read(data)
     (mask,) = one.test_masks(domain, data)
     np.testing.assert_array_equal(np.flatnonzero(mask), np.arange(0, len(domain.ratings), 4))
@@ -86,7 +87,7 @@ def test_the_listed_ratings_are_the_test(data):
 
 
 def test_a_tenth_is_drawn(data):
-    domain = find_warm_sets(["small"])[0].read(data)
+    domain = sets.WARM_SETS["small"].read(data)
     (mask,) = random_tenth(domain, data)
     assert mask.sum() == len(domain.ratings) // 10
     np.testing.assert_array_equal(mask, random_tenth(domain, data)[0])
@@ -94,7 +95,7 @@ def test_a_tenth_is_drawn(data):
 
 def test_every_test_rating_is_predicted_in_its_fold(data, tmp_path):
     plan = plan_of(data, tmp_path)
-    domain = find_warm_sets(["small"])[0].read(data)
+    domain = sets.WARM_SETS["small"].read(data)
     rows = pd.concat([predict_cell(plan, cell).frames["rows"] for cell in cells_of(plan, domain)])
     assert sorted(zip(rows["user"], rows["item"], strict=True)) == sorted(
         domain.ratings[["user", "item"]].itertuples(index=False, name=None)
@@ -109,7 +110,7 @@ def test_no_prediction_depends_on_a_test_rating(data, tmp_path):
     from benchmarks.common.study import study_predictions
 
     plan = plan_of(data, tmp_path, "listed", study_predictions)
-    one = find_warm_sets(["listed"])[0]
+    one = sets.WARM_SETS["listed"]
     domain = one.read(data)
     (cell,) = cells_of(plan, domain)
     before = predict_cell(plan, cell)
@@ -131,7 +132,7 @@ def test_no_prediction_depends_on_a_test_rating(data, tmp_path):
 
 def test_a_cell_depends_on_its_code_and_settings(data, tmp_path):
     plan = plan_of(data, tmp_path)
-    domain = find_warm_sets(["small"])[0].read(data)
+    domain = sets.WARM_SETS["small"].read(data)
     (first, *_), (other, *_) = (cells_of(one, domain) for one in (plan, replace(plan, settings={**SMALL, "trials": 3})))
     assert first.key == other.key
     assert first.digest != other.digest
