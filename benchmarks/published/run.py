@@ -77,6 +77,8 @@ def run(jobs: int, work: Path, out: Path, json_file: Path | None, *, settings: M
         "run": {**described, "duration_s": seconds},
         "settings": dict(settings),
         "metahin": {
+            "ratings_of_a_user": [FEWEST, MOST],
+            "query": QUERY,
             "n_users": int(rows["user"].nunique()),
             "n_ratings": len(rows),
             "models": models,
