@@ -62,8 +62,7 @@ class KeptRecommender(ABC, Generic[MakerT, HistoryT]):
         domain: the name of the domain.
         ratings: the table of the domain: ratings or events of the users who are kept.
         fitted_on: the users of `ratings` on which the bases were fitted.
-        max_history: a longer history is cut to so many of its latest entries. A network that was trained on short
-            histories gets worse with long ones.
+        max_history: a longer history is cut to so many of its latest entries.
         titles: item -> its title, for lists that people read; empty where items have none.
     """
 

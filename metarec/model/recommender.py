@@ -30,8 +30,8 @@ class FusedRecommender(KeptRecommender[TaskMaker, History]):
         domain: the name of the domain.
         ratings: ``user``, ``item``, ``rating`` and optionally ``timestamp`` of the users with kept ratings.
         fitted_on: the users of `ratings` on which the bases were fitted.
-        max_history: a longer history is cut to so many of its latest ratings. A network that was trained on short
-            histories gets worse with long ones.
+        max_history: a longer history is cut to so many of its latest ratings. Networks adapt to the latest
+            :attr:`TaskMaker.shots` of them.
         titles: item -> its title, for lists that people read; empty where items have none.
     """
 

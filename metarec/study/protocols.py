@@ -24,11 +24,10 @@ from metarec.study.stages import Workspace
 __all__ = ["Protocol", "protocol_of"]
 
 LOOKS_BACK = 4
-"""Networks that were trained on the first ratings of users get worse with histories of more than this many times as
-many."""
+"""In ranking, bases and networks read this many times as many events as in training, the latest ones."""
 
 LONGEST = 10_000
-"""The bases get the whole history of a user, up to this length; the network adapts to the latest ratings only."""
+"""The bases get the whole history of a user, up to this length; networks adapt to as many ratings as in training."""
 
 
 class Protocol(ABC):
@@ -52,7 +51,7 @@ class Protocol(ABC):
     @property
     @abstractmethod
     def max_history(self) -> int:
-        """How many of the latest ratings of a history a served model reads."""
+        """How many of the latest ratings of a history the bases of a served model read."""
 
     @abstractmethod
     def lines(self) -> Iterator[str]:
@@ -85,7 +84,7 @@ class ColdUsers(Protocol):
 
     @property
     def max_history(self) -> int:
-        return LOOKS_BACK * max(self._spec.episodes.shots, 1)
+        return LOOKS_BACK * max(self._spec.episodes.shots, 1) if self._spec.task == "ranking" else LONGEST
 
     def lines(self) -> Iterator[str]:
         roles = self._roles.roles

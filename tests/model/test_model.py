@@ -113,17 +113,21 @@ def test_many_users_together_have_the_predictions_of_each_user(recommender):
     assert recommender.predict([], []) == []
 
 
-def test_a_longer_history_is_cut_to_its_latest_ratings(recommender, kept):
-    max_history = 4 * kept.spec.episodes.shots
-    assert recommender.max_history == max_history
+def test_of_a_longer_history_the_networks_see_the_latest_ratings_and_the_bases_all(recommender, kept):
+    shots = kept.spec.episodes.shots
+    assert recommender.maker.shots == shots
     items = recommender.items
     long = pd.DataFrame({"item": items[:36], "rating": 3.0, "timestamp": np.arange(36.0)}).sample(
         frac=1, random_state=1
     )
-    latest = long[long["timestamp"] >= 36 - max_history]
-    whole, part = recommender.adapt(long), recommender.adapt(latest)
-    pd.testing.assert_series_equal(whole.predict(items), part.predict(items))
-    assert not set(whole.recommend(100)["item"]) & set(long["item"])
+    whole = recommender.maker.users([History.of(long)])
+    asked = whole.episodes([items[36:40]])
+    assert set(asked.support_items[0]) == set(items[36 - shots : 36])
+    assert int(whole.support.mask.sum()) == shots
+    latest = recommender.maker.users([History.of(long[long["timestamp"] >= 36 - shots])])
+    few = latest.episodes([items[36:40]])
+    assert not np.allclose(asked.batch.query.predictions, few.batch.query.predictions, equal_nan=True)
+    assert not set(recommender.adapt(long).recommend(100)["item"]) & set(long["item"])
     with pytest.raises(InputError, match="the history holds 99"):
         recommender.adapt(long.assign(rating=np.where(long["timestamp"] == 0, 99.0, 3.0)))
 

@@ -239,7 +239,8 @@ class SearchedNetworks(Searched):
             )
             return insight, partial(self._keep, RankingRecommender(lists, *kept, protocol.max_history, titles))
         assert episodes.standards is not None, "these episodes were made from ratings"
-        shots = spec.episodes.shots if spec.protocol == "warm" else None
+        # A network gets worse with more ratings than it was trained on; a base gets better.
+        shots = spec.episodes.shots
         maker = TaskMaker.fit(train, prepared.bases, episodes.standards, shots=shots, seed=spec.seed)
         insight = look_into(domain, train, episodes, self.networks[member_name(self.members[0])], maker)
         return insight, partial(self._keep, FusedRecommender(maker, *kept, protocol.max_history, titles))
