@@ -71,6 +71,8 @@ def predict_lists(
 ) -> tuple[pd.DataFrame, Mapping[str, Mapping[str, Any]]]:
     """Learn as a study of this spec does, and predict the query of each cold user from the whole support.
 
+    The bases read the whole support, and the networks adapt to its latest ratings, as in a model that is served.
+
     Returns:
         user, item, rating, and each model's predictions in the domain's units; and the settings that were chosen.
     """
@@ -83,7 +85,9 @@ def predict_lists(
     ]
     assert episodes.standards is not None, "these episodes were made from ratings"
     roles = assign_roles(domains, domain.name, spec.episodes, spec.seed)
-    maker = TaskMaker.fit(domain.without(roles.held_out(None)), bases, episodes.standards, seed=spec.seed)
+    train, shots = domain.without(roles.held_out(None)), spec.episodes.shots
+    # As a model that a study keeps.
+    maker = TaskMaker.fit(train, bases, episodes.standards, shots=shots, seed=spec.seed)
     supports, queries = (dict(iter(table.groupby("user"))) for table in (lists.support, lists.query))
     asked = [own["item"].to_numpy(dtype=object) for own in queries.values()]
     cold = maker.users([History.of(supports[user]) for user in queries]).episodes(asked)
