@@ -186,6 +186,7 @@ def study(world, new_folder):
     return run_study(spec, {"movies": world["movies"]}, reported(folder, "crossed")), folder
 
 
+@pytest.mark.slow
 def test_every_learned_model_of_a_study_is_cross_fitted(study):
     result, _ = study
     scores = result.test["movies"].scores
@@ -193,6 +194,7 @@ def test_every_learned_model_of_a_study_is_cross_fitted(study):
     assert len(result.settings["movies"]["ridge"]["fits"]) == 2
 
 
+@pytest.mark.slow
 def test_the_model_of_a_study_predicts_what_was_scored(study, world):
     _, folder = study
     model = metarec.load("models:/metarec-crossed@champion", tracking_uri=sqlite_uri(folder / "mlflow.db"))

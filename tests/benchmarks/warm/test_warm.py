@@ -139,6 +139,7 @@ def test_a_cell_depends_on_its_code_and_settings(data, tmp_path):
     assert "benchmarks/common/study.py" in str(first.facts)
 
 
+@pytest.mark.slow
 def test_the_command_writes_a_report_and_goes_on(data, tmp_path, capsys):
     def command():
         warm_run.run(["small"], 1, tmp_path / "work", tmp_path, None, settings=SMALL)
