@@ -12,6 +12,7 @@ from metarec.model.fusion import (
     fit_stacker,
     outputs_of,
     stackers_of,
+    user_parts,
 )
 from metarec.model.ranking_recommender import Events, RankingRecommender, RankingUserModel
 from metarec.model.recommender import FusedRecommender, UserModel
@@ -37,4 +38,5 @@ __all__ = [
     "outputs_of",
     "save_model",
     "stackers_of",
+    "user_parts",
 ]

@@ -20,10 +20,19 @@ from metarec.fusion.rankers import RANKERS, Ranker
 from metarec.fusion.ranks import RelevantRanks, ndcg, standard_scores
 from metarec.fusion.stackers import STACKERS, Stacker
 from metarec.meta import AdaptedNetwork, MetaLearner, NetworkConfig, Shape, judge_of
-from metarec.model.averaged import MeanAdapted, MeanNetwork, MeanStacker, fold_indices
+from metarec.model.averaged import MeanAdapted, MeanNetwork, MeanStacker
 from metarec.registry import Registry
 
-__all__ = ["AdaptedFusion", "Fusion", "FusionConfig", "Stacked", "fit_stacker", "outputs_of", "stackers_of"]
+__all__ = [
+    "AdaptedFusion",
+    "Fusion",
+    "FusionConfig",
+    "Stacked",
+    "fit_stacker",
+    "outputs_of",
+    "stackers_of",
+    "user_parts",
+]
 
 Task = Literal["rating", "ranking"]
 
@@ -180,27 +189,26 @@ class Fusion:
         networks: Mapping[str, Trained],
         stackers: Mapping[str, Stacked],
     ) -> None:
-        """Fit the members once for each part of the users. The fit that did not learn from a part predicts it."""
-        users = [Episodes.joined([domain.train, domain.validation]) for domain in domains]
-        folds = [list(fold_indices(len(one), self.config.cross_fit, self.seed)) for one in users]
+        """Fit the members once for each part of the users. The fit that did not learn from a part predicts it.
+
+        A user of a part is held out in every domain, and in the episodes beside them.
+        """
+        together = [Episodes.joined([domain.train, domain.validation]) for domain in domains]
         fits, parts, members = [], [], []
-        for place in range(min(len(own) for own in folds)):
-            sides = [
-                (one.select(own[place][0]), one.select(own[place][1])) for one, own in zip(users, folds, strict=True)
-            ]
-            learned, held_out = ([*side] for side in zip(*sides, strict=True))
+        for place, users in enumerate(user_parts(together, self.config.cross_fit, self.seed)):
+            learned = [one for one in (_of_users(own, users, False) for own in (*together, *beside)) if len(one)]
+            held_out = [one for one in (_of_users(own, users, True) for own in together) if len(one)]
             fit = Fusion(self.config.model_copy(update={"cross_fit": 0}), seed=self.seed)
             own_networks = {name: _fit_at(mean, place) for name, mean in networks.items()}
             own_stackers = {name: _fit_at(mean, place) for name, mean in stackers.items()}
-            fit._fit_members([*learned, *beside], held_out, own_networks, own_stackers)
+            fit._fit_members(learned, held_out, own_networks, own_stackers)
             fits.append(fit)
             parts.append(held_out[0] if len(held_out) == 1 else Episodes.joined(held_out))
             members.append(fit.members(parts[-1]))
         networks_of: list[dict[str, Any]] = [fit.networks for fit in fits]
         self.networks = {name: MeanNetwork([own[name] for own in networks_of]) for name in self.config.networks}
         self.stackers = {name: MeanStacker([fit.stackers[name] for fit in fits]) for name in self.config.stackers}
-        together = {name: np.concatenate([own[name] for own in members]) for name in members[0]}
-        self._judged = _Judged(Episodes.joined(parts), together)
+        self._judged = _Judged(Episodes.joined(parts), _joined_members(members))
 
     def part(self, names: Sequence[str], weights: Literal["validation", "equal"] = "validation") -> Fusion:
         """A fusion of some of the members as they are, with weights of its own from the same users.
@@ -396,6 +404,39 @@ class AdaptedFusion:
         fusion = self.fusion
         used = {name: own for name, own in fusion.stackers.items() if fusion.weights[name] > 0}
         return fusion.combine(fusion._outputs(self.networks, used, episodes))
+
+
+def user_parts(domains: Sequence[Episodes], count: int, seed: int) -> list[frozenset[str]]:
+    """The users of the episodes of several domains in `count` parts. A user is in one part, whatever the domain.
+
+    Raises:
+        InputError: the first domain has fewer than two users for each part.
+    """
+    first = set(domains[0].users)
+    if len(first) < 2 * count:
+        raise InputError(
+            f"cross_fit: {count} needs at least {2 * count} train and validation users but there are {len(first)}"
+        )
+    others = {user for one in domains[1:] for user in one.users} - first
+    rng = np.random.default_rng([seed, 7])
+    # The users of the first domain are dealt first, so that it is in each part.
+    order = [user for group in (first, others) for user in rng.permutation(np.array(sorted(group), dtype=object))]
+    return [frozenset(order[place::count]) for place in range(count)]
+
+
+def _of_users(episodes: Episodes, users: frozenset[str], inside: bool) -> Episodes:
+    """The episodes of these users, or of all others."""
+    chosen = np.array([(user in users) == inside for user in episodes.users], dtype=bool)
+    return episodes.select(torch.from_numpy(np.flatnonzero(chosen)))
+
+
+def _joined_members(parts: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """Member -> its predictions for the users of all parts, in order; [T, N] with the largest N."""
+    width = max(own.shape[1] for part in parts for own in part.values())
+    return {
+        name: np.concatenate([np.pad(part[name], ((0, 0), (0, width - part[name].shape[1]))) for part in parts])
+        for name in parts[0]
+    }
 
 
 def _fit_at(mean: Any, place: int) -> Any:

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 import metarec
-from metarec.episodes import EpisodeSettings, History, build_episodes
+from metarec.episodes import Episodes, EpisodeSettings, History, build_episodes
 from metarec.errors import InputError
 from metarec.meta import NetworkConfig
 from metarec.model import Fusion, FusionConfig, MeanStacker
@@ -70,9 +70,10 @@ def test_the_weights_come_from_fits_that_did_not_learn_from_the_user(fitted):
         if name not in ("mean", "combsum"):
             assert not np.allclose(predicted, learned_from_most, atol=1e-6)
     # A user's prediction is that of one fit.
-    folds = list(module.fold_indices(len(users), FITS, 1))
+    parts = module.user_parts([users], FITS, 1)
     one = fusion.networks["network"].fits[0].adapt(users.batch.support)
-    first = len(folds[0][1])
+    first = len(parts[0])
+    assert set(users.users[:first]) == parts[0]
     expected = module.outputs_of(one, users.batch.query, users.task)
     mask = users.batch.query.mask.numpy()
     if users.task == "ranking":
@@ -141,6 +142,32 @@ def test_given_members_are_not_fitted_again(fitted):
     own, given = again.networks["network"].fits, fusion.networks["network"].fits
     assert all(one is other for one, other in zip(own, given, strict=True))
     assert again.weights == fusion.weights
+
+
+def test_a_user_is_held_out_in_all_domains_all_episodes_and_beside_them(ratings, monkeypatch):
+    """The same user may have several episodes, and ratings in several domains."""
+    seen = []
+    honest = Fusion._fit_members
+
+    def spied(fusion, train, validation, *members):
+        seen.append(({user for one in train for user in one.users}, {user for one in validation for user in one.users}))
+        return honest(fusion, train, validation, *members)
+
+    monkeypatch.setattr(Fusion, "_fit_members", spied)
+    several = replace(ratings, train=Episodes.joined([ratings.train, ratings.train]))
+    config = FusionConfig(networks={}, stackers=("ridge",), cross_fit=FITS)
+    Fusion(config).fit([several, ratings], beside=[ratings.train, ratings.validation])
+    assert len(seen) == FITS
+    for learned, held_out in seen:
+        assert held_out
+        assert not learned & held_out
+
+
+def test_too_few_users_are_refused(ratings):
+    count = len(ratings.train) + len(ratings.validation)
+    config = FusionConfig(networks={}, stackers=("ridge",), cross_fit=count)
+    with pytest.raises(InputError, match=f"cross_fit: {count} needs at least {2 * count} train and validation users"):
+        Fusion(config).fit(ratings)
 
 
 def test_several_domains_and_episodes_beside(ratings):

@@ -191,7 +191,7 @@ def one_table(path: Path, tables: Sequence[Table]) -> Table:
 
 
 def _kinds_of_unfilled(tables: Sequence[Table]) -> dict[str, type]:
-    """The columns without a value in one of the tables and with another type there, for all of which objects do."""
+    """The columns that have no value in one of the tables and have another type there. Objects hold them all."""
     frames = [table.frame for table in tables if table.frame.columns.is_unique]
     unfilled = {name for frame in frames for name in frame if frame[name].isna().all()}
     return {str(name): object for name in unfilled if len({frame[name].dtype for frame in frames}) > 1}

@@ -34,6 +34,7 @@ from metarec.model import (
     Trained,
     fit_stacker,
     save_model,
+    user_parts,
 )
 from metarec.model.contrasts import NO_INNER_LOOP, contrasts_of, without_inner_loop
 from metarec.model.mlflow_model import write_mlflow_model
@@ -77,6 +78,10 @@ class NetworkInput(StudyInput):
             what = "timestamps" if needs == "timestamps" else "item features"
             logger.warning("the base %s is left out: no domain has %s", left_out, what)
         episodes = self._protocol.episodes(self._bases, self._workspace)
+        if spec.cross_fit:
+            # Before the search, and not after it.
+            target = episodes[spec.target or ""]
+            user_parts([target.train, target.validation], spec.cross_fit, spec.seed)
         return PreparedNetworks(self._spec, episodes, self._workspace, self._domains, self._bases)
 
 

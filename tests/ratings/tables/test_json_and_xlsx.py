@@ -104,7 +104,7 @@ def test_a_workbook(write, caplog):
 
 
 def test_ids_that_a_spreadsheet_changed_are_refused(write):
-    """After readxl 669 and HGNC's genes, of which MARCH1 and SEPT2 became dates."""
+    """Cases of readxl 669, and of HGNC, where the genes MARCH1 and SEPT2 became dates."""
     for wrong, problem in (
         ("#N/A", "is #N/A, which means that there is none"),
         (datetime.datetime(2020, 3, 1), "date"),
